@@ -1,0 +1,70 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+PYTHON ?= python3
+BIN := .venv/bin
+UV := 0.13.8
+READY := .venv/ready
+PROTOS = $(shell find proto -name '*.proto' | sort)
+
+# Without these flags LightFM is built with -march=native and dies with SIGILL on other machines.
+export LIGHTFM_NO_CFLAGS := 1
+# One BLAS thread a process: parallelism comes from processes, and BLAS threads would fight over the cores.
+export OPENBLAS_NUM_THREADS := 1
+
+$(READY): requirements.lock
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv==$(UV)
+	UV_DEFAULT_INDEX="$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)" \
+	  $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	touch $@
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(READY) ## Serve recommendations on this machine (DATA=<folder> to train on your own exports)
+	@$(BIN)/python -m deploy.local $(if $(DATA),--data $(DATA))
+
+.PHONY: test
+test: $(READY) ## Run all tests against real peers (ARGS=<pytest options>)
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: retrain
+retrain: $(READY) ## Train, evaluate and publish a model (INTERACTIONS_URL, MODEL_STORE_URL, ARGS=<options>)
+	$(BIN)/python -m retrain run $(ARGS)
+
+.PHONY: bench
+bench: $(READY) ## Measure what the README claims
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: codegen
+codegen: $(READY) ## Generate the gRPC stubs from proto/
+	rm -rf videowindow
+	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. $(PROTOS)
+	find videowindow -type d -exec touch {}/__init__.py \;
+
+.PHONY: lint
+lint: $(READY) ## Check style, types and the API definition
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/buf lint && $(BIN)/buf format --diff --exit-code
+
+.PHONY: check
+check: lint ## Everything that CI checks besides the tests
+	$(MAKE) codegen && git diff --exit-code -- videowindow && test -z "$$(git ls-files --others --exclude-standard -- videowindow)"
+	$(BIN)/buf breaking --against '.git#branch=main'
+
+.PHONY: format
+format: $(READY) ## Format code and API definition
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format . && $(BIN)/buf format --write
+
+.PHONY: lock
+lock: $(READY) ## Renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --group recsvc --group bridge --group retrain --group dev --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock
+
+.PHONY: clean
+clean: ## Remove everything that was made here: environment, caches, local data
+	rm -rf .venv .run .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

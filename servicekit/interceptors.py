@@ -1,0 +1,153 @@
+"""Server interceptors that turn exceptions into statuses, one for each kind of server.
+
+gRPC asks an interceptor for the handler at every call, so wrapped handlers are kept by method name.
+Health and reflection map their own errors and pass unwrapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+from grpc import aio
+
+from servicekit.errors import INTERNAL, ServiceError, to_status
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+logger = structlog.get_logger(__name__)
+
+
+def _visible(error: Exception, method: str) -> grpc.Status:
+    """Return what the caller sees; a defect is logged here, once, and shown as no more than INTERNAL."""
+    if isinstance(error, ServiceError):
+        return to_status(error)
+    logger.error("rpc.defect", method=method, exc_info=error)
+    return to_status(INTERNAL)
+
+
+class ErrorInterceptor(grpc.ServerInterceptor):
+    """Maps exceptions of a thread-pool server's handlers to statuses."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Handler] = {}
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the method's handler with error mapping around it."""
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None:
+            return known
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return None  # not kept: callers choose the names of unknown methods
+        wrapped = self._wrapped[method] = _wrap(handler, method)
+        return wrapped
+
+
+class _Mapping:
+    """Ends the call with a status when the block raises."""
+
+    __slots__ = ("_context", "_method")
+
+    def __init__(self, context: grpc.ServicerContext, method: str) -> None:
+        self._context = context
+        self._method = method
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if isinstance(error, Exception):
+            self._context.abort_with_status(_visible(error, self._method))
+
+
+def _wrap(handler: Handler, method: str) -> Handler:
+    unary, stream = handler.unary_unary, handler.unary_stream
+    codec = (handler.request_deserializer, handler.response_serializer)
+    if unary is not None:
+
+        def call(request: Any, context: grpc.ServicerContext) -> Any:
+            with _Mapping(context, method):
+                return unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(call, *codec)
+    if stream is not None:
+
+        def replies(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            with _Mapping(context, method):
+                yield from stream(request, context)
+
+        return grpc.unary_stream_rpc_method_handler(replies, *codec)
+    return handler
+
+
+class AioErrorInterceptor(aio.ServerInterceptor):
+    """Maps exceptions of an asyncio server's handlers to statuses."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the method's handler with error mapping around it."""
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None  # not kept: callers choose the names of unknown methods
+        wrapped = self._wrapped[method] = _wrap_aio(handler, method)
+        return wrapped
+
+
+class _AioMapping:
+    """Ends the call with a status when the block raises."""
+
+    __slots__ = ("_context", "_method")
+
+    def __init__(self, context: aio.ServicerContext[Any, Any], method: str) -> None:
+        self._context = context
+        self._method = method
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, aio.AbortError):
+            await self._context.abort_with_status(_visible(error, self._method))
+
+
+def _wrap_aio(handler: Handler, method: str) -> Handler:
+    codec = (handler.request_deserializer, handler.response_serializer)
+    unary: Any = handler.unary_unary
+    stream: Any = handler.stream_stream
+    if unary is not None:
+
+        async def call(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+            async with _AioMapping(context, method):
+                return await unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(call, *codec)
+    if stream is not None and not method.startswith("/grpc."):
+
+        async def replies(requests: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            async with _AioMapping(context, method):
+                async for reply in stream(requests, context):
+                    yield reply
+
+        return grpc.stream_stream_rpc_method_handler(replies, *codec)
+    return handler

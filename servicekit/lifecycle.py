@@ -1,0 +1,122 @@
+"""The life of a gRPC server: built with health and reflection, NOT_SERVING until told otherwise, drained at the end."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from servicekit.interceptors import AioErrorInterceptor, ErrorInterceptor
+
+SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+HEALTH_SERVICE: Final = "grpc.health.v1.Health"
+
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    # Off, so that a second server on the same port fails instead of silently taking half of the calls.
+    ("grpc.so_reuseport", 0),
+    # Clients ping every 30 s to notice dead peers; gRPC's default would answer that with GOAWAY.
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class AioServer:
+    """An asyncio server with health, reflection and error mapping.
+
+    Args:
+        services: Full names of the services that will be added to `grpc`.
+        options: gRPC channel arguments beyond the defaults.
+    """
+
+    def __init__(self, services: Sequence[str], *, options: Sequence[tuple[str, int]] = ()) -> None:
+        self.grpc = aio.server(interceptors=[AioErrorInterceptor()], options=[*OPTIONS, *options])
+        self._names = ["", *services]
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self.grpc)
+
+    async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen, NOT_SERVING, and return the port; RuntimeError when the address is taken."""
+        await self.set_serving(serving=False)
+        port = self.grpc.add_secure_port(address, credentials) if credentials else self.grpc.add_insecure_port(address)
+        await self.grpc.start()
+        return port
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Tell health of every service."""
+        for name in self._names:
+            await self._health.set(name, SERVING if serving else NOT_SERVING)
+
+    async def drain(self, grace_s: float) -> None:
+        """Say NOT_SERVING for good, refuse new calls, and let running ones finish for up to `grace_s` seconds."""
+        await self._health.enter_graceful_shutdown()
+        await self.grpc.stop(grace_s)
+
+
+class ThreadServer:
+    """A thread-pool server with health, reflection and error mapping.
+
+    Args:
+        services: Full names of the services that will be added to `grpc`.
+        threads: Calls handled at once.
+        options: gRPC channel arguments beyond the defaults; later ones win.
+        interceptors: Further interceptors, inside of error mapping.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[str],
+        *,
+        threads: int,
+        options: Sequence[tuple[str, int]] = (),
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
+    ) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
+        self.grpc = grpc.server(
+            self._pool, interceptors=[ErrorInterceptor(), *interceptors], options=[*OPTIONS, *options]
+        )
+        self._names = ["", *services]
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
+        reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self.grpc)
+        self.set_serving(serving=False)
+
+    def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen and return the port; RuntimeError when the address is taken."""
+        port = self.grpc.add_secure_port(address, credentials) if credentials else self.grpc.add_insecure_port(address)
+        self.grpc.start()
+        return port
+
+    def set_serving(self, *, serving: bool) -> None:
+        """Tell health of every service."""
+        for name in self._names:
+            self._health.set(name, SERVING if serving else NOT_SERVING)
+
+    def drain(self, grace_s: float) -> None:
+        """Say NOT_SERVING for good, refuse new calls, and let running ones finish for up to `grace_s` seconds."""
+        self._health.enter_graceful_shutdown()
+        self.grpc.stop(grace_s).wait()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def aio_termination() -> asyncio.Event:
+    """Return an event that SIGTERM or SIGINT sets, in place of their default action."""
+    event = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event
+
+
+def thread_termination() -> threading.Event:
+    """Return an event that SIGTERM or SIGINT sets, in place of their default action; call from the main thread."""
+    event = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: event.set())
+    return event

@@ -1,0 +1,248 @@
+"""Objects under a URL: `file:///folder` or `s3://bucket/prefix`, with the same promises on both.
+
+An object appears whole or not at all. `replace` is a compare-and-swap, so of two writers one wins.
+S3 is reached by boto3's usual configuration (`AWS_*`, `AWS_ENDPOINT_URL_S3` for other servers).
+"""
+
+import base64
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+from urllib.parse import unquote, urlsplit
+
+MISSING: Final = ""
+"""The tag of an object that does not exist, for `replace`."""
+
+
+class ObjectNotFoundError(Exception):
+    """There is no object of that key."""
+
+
+class ObjectChangedError(Exception):
+    """The object is not the one that the caller had read: another writer won."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An object as read: its bytes, and the tag that `replace` compares."""
+
+    data: bytes
+    tag: str
+
+
+class ObjectStore(Protocol):
+    """Objects by key; a key is a relative path with `/`."""
+
+    url: str
+
+    def read(self, key: str) -> Content:
+        """Return a small object; ObjectNotFoundError when there is none."""
+
+    def replace(self, key: str, data: bytes, *, tag: str) -> None:
+        """Write a small object if its tag is still this (`MISSING`: if there is none), else ObjectChangedError."""
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object to a file; ObjectNotFoundError when there is none."""
+
+    def upload(self, path: Path, key: str) -> None:
+        """Copy a file to an object, checked by SHA-256 on the way."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with the prefix, in order."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+
+
+def open_store(url: str) -> ObjectStore:
+    """Return the store at a `file://` or `s3://` URL; ValueError for anything else."""
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
+        return FileStore(Path(unquote(parts.path)))
+    if parts.scheme == "s3" and parts.netloc:
+        return S3Store(parts.netloc, parts.path.strip("/"))
+    raise ValueError(f"{url!r} is neither file:///folder nor s3://bucket/prefix")
+
+
+class FileStore:
+    """Objects as files below a folder, which is made on the first write."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.url = self.root.as_uri()
+
+    def read(self, key: str) -> Content:
+        """Return a small object; ObjectNotFoundError when there is none."""
+        try:
+            data = self._path(key).read_bytes()
+        except FileNotFoundError:
+            raise ObjectNotFoundError(f"{self.url}/{key}") from None
+        return Content(data, hashlib.sha256(data).hexdigest())
+
+    def replace(self, key: str, data: bytes, *, tag: str) -> None:
+        """Write a small object if its tag is still this (`MISSING`: if there is none), else ObjectChangedError."""
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            try:
+                current = self.read(key).tag
+            except ObjectNotFoundError:
+                current = MISSING
+            if current != tag:
+                raise ObjectChangedError(f"{self.url}/{key}")
+            with _replacing(path) as temporary:
+                temporary.write_bytes(data)
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object to a file; ObjectNotFoundError when there is none."""
+        try:
+            data = self._path(key)
+            with data.open("rb") as source, _replacing(path) as temporary:
+                _copy(source.fileno(), temporary)
+        except FileNotFoundError:
+            raise ObjectNotFoundError(f"{self.url}/{key}") from None
+
+    def upload(self, path: Path, key: str) -> None:
+        """Copy a file to an object."""
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as source, _replacing(target) as temporary:
+            _copy(source.fileno(), temporary)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with the prefix, in order."""
+        folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
+        keys = (path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
+        yield from sorted(key for key in keys if key.startswith(prefix) and not Path(key).name.startswith("."))
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        path = self.root / key
+        if ".." in path.parts:
+            raise ValueError(f"{key!r} leaves the store")
+        return path
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock file: compare-and-swap needs a moment without other writers."""
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a file beside the path; afterwards it is on disk and stands in the path's place."""
+    descriptor, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(source: int, target: Path) -> None:
+    size = os.fstat(source).st_size
+    with target.open("wb") as handle:
+        done = 0
+        while done < size:
+            sent = os.sendfile(handle.fileno(), source, done, size - done)
+            if sent == 0:
+                raise OSError(f"{target} was cut short while it was copied")
+            done += sent
+
+
+class S3Store:
+    """Objects of an S3 bucket below a prefix."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        import boto3  # noqa: PLC0415  # slow to import, and not needed for files
+        from botocore.config import Config  # noqa: PLC0415
+
+        self.url = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._client: Any = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+
+    def read(self, key: str) -> Content:
+        """Return a small object; ObjectNotFoundError when there is none."""
+        with self._not_found(key):
+            reply = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+            return Content(reply["Body"].read(), reply["ETag"])
+
+    def replace(self, key: str, data: bytes, *, tag: str) -> None:
+        """Write a small object if its tag is still this (`MISSING`: if there is none), else ObjectChangedError."""
+        from botocore.exceptions import ClientError  # noqa: PLC0415
+
+        condition = {"IfNoneMatch": "*"} if tag == MISSING else {"IfMatch": tag}
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, **condition)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"):
+                raise ObjectChangedError(f"{self.url}/{key}") from None
+            raise
+
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object to a file; ObjectNotFoundError when there is none."""
+        with self._not_found(key), _replacing(path) as temporary:
+            self._client.download_file(self._bucket, self._prefix + key, str(temporary))
+
+    def upload(self, path: Path, key: str) -> None:
+        """Copy a file to an object, checked by SHA-256 on the way."""
+        with path.open("rb") as body:
+            digest = hashlib.file_digest(body, "sha256").digest()
+            body.seek(0)
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._prefix + key,
+                Body=body,
+                ChecksumSHA256=base64.b64encode(digest).decode(),
+            )
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with the prefix, in order."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        for page in pages:
+            for item in page.get("Contents", ()):
+                yield item["Key"].removeprefix(self._prefix)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    @contextmanager
+    def _not_found(self, key: str) -> Iterator[None]:
+        from botocore.exceptions import ClientError  # noqa: PLC0415
+
+        try:
+            yield
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+                raise ObjectNotFoundError(f"{self.url}/{key}") from None
+            raise

@@ -1,0 +1,62 @@
+"""Settings of a program, read once from the environment.
+
+A program declares one frozen subclass of `Settings`; each field's description is its documentation.
+Secrets may stand in files: `NAME_FILE=/path` gives `NAME`.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn, Self
+
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+USAGE_ERROR = 2
+"""Exit status of a program that was started with wrong settings, as of a wrong command line."""
+
+
+class Settings(BaseSettings):
+    """Base of each program's settings: frozen, upper-case environment names, unknown fields refused."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True, secrets_dir=None)
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment, or end the program with one line for each wrong variable."""
+        try:
+            _read_secret_files(os.environ, {name.upper() for name in cls.model_fields})
+            return cls()
+        except ValidationError as error:
+            fail(*(f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()))
+        except OSError as error:
+            fail(str(error))
+
+    @classmethod
+    def describe(cls) -> str:
+        """Return one line for each variable: name, default, meaning."""
+        lines = []
+        for name, field in cls.model_fields.items():
+            default = "required" if field.default is PydanticUndefined else f"default {field.default!s}"
+            lines.append(f"  {name.upper():34} {field.description} ({default or 'empty'})")
+        return "\n".join(lines)
+
+
+def fail(*problems: str) -> NoReturn:
+    """End the program with one line for each problem and no stack trace."""
+    for problem in problems:
+        sys.stderr.write(f"error: {problem}\n")
+    raise SystemExit(USAGE_ERROR)
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return str(location[0]).upper() if location else "settings"
+
+
+def _read_secret_files(environment: Mapping[str, str], names: set[str]) -> None:
+    for name in sorted(names):
+        path = environment.get(f"{name}_FILE")
+        if path and not environment.get(name):
+            os.environ[name] = Path(path).read_text(encoding="utf-8").strip()

@@ -1,0 +1,114 @@
+"""Metrics over DogStatsD: every name stands here, every tag is bounded.
+
+Sending never blocks and never fails a caller: packets are UDP, and an unreachable agent loses them.
+"""
+
+from enum import StrEnum
+from typing import Protocol
+
+from datadog.dogstatsd.base import DogStatsd
+
+
+class Metric(StrEnum):
+    """Names of the metrics, with their unit or tags."""
+
+    FALLBACK = "feed.recommendation.fallback"
+    """Pages that LightFM did not rank; tag `reason`."""
+    LATENCY = "feed.recommendation.latency"
+    """Milliseconds a page took; tags `served_by`, `status`."""
+    BREAKER_STATE = "feed.recommendation.breaker_state"
+    """0 closed, 1 half open, 2 open."""
+    PUBLISH_LATENCY = "feed.interactions.publish_latency"
+    """Milliseconds from accepting an interaction to Kafka's acknowledgement."""
+    OUTBOX_DEPTH = "feed.interactions.outbox_depth"
+    """Interactions in Postgres that Kafka has not acknowledged."""
+    INTERACTIONS = "feed.interactions.recorded"
+    """Interactions taken in; tag `status`."""
+    MODEL_AGE = "feed.lightfm.model_age_seconds"
+    """Seconds since the live model was trained."""
+    MODEL_LOADED = "feed.lightfm.model_loaded"
+    """Models that went live."""
+    MODEL_REFUSED = "feed.lightfm.model_refused"
+    """Artefacts that were not served; tag `reason`."""
+    RETRAIN_SUCCESS = "feed.lightfm.retrain.success"
+    """Training runs that published."""
+    RETRAIN_FAILURE = "feed.lightfm.retrain.failure"
+    """Training runs that did not; tag `reason`."""
+
+
+class Metrics(Protocol):
+    """Where metrics go. Tags are `name:value` texts from small sets."""
+
+    def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
+        """Add to a counter."""
+
+    def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Set a level."""
+
+    def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Add an observation to a distribution with global percentiles."""
+
+    def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
+        """Record that something happened that people should see."""
+
+    def close(self) -> None:
+        """Send what is buffered."""
+
+
+class DogStatsdMetrics:
+    """Metrics to a Datadog agent, aggregated in the process and sent in the background."""
+
+    def __init__(self, host: str, port: int, *, service: str) -> None:
+        self._client = DogStatsd(
+            host=host,
+            port=port,
+            constant_tags=[f"service:{service}"],
+            disable_telemetry=True,
+            disable_buffering=False,
+            flush_interval=1.0,
+        )
+
+    def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
+        """Add to a counter."""
+        self._client.increment(metric, value, tags=tags)
+
+    def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Set a level."""
+        self._client.gauge(metric, value, tags=tags)
+
+    def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Add an observation to a distribution with global percentiles."""
+        self._client.distribution(metric, value, tags=tags)
+
+    def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
+        """Record that something happened that people should see."""
+        self._client.event(title, text, tags=tags)
+
+    def close(self) -> None:
+        """Send what is buffered."""
+        self._client.flush()
+        self._client.stop()
+
+
+class NoMetrics:
+    """Metrics of a program without an agent."""
+
+    def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
+        """Drop it."""
+
+    def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Drop it."""
+
+    def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Drop it."""
+
+    def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
+        """Drop it."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def connect_metrics(host: str | None, port: int, *, service: str) -> Metrics:
+    """Return metrics to the agent at the host, or metrics that go nowhere when there is no host."""
+    return DogStatsdMetrics(host, port, service=service) if host else NoMetrics()

@@ -1,0 +1,56 @@
+"""Checks that both services make on a request; every bad field is reported, not only the first."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from servicekit.errors import Violation, invalid_argument
+
+MAX_ID_BYTES = 128
+DEFAULT_PAGE_SIZE = 20
+MAX_PAGE_SIZE = 500
+
+
+@dataclass(slots=True)
+class Checker:
+    """Collects the bad fields of one request."""
+
+    violations: list[Violation] = field(default_factory=list)
+
+    def require(self, condition: bool, path: str, description: str) -> None:  # noqa: FBT001  # reads as an assertion
+        """Report the field unless the condition holds."""
+        if not condition:
+            self.violations.append(Violation(path, description))
+
+    def identifier(self, value: str, path: str) -> None:
+        """Report an identifier that is empty, longer than 128 bytes of UTF-8, or holds control characters."""
+        problem = identifier_problem(value)
+        if problem:
+            self.violations.append(Violation(path, problem))
+
+    def identifiers(self, values: Sequence[str], path: str, *, most: int) -> None:
+        """Report a list of identifiers that is too long, or each bad one in it."""
+        self.require(len(values) <= most, path, f"has {len(values)} entries, at most {most} are allowed")
+        for index, value in enumerate(values[:most]):
+            self.identifier(value, f"{path}[{index}]")
+
+    def page_size(self, value: int) -> int:
+        """Return the page size to use: 0 means 20, above 500 means 500; a negative one is reported."""
+        self.require(value >= 0, "page_size", f"is {value}, must not be negative")
+        return min(value, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
+
+    def finish(self) -> None:
+        """Raise INVALID_ARGUMENT when anything was reported."""
+        if self.violations:
+            raise invalid_argument(*self.violations)
+
+
+def identifier_problem(value: str) -> str:
+    """Return what is wrong with an identifier, or an empty text."""
+    if not value:
+        return "must not be empty"
+    if len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+        return f"is longer than {MAX_ID_BYTES} bytes"
+    if not value.isprintable() and any(unicodedata.category(character) == "Cc" for character in value):
+        return "must not contain control characters"
+    return ""
