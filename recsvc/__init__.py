@@ -1,0 +1,1 @@
+"""The LightFM recommendation server: loads published models and ranks videos over gRPC."""

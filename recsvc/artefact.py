@@ -1,0 +1,292 @@
+"""A trained model on disk: a folder of `.npy` files and `manifest.json`, written last.
+
+Nothing in it is a pickle, and nothing is copied on load: arrays are memory-mapped, so that all processes of a machine
+share one copy. Every file's size and SHA-256 stand in the manifest.
+
+Shapes: U viewers, V videos, d dimensions. Rows follow the sorted identifiers of `IdMap`.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsvc.idmap import IdMap
+
+FORMAT: Final = 1
+"""Version of this layout. A reader refuses what it does not know; it reads every version ever written."""
+
+MANIFEST: Final = "manifest.json"
+
+
+class ArtefactError(Exception):
+    """An artefact that must not be served.
+
+    Attributes:
+        reason: A short tag for metrics, such as `checksum`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class FileEntry(BaseModel):
+    """What a file must be."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What a model is, and what its files must be."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    version: str
+    """Name of the model; names sort by age."""
+    algorithm: str
+    trained_at: datetime
+    data_until: datetime
+    """The first instant (UTC) that the training data does not cover."""
+    interaction_count: int
+    user_count: int
+    video_count: int
+    dimensions: int
+    popularity_weight: float = 0.0
+    """Weight of the log of popularity in the ranking score; 0 is plain LightFM."""
+    popularity_floor: float = 1.0
+    """Added to popularity before the logarithm, so that unwatched videos have one."""
+    metrics: dict[str, float] = {}
+    parent: str | None = None
+    """The version that was live when this one was trained."""
+    files: dict[str, FileEntry] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Csr:
+    """Lists of rows, one a row of something else: list i is `rows[offsets[i]:offsets[i + 1]]`."""
+
+    offsets: NDArray[np.int64]
+    """(n + 1,), ascending from 0."""
+    rows: NDArray[np.int32]
+    """(offsets[n],)."""
+
+    def __getitem__(self, row: int) -> NDArray[np.int32]:
+        """Return the list of one row, a view."""
+        return self.rows[self.offsets[row] : self.offsets[row + 1]]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the lists' lengths, (n,)."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Catalogue:
+    """What is known of each video besides its representation."""
+
+    authors: IdMap
+    author_rows: NDArray[np.int32]
+    """(V,) row in `authors`; -1 where unknown."""
+    tags: IdMap
+    tag_rows: Csr
+    """Rows in `tags`, one list a video."""
+    durations_ms: NDArray[np.int64]
+    """(V,); -1 where unknown."""
+    published_at_ms: NDArray[np.int64]
+    """(V,) milliseconds since 1970 UTC; -1 where unknown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A trained model: exported LightFM representations, and what serving needs beside them."""
+
+    manifest: Manifest
+    users: IdMap
+    videos: IdMap
+    user_factors: NDArray[np.float32]
+    """(U, d)."""
+    user_biases: NDArray[np.float32]
+    """(U,)."""
+    video_factors: NDArray[np.float32]
+    """(V, d)."""
+    video_biases: NDArray[np.float32]
+    """(V,)."""
+    popularity: NDArray[np.float32]
+    """(V,) time-decayed weighted count of interactions, not negative."""
+    seen: Csr
+    """Rows of the videos that each viewer was shown, ascending; U lists."""
+    catalogue: Catalogue
+
+    def prior(self) -> NDArray[np.float32]:
+        """Return the popularity part of the ranking score, (V,) float32."""
+        weight = np.float32(self.manifest.popularity_weight)
+        prior: NDArray[np.float32] = weight * np.log(self.popularity + np.float32(self.manifest.popularity_floor))
+        return prior
+
+    def lightfm_scores(self, user_row: int) -> NDArray[np.float32]:
+        """Return what `LightFM.predict` gives for the viewer and every video, (V,) float32."""
+        scores: NDArray[np.float32] = self.video_factors @ self.user_factors[user_row]
+        scores += self.video_biases
+        scores += self.user_biases[user_row]
+        return scores
+
+
+def write(model: Model, folder: Path) -> Manifest:
+    """Write the model into an empty folder, the manifest last, and return the manifest with its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = {}
+    for name, array in _arrays(model):
+        path = folder / name
+        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+        entries[name] = FileEntry(size=path.stat().st_size, sha256=digest(path))
+    manifest = model.manifest.model_copy(update={"files": entries})
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    return manifest
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """Return a manifest; ArtefactError when it is not one that this code can read."""
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise ArtefactError("manifest", f"manifest.json is not valid: {error.errors()[0]['msg']}") from None
+    if manifest.format != FORMAT:
+        raise ArtefactError("format", f"format {manifest.format} is not known, only up to {FORMAT}")
+    return manifest
+
+
+def read(folder: Path) -> Model:
+    """Return the model in a folder after checking files, shapes and numbers; ArtefactError when anything is wrong."""
+    try:
+        manifest = read_manifest((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise ArtefactError("manifest", f"{MANIFEST} is missing") from None
+    for name, entry in manifest.files.items():
+        _check_file(folder / name, entry)
+    arrays = _Arrays(folder, manifest)
+    users, videos = arrays.count("user_count"), arrays.count("video_count")
+    authors, tags = IdMap(arrays.ids("authors")), IdMap(arrays.ids("tags"))
+    return Model(
+        manifest=manifest,
+        users=IdMap(arrays.ids("users", users)),
+        videos=IdMap(arrays.ids("videos", videos)),
+        user_factors=arrays.floats("user_factors", users, manifest.dimensions),
+        user_biases=arrays.floats("user_biases", users),
+        video_factors=arrays.floats("video_factors", videos, manifest.dimensions),
+        video_biases=arrays.floats("video_biases", videos),
+        popularity=arrays.floats("popularity", videos),
+        seen=arrays.csr("seen", users, videos),
+        catalogue=Catalogue(
+            authors=authors,
+            author_rows=arrays.rows("author_rows", len(authors), count=videos),
+            tags=tags,
+            tag_rows=arrays.csr("tag", videos, len(tags)),
+            durations_ms=arrays.integers("durations_ms", videos),
+            published_at_ms=arrays.integers("published_at_ms", videos),
+        ),
+    )
+
+
+def digest(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _arrays(model: Model) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield file names and arrays, in the order in which they are written."""
+    plain = ("user_factors", "user_biases", "video_factors", "video_biases", "popularity")
+    yield "users.npy", model.users.array
+    yield "videos.npy", model.videos.array
+    for name in plain:
+        yield f"{name}.npy", getattr(model, name)
+    catalogue = model.catalogue
+    for name, lists in (("seen", model.seen), ("tag", catalogue.tag_rows)):
+        yield f"{name}_offsets.npy", lists.offsets
+        yield f"{name}_rows.npy", lists.rows
+    yield "authors.npy", catalogue.authors.array
+    yield "author_rows.npy", catalogue.author_rows
+    yield "tags.npy", catalogue.tags.array
+    yield "durations_ms.npy", catalogue.durations_ms
+    yield "published_at_ms.npy", catalogue.published_at_ms
+
+
+def _check_file(path: Path, entry: FileEntry) -> None:
+    if not path.is_file():
+        raise ArtefactError("missing", f"{path.name} is missing")
+    size = path.stat().st_size
+    if size != entry.size:
+        raise ArtefactError("size", f"{path.name} has {size} bytes instead of {entry.size}")
+    if digest(path) != entry.sha256:
+        raise ArtefactError("checksum", f"{path.name} does not match its checksum")
+
+
+class _Arrays:
+    """Reads the arrays of one folder, each checked for type, shape and content."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+
+    def count(self, name: str) -> int:
+        value = int(getattr(self._manifest, name))
+        self._require(value >= 0, name, "is negative")
+        return value
+
+    def ids(self, name: str, count: int | None = None) -> "NDArray[np.bytes_]":
+        array: NDArray[np.bytes_] = self._load(name, "S", None if count is None else (count,))
+        self._require(bool(np.all(array[1:] > array[:-1])), name, "is not sorted")
+        return array
+
+    def floats(self, name: str, *shape: int) -> NDArray[np.float32]:
+        array: NDArray[np.float32] = self._load(name, "f4", shape)
+        self._require(bool(np.isfinite(array).all()), name, "holds numbers that are not finite")
+        return array
+
+    def integers(self, name: str, count: int) -> NDArray[np.int64]:
+        array: NDArray[np.int64] = self._load(name, "i8", (count,))
+        return array
+
+    def rows(self, name: str, bound: int, *, count: int | None = None) -> NDArray[np.int32]:
+        array: NDArray[np.int32] = self._load(name, "i4", None if count is None else (count,))
+        low = 0 if count is None else -1
+        self._require(not len(array) or (array.min() >= low and array.max() < bound), name, "holds rows out of range")
+        return array
+
+    def csr(self, name: str, count: int, bound: int) -> Csr:
+        offsets: NDArray[np.int64] = self._load(f"{name}_offsets", "i8", (count + 1,))
+        rows = self.rows(f"{name}_rows", bound)
+        ascending = offsets[0] == 0 and offsets[-1] == len(rows) and bool(np.all(np.diff(offsets) >= 0))
+        self._require(ascending, f"{name}_offsets", "does not fit its rows")
+        return Csr(offsets, rows)
+
+    def _load(self, name: str, kind: str, shape: tuple[int, ...] | None) -> Any:
+        file = f"{name}.npy"
+        if file not in self._manifest.files:
+            raise ArtefactError("missing", f"{file} is not in the manifest")
+        try:
+            # An empty file cannot be mapped.
+            array = np.load(self._folder / file, mmap_mode="r", allow_pickle=False)
+        except ValueError:
+            array = np.load(self._folder / file, allow_pickle=False)
+        self._require(array.dtype.kind == kind or array.dtype == np.dtype(kind), name, f"is of type {array.dtype}")
+        self._require(shape is None or array.shape == shape, name, f"has shape {array.shape} instead of {shape}")
+        return array
+
+    @staticmethod
+    def _require(condition: bool, name: str, problem: str) -> None:  # noqa: FBT001  # reads as an assertion
+        if not condition:
+            raise ArtefactError("content", f"{name}.npy {problem}")

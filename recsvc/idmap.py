@@ -1,0 +1,60 @@
+"""Identifiers and their rows.
+
+Identifiers stand sorted by their UTF-8 bytes in one fixed-width array; an identifier's row is its rank. So the map
+needs no hash table to be built at load, is shared between processes through the page cache, and breaks ties the same
+way everywhere: a lower row is a smaller identifier.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNKNOWN: Final = -1
+"""The row of an identifier that the map does not hold."""
+
+
+class IdMap:
+    """Maps identifiers to rows 0..n-1 and back.
+
+    Args:
+        ids: (n,) bytes array, strictly ascending; may be memory-mapped.
+    """
+
+    __slots__ = ("array",)
+
+    def __init__(self, ids: "NDArray[np.bytes_]") -> None:
+        self.array = ids
+
+    @classmethod
+    def build(cls, ids: Iterable[str]) -> Self:
+        """Return the map of these identifiers, sorted and without repeats."""
+        encoded = sorted({one.encode() for one in ids})
+        return cls(np.array(encoded, dtype=np.bytes_) if encoded else np.empty(0, "S1"))
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def row(self, one: str) -> int:
+        """Return the identifier's row, or -1."""
+        return int(self.rows([one])[0])
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Return the identifiers' rows, (len(ids),) int64, -1 for each that is unknown."""
+        if not ids or not len(self):
+            return np.full(len(ids), UNKNOWN, np.int64)
+        width = self.array.dtype.itemsize
+        encoded = [one.encode() for one in ids]
+        # A longer identifier cannot be in the map, and would make searchsorted copy the map to a wider type.
+        keys = np.array([one if len(one) <= width else b"" for one in encoded], dtype=self.array.dtype)
+        rows = np.searchsorted(self.array, keys)
+        rows[rows == len(self)] = 0
+        found: Any = self.array[rows] == keys
+        if "" in ids or any(len(one) > width for one in encoded):
+            found &= np.fromiter((0 < len(one) <= width for one in encoded), bool, len(encoded))
+        return np.where(found, rows, UNKNOWN)
+
+    def ids(self, rows: NDArray[np.integer[Any]]) -> list[str]:
+        """Return the identifiers at these rows."""
+        return [one.decode() for one in self.array[rows].tolist()]
