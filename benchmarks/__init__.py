@@ -1,0 +1,1 @@
+"""Benchmarks behind every figure of the README: `python -m benchmarks [NAME …]`."""

@@ -1,0 +1,58 @@
+"""Runs benchmarks by name and prints their tables.
+
+A benchmark is a module of this package with a docstring and `run() -> dict[title, rows]`.
+"""
+
+import argparse
+import ast
+import importlib
+import pkgutil
+import sys
+import time
+from pathlib import Path
+
+import benchmarks
+from benchmarks import machine, report
+
+RESULTS = Path(".run/bench")
+
+
+def names() -> dict[str, str]:
+    """Return the benchmarks with their first docstring lines; modules are read, not imported."""
+    found = {}
+    for module in pkgutil.iter_modules(benchmarks.__path__):
+        tree = ast.parse(Path(benchmarks.__path__[0], f"{module.name}.py").read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
+            found[module.name] = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return found
+
+
+def main() -> int:
+    """Run the benchmarks that the command line names, all of them by default."""
+    known = names()
+    listing = "\n".join(f"  {name:24} {text}" for name, text in known.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=f"benchmarks:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="*", help="which to run; all by default")
+    wanted = parser.parse_args().name or list(known)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    print(machine.describe())
+    for name in wanted:
+        print(f"\n## {name}: {known[name]}\n", flush=True)
+        begin = time.monotonic()
+        tables = importlib.import_module(f"benchmarks.{name}").run()
+        for title, rows in tables.items():
+            print(report.table(title, rows), flush=True)
+        path = report.save(RESULTS, name, machine.describe(), tables)
+        print(f"{time.monotonic() - begin:.0f} s, kept in {path}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

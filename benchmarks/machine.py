@@ -1,0 +1,31 @@
+"""The machine that measures, and what a process spends on it."""
+
+import os
+import platform
+from pathlib import Path
+
+MEBIBYTE = 1 << 20
+
+
+def describe() -> str:
+    """Return processor, cores and Python in one line, for the head of a report."""
+    models = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if "model name" in line]
+    processor = models[0].partition(":")[2].strip() if models else platform.machine()
+    return f"{processor}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process's living threads in seconds, to the nanosecond."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text(encoding="utf-8").split()[0]) for task in tasks) / 1e9
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_files(pid: int) -> int:
+    """Return how many file descriptors a process holds."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

@@ -1,0 +1,83 @@
+"""Open-loop load: calls start when they are due, whether or not earlier ones have ended.
+
+A latency runs from the intended start, so a stall of the server, or of this driver, is charged to every call that it
+delays
+(Gil Tene, "How NOT to Measure Latency": coordinated omission).
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Call = Callable[[int], Awaitable[str]]
+"""Makes call number i and returns its outcome, a short name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """What one run measured."""
+
+    rate: float
+    """Calls due a second."""
+    latencies_ms: NDArray[np.float64]
+    """(n,) from each call's intended start to its end."""
+    starts_s: NDArray[np.float64]
+    """(n,) intended starts since the run's beginning."""
+    outcomes: list[str]
+    """Outcome of each call; the name of the exception where it raised."""
+    worst_lag_ms: float
+    """The latest start: how far the driver itself fell behind."""
+
+    def percentile(self, q: float) -> float:
+        """Return a percentile of the latencies in milliseconds, without interpolation downwards."""
+        return float(np.percentile(self.latencies_ms, q, method="higher"))
+
+    def counts(self) -> Counter[str]:
+        """Return how often each outcome came."""
+        return Counter(self.outcomes)
+
+    def share(self, outcome: str) -> float:
+        """Return the share of calls with this outcome."""
+        return self.counts()[outcome] / max(1, len(self.outcomes))
+
+    def summary(self) -> dict[str, float | str]:
+        """Return one row of a report."""
+        return {
+            "rate/s": round(self.rate),
+            "calls": len(self.outcomes),
+            "p50 ms": round(self.percentile(50), 2),
+            "p99 ms": round(self.percentile(99), 2),
+            "max ms": round(self.percentile(100), 2),
+            "outcomes": " ".join(f"{name} {count}" for name, count in self.counts().most_common()),
+        }
+
+
+async def drive(call: Call, *, rate: float, seconds: float, seed: int = 0) -> Load:
+    """Make calls at exponentially distributed intervals (a Poisson process) and wait until all have ended."""
+    intervals = np.random.default_rng(seed).exponential(1 / rate, size=round(rate * seconds))
+    starts = np.cumsum(intervals)
+    latencies = np.zeros(len(starts))
+    outcomes = [""] * len(starts)
+    loop = asyncio.get_running_loop()
+    begin = loop.time() + 0.05
+
+    async def one(number: int) -> None:
+        try:
+            outcomes[number] = await call(number)
+        except Exception as error:  # noqa: BLE001  # an outcome like any other
+            outcomes[number] = type(error).__name__
+        latencies[number] = (loop.time() - begin - starts[number]) * 1000
+
+    lag = 0.0
+    async with asyncio.TaskGroup() as running:
+        for number, start in enumerate(starts):
+            wait = begin + start - loop.time()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            lag = max(lag, loop.time() - begin - start)
+            running.create_task(one(number))
+    return Load(rate=rate, latencies_ms=latencies, starts_s=starts, outcomes=outcomes, worst_lag_ms=lag * 1000)
