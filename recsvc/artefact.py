@@ -9,13 +9,12 @@ Shapes: U viewers, V videos, d dimensions. Rows follow the sorted identifiers of
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveFloat, ValidationError
 
 from recsvc.idmap import IdMap
 
@@ -55,16 +54,16 @@ class Manifest(BaseModel):
     version: str
     """Name of the model; names sort by age."""
     algorithm: str
-    trained_at: datetime
-    data_until: datetime
+    trained_at: AwareDatetime
+    data_until: AwareDatetime
     """The first instant (UTC) that the training data does not cover."""
-    interaction_count: int
-    user_count: int
-    video_count: int
-    dimensions: int
-    popularity_weight: float = 0.0
+    interaction_count: NonNegativeInt
+    user_count: NonNegativeInt
+    video_count: NonNegativeInt
+    dimensions: NonNegativeInt
+    popularity_weight: FiniteFloat = 0.0
     """Weight of the log of popularity in the ranking score; 0 is plain LightFM."""
-    popularity_floor: float = 1.0
+    popularity_floor: PositiveFloat = 1.0
     """Added to popularity before the logarithm, so that unwatched videos have one."""
     metrics: dict[str, float] = {}
     parent: str | None = None
@@ -177,7 +176,7 @@ def read(folder: Path) -> Model:
     for name, entry in manifest.files.items():
         _check_file(folder / name, entry)
     arrays = _Arrays(folder, manifest)
-    users, videos = arrays.count("user_count"), arrays.count("video_count")
+    users, videos = manifest.user_count, manifest.video_count
     authors, tags = IdMap(arrays.ids("authors")), IdMap(arrays.ids("tags"))
     return Model(
         manifest=manifest,
@@ -234,17 +233,25 @@ def _check_file(path: Path, entry: FileEntry) -> None:
         raise ArtefactError("checksum", f"{path.name} does not match its checksum")
 
 
+def _map(path: Path) -> "NDArray[Any]":
+    """Return an array file as a plain view of its mapping: the memory-map class makes every slice slower."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError):
+        pass  # an array without elements cannot be mapped
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise ArtefactError("content", f"{path.name} is not an array file") from None
+    return array
+
+
 class _Arrays:
     """Reads the arrays of one folder, each checked for type, shape and content."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder = folder
         self._manifest = manifest
-
-    def count(self, name: str) -> int:
-        value = int(getattr(self._manifest, name))
-        self._require(value >= 0, name, "is negative")
-        return value
 
     def ids(self, name: str, count: int | None = None) -> "NDArray[np.bytes_]":
         array: NDArray[np.bytes_] = self._load(name, "S", None if count is None else (count,))
@@ -277,11 +284,7 @@ class _Arrays:
         file = f"{name}.npy"
         if file not in self._manifest.files:
             raise ArtefactError("missing", f"{file} is not in the manifest")
-        try:
-            # An empty file cannot be mapped.
-            array = np.load(self._folder / file, mmap_mode="r", allow_pickle=False)
-        except ValueError:
-            array = np.load(self._folder / file, allow_pickle=False)
+        array = _map(self._folder / file)
         self._require(array.dtype.kind == kind or array.dtype == np.dtype(kind), name, f"is of type {array.dtype}")
         self._require(shape is None or array.shape == shape, name, f"has shape {array.shape} instead of {shape}")
         return array

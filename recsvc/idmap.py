@@ -29,8 +29,10 @@ class IdMap:
 
     @classmethod
     def build(cls, ids: Iterable[str]) -> Self:
-        """Return the map of these identifiers, sorted and without repeats."""
+        """Return the map of these identifiers, sorted and without repeats; ValueError when one is empty or holds NUL."""
         encoded = sorted({one.encode() for one in ids})
+        if any(not one or b"\0" in one for one in encoded):
+            raise ValueError("identifiers must not be empty or contain NUL")
         return cls(np.array(encoded, dtype=np.bytes_) if encoded else np.empty(0, "S1"))
 
     def __len__(self) -> int:
@@ -38,7 +40,11 @@ class IdMap:
 
     def row(self, one: str) -> int:
         """Return the identifier's row, or -1."""
-        return int(self.rows([one])[0])
+        key = one.encode()
+        if not 0 < len(key) <= self.array.dtype.itemsize:
+            return UNKNOWN
+        row = int(self.array.searchsorted(key))
+        return row if row < len(self.array) and self.array[row] == key else UNKNOWN
 
     def rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the identifiers' rows, (len(ids),) int64, -1 for each that is unknown."""

@@ -7,12 +7,13 @@ by compare-and-swap, so of two publishers one wins.
 import hashlib
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from recsvc.artefact import MANIFEST, ArtefactError, Manifest, read_manifest
 from servicekit.objectstore import MISSING, ObjectNotFoundError, ObjectStore
@@ -30,7 +31,7 @@ class Pointer(BaseModel):
     manifest_sha256: str
     pinned: bool = False
     """A pinned version stays live when a newer one is published."""
-    activated_at: datetime
+    activated_at: AwareDatetime
 
 
 class Registry:
@@ -99,17 +100,22 @@ class Registry:
         folder = cache / checked(pointer.version)
         if _digest_of(folder / MANIFEST) == pointer.manifest_sha256:
             return folder
-        partial = cache / f".{pointer.version}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{pointer.version}.", dir=cache) as temporary:
+            partial = Path(temporary) / pointer.version
+            partial.mkdir()
+            self._download(pointer, partial)
+            if _digest_of(folder / MANIFEST) != pointer.manifest_sha256:  # else another process was faster
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.replace(folder)
+        return folder
+
+    def _download(self, pointer: Pointer, folder: Path) -> None:
         for name in self._names(pointer):
             try:
-                self._store.download(f"{pointer.version}/{name}", partial / name)
+                self._store.download(f"{pointer.version}/{name}", folder / name)
             except ObjectNotFoundError:
                 raise ArtefactError("missing", f"{pointer.version}/{name} is not in the store") from None
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
-        return folder
 
     def _names(self, pointer: Pointer) -> Iterator[str]:
         try:

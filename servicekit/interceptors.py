@@ -46,8 +46,8 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         if known is not None:
             return known
         handler = continuation(handler_call_details)
-        if handler is None:
-            return None  # not kept: callers choose the names of unknown methods
+        if handler is None or method.startswith("/grpc."):
+            return handler  # not kept: callers choose the names of unknown methods
         wrapped = self._wrapped[method] = _wrap(handler, method)
         return wrapped
 

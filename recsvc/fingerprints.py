@@ -1,0 +1,33 @@
+"""Short names of videos that mean the same in every model, for page tokens."""
+
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsvc.idmap import IdMap
+
+
+class Fingerprints:
+    """CRC-32 of each video's identifier.
+
+    Two videos may share one: then one of them is passed over on later pages, which nobody sees; none is ever repeated.
+    """
+
+    def __init__(self, videos: IdMap) -> None:
+        ids: list[bytes] = videos.array.tolist()
+        self._of_rows = np.fromiter(map(zlib.crc32, ids), np.uint32, len(ids))
+        self._order = np.argsort(self._of_rows, kind="stable").astype(np.int32)
+        self._sorted = self._of_rows[self._order]
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Return the fingerprints of these rows."""
+        return self._of_rows[rows]
+
+    def rows(self, fingerprints: NDArray[np.uint32]) -> NDArray[np.int32]:
+        """Return all rows that have one of these fingerprints."""
+        low = np.searchsorted(self._sorted, fingerprints)
+        counts = np.searchsorted(self._sorted, fingerprints, side="right") - low
+        # Position j of list i is low[i] + j, flattened.
+        starts = np.repeat(low - np.cumsum(counts) + counts, counts)
+        return self._order[starts + np.arange(len(starts))]

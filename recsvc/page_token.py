@@ -1,0 +1,87 @@
+"""Page tokens: where the next page of one feed starts.
+
+A token names the videos that were already returned, not only their number, so pages never repeat one, even when the
+model or the viewer's profile changed in between. It is opaque to callers, bounded, and bound to its request.
+
+Layout, little-endian, then base64url without padding:
+format u8 | length of model version u8 | model version | request digest 8 bytes | fingerprints u32 … | CRC-32 u32.
+"""
+
+import base64
+import binascii
+import zlib
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from servicekit.errors import Violation, invalid_argument
+
+FORMAT: Final = 1
+DIGEST_BYTES: Final = 8
+MAX_POSITION: Final = 10_000
+"""Videos of one feed; the page that reaches it is the last."""
+_CHECKSUM_BYTES: Final = 4
+_MAX_CHARACTERS: Final = (2 + 255 + DIGEST_BYTES + 4 * MAX_POSITION + _CHECKSUM_BYTES) * 4 // 3 + 4
+
+_NOTHING: Final = np.empty(0, np.uint32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageToken:
+    """The state of one feed between two pages."""
+
+    model_version: str
+    """The model that ranked the page before."""
+    digest: bytes
+    """Digest of the request fields that must not change."""
+    served: NDArray[np.uint32] = field(default_factory=lambda: _NOTHING)
+    """Fingerprints of the videos returned so far."""
+
+    @property
+    def position(self) -> int:
+        """Return how many videos were returned so far."""
+        return len(self.served)
+
+    def encode(self) -> str:
+        """Return the token's text."""
+        version = self.model_version.encode()
+        body = bytes((FORMAT, len(version))) + version + self.digest + self.served.astype("<u4", copy=False).tobytes()
+        data = body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "little")
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decode(text: str, digest: bytes) -> PageToken:
+    """Return the token for a request of this digest; INVALID_ARGUMENT says what is wrong with it."""
+    body = _checked(text)
+    if body[0] != FORMAT:
+        raise _invalid(f"is of format {body[0]}, which this server does not know; start again from the first page")
+    start = 2 + body[1]
+    end = start + DIGEST_BYTES
+    if len(body) < end or (len(body) - end) % 4:
+        raise _invalid("has a wrong length")
+    if body[start:end] != digest:
+        raise _invalid("belongs to another request: only page_size, explain and request_id may change between pages")
+    served = np.frombuffer(body, "<u4", offset=end)
+    if not 0 < len(served) < MAX_POSITION:
+        raise _invalid(f"names {len(served)} videos, which no page of this server leads to")
+    return PageToken(model_version=body[2:start].decode(errors="replace"), digest=digest, served=served)
+
+
+def _checked(text: str) -> bytes:
+    """Return the token's bytes without their checksum, which holds; at least two of them."""
+    if len(text) > _MAX_CHARACTERS:
+        raise _invalid(f"is longer than {_MAX_CHARACTERS} characters")
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        raise _invalid("is not a next_page_token of this server") from None
+    body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+    if len(body) < 2 or zlib.crc32(body) != int.from_bytes(checksum, "little"):
+        raise _invalid("is damaged or cut short")
+    return body
+
+
+def _invalid(description: str) -> Exception:
+    return invalid_argument(Violation("page_token", description))

@@ -1,0 +1,50 @@
+"""How a model knows a viewer."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsvc.artefact import Model
+from recsvc.idmap import UNKNOWN
+
+
+class ViewerState(Enum):
+    """Where a viewer's representation comes from."""
+
+    TRAINED = auto()
+    """From training."""
+    FOLDED_IN = auto()
+    """Computed from recent interactions."""
+    COLD = auto()
+    """There is none: popularity ranks."""
+
+
+_NOTHING: Final = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Viewer:
+    """What ranking needs to know of a viewer."""
+
+    state: ViewerState
+    vector: NDArray[np.float32] | None = None
+    """(d,); None where nothing is known."""
+    bias: np.float32 = np.float32(0)
+    seen: NDArray[np.int32] = _NOTHING
+    """Rows of videos that the viewer was shown."""
+
+
+COLD: Final = Viewer(state=ViewerState.COLD)
+
+
+def trained_viewer(model: Model, user_id: str) -> Viewer:
+    """Return the viewer as trained, or a cold one when the model does not know the viewer."""
+    row = model.users.row(user_id)
+    if row == UNKNOWN:
+        return COLD
+    return Viewer(
+        state=ViewerState.TRAINED, vector=model.user_factors[row], bias=model.user_biases[row], seen=model.seen[row]
+    )
