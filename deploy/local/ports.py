@@ -1,0 +1,29 @@
+"""TCP ports of this machine."""
+
+import socket
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now; another program may still take it first."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def is_free(host: str, port: int) -> bool:
+    """Return whether a server could listen there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def is_open(port: int) -> bool:
+    """Return whether somebody accepts connections on this loopback port."""
+    with socket.socket() as client:
+        client.settimeout(0.5)
+        return client.connect_ex(("127.0.0.1", port)) == 0

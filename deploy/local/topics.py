@@ -1,0 +1,40 @@
+"""The Kafka topics of the system, made on a broker."""
+
+import time
+from typing import Final
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is public
+
+DAY_MS: Final = 24 * 60 * 60 * 1000
+RETENTION_MS: Final = 7 * DAY_MS
+TOPICS: Final = {
+    "feed.interactions.v1": 6,
+    "feed.interactions.v1.dlq": 1,
+    "feed.feedback.v1": 6,
+    "playback.session-created": 6,
+    "playback.position-updated": 6,
+    "playback.session-ended": 6,
+}
+"""Partitions by topic."""
+
+
+def create_topics(bootstrap: str, *, timeout_s: float) -> None:
+    """Make the topics that are missing; TimeoutError when the broker does not answer in time."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            known = admin.list_topics(timeout=2).topics
+            missing = [_topic(name) for name in TOPICS if name not in known]
+            if not missing:
+                return
+            for outcome in admin.create_topics(missing, operation_timeout=10).values():
+                outcome.result()
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the broker does not make topics: {error.args[0].str()}") from None
+
+
+def _topic(name: str) -> NewTopic:
+    return NewTopic(name, num_partitions=TOPICS[name], replication_factor=1, config={"retention.ms": str(RETENTION_MS)})

@@ -1,0 +1,89 @@
+"""The real peers that tests speak to. Nothing listens on a fixed port, and everything ends with the run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from deploy.local.kafka import KafkaChoice, choose_kafka
+from deploy.local.kafka_mock import MockKafka
+from deploy.local.postgres import Postgres
+from tests.support.dogstatsd import DogStatsdServer
+from tests.support.grpcurl import Grpcurl
+
+ROOT: Final = Path(__file__).parents[1]
+SHARED_DATA: Final = ROOT.parent / "shared" / "data"
+
+
+KAFKA: Final = pytest.StashKey[KafkaChoice]()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which Kafka the tests speak to."""
+    config.stash[KAFKA] = choose_kafka()
+    return f"kafka: {config.stash[KAFKA].title}"
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap addresses of the run's Kafka, which has the topics of the system. Leave it running: others use it."""
+    choice = pytestconfig.stash.get(KAFKA, None) or choose_kafka()  # a quiet run shows no header
+    server = choice.over(tmp_path_factory.mktemp("peers") / "kafka")
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[MockKafka]:
+    """A running Kafka of the test's own, to hang or kill (`child`): librdkafka's mock cluster, as it starts at once."""
+    kafka = MockKafka(tmp_path / "own-kafka")
+    kafka.start()
+    yield kafka
+    kafka.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """The run's Postgres. Leave it running: others use it."""
+    server = Postgres(tmp_path_factory.mktemp("peers") / "postgres", durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres_server: Postgres) -> str:
+    """URL of an empty database of the test module's own."""
+    return postgres_server.create_database(f"test_{uuid4().hex}")
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A running Postgres of the test's own, to hang or kill (`child`) and start again on the same data and port."""
+    server = Postgres(tmp_path / "own-postgres", durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def dogstatsd() -> Iterator[DogStatsdServer]:
+    """A DogStatsD agent's UDP socket."""
+    with DogStatsdServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def grpcurl() -> Grpcurl:
+    """Calls a server as people do from the command line."""
+    return Grpcurl()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of the data sets; the test is skipped where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the data sets are not beside the repository")
+    return SHARED_DATA

@@ -1,0 +1,110 @@
+"""Calls from the command line through reflection, as people make them: grpcurl, else `buf curl`."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+BIN: Final = Path(sys.prefix) / "bin"
+TIMEOUT_S: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a call printed.
+
+    Attributes:
+        code: The status.
+        messages: The reply messages in protobuf's JSON form.
+        error: The printed status of a failed call, with `message` and `details`.
+    """
+
+    code: grpc.StatusCode
+    messages: list[Any]
+    error: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def message(self) -> Any:
+        """The only reply message; AssertionError when the call failed."""
+        assert self.code is grpc.StatusCode.OK, self.error
+        (message,) = self.messages
+        return message
+
+    def detail(self, name: str) -> dict[str, Any]:
+        """Return the error detail of a type's short name, such as "BadRequest"."""
+        for detail in self.error.get("details", ()):
+            kind = detail.get("@type") or detail.get("type")
+            if kind.rpartition(".")[2] == name:
+                shown: dict[str, Any] = detail.get("debug", detail)
+                return shown
+        raise AssertionError(f"no {name} in {self.error}")
+
+    @property
+    def bad_fields(self) -> list[str]:
+        """The fields that the error names."""
+        return [violation["field"] for violation in self.detail("BadRequest")["fieldViolations"]]
+
+
+class Grpcurl:
+    """Calls a server in plain text with the program that is there."""
+
+    def __init__(self) -> None:
+        found = shutil.which("grpcurl") or shutil.which("grpcurl", path=str(BIN))
+        works = found and subprocess.run([found, "-version"], capture_output=True, check=False).returncode == 0
+        self._grpcurl = found if works else None  # the wheel holds a program for x86-64 only
+
+    def services(self, address: str) -> list[str]:
+        """List the services that the server's reflection names."""
+        command = (
+            [self._grpcurl, "-plaintext", address, "list"]
+            if self._grpcurl
+            else [str(BIN / "buf"), "curl", "--http2-prior-knowledge", f"http://{address}", "--list-services"]
+        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+        return done.stdout.split()
+
+    def __call__(
+        self, address: str, method: str, request: Mapping[str, Any] | None = None, *, headers: Mapping[str, str] = {}
+    ) -> Reply:
+        """Call `package.Service/Method` with a request in protobuf's JSON form."""
+        data = json.dumps(request or {})
+        pairs = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+        if self._grpcurl:
+            command = [self._grpcurl, "-plaintext", "-format-error", *pairs, "-d", data, address, method]
+        else:
+            plain = ["--protocol", "grpc", "--http2-prior-knowledge"]
+            command = [str(BIN / "buf"), "curl", *plain, *pairs, "-d", data, f"http://{address}/{method}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+        if done.returncode == 0:
+            return Reply(grpc.StatusCode.OK, _documents(done.stdout))
+        return _failed(done)
+
+
+def _failed(done: "subprocess.CompletedProcess[str]") -> Reply:
+    try:
+        error = json.loads(done.stderr[done.stderr.index("{") :])
+    except ValueError:
+        raise AssertionError(f"the call was not made: {done.stderr.strip()}") from None
+    return Reply(_code(error["code"]), _documents(done.stdout), error)
+
+
+def _code(shown: int | str) -> grpc.StatusCode:
+    if isinstance(shown, str):
+        return grpc.StatusCode[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", shown).upper()]
+    return next(code for code in grpc.StatusCode if code.value[0] == shown)
+
+
+def _documents(text: str) -> list[Any]:
+    """Return the JSON documents that stand one after the other."""
+    decoder, found, position = json.JSONDecoder(), [], 0
+    while (position := len(text) - len(text[position:].lstrip())) < len(text):
+        document, position = decoder.raw_decode(text, position)
+        found.append(document)
+    return found
