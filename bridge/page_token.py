@@ -1,0 +1,88 @@
+"""Page tokens that carry what a feed session has shown, so that no page repeats a video whoever ranks it.
+
+Layout, in URL-safe base64: checksum (8 bytes), request digest (8 bytes), zlib of the feed session and of the video
+ids, one a line. Identifiers hold no control characters, so a line end cannot be part of one.
+"""
+
+import base64
+import hashlib
+import zlib
+from dataclasses import dataclass
+from typing import Final, Self
+
+from bridge.page import VideoFilter
+from servicekit.validation import MAX_ID_BYTES
+
+MAX_SERVED: Final = 2000
+"""Videos after which a feed session ends."""
+
+_DIGEST_BYTES: Final = 8
+_MAX_PLAIN_BYTES: Final = (MAX_SERVED + 1) * (MAX_ID_BYTES + 1)
+_MAX_TOKEN_CHARACTERS: Final = 2 * _MAX_PLAIN_BYTES
+_FORMAT: Final = b"1"
+
+
+class InvalidPageTokenError(ValueError):
+    """A text that this server did not make as a page token; the message says what is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageToken:
+    """Where a feed session stands.
+
+    Attributes:
+        feed_session_id: The session; empty for the trending feed.
+        request: Digest of the request's fields that must stay as they were.
+        served: The videos shown so far, in order.
+    """
+
+    feed_session_id: str
+    request: bytes
+    served: tuple[str, ...]
+
+    def encode(self) -> str:
+        """Return the token as text."""
+        plain = "\n".join((self.feed_session_id, *self.served)).encode()
+        # Level 1 takes a third of the default's time and gives the same size on identifiers.
+        body = self.request + zlib.compress(plain, 1)
+        return base64.urlsafe_b64encode(_digest(body) + body).rstrip(b"=").decode()
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Return the token; InvalidPageTokenError when the text is none."""
+        body = _checked_body(text)
+        session, *served = _decompress(body[_DIGEST_BYTES:]).split("\n")
+        return cls(feed_session_id=session, request=body[:_DIGEST_BYTES], served=tuple(served))
+
+
+def request_digest(kind: str, user_id: str, surface: str, variant_id: str, video_filter: VideoFilter) -> bytes:
+    """Return a digest of what must not change between the pages of one feed."""
+    return _digest(repr((kind, user_id, surface, variant_id, video_filter)).encode())
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES, key=_FORMAT).digest()
+
+
+def _checked_body(text: str) -> bytes:
+    if len(text) > _MAX_TOKEN_CHARACTERS:
+        raise InvalidPageTokenError("is too long")
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise InvalidPageTokenError("is no page token") from None
+    checksum, body = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
+    if checksum != _digest(body) or base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+        raise InvalidPageTokenError("is corrupted")
+    return body
+
+
+def _decompress(data: bytes) -> str:
+    inflater = zlib.decompressobj()
+    try:
+        plain = inflater.decompress(data, _MAX_PLAIN_BYTES)
+        if not inflater.eof or inflater.unused_data:
+            raise InvalidPageTokenError("is corrupted")
+        return plain.decode()
+    except (zlib.error, UnicodeDecodeError):
+        raise InvalidPageTokenError("is corrupted") from None

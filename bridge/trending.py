@@ -1,0 +1,101 @@
+"""The trending ranking: an immutable list of videos, most popular first, and the pages cut from it."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import TypeAlias
+
+from bridge.page import EVERYTHING, RankedVideo, VideoFilter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrendingVideo:
+    """A video with its popularity and what the catalogue knows of it.
+
+    Attributes:
+        ranked: The video and its time-decayed, weighted count of interactions.
+        author_id: Its author; empty when unknown.
+        tags: Its tags.
+        duration_ms: Its length; None when unknown.
+        published_at_us: When it was published, in microseconds of the Unix epoch; None when unknown.
+    """
+
+    ranked: RankedVideo
+    author_id: str = ""
+    tags: tuple[str, ...] = ()
+    duration_ms: int | None = None
+    published_at_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrendingPage:
+    """A page, and whether videos are left for another one."""
+
+    videos: list[RankedVideo]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trending:
+    """A ranking.
+
+    Attributes:
+        computed_at: When it was computed (UTC).
+        videos: Most popular first; equal scores by id.
+    """
+
+    computed_at: datetime
+    videos: Sequence[TrendingVideo]
+
+    def page(self, size: int, *, video_filter: VideoFilter = EVERYTHING, served: Collection[str] = ()) -> TrendingPage:
+        """Return the best `size` videos that pass the filter and were not served."""
+        skipped = frozenset(served)
+        keep = _predicate(video_filter)
+        matching = (
+            video.ranked for video in self.videos if video.ranked.video_id not in skipped and keep(video)
+        )  # lazy: an unfiltered page looks at little more than itself
+        videos = list(islice(matching, size))
+        return TrendingPage(videos, next(matching, None) is not None)
+
+
+class TrendingBoard:
+    """Holds the ranking that is served now; a new one takes its place by one reference."""
+
+    def __init__(self) -> None:
+        self.current: Trending | None = None
+
+    def page(self, size: int, *, video_filter: VideoFilter = EVERYTHING, served: Collection[str] = ()) -> TrendingPage:
+        """Return a page of the current ranking; an empty one before there is any."""
+        if self.current is None:
+            return TrendingPage([], more=False)
+        return self.current.page(size, video_filter=video_filter, served=served)
+
+
+_Predicate: TypeAlias = Callable[[TrendingVideo], bool]
+
+
+def _predicate(video_filter: VideoFilter) -> _Predicate:
+    conditions = tuple(_conditions(video_filter)) if video_filter != EVERYTHING else ()
+    return lambda video: all(condition(video) for condition in conditions)
+
+
+def _conditions(wanted: VideoFilter) -> Iterator[_Predicate]:
+    """Yield one predicate for each set condition; what the catalogue does not know satisfies only `none` conditions."""
+    any_tags, none_tags = frozenset(wanted.any_tags), frozenset(wanted.none_tags)
+    any_authors, none_authors = frozenset(wanted.any_author_ids), frozenset(wanted.none_author_ids)
+    shortest, longest, after_ns = wanted.min_duration_ms, wanted.max_duration_ms, wanted.published_after_ns
+    if any_tags:
+        yield lambda video: not any_tags.isdisjoint(video.tags)
+    if none_tags:
+        yield lambda video: none_tags.isdisjoint(video.tags)
+    if any_authors:
+        yield lambda video: video.author_id in any_authors
+    if none_authors:
+        yield lambda video: video.author_id not in none_authors
+    if shortest is not None:
+        yield lambda video: video.duration_ms is not None and video.duration_ms >= shortest
+    if longest is not None:
+        yield lambda video: video.duration_ms is not None and video.duration_ms <= longest
+    if after_ns is not None:
+        yield lambda video: video.published_at_us is not None and video.published_at_us * 1000 > after_ns
