@@ -29,7 +29,7 @@ class IdMap:
 
     @classmethod
     def build(cls, ids: Iterable[str]) -> Self:
-        """Return the map of these identifiers, sorted and without repeats; ValueError when one is empty or holds NUL."""
+        """Return the map of these identifiers, sorted, without repeats; ValueError when one is empty or holds NUL."""
         encoded = sorted({one.encode() for one in ids})
         if any(not one or b"\0" in one for one in encoded):
             raise ValueError("identifiers must not be empty or contain NUL")

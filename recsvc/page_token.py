@@ -47,9 +47,8 @@ class PageToken:
     def encode(self) -> str:
         """Return the token's text."""
         version = self.model_version.encode()
-        body = bytes((FORMAT, len(version))) + version + self.digest + self.served.astype("<u4", copy=False).tobytes()
-        data = body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "little")
-        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+        head = bytes((FORMAT, len(version))) + version + self.digest
+        return _seal(head + self.served.astype("<u4", copy=False).tobytes())
 
 
 def decode(text: str, digest: bytes) -> PageToken:
@@ -67,6 +66,21 @@ def decode(text: str, digest: bytes) -> PageToken:
     if not 0 < len(served) < MAX_POSITION:
         raise _invalid(f"names {len(served)} videos, which no page of this server leads to")
     return PageToken(model_version=body[2:start].decode(errors="replace"), digest=digest, served=served)
+
+
+def encode_version(version: str) -> str:
+    """Return the token of the page of models that follows a version."""
+    return _seal(version.encode())
+
+
+def decode_version(text: str) -> str:
+    """Return the version that a page of models follows; INVALID_ARGUMENT says what is wrong with the token."""
+    return _checked(text).decode(errors="replace")
+
+
+def _seal(body: bytes) -> str:
+    data = body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "little")
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _checked(text: str) -> bytes:

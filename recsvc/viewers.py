@@ -22,22 +22,19 @@ class ViewerState(Enum):
     """There is none: popularity ranks."""
 
 
-_NOTHING: Final = np.empty(0, np.int32)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Viewer:
     """What ranking needs to know of a viewer."""
 
     state: ViewerState
-    vector: NDArray[np.float32] | None = None
+    vector: NDArray[np.float32] | None
     """(d,); None where nothing is known."""
-    bias: np.float32 = np.float32(0)
-    seen: NDArray[np.int32] = _NOTHING
+    bias: float
+    seen: NDArray[np.int32]
     """Rows of videos that the viewer was shown."""
 
 
-COLD: Final = Viewer(state=ViewerState.COLD)
+COLD: Final = Viewer(state=ViewerState.COLD, vector=None, bias=0.0, seen=np.empty(0, np.int32))
 
 
 def trained_viewer(model: Model, user_id: str) -> Viewer:
@@ -46,5 +43,8 @@ def trained_viewer(model: Model, user_id: str) -> Viewer:
     if row == UNKNOWN:
         return COLD
     return Viewer(
-        state=ViewerState.TRAINED, vector=model.user_factors[row], bias=model.user_biases[row], seen=model.seen[row]
+        state=ViewerState.TRAINED,
+        vector=model.user_factors[row],
+        bias=float(model.user_biases[row]),
+        seen=model.seen[row],
     )

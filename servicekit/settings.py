@@ -44,11 +44,11 @@ class Settings(BaseSettings):
         return "\n".join(lines)
 
 
-def fail(*problems: str) -> NoReturn:
+def fail(*problems: str, status: int = USAGE_ERROR) -> NoReturn:
     """End the program with one line for each problem and no stack trace."""
     for problem in problems:
         sys.stderr.write(f"error: {problem}\n")
-    raise SystemExit(USAGE_ERROR)
+    raise SystemExit(status)
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -1,0 +1,68 @@
+"""`python -m recsvc`: start the server, and end it cleanly on SIGTERM or Ctrl-C."""
+
+import argparse
+import os
+from contextlib import closing
+from typing import Final
+
+import structlog
+
+from recsvc.settings import RecsvcSettings
+from servicekit.credentials import server_credentials
+from servicekit.lifecycle import thread_termination
+from servicekit.logs import configure_logs
+from servicekit.objectstore import open_store
+from servicekit.settings import fail
+from servicekit.telemetry import connect_metrics
+
+logger = structlog.get_logger("recsvc")
+
+NO_MODEL: Final = 1
+"""Exit status when the only model there is must not be served."""
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    argparse.ArgumentParser(
+        prog="python -m recsvc",
+        description="Serve recommendations of the live LightFM model over gRPC.",
+        epilog="environment:\n" + RecsvcSettings.describe(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+    settings = RecsvcSettings.load()
+    configure_logs(settings.log_level, service="recsvc")
+    serve(settings)
+
+
+def serve(settings: RecsvcSettings) -> None:
+    """Run the server with these settings; end the program with one line when it cannot start."""
+    # Read when numpy is imported. Parallel BLAS would only make the calls fight over the cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from recsvc.artefact import ArtefactError  # noqa: PLC0415  # imports numpy
+    from recsvc.server import RecommendationServer  # noqa: PLC0415  # imports numpy
+
+    stopping = thread_termination()
+    with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="recsvc")) as metrics:
+        try:
+            credentials = server_credentials(settings.recsvc_listen, settings.tls())
+            server = RecommendationServer(
+                open_store(settings.model_store_url),
+                settings.model_cache_dir.expanduser(),
+                metrics,
+                threads=settings.recsvc_threads,
+                poll_interval_s=settings.model_poll_interval_s,
+            )
+            port = server.start(settings.recsvc_listen, credentials)
+        except ArtefactError as error:
+            fail(f"no model can be served: {error}", status=NO_MODEL)
+        except (OSError, RuntimeError, ValueError) as error:
+            fail(str(error))
+        logger.info("server.listening", address=settings.recsvc_listen, port=port)
+        stopping.wait()
+        logger.info("server.draining")
+        server.stop(settings.recsvc_drain_grace_s)
+    logger.info("server.stopped")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What a model must show before it may answer: sane numbers, and sound pages for canary viewers."""
+
+from typing import Final
+
+import numpy as np
+
+from recsvc.artefact import ArtefactError, Model
+from recsvc.ranking import Barred
+from recsvc.serving_model import ServingModel
+from recsvc.viewers import COLD, Viewer
+
+CANARIES: Final = 8
+"""Trained viewers, spread over the rows, whose pages are computed before a model goes live."""
+CANARY_PAGE: Final = 20
+_LARGEST: Final = float(np.finfo(np.float32).max) / 4
+
+
+def admit(model: Model) -> ServingModel:
+    """Return the model ready to answer and warm; ArtefactError when it must not be served."""
+    _check_numbers(model)
+    serving = ServingModel.of(model)
+    for viewer in (COLD, *_canaries(serving)):
+        _check_page(serving, viewer)
+    return serving
+
+
+def _check_numbers(model: Model) -> None:
+    if not len(model.videos):
+        raise ArtefactError("empty", "the model has no videos")
+    if model.popularity.min() < 0:
+        raise ArtefactError("content", "popularity.npy holds negative numbers")
+    # By Cauchy-Schwarz, no product of a viewer and a video is above the product of their largest norms.
+    bound = _largest_norm(model.user_factors) * _largest_norm(model.video_factors)
+    parts = (model.user_biases, model.video_biases, model.prior())
+    bound += sum(float(np.abs(part).max(initial=0)) for part in parts)
+    if not bound < _LARGEST:
+        raise ArtefactError("content", "scores of the model overflow")
+
+
+def _largest_norm(factors: "np.ndarray[tuple[int, int], np.dtype[np.float32]]") -> float:
+    squares = np.einsum("ij,ij->i", factors, factors, dtype=np.float64)
+    return float(np.sqrt(squares.max(initial=0)))
+
+
+def _canaries(serving: ServingModel) -> list[Viewer]:
+    users = serving.model.users
+    rows = np.unique(np.linspace(0, len(users) - 1, CANARIES, dtype=np.int64)) if len(users) else np.empty(0, np.int64)
+    return [serving.viewer(user_id) for user_id in users.ids(rows)]
+
+
+def _check_page(serving: ServingModel, viewer: Viewer) -> None:
+    """Compare a canary's page with the best scores in plain order; the scan also brings the arrays into memory."""
+    page = serving.ranker.top(viewer, CANARY_PAGE, Barred())
+    expected = np.sort(serving.ranker.scores(viewer))[::-1][:CANARY_PAGE] + np.float32(viewer.bias)
+    if page.scores.shape != expected.shape or not np.allclose(page.scores, expected, rtol=1e-4, atol=1e-4):
+        raise ArtefactError("canary", "a canary viewer's page does not hold the best scores")

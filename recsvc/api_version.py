@@ -1,0 +1,72 @@
+"""The release of the API that caller and server must agree on, carried in metadata.
+
+The reply's metadata is sent with the reply, not ahead of it: once it is sent, a failing call is no longer retried
+by the caller's channel.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import grpc
+
+from servicekit.errors import ServiceError
+
+API_VERSION: Final = "2025.9"
+KEY: Final = "x-lightfm-api-version"
+PACKAGE: Final = "/videowindow.lightfm.v2025_9."
+_METADATA: Final = ((KEY, API_VERSION),)
+
+
+class ApiVersionInterceptor(grpc.ServerInterceptor):
+    """Refuses calls that name another release, and names this one in replies; other packages pass."""
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], "grpc.RpcMethodHandler[Any, Any] | None"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Return the method's handler with the check around it."""
+        handler = continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(PACKAGE):
+            return handler
+        codec = (handler.request_deserializer, handler.response_serializer)
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(_checked(handler.unary_unary), *codec)
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(_checked_stream(handler.unary_stream), *codec)
+        raise TypeError(f"{handler_call_details.method} takes a stream of requests")
+
+
+def _checked(behaviour: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
+    def call(request: Any, context: grpc.ServicerContext) -> Any:
+        _check(context)
+        reply = behaviour(request, context)
+        context.send_initial_metadata(_METADATA)
+        return reply
+
+    return call
+
+
+def _checked_stream(
+    behaviour: Callable[[Any, grpc.ServicerContext], Iterator[Any]],
+) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
+    def replies(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        _check(context)
+        stream = iter(behaviour(request, context))
+        first = next(stream, None)
+        context.send_initial_metadata(_METADATA)
+        if first is not None:
+            yield first
+        yield from stream
+
+    return replies
+
+
+def _check(context: grpc.ServicerContext) -> None:
+    for key, value in context.invocation_metadata():
+        if key == KEY and value != API_VERSION:
+            raise ServiceError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "API_VERSION_MISMATCH",
+                f"{KEY} names release {value!r}, this server is release {API_VERSION!r}",
+            )

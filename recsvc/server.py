@@ -1,0 +1,87 @@
+"""The server: its parts put together, started in order, and ended without losing a call."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from recsvc.api_version import ApiVersionInterceptor
+from recsvc.cache import ModelCache
+from recsvc.inventory import Inventory
+from recsvc.live import LiveModel
+from recsvc.model_service import ModelService
+from recsvc.recommendation_service import RecommendationService
+from recsvc.recommender import Recommender
+from recsvc.registry import Registry
+from recsvc.watcher import ModelWatcher
+from servicekit.lifecycle import ThreadServer
+from servicekit.objectstore import ObjectStore
+from servicekit.telemetry import Metrics
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2_grpc as pb_grpc
+
+SERVICES: Final = [pb.DESCRIPTOR.services_by_name[name].full_name for name in ("RecommendationService", "ModelService")]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class RecommendationServer:
+    """Serves the models of a store: NOT_SERVING until one is live, then whichever the store's pointer names.
+
+    Args:
+        store: Where models are published.
+        cache: Folder of local copies.
+        metrics: Told of models that go live or are refused.
+        threads: Calls handled at once.
+        poll_interval_s: Seconds between two looks at the pointer.
+        now: The time (UTC).
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        cache: Path,
+        metrics: Metrics,
+        *,
+        threads: int,
+        poll_interval_s: float,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        registry = Registry(store)
+        self.live = LiveModel(retry_after_s=poll_interval_s)
+        self._rpc = ThreadServer(SERVICES, threads=threads, interceptors=[ApiVersionInterceptor()])
+        self.watcher = ModelWatcher(
+            registry,
+            ModelCache(registry, cache),
+            self.live,
+            metrics,
+            interval_s=poll_interval_s,
+            now=now,
+            on_live=lambda: self._rpc.set_serving(serving=True),
+        )
+        pb_grpc.add_RecommendationServiceServicer_to_server(
+            RecommendationService(Recommender(self.live)), self._rpc.grpc
+        )
+        pb_grpc.add_ModelServiceServicer_to_server(ModelService(Inventory(registry, self.live)), self._rpc.grpc)
+
+    def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+        """Listen, load the first model if there is one, and return the port.
+
+        RuntimeError when the address is taken; ArtefactError when the only model there is must not be served.
+        """
+        port = self._rpc.start(address, credentials)
+        try:
+            self.watcher.begin()
+        except BaseException:
+            self.stop(0)
+            raise
+        return port
+
+    def stop(self, grace_s: float) -> None:
+        """Say NOT_SERVING, refuse new calls, let running ones finish for up to `grace_s` seconds."""
+        self._rpc.drain(grace_s)
+        self.watcher.end()

@@ -1,0 +1,30 @@
+"""Settings of the server, from the environment."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from servicekit.credentials import TlsFiles
+from servicekit.settings import Settings
+
+
+class RecsvcSettings(Settings):
+    """What the server is started with."""
+
+    recsvc_listen: str = Field("127.0.0.1:50051", description="host:port to listen on")
+    recsvc_threads: int = Field(8, ge=1, le=256, description="calls handled at once")
+    recsvc_drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get at shutdown")
+    model_store_url: str = Field(description="where models are published, file:///folder or s3://bucket/prefix")
+    model_cache_dir: Path = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
+    model_poll_interval_s: float = Field(5.0, gt=0, description="seconds between two looks at the live pointer")
+    tls_cert_file: Path | None = Field(None, description="certificate chain of this server, PEM")
+    tls_key_file: Path | None = Field(None, description="its private key, PEM")
+    tls_ca_file: Path | None = Field(None, description="authority of the callers' certificates, PEM")
+    dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    def tls(self) -> TlsFiles | None:
+        """Return the TLS identity, None for plain text; ValueError when it is given in part."""
+        return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)

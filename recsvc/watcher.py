@@ -1,0 +1,169 @@
+"""Follows the registry's pointer: what it names goes live, unless it must not be served."""
+
+import gc
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from recsvc.admission import admit
+from recsvc.artefact import ArtefactError
+from recsvc.cache import ModelCache
+from recsvc.live import LiveModel
+from recsvc.registry import Pointer, Registry
+from servicekit.telemetry import Metric, Metrics
+
+logger = structlog.get_logger(__name__)
+
+
+class ModelWatcher:
+    """Keeps the live model the one that the registry names.
+
+    A model that is refused leaves the old one serving: one log line, one event and `MODEL_REFUSED`; it is not tried
+    again before the pointer moves. While the store cannot be reached, the live model goes on serving.
+
+    Args:
+        registry: Holds the pointer.
+        cache: Loads and keeps what it names.
+        live: Receives the models.
+        metrics: Told of every change and of the live model's age.
+        interval_s: Seconds between two looks at the pointer.
+        now: The time (UTC).
+        on_live: Called when a model went live.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        cache: ModelCache,
+        live: LiveModel,
+        metrics: Metrics,
+        *,
+        interval_s: float,
+        now: Callable[[], datetime],
+        on_live: Callable[[], None],
+    ) -> None:
+        self._registry = registry
+        self._cache = cache
+        self._live = live
+        self._metrics = metrics
+        self._interval_s = interval_s
+        self._now = now
+        self._on_live = on_live
+        self._serving: Pointer | None = None
+        self._refused: Pointer | None = None
+        self._complaint = ""
+        self._trouble = ""
+        self._looking = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="model-watcher", daemon=True)
+
+    def begin(self) -> None:
+        """Load the first model, if there is one, then watch in a thread.
+
+        When the pointer's model is refused or the store cannot be reached, the model that was live last on this
+        machine serves. ArtefactError when a model is refused and there is no such other.
+        """
+        refusal = self.poll()
+        if self._live.peek() is None:
+            self._resume()
+        if self._live.peek() is None and refusal:
+            raise refusal
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop watching; a load that takes long is left to end with the process."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(self._interval_s)
+
+    def look(self, *, again: bool = True) -> bool:
+        """Look at the pointer, make live what it names, and return whether another model went live.
+
+        ArtefactError when the model is refused; the store's own error when it cannot be reached.
+
+        Args:
+            again: Tries also a model that was refused before.
+        """
+        with self._looking:
+            pointer = self._current()
+            if pointer is None or self._is_live(pointer) or (pointer == self._refused and not again):
+                return False
+            self._admit(pointer)
+            return True
+
+    def poll(self) -> ArtefactError | None:
+        """Look, survive whatever comes of it, and return the refusal if a model was refused."""
+        refusal, trouble = None, ""
+        try:
+            self.look(again=False)
+        except ArtefactError as error:
+            refusal = error
+        except Exception as error:  # noqa: BLE001  # whatever a store raises, the live model goes on serving
+            trouble = f"{type(error).__name__}: {error}"
+        self._report(trouble)
+        return refusal
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self.poll()
+
+    def _current(self) -> Pointer | None:
+        try:
+            current = self._registry.current()
+        except ArtefactError as error:
+            self._refuse("pointer", error)
+            raise
+        return current[0] if current else None
+
+    def _is_live(self, pointer: Pointer) -> bool:
+        return self._serving is not None and self._serving.manifest_sha256 == pointer.manifest_sha256
+
+    def _resume(self) -> None:
+        last = self._cache.last()
+        if last is None:
+            return
+        try:
+            self._admit(last)
+        except (ArtefactError, OSError):
+            logger.warning("model.resume_failed", version=last.version)
+
+    def _admit(self, pointer: Pointer) -> None:
+        try:
+            serving = admit(self._cache.load(pointer))
+        except ArtefactError as error:
+            self._refused = pointer
+            self._refuse(pointer.version, error)
+            raise
+        self._live.swap(serving)
+        self._serving = pointer
+        self._complaint = ""
+        self._on_live()
+        logger.info("model.live", version=pointer.version, videos=serving.manifest.video_count)
+        self._metrics.count(Metric.MODEL_LOADED)
+        # What lives on from here on need not be scanned by every collection.
+        gc.collect()
+        gc.freeze()
+        self._cache.remember(pointer)
+
+    def _refuse(self, what: str, error: ArtefactError) -> None:
+        """Raise the alarm, once for each thing that is wrong."""
+        complaint = f"{what}: {error}"
+        if complaint == self._complaint:
+            return
+        self._complaint = complaint
+        logger.error("model.refused", version=what, reason=error.reason, problem=str(error))
+        self._metrics.count(Metric.MODEL_REFUSED, tags=[f"reason:{error.reason}"])
+        self._metrics.event("LightFM model refused", complaint, tags=[f"reason:{error.reason}"])
+
+    def _report(self, trouble: str) -> None:
+        """Say what changed about the looks, once, and how old the live model is."""
+        if trouble and trouble != self._trouble:
+            logger.warning("model.look_failed", problem=trouble)
+        elif self._trouble and not trouble:
+            logger.info("model.look_recovered")
+        self._trouble = trouble
+        serving = self._live.peek()
+        if serving is not None:
+            self._metrics.gauge(Metric.MODEL_AGE, (self._now() - serving.manifest.trained_at).total_seconds())
