@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -26,7 +27,7 @@ class Child:
     """
 
     name: str
-    log: Path
+    log: Path | None
     process: subprocess.Popen[bytes]
     stop_signal: signal.Signals
 
@@ -36,7 +37,7 @@ class Child:
         name: str,
         command: Sequence[str],
         *,
-        log: Path,
+        log: Path | None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         prefix: Sequence[str] = (),
@@ -47,19 +48,18 @@ class Child:
         Args:
             name: What people call it.
             command: Program and arguments.
-            log: File that its output is added to.
+            log: File that its output is added to; None shows it here.
             env: Its whole environment; None hands down this process's.
             cwd: Its working directory.
             prefix: A command that runs the command given to it, such as one that drops privileges.
             stop_signal: What makes it end in order.
         """
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        with log.open("ab") if log else nullcontext() as output:
             process = subprocess.Popen(
                 [*prefix, sys.executable, "-IS", str(EXEC_WITH_PARENT), str(os.getpid()), f"{stop_signal:d}", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if output else None,
                 env=env,
                 cwd=cwd,
                 start_new_session=True,
@@ -88,6 +88,8 @@ class Child:
 
     def last_words(self) -> str:
         """Return the last line of its log."""
+        if not self.log:
+            return "see above"
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - 4096))
             lines = log.read().decode(errors="replace").split("\n")
@@ -127,16 +129,18 @@ class Child:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the ids of a process's descendants, parents first; Postgres gives each a session of its own."""
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True, text=True).stdout
+    """Return the ids of a process's descendants, parents first; none where there is no /proc.
+
+    A process group does not do: Postgres gives each of its processes a session of its own.
+    """
     children: dict[int, list[int]] = {}
-    for line in listing.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    found: list[int] = []
-    queue = [pid]
-    while queue:
-        below = children.get(queue.pop(0), [])
-        found += below
-        queue += below
-    return found
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it ended in the meantime
+        children.setdefault(parent, []).append(int(status.parent.name))
+    found = [pid]
+    for parent in found:
+        found += children.get(parent, [])
+    return found[1:]

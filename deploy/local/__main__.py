@@ -1,0 +1,53 @@
+"""`python -m deploy.local`: run the whole system here until Ctrl-C."""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from deploy.local.child import ChildError
+from deploy.local.console import say
+from deploy.local.dataset import DataSet
+from deploy.local.stack import Stack
+from deploy.local.state import state_of
+
+
+class StopRequested(BaseException):
+    """A signal asked for the end."""
+
+
+def main() -> None:
+    """Run until a signal."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Run the whole system here.")
+    parser.add_argument("--data", type=Path, help="folder with exports/YYYY-MM-DD/*.parquet; simulated without one")
+    folder: Path | None = parser.parse_args().data
+    folder = folder.resolve() if folder else None
+    stack = Stack(
+        state_of(folder),
+        DataSet(folder) if folder else None,
+        os.environ.get("RECSVC_LISTEN", "127.0.0.1:50051"),
+        os.environ.get("BRIDGE_LISTEN", "127.0.0.1:50052"),
+        os.environ,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        stack.run()
+    except StopRequested:
+        say("Stopped.")
+    except ChildError as error:
+        sys.exit(f"error: {error}")
+
+
+def _stop(_: int, __: FrameType | None) -> None:
+    """End the program once; what is being stopped is not interrupted by more signals."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    say("\nStopping …")
+    raise StopRequested
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What to type next."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from deploy.local.state import ROOT, State
+
+BUSY_VIEWER: Final = """
+SELECT user_id, max(video_id) FROM (SELECT user_id, video_id FROM user_interactions LIMIT 20000) AS some
+GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT 1
+"""
+
+
+def advice(state: State, env: Mapping[str, str]) -> str:
+    """Return the lines that stand below the system's start."""
+    viewer, video = _example(env["DATABASE_URL"])
+    recsvc, bridge, grpcurl = env["RECSVC_LISTEN"], env["BRIDGE_LISTEN"], _grpcurl()
+    page = f'{{"user_id": "{viewer}", "page_size": 5}}'
+    like = f'{{"user_id": "{viewer}", "video_id": "{video}", "interaction_type": "INTERACTION_TYPE_LIKE"}}'
+    feed, model = "videowindow.feed.v1", "videowindow.lightfm.v2025_9"
+    return f"""
+Ready. Type in another terminal:
+
+  {grpcurl} -plaintext {bridge} list
+  {grpcurl} -plaintext {bridge} grpc.health.v1.Health/Check
+  {grpcurl} -plaintext -d '{page}' {bridge} {feed}.FeedService/GetRecommendations
+  {grpcurl} -plaintext -d '{page}' {recsvc} {model}.RecommendationService/Recommend
+  {grpcurl} -plaintext {recsvc} {model}.ModelService/GetModel
+  {grpcurl} -plaintext -d '{{"interaction": {like}}}' {bridge} {feed}.InteractionService/RecordInteraction
+
+Train and publish a new model; recsvc takes it up by itself:
+
+  INTERACTIONS_URL={env["INTERACTIONS_URL"]} MODEL_STORE_URL={env["MODEL_STORE_URL"]} make retrain
+
+DATABASE_URL={env["DATABASE_URL"]}
+KAFKA_BOOTSTRAP_SERVERS={env["KAFKA_BOOTSTRAP_SERVERS"]}
+Logs: {_short(state.logs)}/recsvc.log and bridge.log
+
+Ctrl-C stops everything; the next start takes up where this one ended."""
+
+
+def _example(database: str) -> tuple[str, str]:
+    with psycopg.connect(database) as connection:
+        return connection.execute(BUSY_VIEWER).fetchone() or ("u1", "v1")
+
+
+def _grpcurl() -> str:
+    return "grpcurl" if shutil.which("grpcurl") else _short(Path(sys.prefix) / "bin" / "grpcurl")
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

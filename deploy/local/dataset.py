@@ -1,0 +1,35 @@
+"""The data that the local system starts from: exports by day and, optionally, a catalogue."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.child import ChildError
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A folder that holds `exports/YYYY-MM-DD/*.parquet` and, optionally, `videos.parquet` and more."""
+
+    folder: Path
+
+    @property
+    def exports(self) -> list[Path]:
+        """The export files, oldest day first."""
+        return sorted(self.folder.glob("exports/????-??-??/*.parquet"))
+
+    @property
+    def videos(self) -> Path | None:
+        """The catalogue, where there is one."""
+        path = self.folder / "videos.parquet"
+        return path if path.is_file() else None
+
+    def check(self) -> None:
+        """Raise ChildError with one clear line unless there is something to start from."""
+        if not self.folder.is_dir():
+            raise ChildError(f"there is no folder {self.folder}")
+        if not self.exports:
+            raise ChildError(f"{self.folder} holds no exports/YYYY-MM-DD/*.parquet")
+
+    def url(self, name: str = "") -> str:
+        """Return the `file://` URL of a part, or of the whole."""
+        return (self.folder / name).as_uri()
