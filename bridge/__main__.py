@@ -1,0 +1,178 @@
+"""`python -m bridge`: start the gateway, and end it cleanly on SIGTERM or Ctrl-C."""
+
+import argparse
+import asyncio
+import gc
+import random
+import time
+from contextlib import AsyncExitStack, suppress
+from typing import Final
+
+import psycopg
+import structlog
+
+from bridge.background import background
+from bridge.breaker import Breaker, BreakerPolicy
+from bridge.breaker_report import report_breaker
+from bridge.budget import BudgetPolicy, RetryBudget
+from bridge.database import Database, DatabaseUnavailableError
+from bridge.feed import Feed
+from bridge.feed_service import FeedService
+from bridge.interaction_service import InteractionService
+from bridge.kafka import KafkaPublisher
+from bridge.lightfm import LightFm, open_channel, warm_up
+from bridge.outbox import Outbox
+from bridge.playback_service import PlaybackService
+from bridge.recorder import Recorder
+from bridge.resilience import Resilience
+from bridge.schema import migrate
+from bridge.settings import BridgeSettings
+from bridge.trending import TrendingBoard
+from bridge.trending_ranking import TrendingPolicy
+from bridge.trending_refresher import TrendingRefresher
+from servicekit.credentials import server_credentials
+from servicekit.lifecycle import AioServer, aio_termination
+from servicekit.logs import configure_logs
+from servicekit.settings import fail
+from servicekit.telemetry import Metrics, connect_metrics
+from videowindow.feed.v1 import feed_pb2_grpc, interaction_pb2_grpc, playback_pb2_grpc
+
+SERVICES: Final = (
+    "videowindow.feed.v1.FeedService",
+    "videowindow.feed.v1.InteractionService",
+    "videowindow.feed.v1.PlaybackService",
+)
+WRITERS: Final = 2
+"""Commits under way at once."""
+WARM_UP_S: Final = 2.0
+
+logger = structlog.get_logger("bridge")
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bridge",
+        description="Serve the feed and take in interactions over gRPC.",
+        epilog="environment:\n" + BridgeSettings.describe(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "command",
+        nargs="?",
+        choices=["serve", "migrate"],
+        default="serve",
+        help="serve (default), or bring the database schema up to date and end",
+    )
+    command = parser.parse_args().command
+    settings = BridgeSettings.load()
+    configure_logs(settings.log_level, service="bridge")
+    try:
+        if command == "migrate":
+            migrate(settings.database_url)
+        else:
+            asyncio.run(serve(settings))
+    except psycopg.OperationalError as error:
+        fail(str(error).strip())
+    except (OSError, RuntimeError, ValueError) as error:
+        fail(str(error))
+
+
+async def serve(settings: BridgeSettings) -> None:
+    """Serve until told to stop; what was opened last is closed first, and the server stops before all else."""
+    stopping = aio_termination()
+    async with AsyncExitStack() as stack:
+        metrics = connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="bridge")
+        stack.callback(metrics.close)
+        tls = settings.tls()
+        credentials = server_credentials(settings.bridge_listen, tls)
+        channel = await stack.enter_async_context(open_channel(settings.lightfm_grpc_endpoint, tls))
+        database = Database(settings.database_url, connections=settings.database_connections)
+        await database.open()
+        stack.push_async_callback(database.close)
+        board = await _keep_trending(settings, database, stack)
+        recorder = await _open_recorder(settings, database, metrics, stack)
+
+        server = AioServer(SERVICES)
+        feed = Feed(LightFm(channel), _resilience(settings, metrics), board, metrics)
+        feed_service = FeedService(feed, board, metrics, time.monotonic, budget_s=settings.lightfm_budget_ms / 1000)
+        interaction_service = InteractionService(recorder, metrics, budget_s=settings.interaction_budget_ms / 1000)
+        feed_pb2_grpc.add_FeedServiceServicer_to_server(feed_service, server.grpc)
+        interaction_pb2_grpc.add_InteractionServiceServicer_to_server(interaction_service, server.grpc)
+        playback_pb2_grpc.add_PlaybackServiceServicer_to_server(PlaybackService(), server.grpc)
+        port = await server.start(settings.bridge_listen, credentials)
+        stack.push_async_callback(server.drain, settings.bridge_drain_grace_s)
+        logger.info("server.listening", address=settings.bridge_listen, port=port)
+
+        if not await warm_up(channel, WARM_UP_S):
+            logger.warning("lightfm.unreachable", endpoint=settings.lightfm_grpc_endpoint)
+        gc.collect()
+        gc.freeze()  # what lives as long as the program need not be looked at again by each collection
+        await server.set_serving(serving=True)
+        await stopping.wait()
+        logger.info("server.draining")
+    logger.info("server.stopped")
+
+
+def _resilience(settings: BridgeSettings, metrics: Metrics) -> Resilience:
+    policy = BreakerPolicy(
+        consecutive_failures=settings.breaker_failures,
+        failure_ratio=settings.breaker_failure_ratio,
+        open_s=settings.breaker_open_s,
+    )
+    breaker = Breaker(policy, time.monotonic, report_breaker(metrics))
+    return Resilience(breaker, RetryBudget(BudgetPolicy()), backoff=_backoff)
+
+
+def _backoff(retry: int) -> float:
+    """Return 5 to 10 ms before the first retry, 10 to 20 ms before the second."""
+    return retry * random.uniform(0.005, 0.010)  # noqa: S311  # jitter
+
+
+async def _keep_trending(settings: BridgeSettings, database: Database, stack: AsyncExitStack) -> TrendingBoard:
+    board = TrendingBoard()
+    refresher = TrendingRefresher(
+        board,
+        database,
+        TrendingPolicy(
+            half_life_s=settings.trending_half_life_h * 3600,
+            window_s=settings.trending_window_h * 3600,
+            most=settings.trending_videos,
+        ),
+        path=settings.trending_snapshot_path,
+        interval_s=settings.trending_interval_s,
+    )
+    refresher.restore()
+    await stack.enter_async_context(background("schema", database.keep_schema))
+    await stack.enter_async_context(background("trending", refresher.keep_fresh))
+    return board
+
+
+async def _open_recorder(
+    settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
+) -> Recorder:
+    outbox = None
+    if settings.kafka_bootstrap_servers:
+        publisher = KafkaPublisher(settings.kafka_bootstrap_servers)
+        outbox = Outbox(database, publisher, metrics, time.monotonic)
+        await stack.enter_async_context(background("outbox", outbox.keep_clean))
+        stack.push_async_callback(_flush, publisher, outbox, settings.kafka_flush_s)
+        await stack.enter_async_context(background("relay", outbox.relay))
+    else:
+        logger.warning("kafka.not_configured", consequence="interactions are kept in Postgres only")
+    recorder = Recorder(database, outbox, time.monotonic)
+    for number in range(WRITERS):
+        await stack.enter_async_context(background(f"writer-{number}", recorder.write))
+    return recorder
+
+
+async def _flush(publisher: KafkaPublisher, outbox: Outbox, flush_s: float) -> None:
+    left = await publisher.close(flush_s=flush_s)
+    if left:
+        logger.warning("kafka.left_in_outbox", messages=left)
+    with suppress(DatabaseUnavailableError):  # the relay of the next start finds the rows
+        await outbox.clean()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Tells people when the circuit breaker changes."""
+
+import structlog
+
+from bridge.breaker import BreakerState, StateListener
+from servicekit.telemetry import Metric, Metrics
+
+logger = structlog.get_logger(__name__)
+
+
+def report_breaker(metrics: Metrics) -> StateListener:
+    """Return a listener that makes each change one log line, one gauge and one event."""
+
+    def changed(before: BreakerState, after: BreakerState) -> None:
+        states = {"before": before.name.lower(), "after": after.name.lower()}
+        log = logger.warning if after is BreakerState.OPEN else logger.info
+        log("breaker.changed", **states)
+        metrics.gauge(Metric.BREAKER_STATE, after.value)
+        metrics.event(
+            f"LightFM circuit breaker {states['after']}",
+            f"feed.recommendation.fallback: the breaker went from {states['before']} to {states['after']}",
+            tags=[f"state:{states['after']}"],
+        )
+
+    return changed

@@ -1,0 +1,106 @@
+"""The connection to Postgres, which may be away at any time, also at the start."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+
+import psycopg
+import structlog
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from bridge.schema import migrate
+
+Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
+
+LIMITS: Final[dict[str, str | int]] = {
+    "connect_timeout": 2,
+    # A server that vanishes without a word is noticed within ten seconds.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+    "application_name": "bridge",
+}
+RETRY_S: Final = 1.0
+DAY_S: Final = 24 * 60 * 60.0
+
+logger = structlog.get_logger(__name__)
+
+
+class DatabaseUnavailableError(Exception):
+    """Postgres does not answer, or its schema is not there yet."""
+
+
+class ConnectionBrokenError(DatabaseUnavailableError):
+    """The connection broke while it was in use; what was done on it may or may not have happened."""
+
+
+class Database:
+    """A pool of connections that heals by itself.
+
+    Args:
+        url: A `postgresql://` URL or a libpq connection string.
+        connections: Connections at most.
+        sleep: Waits between attempts to bring the schema up to date.
+    """
+
+    def __init__(
+        self, url: str, *, connections: int = 8, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._conninfo = make_conninfo(url, **LIMITS)
+        self._sleep = sleep
+        self._pool = AsyncConnectionPool(
+            self._conninfo,
+            min_size=2,
+            max_size=connections,
+            # The pool doubles its pauses without limit; giving up early makes the next caller start afresh.
+            reconnect_timeout=RETRY_S,
+            open=False,
+        )
+        self.ready = asyncio.Event()
+        """Set once the schema is there."""
+
+    async def open(self) -> None:
+        """Begin to connect, and return at once."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._pool.close(timeout=2.0)
+
+    @asynccontextmanager
+    async def connection(self, *, timeout_s: float = 1.0) -> AsyncIterator[Connection]:
+        """Lend a connection in a transaction that ends with the block; DatabaseUnavailableError when there is none."""
+        if not self.ready.is_set():
+            raise DatabaseUnavailableError("the schema is not there yet")
+        try:
+            async with self._pool.connection(timeout=timeout_s) as connection:
+                yield connection
+        except (PoolTimeout, PoolClosed) as error:
+            raise DatabaseUnavailableError(str(error)) from error
+        except psycopg.OperationalError as error:
+            raise ConnectionBrokenError(str(error).strip()) from error
+
+    async def heal(self) -> None:
+        """Replace the idle connections that a restart of Postgres has broken."""
+        await self._pool.check()
+
+    async def keep_schema(self) -> None:
+        """Bring the schema up to date as soon as Postgres is there, then once a day for new partitions; forever."""
+        down = False
+        while True:
+            try:
+                await asyncio.to_thread(migrate, self._conninfo)
+            except psycopg.OperationalError as error:
+                if not down:
+                    logger.warning("postgres.unreachable", error=str(error).strip().splitlines()[0])
+                down = True
+                await self._sleep(RETRY_S)
+            else:
+                if down or not self.ready.is_set():
+                    logger.info("postgres.ready")
+                down = False
+                self.ready.set()
+                await self._sleep(DAY_S)

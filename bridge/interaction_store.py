@@ -1,0 +1,86 @@
+"""Interactions in Postgres: recorded once, together with the outbox row of their message."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from bridge.database import Connection
+from bridge.interaction import Interaction
+from bridge.message import Message
+
+# Identifiers are inserted in order, so that two batches that share several of them cannot deadlock. A batch sees
+# the outbox as it was before: `waiting` are the key's messages that Kafka had not acknowledged by then.
+_RECORD: Final = """
+WITH input AS (
+    SELECT * FROM unnest(
+        %(event_id)s::uuid[], %(user_id)s::text[], %(video_id)s::text[], %(interaction_type)s::text[],
+        %(watch_time_ms)s::bigint[], %(occurred_at)s::timestamptz[], %(rating)s::float8[], %(search_query)s::text[],
+        %(feed_session_id)s::text[], %(algorithm)s::text[], %(model_version)s::text[],
+        %(experiment_variant_id)s::text[], %(recommendation_score)s::float8[], %(metadata)s::text[],
+        %(topic)s::text[], %(value)s::text[], %(headers)s::text[]
+    ) WITH ORDINALITY AS rows (
+        event_id, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query,
+        feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata,
+        topic, value, headers, position
+    )
+), fresh AS (
+    INSERT INTO interaction_ids (event_id) SELECT event_id FROM input ORDER BY event_id
+    ON CONFLICT DO NOTHING RETURNING event_id
+), recorded AS (
+    INSERT INTO user_interactions (
+        event_id, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query,
+        feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata
+    ) SELECT
+        event_id, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query,
+        feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata::jsonb
+    FROM input JOIN fresh USING (event_id)
+), queued AS (
+    INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, headers)
+    SELECT event_id, topic, user_id, interaction_type, value::json, headers::json
+    FROM input JOIN fresh USING (event_id) WHERE topic IS NOT NULL ORDER BY position
+)
+SELECT event_id, ARRAY(SELECT id FROM interactions_outbox WHERE aggregateid = user_id) AS waiting
+FROM input JOIN fresh USING (event_id)
+"""
+
+
+async def record(
+    connection: Connection, interactions: Sequence[Interaction], messages: Sequence[Message | None]
+) -> dict[UUID, list[UUID]]:
+    """Insert the interactions that are new, each with its message where there is one.
+
+    Args:
+        connection: In a transaction that the caller commits.
+        interactions: Not empty, with different event ids.
+        messages: One for each interaction.
+
+    Returns:
+        For each event that was new, the messages of its key that were in the outbox before it.
+    """
+    rows = [*map(_columns, interactions, messages)]
+    cursor = await connection.execute(_RECORD, {name: [row[name] for row in rows] for name in rows[0]})
+    return dict(await cursor.fetchall())
+
+
+def _columns(interaction: Interaction, message: Message | None) -> dict[str, Any]:
+    origin = interaction.recommendation
+    return {
+        "event_id": interaction.event_id,
+        "user_id": interaction.user_id,
+        "video_id": interaction.video_id,
+        "interaction_type": interaction.interaction_type.value,
+        "watch_time_ms": interaction.watch_time_ms,
+        "occurred_at": interaction.occurred_at,
+        "rating": interaction.rating,
+        "search_query": interaction.search_query or None,
+        "feed_session_id": origin.feed_session_id or None,
+        "algorithm": origin.algorithm or None,
+        "model_version": origin.model_version or None,
+        "experiment_variant_id": origin.experiment_variant_id or None,
+        "recommendation_score": origin.recommendation_score,
+        "metadata": json.dumps(dict(interaction.metadata), ensure_ascii=False),
+        "topic": message.topic if message else None,
+        "value": message.value if message else None,
+        "headers": json.dumps(message.headers, ensure_ascii=False) if message else None,
+    }

@@ -1,0 +1,1 @@
+"""The database schema, as revisions of plain SQL."""

@@ -1,0 +1,193 @@
+"""From the outbox to Kafka: straight after the commit, and by a relay for what was left behind.
+
+A row is deleted once Kafka has its message. The order of each key is kept: a message is sent straight away only when
+all earlier messages of its key are in this process's own producer; otherwise the relay sends it after them. A crash
+or a lost acknowledgement makes a message arrive again, with the same `event-id` header.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import structlog
+
+from bridge.database import Connection, Database, DatabaseUnavailableError
+from bridge.deadline import Clock
+from bridge.message import Message
+from servicekit.telemetry import Metric, Metrics
+
+RELAY_LOCK: Final = 4_701_003
+RELAY_BATCH: Final = 2000
+RELAY_PAUSE_S: Final = 1.0
+MOST_IN_FLIGHT: Final = 10_000
+"""Messages in the producer above which the relay adds none."""
+DELETE_PAUSE_S: Final = 0.02
+MEMORY_S: Final = 1.0
+"""Seconds that a deleted row is still known as this process's own: statements that saw it may yet return."""
+DEPTH_INTERVAL_S: Final = 10.0
+
+# Identity order is not commit order: only below the oldest running transaction can no earlier row turn up any more.
+_LEFT_BEHIND: Final = """
+SELECT id, aggregatetype, aggregateid, type, payload::text, headers FROM interactions_outbox
+WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+  AND created_at < now() - interval '2 seconds' AND NOT id = ANY(%s::uuid[])
+ORDER BY transaction_id, sequence LIMIT %s
+"""
+_DELETE: Final = "DELETE FROM interactions_outbox WHERE id = ANY(%s::uuid[])"
+
+logger = structlog.get_logger(__name__)
+
+
+class Publisher(Protocol):
+    """Sends messages; those of one key arrive in the order of `publish`."""
+
+    def publish(self, message: Message, done: Callable[[bool], None]) -> None:
+        """Send a message and call `done` once, with whether it is durable."""
+
+
+class Outbox:
+    """The messages of this process between Postgres and Kafka. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._metrics = metrics
+        self._clock = clock
+        self._sleep = sleep
+        self._own: set[UUID] = set()
+        self._acknowledged: list[UUID] = []
+        self._wake = asyncio.Event()
+
+    def claim(self, event_ids: Iterable[UUID]) -> set[UUID]:
+        """Make the relay leave these rows alone, before they are committed; return those it did not yet."""
+        claimed = set(event_ids) - self._own
+        self._own |= claimed
+        return claimed
+
+    def release(self, event_ids: Iterable[UUID]) -> None:
+        """Leave these rows, where there are any, to the relay."""
+        self._own.difference_update(event_ids)
+
+    def dispatch(self, messages: Sequence[Message], waiting: Mapping[UUID, list[UUID]], accepted_at: float) -> None:
+        """Send committed messages, but leave those to the relay that must wait for earlier ones of their key.
+
+        Args:
+            messages: In the order in which they were accepted.
+            waiting: For each message, the earlier ones of its key that were in the outbox.
+            accepted_at: When the first of them was accepted, on the clock.
+        """
+        held: set[str] = set()
+        for message in messages:
+            if message.key in held or not self._own.issuperset(waiting[message.event_id]):
+                held.add(message.key)
+                self._own.discard(message.event_id)
+            else:
+                self._own.add(message.event_id)
+                self._publisher.publish(message, partial(self._sent, message.event_id, accepted_at))
+
+    def _sent(self, event_id: UUID, accepted_at: float, acknowledged: bool) -> None:  # noqa: FBT001  # a callback
+        if not acknowledged:
+            self._own.discard(event_id)
+            return
+        self._metrics.distribution(Metric.PUBLISH_LATENCY, (self._clock() - accepted_at) * 1000)
+        self._acknowledged.append(event_id)
+        self._wake.set()
+
+    async def keep_clean(self) -> None:
+        """Delete the rows that Kafka has acknowledged; forever."""
+        while True:
+            await self._wake.wait()
+            await self._sleep(DELETE_PAUSE_S)
+            try:
+                await self.clean()
+            except DatabaseUnavailableError:
+                await self._sleep(RELAY_PAUSE_S)
+
+    async def clean(self) -> None:
+        """Delete the rows that Kafka has acknowledged; DatabaseUnavailableError leaves them for the next time."""
+        gone = list(self._acknowledged)
+        if not gone:
+            return
+        async with self._database.connection() as connection:
+            await connection.execute(_DELETE, [gone])
+        del self._acknowledged[: len(gone)]
+        if not self._acknowledged:
+            self._wake.clear()
+        asyncio.get_running_loop().call_later(MEMORY_S, self.release, gone)
+
+    async def relay(self) -> None:
+        """Send what was left behind, by this process or another, and report how much there is; forever."""
+        depth_due = self._clock()
+        while True:
+            sent = 0
+            try:
+                sent = await self.relay_batch()
+                if self._clock() >= depth_due:
+                    depth_due = self._clock() + DEPTH_INTERVAL_S
+                    self._metrics.gauge(Metric.OUTBOX_DEPTH, await self.depth())
+            except DatabaseUnavailableError:
+                pass  # the database says so itself, once
+            if sent < RELAY_BATCH:
+                await self._sleep(RELAY_PAUSE_S)
+
+    async def relay_batch(self) -> int:
+        """Send one batch of rows left behind, in order; return how many reached Kafka.
+
+        Only one process relays at a time; the others find the lock taken and send nothing.
+        """
+        if len(self._own) > MOST_IN_FLIGHT:
+            return 0
+        async with self._database.connection() as connection:
+            locked = await _value(connection, "SELECT pg_try_advisory_xact_lock(%s)", [RELAY_LOCK])
+            if not locked:
+                return 0
+            cursor = await connection.execute(_LEFT_BEHIND, [list(self._own), RELAY_BATCH])
+            messages = [_message(row) for row in await cursor.fetchall()]
+            sent = await self._send(messages)
+            if sent:
+                await connection.execute(_DELETE, [sent])
+                logger.info("outbox.relayed", messages=len(sent))
+        return len(sent)
+
+    async def depth(self) -> int:
+        """Return how many messages Kafka has not acknowledged, by a cheap estimate above 100,000."""
+        async with self._database.connection() as connection:
+            return int(await _value(connection, "SELECT count(*) FROM (SELECT FROM interactions_outbox LIMIT 100000)"))
+
+    async def _send(self, messages: Sequence[Message]) -> list[UUID]:
+        """Publish all, and return those that are durable once the outcome of each is known."""
+        loop = asyncio.get_running_loop()
+        self.claim(message.event_id for message in messages)
+        outcomes = []
+        for message in messages:
+            outcome: asyncio.Future[bool] = loop.create_future()
+            self._publisher.publish(message, partial(_resolve, outcome))
+            outcomes.append(outcome)
+        acknowledged = await asyncio.gather(*outcomes)
+        self.release(message.event_id for message in messages)
+        return [message.event_id for message, well in zip(messages, acknowledged, strict=True) if well]
+
+
+def _resolve(outcome: "asyncio.Future[bool]", acknowledged: bool) -> None:  # noqa: FBT001  # a callback
+    if not outcome.done():
+        outcome.set_result(acknowledged)
+
+
+async def _value(connection: Connection, query: str, parameters: Sequence[object] = ()) -> Any:
+    row = await (await connection.execute(query, parameters)).fetchone()
+    return row[0] if row else None
+
+
+def _message(row: tuple[Any, ...]) -> Message:
+    event_id, topic, key, kind, value, headers = row
+    return Message(event_id=event_id, topic=topic, key=key, kind=kind, value=value, headers=headers)

@@ -1,0 +1,56 @@
+"""Settings of the bridge, from the environment."""
+
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, field_validator
+
+from servicekit.credentials import TlsFiles
+from servicekit.settings import Settings
+
+
+class BridgeSettings(Settings):
+    """What the bridge is started with."""
+
+    bridge_listen: str = Field("127.0.0.1:50052", description="host:port to listen on")
+    bridge_drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get at shutdown")
+    lightfm_grpc_endpoint: str = Field(
+        "127.0.0.1:50051", description="recsvc: host:port, dns:///host:port, or ipv4: with several addresses"
+    )
+    lightfm_budget_ms: int = Field(150, ge=10, description="milliseconds LightFM may take for a page, retries included")
+    breaker_failures: int = Field(5, ge=1, description="failures in a row that open the circuit breaker")
+    breaker_failure_ratio: float = Field(0.5, gt=0, le=1, description="share of failures in 10 s that opens it")
+    breaker_open_s: float = Field(2.0, gt=0, description="seconds until an open breaker lets a probe through")
+    database_url: str = Field(description="Postgres, postgresql://user:password@host:port/database", repr=False)
+    database_connections: int = Field(8, ge=4, description="connections to Postgres at most")
+    kafka_bootstrap_servers: str | None = Field(
+        None, description="Kafka brokers, host:port,...; without them interactions are kept in Postgres only"
+    )
+    kafka_flush_s: float = Field(5.0, ge=0, description="seconds that unsent messages get at shutdown")
+    interaction_budget_ms: int = Field(2000, ge=10, description="milliseconds to make an interaction durable")
+    trending_snapshot_path: Path = Field(Path(".run/trending.json"), description="file of the last trending ranking")
+    trending_interval_s: float = Field(30.0, gt=0, description="seconds between two trending rankings")
+    trending_half_life_h: float = Field(24.0, gt=0, description="hours after which an interaction counts half")
+    trending_window_h: float = Field(168.0, gt=0, description="hours before the newest interaction that count")
+    trending_videos: int = Field(5000, ge=1, description="videos in the trending ranking")
+    tls_cert_file: Path | None = Field(None, description="certificate chain of this server, PEM")
+    tls_key_file: Path | None = Field(None, description="its private key, PEM")
+    tls_ca_file: Path | None = Field(None, description="authority of its callers and of recsvc, PEM")
+    dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_connection_string(cls, value: str) -> str:
+        try:
+            conninfo_to_dict(value)
+        except psycopg.Error:
+            raise ValueError("is not a postgresql:// URL") from None  # the driver's message would show the password
+        return value
+
+    def tls(self) -> TlsFiles | None:
+        """Return the TLS identity, None for plain text; ValueError when it is given in part."""
+        return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)

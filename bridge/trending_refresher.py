@@ -1,0 +1,92 @@
+"""Keeps the trending ranking current."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from bridge.database import Database, DatabaseUnavailableError
+from bridge.trending import Trending, TrendingBoard
+from bridge.trending_ranking import TrendingPolicy, compute_trending
+from bridge.trending_snapshot import load_snapshot, save_snapshot
+
+RETRY_S: Final = 1.0
+
+logger = structlog.get_logger(__name__)
+
+
+class TrendingRefresher:
+    """Keeps the board current.
+
+    Args:
+        board: Where the ranking is served from.
+        database: Where it is computed.
+        policy: How.
+        path: The snapshot's file.
+        interval_s: Seconds between two rankings.
+    """
+
+    def __init__(
+        self,
+        board: TrendingBoard,
+        database: Database,
+        policy: TrendingPolicy,
+        *,
+        path: Path,
+        interval_s: float,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._board = board
+        self._database = database
+        self._policy = policy
+        self._path = path
+        self._interval_s = interval_s
+        self._now = now
+        self._sleep = sleep
+        self._kept = True
+
+    def restore(self) -> None:
+        """Serve the last good ranking from disk, where there is one."""
+        try:
+            self._board.current = load_snapshot(self._path)
+        except FileNotFoundError:
+            logger.info("trending.no_snapshot", path=str(self._path))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            logger.warning("trending.bad_snapshot", path=str(self._path), error=str(error))
+        else:
+            logger.info("trending.restored", videos=len(self._board.current.videos))
+
+    async def refresh(self) -> None:
+        """Rank once, and keep the ranking; an empty one never replaces what is served."""
+        trending = await compute_trending(self._database, self._policy, self._now())
+        if not trending.videos:
+            return
+        if self._board.current is None:
+            logger.info("trending.ranked", videos=len(trending.videos))
+        self._board.current = trending
+        await asyncio.to_thread(self._keep, trending)
+
+    async def keep_fresh(self) -> None:
+        """Rank again and again; forever."""
+        while True:
+            try:
+                await self.refresh()
+            except DatabaseUnavailableError:
+                await self._sleep(RETRY_S)
+                continue
+            # Until there is something to serve, each interaction may be the first.
+            await self._sleep(RETRY_S if self._board.current is None else self._interval_s)
+
+    def _keep(self, trending: Trending) -> None:
+        try:
+            save_snapshot(self._path, trending)
+        except OSError as error:
+            if self._kept:
+                logger.warning("trending.not_kept", path=str(self._path), error=str(error))
+            self._kept = False
+        else:
+            self._kept = True
