@@ -102,11 +102,11 @@ class FileStore:
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a file; ObjectNotFoundError when there is none."""
         try:
-            data = self._path(key)
-            with data.open("rb") as source, _replacing(path) as temporary:
-                _copy(source.fileno(), temporary)
+            source = self._path(key).open("rb")
         except FileNotFoundError:
             raise ObjectNotFoundError(f"{self.url}/{key}") from None
+        with source, _replacing(path) as temporary:
+            _copy(source.fileno(), temporary)
 
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object."""
@@ -126,10 +126,9 @@ class FileStore:
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        path = self.root / key
-        if ".." in path.parts:
+        if key.startswith("/") or ".." in key.split("/"):
             raise ValueError(f"{key!r} leaves the store")
-        return path
+        return self.root / key
 
 
 @contextmanager

@@ -1,0 +1,179 @@
+"""Servers of both kinds: not serving until told, and a shutdown that loses nothing that has begun."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import pytest
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from servicekit.lifecycle import AioServer, ThreadServer
+from tests.support.echo import SERVICE, caller, handler
+from tests.support.grpcurl import Grpcurl
+from tests.support.polling import wait_for
+
+ROOT: Final = Path(__file__).parents[2]
+LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]
+SIGNALLED: Final = """
+import asyncio
+from servicekit.lifecycle import aio_termination, thread_termination
+def threads():
+    event = thread_termination(); print("ready", flush=True); event.wait()
+async def loop():
+    event = aio_termination(); print("ready", flush=True); await event.wait()
+"""
+
+
+def health(address: str, service: str = "") -> Any:
+    """Return the server's word on a service."""
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(
+            check(health_pb2.HealthCheckRequest(service=service), timeout=5).status
+        )
+
+
+class Gate:
+    """A method that answers when it is opened."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def handle(self, request: bytes, _: grpc.ServicerContext) -> bytes:
+        self.entered.set()
+        assert self.opened.wait(10)
+        return request
+
+    async def handle_aio(self, request: bytes, _: Any) -> bytes:
+        self.entered.set()
+        await asyncio.to_thread(self.opened.wait, 10)
+        return request
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def thread_server(gate: Gate) -> Iterator[tuple[ThreadServer, str]]:
+    server = ThreadServer(["grpc.health.v1.Health"], threads=4)
+    server.grpc.add_generic_rpc_handlers((handler(Wait=gate.handle),))
+    yield server, f"127.0.0.1:{server.start('127.0.0.1:0')}"
+    server.drain(0)
+
+
+@pytest.fixture
+async def aio_server(gate: Gate) -> AsyncIterator[tuple[AioServer, str]]:
+    server = AioServer(["grpc.health.v1.Health"])
+    server.grpc.add_generic_rpc_handlers((handler(Wait=gate.handle_aio),))
+    yield server, f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    await server.drain(0)
+
+
+def test_a_server_does_not_serve_until_told(thread_server: tuple[ThreadServer, str]) -> None:
+    server, address = thread_server
+    assert health(address) == health(address, "grpc.health.v1.Health") == "NOT_SERVING"
+    server.set_serving(serving=True)
+    assert health(address) == health(address, "grpc.health.v1.Health") == "SERVING"
+
+
+async def test_an_asyncio_server_does_not_serve_until_told(aio_server: tuple[AioServer, str]) -> None:
+    server, address = aio_server
+    assert await asyncio.to_thread(health, address) == "NOT_SERVING"
+    await server.set_serving(serving=True)
+    assert await asyncio.to_thread(health, address) == "SERVING"
+
+
+def test_health_of_an_unknown_service_is_not_found(thread_server: tuple[ThreadServer, str]) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        health(thread_server[1], "no.Such")
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_answers_grpcurl(thread_server: tuple[ThreadServer, str], grpcurl: Grpcurl) -> None:
+    server, address = thread_server
+    assert "grpc.health.v1.Health" in grpcurl.services(address)
+    server.set_serving(serving=True)
+    assert grpcurl(address, "grpc.health.v1.Health/Check").message == {"status": "SERVING"}
+
+
+def test_a_taken_address_is_refused(thread_server: tuple[ThreadServer, str]) -> None:
+    with pytest.raises(RuntimeError):
+        ThreadServer([], threads=1).start(thread_server[1])
+
+
+async def test_a_taken_address_is_refused_by_an_asyncio_server(aio_server: tuple[AioServer, str]) -> None:
+    with pytest.raises(RuntimeError):
+        await AioServer([]).start(aio_server[1])
+
+
+def test_draining_lets_running_calls_finish_and_refuses_new_ones(
+    thread_server: tuple[ThreadServer, str], gate: Gate
+) -> None:
+    server, address = thread_server
+    with grpc.insecure_channel(address, LOCAL) as channel, grpc.insecure_channel(address, LOCAL) as late:
+        running = caller(channel, "Wait").future(b"mine", timeout=10)
+        assert gate.entered.wait(5)
+        draining = threading.Thread(target=server.drain, args=(10,))
+        draining.start()
+        assert wait_for(lambda: refused(late), what="new calls are refused")
+        gate.opened.set()
+        assert running.result() == b"mine"
+        draining.join(10)
+        assert not draining.is_alive()
+
+
+def refused(channel: grpc.Channel) -> bool:
+    """Return whether the server turns a new call away; it is not let in either way."""
+    try:
+        caller(channel, "Wait")(b"late", timeout=0.2)
+    except grpc.RpcError as error:
+        return error.code() is grpc.StatusCode.UNAVAILABLE
+    return False
+
+
+async def test_an_asyncio_server_drains_likewise(aio_server: tuple[AioServer, str], gate: Gate) -> None:
+    server, address = aio_server
+    async with aio.insecure_channel(address, LOCAL) as channel:
+        method: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/Wait")
+        running = asyncio.ensure_future(method(b"mine", timeout=10))
+        assert await asyncio.to_thread(gate.entered.wait, 5)
+        draining = asyncio.create_task(server.drain(10))
+        with grpc.insecure_channel(address, LOCAL) as late:
+            assert await asyncio.to_thread(wait_for, lambda: refused(late))
+        gate.opened.set()
+        assert await running == b"mine"
+        await asyncio.wait_for(draining, 10)
+
+
+def test_draining_does_not_wait_longer_than_its_grace(thread_server: tuple[ThreadServer, str], gate: Gate) -> None:
+    server, address = thread_server
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        running = caller(channel, "Wait").future(b"mine", timeout=10)
+        assert gate.entered.wait(5)
+        server.drain(0.1)
+        with pytest.raises(grpc.RpcError):
+            running.result()
+        gate.opened.set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", ["threads()", "asyncio.run(loop())"])
+def test_signals_ask_for_the_end_and_nothing_else(kind: str, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED + kind], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "")

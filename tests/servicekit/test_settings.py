@@ -1,0 +1,92 @@
+"""A program with wrong settings ends with one line for each wrong variable."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field, SecretStr
+
+from servicekit.settings import USAGE_ERROR, Settings, fail
+
+
+class ExampleSettings(Settings):
+    """Settings of every kind."""
+
+    example_url: str = Field(description="where it is")
+    example_interval_s: float = Field(5.0, gt=0, description="seconds between two looks")
+    example_password: SecretStr = Field(SecretStr("none"), description="what opens it")
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ExampleSettings.model_fields:
+        monkeypatch.setenv(name.upper(), "")
+        monkeypatch.delenv(name.upper())
+        monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
+
+
+def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_URL", "file:///models")
+    monkeypatch.setenv("EXAMPLE_INTERVAL_S", "0.5")
+    settings = ExampleSettings.load()
+    assert (settings.example_url, settings.example_interval_s) == ("file:///models", 0.5)
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_URL", "file:///models")
+    monkeypatch.setenv("EXAMPLE_INTERVAL_S", "")
+    assert ExampleSettings.load().example_interval_s == 5.0
+
+
+def test_every_wrong_variable_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("EXAMPLE_INTERVAL_S", "-1")
+    with pytest.raises(SystemExit) as ended:
+        ExampleSettings.load()
+    assert ended.value.code == USAGE_ERROR
+    assert capsys.readouterr().err.splitlines() == [
+        "error: EXAMPLE_URL: Field required",
+        "error: EXAMPLE_INTERVAL_S: Input should be greater than 0",
+    ]
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "password").write_text("sesame\n", encoding="utf-8")
+    monkeypatch.setenv("EXAMPLE_URL", "file:///models")
+    monkeypatch.setenv("EXAMPLE_PASSWORD_FILE", str(tmp_path / "password"))
+    assert ExampleSettings.load().example_password.get_secret_value() == "sesame"
+
+
+def test_a_variable_wins_over_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_URL", "file:///models")
+    monkeypatch.setenv("EXAMPLE_PASSWORD", "given")
+    monkeypatch.setenv("EXAMPLE_PASSWORD_FILE", str(tmp_path / "none"))
+    assert ExampleSettings.load().example_password.get_secret_value() == "given"
+
+
+def test_a_missing_secret_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EXAMPLE_URL", "file:///models")
+    monkeypatch.setenv("EXAMPLE_PASSWORD_FILE", str(tmp_path / "none"))
+    with pytest.raises(SystemExit):
+        ExampleSettings.load()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "none") in line
+
+
+def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_URL", "file:///models")
+    monkeypatch.setenv("EXAMPLE_PASSWORD", "sesame")
+    assert "sesame" not in repr(ExampleSettings.load())
+
+
+def test_the_description_names_every_variable() -> None:
+    lines = [line.split() for line in ExampleSettings.describe().splitlines()]
+    assert [line[0] for line in lines] == ["EXAMPLE_URL", "EXAMPLE_INTERVAL_S", "EXAMPLE_PASSWORD"]
+    assert lines[0][-1] == "(required)"
+    assert lines[1][-2:] == ["(default", "5.0)"]
+
+
+def test_failing_leaves_one_line_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        fail("one", "two", status=1)
+    assert (ended.value.code, capsys.readouterr().err) == (1, "error: one\nerror: two\n")

@@ -1,0 +1,20 @@
+"""Methods without a schema, to serve and call: requests and replies are plain bytes."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+
+SERVICE: Final = "test.Echo"
+
+
+def handler(**methods: Callable[..., Any]) -> grpc.GenericRpcHandler:
+    """Return the service with these unary methods."""
+    return grpc.method_handlers_generic_handler(
+        SERVICE, {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
+    )
+
+
+def caller(channel: grpc.Channel, method: str) -> "grpc.UnaryUnaryMultiCallable[bytes, bytes]":
+    """Return the method of the service behind a channel."""
+    return channel.unary_unary(f"/{SERVICE}/{method}")
