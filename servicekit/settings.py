@@ -39,8 +39,8 @@ class Settings(BaseSettings):
         """Return one line for each variable: name, default, meaning."""
         lines = []
         for name, field in cls.model_fields.items():
-            default = "required" if field.default is PydanticUndefined else f"default {field.default!s}"
-            lines.append(f"  {name.upper():34} {field.description} ({default or 'empty'})")
+            default = "required" if field.default is PydanticUndefined else _default(field.default)
+            lines.append(f"  {name.upper():34} {field.description} ({default})")
         return "\n".join(lines)
 
 
@@ -49,6 +49,10 @@ def fail(*problems: str, status: int = USAGE_ERROR) -> NoReturn:
     for problem in problems:
         sys.stderr.write(f"error: {problem}\n")
     raise SystemExit(status)
+
+
+def _default(value: object) -> str:
+    return "optional" if value is None else f"default {value}"
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
