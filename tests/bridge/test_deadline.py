@@ -1,0 +1,26 @@
+"""Deadlines."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.deadline import Deadline, lightfm_deadline
+from tests.bridge.clock import FakeClock
+
+SECONDS = st.floats(0, 10)
+
+
+@given(SECONDS, SECONDS)
+def test_remaining_falls_to_zero_and_stays(granted: float, passed: float) -> None:
+    clock = FakeClock()
+    deadline = Deadline.after(granted, clock)
+    clock.now += passed
+    assert abs(deadline.remaining() - max(0.0, granted - passed)) < 1e-9
+
+
+@given(budget=SECONDS, caller=st.none() | SECONDS, reserve=st.floats(0, 0.1))
+def test_nearer_deadline_counts(budget: float, caller: float | None, reserve: float) -> None:
+    """LightFM never gets more than its budget, nor more than the caller has beside the reserve."""
+    remaining = lightfm_deadline(FakeClock(), budget_s=budget, caller_s=caller, reserve_s=reserve).remaining()
+    assert remaining <= budget + 1e-9
+    assert caller is None or remaining <= max(0.0, caller - reserve) + 1e-9
+    assert caller is not None or remaining >= budget - 1e-9
