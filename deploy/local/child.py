@@ -54,6 +54,8 @@ class Child:
             prefix: A command that runs the command given to it, such as one that drops privileges.
             stop_signal: What makes it end in order.
         """
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") if log else nullcontext() as output:
             process = subprocess.Popen(
                 [*prefix, sys.executable, "-IS", str(EXEC_WITH_PARENT), str(os.getpid()), f"{stop_signal:d}", *command],
@@ -99,7 +101,7 @@ class Child:
         """End it in order, or by force when that takes longer than the time given."""
         if self.running:
             self.process.send_signal(self.stop_signal)
-            self.process.send_signal(signal.SIGCONT)  # a stopped process would not see the signal
+            self.resume()  # a suspended process would not see the signal
         try:
             self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:

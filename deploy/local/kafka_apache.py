@@ -98,7 +98,13 @@ class ApacheKafka:
 
     def _format(self) -> None:
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [*self._java("kafka.tools.StorageTool"), "format", "-t", cluster, "-c", str(self._properties)]
+        command = [
+            *self._java("kafka.tools.StorageTool"),
+            "format",
+            f"--cluster-id={cluster}",
+            "-c",
+            str(self._properties),
+        ]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ChildError(f"Kafka's storage could not be made: {(done.stderr or done.stdout).strip()[-200:]}")

@@ -2,20 +2,16 @@
 
 import sys
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from deploy.local.child import Child
+from deploy.probe import serves
 
 ROOT: Final = Path(__file__).parents[2]
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 15.0
-PROBE_TIMEOUT_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -45,14 +41,3 @@ class Service:
         """End it in order."""
         if self.child:
             self.child.stop(timeout_s=STOP_TIMEOUT_S)
-
-
-def serves(address: str) -> bool:
-    """Return whether the server's health says SERVING."""
-    with closing(grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])) as channel:
-        try:
-            check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
-            reply = check(health_pb2.HealthCheckRequest(), timeout=PROBE_TIMEOUT_S)
-        except grpc.RpcError:
-            return False
-    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)

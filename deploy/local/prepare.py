@@ -1,0 +1,75 @@
+"""Brings an empty system to where its services can start; what is done already is not done again.
+
+`python -m deploy.local.prepare <folder>` does it for a data set, with Postgres and the model store that the
+environment names. A folder without exports gets simulated ones.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from deploy.local.child import Child, ChildError
+from deploy.local.console import step
+from deploy.local.dataset import DataSet
+from deploy.local.seed import seed
+from servicekit.objectstore import ObjectNotFoundError, open_store
+
+ROOT: Final = Path(__file__).parents[2]
+DAY_S: Final = 24 * 60 * 60.0
+
+
+def simulate(data: DataSet, env: Mapping[str, str]) -> None:
+    """Fill the folder with a small made-up feed, unless it holds exports."""
+    if not data.exports:
+        with step("Simulated a small feed of made-up viewers (DATA=<folder> takes your own)"):
+            run_program("simulate", ["retrain", "simulate", "--output", str(data.folder)], env)
+
+
+def prepare(data: DataSet, env: Mapping[str, str]) -> None:
+    """Make the schema, import the data set as history, and train a model when none is live."""
+    with step("Database schema"):
+        run_program("migrate", ["bridge", "migrate"], env)
+    with step("History in Postgres") as current:
+        current.title = f"History in Postgres: {seed(env['DATABASE_URL'], data):,} new rows"
+    if not has_model(env["MODEL_STORE_URL"]):
+        with step("First model"):
+            run_program("retrain", ["retrain", "run"], env)
+
+
+def has_model(store_url: str) -> bool:
+    """Return whether a model is live in the store."""
+    try:
+        open_store(store_url).read("current.json")
+    except ObjectNotFoundError:
+        return False
+    return True
+
+
+def run_program(name: str, module: list[str], env: Mapping[str, str]) -> None:
+    """Run a program of the system to its end with its output shown here; ChildError when it fails."""
+    program = Child.start(name, [sys.executable, "-m", *module], log=None, env=env, cwd=ROOT)
+    try:
+        status = program.process.wait(DAY_S)
+    finally:
+        program.stop()
+    if status:
+        raise ChildError(f"{name} failed with status {status}")
+
+
+def main() -> None:
+    """Prepare for the data set in the folder given."""
+    env = dict(os.environ)
+    if secret := env.get("DATABASE_URL_FILE"):
+        env["DATABASE_URL"] = Path(secret).read_text(encoding="utf-8").strip()
+    data = DataSet(Path(sys.argv[1]))
+    try:
+        simulate(data, env)
+        prepare(data, env)
+    except ChildError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What stands in the way of a start is told in one clear line, before anything is started."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from deploy.local.child import ChildError
+from deploy.local.dataset import DataSet
+from deploy.local.stack import check_address
+from deploy.local.state import State, state_of
+
+ROOT: Final = Path(__file__).parents[2]
+
+
+def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.local", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    done = run("--data", str(tmp_path / "none"))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: there is no folder {tmp_path / 'none'}\n")
+
+
+def test_an_empty_folder(tmp_path: Path) -> None:
+    done = run("--data", str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tmp_path} holds no exports/YYYY-MM-DD/*.parquet\n"
+
+
+def test_a_port_in_use() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ChildError) as refused:
+            check_address("RECSVC_LISTEN", address)
+    assert str(refused.value) == f"{address} is in use: stop what listens there, or set RECSVC_LISTEN"
+
+
+@pytest.mark.parametrize("address", ["", "50051", "127.0.0.1", "127.0.0.1:grpc", ":50051"])
+def test_an_address_without_host_and_port(address: str) -> None:
+    with pytest.raises(ChildError, match="is not host:port"):
+        check_address("RECSVC_LISTEN", address)
+
+
+def test_a_second_run_on_the_same_data(tmp_path: Path) -> None:
+    state = State(tmp_path / "state")
+    with state.locked(), pytest.raises(ChildError, match="it runs already on"), State(tmp_path / "state").locked():
+        pass
+    with state.locked():
+        pass
+
+
+def test_every_data_set_has_a_state_of_its_own() -> None:
+    folders = {state_of(path).folder for path in (None, Path("/a/data"), Path("/b/data"), Path("/a/other data"))}
+    assert len(folders) == 4
+    assert all(folder.parent == ROOT / ".run" for folder in folders)
+
+
+def test_ports_are_kept_until_they_are_taken(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    port = state.port("postgres")
+    assert state.port("postgres") == port
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        assert state.port("postgres") != port
+
+
+def test_a_data_set_knows_its_parts(tmp_path: Path) -> None:
+    day = tmp_path / "exports" / "2025-09-01"
+    day.mkdir(parents=True)
+    (day / "a.parquet").touch()
+    (tmp_path / "exports" / "notes").mkdir()
+    data = DataSet(tmp_path)
+    data.check()
+    assert data.exports == [day / "a.parquet"]
+    assert data.videos is None
+    assert data.url("exports") == f"file://{tmp_path}/exports"
