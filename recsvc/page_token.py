@@ -23,6 +23,8 @@ DIGEST_BYTES: Final = 8
 MAX_POSITION: Final = 10_000
 """Videos of one feed; the page that reaches it is the last."""
 _CHECKSUM_BYTES: Final = 4
+_MODELS: Final = b"M"
+"""First byte of the tokens of lists of models; never a format."""
 _MAX_CHARACTERS: Final = (2 + 255 + DIGEST_BYTES + 4 * MAX_POSITION + _CHECKSUM_BYTES) * 4 // 3 + 4
 
 _NOTHING: Final = np.empty(0, np.uint32)
@@ -56,7 +58,7 @@ def decode(text: str, digest: bytes) -> PageToken:
     body = _checked(text)
     if body[0] != FORMAT:
         raise _invalid(f"is of format {body[0]}, which this server does not know; start again from the first page")
-    start = 2 + body[1]
+    start = 2 + (body[1] if len(body) > 1 else 0)
     end = start + DIGEST_BYTES
     if len(body) < end or (len(body) - end) % 4:
         raise _invalid("has a wrong length")
@@ -70,12 +72,15 @@ def decode(text: str, digest: bytes) -> PageToken:
 
 def encode_version(version: str) -> str:
     """Return the token of the page of models that follows a version."""
-    return _seal(version.encode())
+    return _seal(_MODELS + version.encode())
 
 
 def decode_version(text: str) -> str:
     """Return the version that a page of models follows; INVALID_ARGUMENT says what is wrong with the token."""
-    return _checked(text).decode(errors="replace")
+    body = _checked(text)
+    if not body.startswith(_MODELS):
+        raise _invalid("belongs to another method")
+    return body.removeprefix(_MODELS).decode(errors="replace")
 
 
 def _seal(body: bytes) -> str:
@@ -84,7 +89,7 @@ def _seal(body: bytes) -> str:
 
 
 def _checked(text: str) -> bytes:
-    """Return the token's bytes without their checksum, which holds; at least two of them."""
+    """Return the token's bytes without their checksum, which holds; at least one."""
     if len(text) > _MAX_CHARACTERS:
         raise _invalid(f"is longer than {_MAX_CHARACTERS} characters")
     try:
@@ -92,7 +97,7 @@ def _checked(text: str) -> bytes:
     except (ValueError, binascii.Error):
         raise _invalid("is not a next_page_token of this server") from None
     body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-    if len(body) < 2 or zlib.crc32(body) != int.from_bytes(checksum, "little"):
+    if not body or zlib.crc32(body) != int.from_bytes(checksum, "little"):
         raise _invalid("is damaged or cut short")
     return body
 

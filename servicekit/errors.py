@@ -7,7 +7,7 @@ without a word of what happened inside.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2, message
@@ -16,6 +16,12 @@ from grpc_status import rpc_status
 
 DOMAIN: Final = "videowindow"
 """`ErrorInfo.domain` of every error of these services."""
+
+MAX_TEXT_BYTES: Final = 512
+"""UTF-8 bytes of a message or description; twice in the headers, once percent-encoded, once in base64."""
+
+MAX_DETAIL_BYTES: Final = 1536
+"""Bytes of bad fields after which no further one is named; peers accept 8 KiB of headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +88,36 @@ INTERNAL: Final = ServiceError(grpc.StatusCode.INTERNAL, "INTERNAL", "internal e
 
 
 def to_status(error: ServiceError) -> grpc.Status:
-    """Return the error as a status with details, for `context.abort_with_status`."""
+    """Return the error as a status with details, for `context.abort_with_status`.
+
+    A status travels in HTTP/2 headers, and peers refuse large ones: so a long message is cut, and of many bad fields
+    only the first are named.
+    """
+    text = _cut(error.message)
     details: list[message.Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
     if error.violations:
-        bad = [
-            error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
-            for violation in error.violations
-        ]
-        details.append(error_details_pb2.BadRequest(field_violations=bad))
+        details.append(_bad_request(error.violations))
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(code=error.code.value[0], message=error.message, details=[_pack(one) for one in details])
+    status = status_pb2.Status(code=error.code.value[0], message=text, details=[_pack(one) for one in details])
     return rpc_status.to_status(status)
+
+
+def _bad_request(violations: Sequence[Violation]) -> message.Message:
+    shown: Any = error_details_pb2.BadRequest()
+    for violation in violations:
+        shown.field_violations.add(field=_cut(violation.field), description=_cut(violation.description))
+        if shown.ByteSize() > MAX_DETAIL_BYTES:
+            break
+    bad: message.Message = shown
+    return bad
+
+
+def _cut(text: str) -> str:
+    data = text.encode("utf-8", "replace")
+    return text if len(data) <= MAX_TEXT_BYTES else data[: MAX_TEXT_BYTES - 3].decode("utf-8", "ignore") + "…"
 
 
 def _pack(detail: message.Message) -> any_pb2.Any:

@@ -71,6 +71,7 @@ def test_a_token_of_another_request_is_refused() -> None:
         ("A", "not a next_page_token"),
         ("AAAA", "damaged"),
         (seal(b""), "damaged"),
+        (seal(bytes((FORMAT,))), "wrong length"),
         (seal(bytes((9, 0)) + DIGEST), "format 9"),
         (seal(bytes((FORMAT, 200)) + DIGEST), "wrong length"),
         (seal(bytes((FORMAT, 0)) + DIGEST + b"abc"), "wrong length"),
@@ -94,6 +95,9 @@ def test_a_token_of_a_model_list_survives_the_round_trip() -> None:
     assert decode_version(encode_version("20250902-1")) == "20250902-1"
     with pytest.raises(ServiceError, match="page_token"):
         decode_version(encode_version("20250902-1")[:-2] + "xx")
+    with pytest.raises(ServiceError, match="another method"):
+        decode_version(token([1]).encode())
+    assert "format" in problem(encode_version("1"))
 
 
 def test_fingerprints_find_all_rows_that_share_one() -> None:

@@ -49,7 +49,9 @@ class Reply:
     @property
     def bad_fields(self) -> list[str]:
         """The fields that the error names."""
-        return [violation["field"] for violation in self.detail("BadRequest")["fieldViolations"]]
+        bad = self.detail("BadRequest")
+        # Descriptors from Python's reflection bear no JSON names, and then some tools keep the original ones.
+        return [violation["field"] for violation in bad.get("fieldViolations") or bad["field_violations"]]
 
 
 class Grpcurl:

@@ -1,0 +1,208 @@
+"""`python -m recsvc` as it is started and stopped in production."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from tests.recsvc.calls import Client, Failure
+from tests.recsvc.models import publish, random_model
+from tests.support.dogstatsd import DogStatsdServer
+from tests.support.polling import wait_for
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
+
+TIMEOUT_S = 30
+
+
+def environment(folder: Path, **changes: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return {
+        **kept,
+        "RECSVC_LISTEN": "127.0.0.1:0",
+        "MODEL_STORE_URL": (folder / "store").as_uri(),
+        "MODEL_CACHE_DIR": str(folder / "cache"),
+        "MODEL_POLL_INTERVAL_S": "0.05",
+        **changes,
+    }
+
+
+class Program:
+    """The server in a process of its own; its log goes to a file."""
+
+    def __init__(self, folder: Path, **changes: str) -> None:
+        self._log = folder / "log"
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "recsvc"], env=environment(folder, **changes), stderr=log
+            )
+
+    def events(self) -> list[str]:
+        lines = self._log.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line)["event"] for line in lines]
+
+    def port(self) -> int:
+        """Return the port as soon as it is logged."""
+        found = wait_for(lambda: re.findall(r'"port": (\d+)', self._log.read_text(encoding="utf-8")), what="listening")
+        return int(found[0])
+
+
+@contextmanager
+def started(folder: Path, **changes: str) -> Iterator[Program]:
+    program = Program(folder, **changes)
+    try:
+        yield program
+    finally:
+        program.process.kill()
+        program.process.wait()
+
+
+def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "recsvc", *arguments],
+        env=environment(folder, **changes),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+
+
+def test_running_calls_end_well_after_sigterm(tmp_path: Path) -> None:
+    """A call waits on the store, whose file is a pipe: it is answered after SIGTERM, new ones are not; exit 0."""
+    publish(tmp_path / "store", random_model(version="1"))
+    (tmp_path / "store" / "2").mkdir()
+    pipe = tmp_path / "store" / "2" / "manifest.json"
+    os.mkfifo(pipe)
+    with started(tmp_path) as program, Client.to(program.port()) as client:
+        watch = client.health.Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        running = client.models.GetModel.future(pb.GetModelRequest(version="2"), timeout=TIMEOUT_S)
+        # A pipe can be opened for writing without waiting only when somebody reads: then the call runs.
+        writer = wait_for(lambda: _open_for_writing(pipe), what="the call reads the pipe")
+        assert writer
+
+        program.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+        wait_for(lambda: _refused(program.port()), what="new calls refused")
+        writer.write((tmp_path / "store" / "1" / "manifest.json").read_bytes())
+        writer.close()
+
+        assert running.result().model.version == "1"
+        assert program.process.wait(TIMEOUT_S) == 0
+        assert program.events()[-2:] == ["server.draining", "server.stopped"]
+
+
+def _refused(port: int) -> bool:
+    with Client.to(port) as client:
+        try:
+            client.models.GetModel(pb.GetModelRequest(), timeout=5)
+        except grpc.RpcError as error:
+            return "UNAVAILABLE" in str(error)
+    return False
+
+
+def _open_for_writing(pipe: Path) -> BinaryIO | None:
+    try:
+        return os.fdopen(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "wb")
+    except OSError:
+        return None
+
+
+def test_interrupting_an_idle_server_ends_it_cleanly(tmp_path: Path) -> None:
+    with started(tmp_path) as program:
+        program.port()
+        program.process.send_signal(signal.SIGINT)
+
+        assert program.process.wait(TIMEOUT_S) == 0
+
+
+def test_an_empty_store_is_served_and_watched(tmp_path: Path) -> None:
+    with started(tmp_path) as program, Client.to(program.port()) as client:
+        assert client.status() == "NOT_SERVING"
+        assert Failure.of(lambda: client.models.GetModel(pb.GetModelRequest(), timeout=5)).reason == "NO_MODEL"
+        publish(tmp_path / "store", random_model(version="1"))
+        wait_for(lambda: client.status() == "SERVING", what="SERVING")
+
+
+def test_a_bad_artefact_with_nothing_else_to_serve_ends_the_start_with_one_line(
+    tmp_path: Path, dogstatsd: DogStatsdServer
+) -> None:
+    publish(tmp_path / "store", random_model(version="1"))
+    path = tmp_path / "store" / "1" / "users.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    done = run(tmp_path, DD_AGENT_HOST=dogstatsd.host, DD_DOGSTATSD_PORT=str(dogstatsd.port))
+
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    size = path.stat().st_size
+    assert lines == [f"error: no model can be served: users.npy has {size} bytes instead of {size + 1}"]
+    dogstatsd.wait("feed.lightfm.model_refused", "reason:size", "service:recsvc")
+
+
+def test_the_old_model_serves_after_a_restart_onto_a_bad_one(tmp_path: Path) -> None:
+    publish(tmp_path / "store", random_model(version="1"))
+    with started(tmp_path) as program, Client.to(program.port()) as client:
+        wait_for((tmp_path / "cache" / "last.json").exists, what="version 1 remembered")
+        assert client.status() == "SERVING"
+    publish(tmp_path / "store", random_model(version="2"))
+    (tmp_path / "store" / "2" / "users.npy").unlink()
+
+    with started(tmp_path) as program, Client.to(program.port()) as client:
+        assert client.models.GetModel(pb.GetModelRequest(), timeout=5).model.version == "1"
+
+
+def test_metrics_tell_of_the_live_model(tmp_path: Path, dogstatsd: DogStatsdServer) -> None:
+    publish(tmp_path / "store", random_model(version="1"))
+    with started(tmp_path, DD_AGENT_HOST=dogstatsd.host, DD_DOGSTATSD_PORT=str(dogstatsd.port)):
+        assert dogstatsd.wait("feed.lightfm.model_age_seconds", "service:recsvc")[0].values[0] > 0
+        assert dogstatsd.wait("feed.lightfm.model_loaded", "service:recsvc")
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"MODEL_STORE_URL": ""}, "error: MODEL_STORE_URL: Field required"),
+        ({"MODEL_STORE_URL": "http://a"}, "error: 'http://a' is neither file:///folder nor s3://bucket/prefix"),
+        (
+            {"RECSVC_LISTEN": "0.0.0.0:0"},
+            "error: 0.0.0.0:0 is reachable from other machines: set TLS_CERT_FILE, TLS_KEY_FILE and TLS_CA_FILE",
+        ),
+        ({"TLS_CERT_FILE": "a.pem"}, "error: TLS_CERT_FILE, TLS_KEY_FILE and TLS_CA_FILE go together"),
+        (
+            {"MODEL_POLL_INTERVAL_S": "0"},
+            "error: MODEL_POLL_INTERVAL_S: Input should be greater than 0",
+        ),
+    ],
+)
+def test_wrong_settings_end_the_start_with_one_line(tmp_path: Path, changes: dict[str, str], line: str) -> None:
+    done = run(tmp_path, **changes)
+
+    assert (done.returncode, done.stderr.splitlines()) == (2, [line])
+
+
+def test_a_taken_port_ends_the_start(tmp_path: Path) -> None:
+    with started(tmp_path) as program:
+        done = run(tmp_path, RECSVC_LISTEN=f"127.0.0.1:{program.port()}")
+
+    assert done.returncode == 2
+    assert "Failed to bind to address" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_variable(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+
+    assert done.returncode == 0
+    assert set(environment(tmp_path)) - {"PATH", "HOME"} <= set(re.findall(r"^ +([A-Z_]+) ", done.stdout, re.MULTILINE))
