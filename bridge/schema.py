@@ -1,6 +1,7 @@
 """Brings the database schema up to date."""
 
 import logging
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,8 @@ from typing import Final
 import psycopg
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+_alembic = threading.Lock()  # it keeps the current context in module globals
 
 
 def migrate(conninfo: str) -> None:
@@ -26,7 +29,7 @@ def migrate(conninfo: str) -> None:
     engine = sa.create_engine("postgresql+psycopg://", creator=connect, poolclass=sa.NullPool)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with engine.connect() as connection:
+    with _alembic, engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     with psycopg.connect(conninfo) as partitions:
