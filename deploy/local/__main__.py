@@ -11,7 +11,7 @@ from deploy.local.child import ChildError
 from deploy.local.console import say
 from deploy.local.dataset import DataSet
 from deploy.local.stack import Stack
-from deploy.local.state import state_of
+from deploy.local.state import ROOT, state_of
 
 
 class StopRequested(BaseException):
@@ -22,10 +22,11 @@ def main() -> None:
     """Run until a signal."""
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Run the whole system here.")
     parser.add_argument("--data", type=Path, help="folder with exports/YYYY-MM-DD/*.parquet; simulated without one")
-    folder: Path | None = parser.parse_args().data
-    folder = folder.resolve() if folder else None
+    parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder that keeps everything (%(default)s)")
+    arguments = parser.parse_args()
+    folder = arguments.data.resolve() if arguments.data else None
     stack = Stack(
-        state_of(folder),
+        state_of(folder, arguments.state.resolve()),
         DataSet(folder) if folder else None,
         os.environ.get("RECSVC_LISTEN", "127.0.0.1:50051"),
         os.environ.get("BRIDGE_LISTEN", "127.0.0.1:50052"),

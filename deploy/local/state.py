@@ -61,9 +61,8 @@ class State:
         return ports[name]
 
 
-def state_of(data: Path | None) -> State:
+def state_of(data: Path | None, base: Path = ROOT / ".run") -> State:
     """Return the state of a data set's folder, or of simulated data."""
-    base = ROOT / ".run"
     if data is None:
         return State(base / "simulated")
     digest = hashlib.sha256(str(data).encode()).hexdigest()[:8]

@@ -22,7 +22,7 @@ class Reply:
 
     Attributes:
         code: The status.
-        messages: The reply messages in protobuf's JSON form.
+        messages: The reply messages in protobuf's JSON form with names as in the API definition.
         error: The printed status of a failed call, with `message` and `details`.
     """
 
@@ -75,7 +75,7 @@ class Grpcurl:
     def __call__(
         self, address: str, method: str, request: Mapping[str, Any] | None = None, *, headers: Mapping[str, str] = {}
     ) -> Reply:
-        """Call `package.Service/Method` with a request in protobuf's JSON form."""
+        """Call `package.Service/Method` with a request in protobuf's JSON form with names as in the API definition."""
         data = json.dumps(request or {})
         pairs = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
         if self._grpcurl:
@@ -91,7 +91,7 @@ class Grpcurl:
 
 def _failed(done: "subprocess.CompletedProcess[str]") -> Reply:
     try:
-        error = json.loads(done.stderr[done.stderr.index("{") :])
+        error = _snake_case(json.loads(done.stderr[done.stderr.index("{") :]))
     except ValueError:
         raise AssertionError(f"the call was not made: {done.stderr.strip()}") from None
     return Reply(_code(error["code"]), _documents(done.stdout), error)
@@ -108,5 +108,17 @@ def _documents(text: str) -> list[Any]:
     decoder, found, position = json.JSONDecoder(), [], 0
     while (position := len(text) - len(text[position:].lstrip())) < len(text):
         document, position = decoder.raw_decode(text, position)
-        found.append(document)
+        found.append(_snake_case(document))
     return found
+
+
+def _snake_case(value: Any) -> Any:
+    """Return the value with names as in the API definition: not all programs print protobuf's JSON names."""
+    if isinstance(value, dict):
+        return {
+            re.sub(r"(?<=[a-z0-9])[A-Z]", lambda c: f"_{c[0].lower()}", name): _snake_case(one)
+            for name, one in value.items()
+        }
+    if isinstance(value, list):
+        return [_snake_case(one) for one in value]
+    return value
