@@ -1,5 +1,6 @@
 """What to type next."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import psycopg
 from deploy.local.state import ROOT, State
 
 BUSY_VIEWER: Final = """
-SELECT user_id, max(video_id) FROM (SELECT user_id, video_id FROM user_interactions LIMIT 20000) AS some
+SELECT user_id, max(video_id) FROM (SELECT user_id, video_id FROM user_interactions LIMIT 20000) AS sample
 GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT 1
 """
 
@@ -35,7 +36,7 @@ Ready. Type in another terminal:
 
 Train and publish a new model; recsvc takes it up by itself:
 
-  INTERACTIONS_URL={env["INTERACTIONS_URL"]} MODEL_STORE_URL={env["MODEL_STORE_URL"]} make retrain
+  {_assignments(env, "INTERACTIONS_URL", "CATALOGUE_URL", "MODEL_STORE_URL")} make retrain
 
 DATABASE_URL={env["DATABASE_URL"]}
 KAFKA_BOOTSTRAP_SERVERS={env["KAFKA_BOOTSTRAP_SERVERS"]}
@@ -47,6 +48,10 @@ Ctrl-C stops everything; the next start takes up where this one ended."""
 def _example(database: str) -> tuple[str, str]:
     with psycopg.connect(database) as connection:
         return connection.execute(BUSY_VIEWER).fetchone() or ("u1", "v1")
+
+
+def _assignments(env: Mapping[str, str], *names: str) -> str:
+    return " ".join(f"{name}={shlex.quote(env[name])}" for name in names)
 
 
 def _grpcurl() -> str:

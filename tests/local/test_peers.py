@@ -106,6 +106,28 @@ def test_apache_kafka_keeps_messages_over_a_kill(tmp_path: Path) -> None:
         kafka.stop()
 
 
+def test_without_java_the_mock_cluster_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    choice = choose_kafka()
+    assert choice.title == "librdkafka's mock cluster (3 brokers, in memory), as java is not installed"
+    assert isinstance(choice.over(tmp_path), MockKafka)
+
+
+def test_when_maven_fails_the_mock_cluster_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing half-fetched stays in the cache."""
+    for name, script in (
+        ("java", "echo 'openjdk version \"21.0.1\"' >&2"),
+        ("mvn", "mkdir libs; echo '[ERROR] offline'; exit 1"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    choice = choose_kafka()
+    assert choice.title.endswith("as mvn could not fetch Apache Kafka: [ERROR] offline")
+    assert list((tmp_path / "cache" / "video-window").iterdir()) == []
+
+
 def test_topics_are_made_once(kafka_bootstrap: str) -> None:
     create_topics(kafka_bootstrap, timeout_s=10)
     create_topics(kafka_bootstrap, timeout_s=10)

@@ -1,0 +1,155 @@
+"""`make run`: everything comes up, what dies comes back, and Ctrl-C leaves nothing behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import pytest
+
+from deploy.local.child import descendants
+from deploy.local.dataset import DataSet
+from deploy.local.ports import free_port
+from tests.support.grpcurl import Grpcurl
+from tests.support.polling import wait_for
+from tests.support.system import FEED
+
+ROOT: Final = Path(__file__).parents[2]
+START_TIMEOUT_S: Final = 90
+
+
+@dataclass(slots=True)
+class Run:
+    """A running `python -m deploy.local`.
+
+    Attributes:
+        bridge: The address of its bridge.
+        process: It.
+        lines: What it printed so far.
+    """
+
+    bridge: str
+    process: "subprocess.Popen[str]"
+    lines: list[str] = field(default_factory=list)
+
+    def read(self) -> None:
+        """Collect what it prints, until it ends."""
+        assert self.process.stdout
+        self.lines += self.process.stdout  # line by line, as they come
+
+    def printed(self, text: str) -> list[str]:
+        """Return the lines with a text in them."""
+        return [line for line in list(self.lines) if text in line]
+
+    def ready(self) -> bool:
+        """Return whether it says so; AssertionError with its output when it ended instead."""
+        assert self.process.poll() is None, "".join(self.lines)
+        return bool(self.printed("Ready."))
+
+    def children(self) -> list[int]:
+        """Return the ids of the processes that it started."""
+        return descendants(self.process.pid)
+
+    def pid_of(self, program: str) -> int:
+        """Return the id of the child with this in its command line."""
+        (found,) = (pid for pid in self.children() if program in command_line(pid))
+        return found
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ")
+    except OSError:
+        return ""
+
+
+@contextmanager
+def started(state: Path, data: DataSet) -> Iterator[Run]:
+    """Start a run, and kill it afterwards if it has not ended."""
+    bridge = f"127.0.0.1:{free_port()}"
+    environment = os.environ | {"RECSVC_LISTEN": f"127.0.0.1:{free_port()}", "BRIDGE_LISTEN": bridge}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local", "--data", str(data.folder), "--state", str(state)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    run = Run(bridge, process)
+    reader = threading.Thread(target=run.read)
+    reader.start()
+    with process:
+        try:
+            yield run
+        finally:
+            process.kill()
+            reader.join(30)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that two runs of this module share."""
+    return tmp_path_factory.mktemp("make_run")
+
+
+@pytest.fixture
+def run(state: Path, simulated: DataSet) -> Iterator[Run]:
+    with started(state, simulated) as run:
+        wait_for(run.ready, timeout_s=START_TIMEOUT_S, what="the system is up")
+        yield run
+
+
+def served_by(run: Run, grpcurl: Grpcurl) -> str:
+    reply = grpcurl(run.bridge, f"{FEED}/GetRecommendations", {"user_id": "u1"})
+    return str(reply.message["served_by"])
+
+
+def test_the_first_run_trains_and_serves_and_ctrl_c_leaves_nothing(run: Run, grpcurl: Grpcurl) -> None:
+    assert run.printed("First model")
+    assert served_by(run, grpcurl) == "SERVED_BY_LIGHTFM"
+    children = run.children()
+    assert len(children) >= 4
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait(30) == 0
+    assert run.printed("Stopped.")
+    wait_for(lambda: not [pid for pid in children if command_line(pid)], what="no process is left")
+
+
+def test_the_second_run_trains_nothing_and_keeps_the_database(run: Run, grpcurl: Grpcurl) -> None:
+    assert not run.printed("First model")
+    assert run.printed("History in Postgres: 0 new rows")
+    url = run.printed("DATABASE_URL=")[0].strip().removeprefix("DATABASE_URL=")
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) > 0 FROM user_interactions").fetchone() == (True,)
+    assert served_by(run, grpcurl) == "SERVED_BY_LIGHTFM"
+
+
+@pytest.mark.parametrize("program", ["-m recsvc", "-m bridge"])
+def test_a_killed_service_comes_back(run: Run, grpcurl: Grpcurl, program: str) -> None:
+    before = run.pid_of(program)
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: run.printed("is back after"), timeout_s=30, what="the service is back")
+    assert run.pid_of(program) != before
+    wait_for(lambda: served_by(run, grpcurl) == "SERVED_BY_LIGHTFM", timeout_s=15, interval_s=0.2)
+
+
+def test_nothing_outlives_a_run_that_is_killed(run: Run) -> None:
+    children = run.children()
+    run.process.kill()
+    run.process.wait()
+    wait_for(lambda: not [pid for pid in children if command_line(pid)], timeout_s=30, what="no process is left")
+
+
+def test_a_second_run_beside_it_is_refused(run: Run, state: Path, simulated: DataSet) -> None:
+    with started(state, simulated) as other:
+        assert other.process.wait(30) == 1
+        wait_for(lambda: other.printed("error: it runs already on "))
+    assert run.process.poll() is None
