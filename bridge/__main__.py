@@ -21,6 +21,7 @@ from bridge.feed_service import FeedService
 from bridge.interaction_service import InteractionService
 from bridge.kafka import KafkaPublisher
 from bridge.lightfm import LightFm, open_channel, warm_up
+from bridge.limiter import Limiter, LimiterPolicy
 from bridge.outbox import Outbox
 from bridge.playback_service import PlaybackService
 from bridge.recorder import Recorder
@@ -73,7 +74,7 @@ def main() -> None:
         else:
             asyncio.run(serve(settings))
     except psycopg.OperationalError as error:
-        fail(str(error).strip())
+        fail(" ".join(str(error).split()))
     except (OSError, RuntimeError, ValueError) as error:
         fail(str(error))
 
@@ -121,7 +122,8 @@ def _resilience(settings: BridgeSettings, metrics: Metrics) -> Resilience:
         open_s=settings.breaker_open_s,
     )
     breaker = Breaker(policy, time.monotonic, report_breaker(metrics))
-    return Resilience(breaker, RetryBudget(BudgetPolicy()), backoff=_backoff)
+    limiter = Limiter(LimiterPolicy(), time.monotonic)
+    return Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), backoff=_backoff)
 
 
 def _backoff(retry: int) -> float:

@@ -21,6 +21,9 @@ class FallbackReason(StrEnum):
     ERROR = auto()
     CIRCUIT_OPEN = auto()
     NO_MODEL = auto()
+    SHED = auto()
+    ANONYMOUS = auto()
+    EXPERIMENT = auto()
 
 
 class Verdict(Enum):

@@ -91,6 +91,7 @@ class InteractionService(InteractionServiceServicer):
 
 def decode_interaction(message: pb.Interaction, now: datetime, path: str = "interaction") -> Interaction:
     """Return the interaction; INVALID_ARGUMENT that names each bad field below the path."""
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # as precise as what it is compared with
     checker = Checker()
     kind = _TYPES.get(message.interaction_type)
     known = f"is {message.interaction_type}, which is no known type" if message.interaction_type else "is required"
@@ -136,7 +137,7 @@ def _decode_instant(message: pb.Interaction, now: datetime, checker: Checker, pa
     if message.HasField("timestamp") and check_timestamp(message.timestamp, checker, path):
         instant = message.timestamp
         return EPOCH + timedelta(seconds=instant.seconds, milliseconds=instant.nanos // 10**6)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+    return now
 
 
 def _decode_recommendation(message: pb.RecommendationContext) -> RecommendationContext:

@@ -1,6 +1,10 @@
-"""A recsvc that fails as it is told to: each call takes the next step of a script."""
+"""A recsvc that fails as it is told to: each call takes the next step of a script.
+
+Run as `python -m tests.bridge.fault_server <port>`, it serves pages in a process that can be stopped and killed.
+"""
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -115,3 +119,13 @@ async def running_fault_server(*, port: int = 0) -> AsyncIterator[FaultServer]:
         yield faults
     finally:
         await server.drain(0)
+
+
+async def main() -> None:
+    """Serve until the process is ended."""
+    async with running_fault_server(port=int(sys.argv[1])):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

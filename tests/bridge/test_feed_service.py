@@ -19,6 +19,7 @@ from bridge.budget import BudgetPolicy, RetryBudget
 from bridge.feed import Feed
 from bridge.feed_service import FeedService
 from bridge.lightfm import LightFm, open_channel
+from bridge.limiter import Limiter, LimiterPolicy
 from bridge.page import RankedVideo
 from bridge.page_token import MAX_SERVED
 from bridge.resilience import Resilience
@@ -73,7 +74,8 @@ async def bridge(agent: DogStatsdServer) -> AsyncIterator[Bridge]:
     server = AioServer(["videowindow.feed.v1.FeedService"])
     async with running_fault_server() as faults, open_channel(faults.address, None) as recsvc:
         breaker = Breaker(BreakerPolicy(), clock, report_breaker(metrics))
-        resilience = Resilience(breaker, RetryBudget(BudgetPolicy()), backoff=lambda _: 0.005)
+        limiter = Limiter(LimiterPolicy(least=100), time.monotonic)
+        resilience = Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), backoff=lambda _: 0.005)
         feed = Feed(LightFm(recsvc), resilience, board, metrics)
         service = FeedService(feed, board, metrics, time.monotonic, budget_s=0.15)
         add_FeedServiceServicer_to_server(service, server.grpc)

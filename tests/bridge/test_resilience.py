@@ -12,6 +12,7 @@ from bridge.budget import BudgetPolicy, RetryBudget
 from bridge.codes import RULINGS, FallbackReason
 from bridge.deadline import Deadline
 from bridge.lightfm import LightFm, LightFmPage, encode_query, open_channel, warm_up
+from bridge.limiter import Limiter, LimiterPolicy
 from bridge.page import PageQuery
 from bridge.resilience import Answered, GaveUp, Resilience
 from tests.bridge.clock import FakeClock
@@ -35,10 +36,11 @@ class Caller:
         self.pauses: list[int] = []
         self.reset()
 
-    def reset(self, budget: BudgetPolicy = BudgetPolicy()) -> None:  # noqa: B008  # frozen
+    def reset(self, budget: BudgetPolicy = BudgetPolicy(), *, limit: int = 100) -> None:  # noqa: B008  # frozen
         """Start with a closed breaker and a full budget."""
         self.breaker = Breaker(BreakerPolicy(), self.clock, lambda _, __: None)
-        self.resilience = Resilience(self.breaker, RetryBudget(budget), backoff=self._backoff)
+        self.limiter = Limiter(LimiterPolicy(least=limit, initial=limit), time.monotonic)
+        self.resilience = Resilience(self.breaker, self.limiter, RetryBudget(budget), backoff=self._backoff)
 
     def _backoff(self, retry: int) -> float:
         self.pauses.append(retry)
@@ -192,6 +194,32 @@ async def test_hung_calls_count_though_their_callers_left(caller: Caller) -> Non
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await until(lambda: caller.breaker.state is BreakerState.OPEN)
+
+
+async def test_calls_beyond_the_limit_are_shed_at_once(caller: Caller) -> None:
+    """The rest is not asked for: it gets its trending page without a wait, and the breaker is none the wiser."""
+    caller.reset(limit=4)
+    caller.faults.play(otherwise=Step(delay_s=0.05))
+    outcomes = await asyncio.gather(*[caller.call() for _ in range(10)])
+    assert outcomes[4:] == [GaveUp(FallbackReason.SHED, 0)] * 6
+    assert all(isinstance(outcome, Answered) for outcome in outcomes[:4])
+    assert len(caller.faults.requests) == 4
+    assert (caller.limiter.in_flight, caller.breaker.state) == (0, BreakerState.CLOSED)
+
+
+async def test_limit_falls_while_calls_are_too_late(caller: Caller) -> None:
+    caller.breaker = Breaker(
+        BreakerPolicy(consecutive_failures=10**6, failure_ratio=1), caller.clock, lambda _, __: None
+    )
+    caller.limiter = Limiter(LimiterPolicy(initial=64, samples=4, window_s=0), time.monotonic)
+    caller.resilience = Resilience(caller.breaker, caller.limiter, RetryBudget(BudgetPolicy()), backoff=lambda _: 0)
+    for _ in range(5):
+        await caller.call()
+    limit = caller.limiter.limit
+    caller.faults.play(otherwise=HUNG)
+    await asyncio.gather(*[caller.call(0.08) for _ in range(16)])
+    assert caller.limiter.limit < limit / 2
+    assert caller.limiter.in_flight == 0
 
 
 async def test_defect_becomes_a_fallback(caller: Caller) -> None:
