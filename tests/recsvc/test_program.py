@@ -15,10 +15,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from recsvc.artefact import write
+from recsvc.registry import Registry
+from servicekit.objectstore import open_store
 from tests.recsvc.calls import Client, Failure
-from tests.recsvc.models import publish, random_model
+from tests.recsvc.models import TRAINED_AT, publish, random_model
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.polling import wait_for
+from tests.support.s3 import new_bucket, s3_server
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 TIMEOUT_S = 30
@@ -161,6 +165,30 @@ def test_the_old_model_serves_after_a_restart_onto_a_bad_one(tmp_path: Path) -> 
 
     with started(tmp_path) as program, Client.to(program.port()) as client:
         assert client.models.GetModel(pb.GetModelRequest(), timeout=5).model.version == "1"
+
+
+def test_models_come_from_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Published there, followed there, and still served after the store is gone, also across a restart."""
+    with s3_server() as s3:
+        for name, value in s3.items():
+            monkeypatch.setenv(name, value)
+        settings = {**s3, "MODEL_STORE_URL": f"s3://{new_bucket(s3)}/models", "AWS_MAX_ATTEMPTS": "1"}
+        registry = Registry(open_store(settings["MODEL_STORE_URL"]))
+        with started(tmp_path, **settings) as program, Client.to(program.port()) as client:
+            for version in ("1", "2"):
+                folder = tmp_path / "written" / version
+                registry.publish(folder, write(random_model(version=version), folder))
+                registry.activate(version, at=TRAINED_AT)
+            wait_for(lambda: client.status() == "SERVING" and _live(client) == "2", what="version 2 live")
+    with started(tmp_path, **settings) as program, Client.to(program.port()) as client:
+        wait_for(lambda: client.status() == "SERVING", timeout_s=30, what="the local copy serves")
+        assert _live(client) == "2"
+        failure = Failure.of(lambda: client.models.GetModel(pb.GetModelRequest(version="1"), timeout=30))
+        assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+
+
+def _live(client: Client) -> str:
+    return client.models.GetModel(pb.GetModelRequest(), timeout=5).model.version
 
 
 def test_metrics_tell_of_the_live_model(tmp_path: Path, dogstatsd: DogStatsdServer) -> None:
