@@ -1,5 +1,6 @@
 """Calls from the command line through reflection, as people make them: grpcurl, else `buf curl`."""
 
+import base64
 import json
 import re
 import shutil
@@ -11,8 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+from google.protobuf.json_format import MessageToDict
+from google.rpc import error_details_pb2
 
 BIN: Final = Path(sys.prefix) / "bin"
+BUF_CURL: Final = (str(BIN / "buf"), "curl", "--protocol", "grpc", "--http2-prior-knowledge")
 TIMEOUT_S: Final = 30
 
 
@@ -40,18 +44,15 @@ class Reply:
     def detail(self, name: str) -> dict[str, Any]:
         """Return the error detail of a type's short name, such as "BadRequest"."""
         for detail in self.error.get("details", ()):
-            kind = detail.get("@type") or detail.get("type")
+            kind: str = detail.get("@type") or detail["type"]
             if kind.rpartition(".")[2] == name:
-                shown: dict[str, Any] = detail.get("debug", detail)
-                return shown
+                return _decoded(name, detail["value"]) if "value" in detail else dict(detail)
         raise AssertionError(f"no {name} in {self.error}")
 
     @property
     def bad_fields(self) -> list[str]:
         """The fields that the error names."""
-        bad = self.detail("BadRequest")
-        # Descriptors from Python's reflection bear no JSON names, and then some tools keep the original ones.
-        return [violation["field"] for violation in bad.get("fieldViolations") or bad["field_violations"]]
+        return [violation["field"] for violation in self.detail("BadRequest")["field_violations"]]
 
 
 class Grpcurl:
@@ -67,7 +68,7 @@ class Grpcurl:
         command = (
             [self._grpcurl, "-plaintext", address, "list"]
             if self._grpcurl
-            else [str(BIN / "buf"), "curl", "--http2-prior-knowledge", f"http://{address}", "--list-services"]
+            else [*BUF_CURL, f"http://{address}", "--list-services"]
         )
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
         return done.stdout.split()
@@ -81,8 +82,7 @@ class Grpcurl:
         if self._grpcurl:
             command = [self._grpcurl, "-plaintext", "-format-error", *pairs, "-d", data, address, method]
         else:
-            plain = ["--protocol", "grpc", "--http2-prior-knowledge"]
-            command = [str(BIN / "buf"), "curl", *plain, *pairs, "-d", data, f"http://{address}/{method}"]
+            command = [*BUF_CURL, *pairs, "-d", data, f"http://{address}/{method}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
         if done.returncode == 0:
             return Reply(grpc.StatusCode.OK, _documents(done.stdout))
@@ -95,6 +95,12 @@ def _failed(done: "subprocess.CompletedProcess[str]") -> Reply:
     except ValueError:
         raise AssertionError(f"the call was not made: {done.stderr.strip()}") from None
     return Reply(_code(error["code"]), _documents(done.stdout), error)
+
+
+def _decoded(name: str, value: str) -> dict[str, Any]:
+    """Return an error detail that is printed as base64 of its bytes, as `buf curl` does."""
+    detail = getattr(error_details_pb2, name).FromString(base64.b64decode(value + "=="))
+    return MessageToDict(detail, preserving_proto_field_name=True)
 
 
 def _code(shown: int | str) -> grpc.StatusCode:
