@@ -1,0 +1,1 @@
+"""The nightly job: parquet exports in, a published LightFM model out."""

@@ -1,0 +1,105 @@
+"""`python -m retrain`: train and publish a model, or simulate a feed to try it on."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from retrain.settings import RetrainSettings
+from servicekit.logs import configure_logs
+
+FAILED: Final = 1
+"""Exit status of a run that failed, and may succeed when tried again."""
+BAD_INPUT: Final = 2
+"""Exit status of a run whose settings or input are wrong."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit status; `run` is the one that is meant where none is named."""
+    named = bool(arguments) and (not arguments[0].startswith("-") or arguments[0] in ("-h", "--help"))
+    options = _parser().parse_args(arguments if named else ["run", *arguments])
+    status: int = options.command(options)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m retrain",
+        description="Train LightFM on exported interactions and publish the model that the servers load.",
+        epilog="environment of run:\n" + RetrainSettings.describe(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True)
+    run = commands.add_parser(
+        "run",
+        help="train, evaluate and publish (the default)",
+        epilog=parser.epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument(
+        "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="last day to use (default: the newest)"
+    )
+    run.add_argument("--dry-run", action="store_true", help="print the plan, check the files, and stop")
+    run.add_argument("--force", action="store_true", help="train again what was trained before")
+    run.set_defaults(command=_run)
+    simulate = commands.add_parser(
+        "simulate",
+        help="write a SIMULATED feed, laid out as real exports are",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    simulate.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="where exports/ and videos.parquet go"
+    )
+    for name, default, meaning in SIMULATED:
+        simulate.add_argument(f"--{name}", type=_positive, default=default, metavar="N", help=meaning)
+    simulate.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same feed")
+    simulate.set_defaults(command=_simulate)
+    return parser
+
+
+SIMULATED: Final = (
+    ("users", 2000, "viewers"),
+    ("videos", 1000, "videos"),
+    ("days", 7, "days, the last of them yesterday (UTC)"),
+    ("views", 8, "videos shown to a viewer a day, on average"),
+)
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = RetrainSettings.load()
+    configure_logs(settings.log_level, service="retrain")
+    # Read when numpy is imported. LightFM brings threads of its own, which BLAS threads would fight with.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from retrain.failure import RunFailure  # noqa: PLC0415
+    from retrain.job import run_job  # noqa: PLC0415  # imports LightFM
+
+    try:
+        run_job(settings, last=options.date, dry_run=options.dry_run, force=options.force)
+    except RunFailure as failure:
+        sys.stderr.write(f"error: {failure}\n")
+        return BAD_INPUT if failure.is_input else FAILED
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from retrain.simulation import Simulation, simulate  # noqa: PLC0415  # imports pyarrow
+
+    last = datetime.now(UTC).date() - timedelta(days=1)
+    sizes = {name: getattr(options, name) for name, *_ in SIMULATED}
+    count = simulate(Simulation(**sizes, seed=options.seed, last=last), options.output)
+    print(f"Simulated {count:,} interactions of made-up viewers in {options.output}")  # noqa: T201  # the program's output
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,35 @@
+"""How a training run ends when it does not end well."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a run failed; the `reason` tag of `feed.lightfm.retrain.failure`."""
+
+    EXPORTS = "exports"
+    """Days that are missing or not complete."""
+    SCHEMA = "schema"
+    """A file that is not what it should be."""
+    DATA = "data"
+    """Rows that no model can be trained on."""
+    TRAINING = "training"
+    """LightFM cannot run, or diverged."""
+    ARTEFACT = "artefact"
+    """What was written is not what was trained, or not fit to be served."""
+    PUBLISH = "publish"
+    """The model store, or another publisher."""
+    INTERNAL = "internal"
+    """A defect, or a peer that fails in a way that is not foreseen."""
+
+
+class RunFailure(Exception):  # noqa: N818  # the word of the metric's name
+    """A run that must not publish; the message is one line for people."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    @property
+    def is_input(self) -> bool:
+        """Whether the input is at fault, so that trying again on the same input is no use."""
+        return self.reason in (Reason.EXPORTS, Reason.SCHEMA, Reason.DATA)

@@ -1,0 +1,16 @@
+"""How a model learns."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hyperparameters:
+    """What LightFM is set up with."""
+
+    loss: Literal["warp", "bpr"]
+    factors: int
+    learning_rate: float
+    threads: int
+    """One thread is reproducible bit for bit; more write to shared memory without locks (Hogwild) and are not."""
+    seed: int

@@ -1,0 +1,182 @@
+"""A training run, stage by stage: each takes what the one before returned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+
+from recsvc.artefact import Manifest, Model
+from recsvc.registry import Registry
+from retrain.evaluation import (
+    DEFAULT_POPULARITY_WEIGHT,
+    POPULARITY_FLOOR,
+    Evaluation,
+    HeldOutDay,
+    choose_weight,
+    evaluate,
+)
+from retrain.exports import Window, midnight
+from retrain.failure import Reason, RunFailure
+from retrain.preparation import Interactions, prepare
+from retrain.progress import Progress
+from retrain.publish import Publication, activate, find_published, live_version, name_prefix, publish, write_verified
+from retrain.recipe import recipe_digest
+from retrain.representations import Representations
+from retrain.settings import RetrainSettings
+from retrain.source import Source
+from retrain.trainer import Trainer
+from retrain.warehouse import Warehouse
+
+logger = structlog.get_logger("retrain")
+
+ALGORITHM = "lightfm"
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """What a run works with."""
+
+    settings: RetrainSettings
+    window: Window
+    source: Source
+    registry: Registry
+    folder: Path
+    """For scratch files."""
+    progress: Progress
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What training gives."""
+
+    representations: Representations
+    popularity_weight: float
+    evaluation: Evaluation | None
+    """None where there is no day to hold out, or nothing to judge on it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What came of a run."""
+
+    publication: Publication
+    interactions: Interactions | None
+    """None where the same work had been published before."""
+    evaluation: Evaluation | None
+
+
+def run(job: Run, *, force: bool = False) -> Result:
+    """Train, evaluate and publish; RunFailure leaves what is live alone.
+
+    Args:
+        job: What to work with.
+        force: Train again even when the same recipe was published before.
+    """
+    prefix = name_prefix(job.window.until, recipe_digest(job.source, job.settings.recipe()))
+    published = None if force else find_published(job.registry, prefix)
+    if published:
+        return Result(publication=activate(job.registry, published, now=job.now()), interactions=None, evaluation=None)
+    with Warehouse(job.folder, memory=job.settings.retrain_memory, threads=job.settings.retrain_threads) as warehouse:
+        interactions = prepare(job.source, job.window, warehouse)
+        logger.info("interactions.prepared", events=interactions.counts.events, broken=interactions.counts.broken)
+        trained = train(job, interactions)
+        model = assemble(job, interactions, trained)
+    folder = job.folder / "model"
+    manifest = write_verified(model, prefix, folder)
+    publication = publish(job.registry, folder, manifest, now=job.now())
+    return Result(publication=publication, interactions=interactions, evaluation=trained.evaluation)
+
+
+def train(job: Run, interactions: Interactions) -> Trained:
+    """Fit in time order: before the last two days, with the first of them, with both.
+
+    The first fit chooses the weight of the popularity prior on the day that follows it. The second is evaluated on the
+    last day, which nothing was chosen on. The third is what is published.
+    """
+    settings = job.settings
+    last = midnight(job.window.last)
+    trainer = Trainer(settings.hyperparameters())
+    weight = DEFAULT_POPULARITY_WEIGHT
+    evaluation = None
+    if _fit(job, trainer, interactions, last - DAY, "base"):
+        day = _held_out(job, interactions, last - DAY)
+        if len(day.users):
+            weight = choose_weight(_representations(trainer, interactions), day)
+            logger.info("popularity_weight.chosen", weight=weight, viewers=len(day.users))
+    if _fit(job, trainer, interactions, last, "validated"):
+        day = _held_out(job, interactions, last)
+        if len(day.users):
+            evaluation = evaluate(_representations(trainer, interactions), day, weight)
+    if not _fit(job, trainer, interactions, job.window.until, "final"):
+        raise RunFailure(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
+    representations = _representations(trainer, interactions)
+    problem = representations.problem()
+    if problem:
+        raise RunFailure(Reason.TRAINING, problem)
+    return Trained(representations=representations, popularity_weight=weight, evaluation=evaluation)
+
+
+def assemble(job: Run, interactions: Interactions, trained: Trained) -> Model:
+    """Return the model of everything that was known at the window's end."""
+    until, counts = job.window.until, interactions.counts
+    manifest = Manifest(
+        version="unnamed",
+        algorithm=ALGORITHM,
+        trained_at=job.now(),
+        data_until=until,
+        interaction_count=counts.events + counts.past_events,
+        user_count=counts.users,
+        video_count=counts.videos,
+        dimensions=trained.representations.video_factors.shape[1],
+        popularity_weight=trained.popularity_weight,
+        popularity_floor=POPULARITY_FLOOR,
+        metrics=trained.evaluation.metrics() if trained.evaluation else {},
+        parent=live_version(job.registry),
+    )
+    return Model(
+        manifest=manifest,
+        users=interactions.users(),
+        videos=interactions.videos(),
+        user_factors=trained.representations.user_factors,
+        user_biases=trained.representations.user_biases,
+        video_factors=trained.representations.video_factors,
+        video_biases=trained.representations.video_biases,
+        popularity=interactions.popularity(until, half_life=job.settings.popularity_half_life()),
+        seen=interactions.seen(until),
+        catalogue=interactions.catalogue(),
+    )
+
+
+def _fit(job: Run, trainer: Trainer, interactions: Interactions, until: datetime, title: str) -> bool:
+    """Learn from what was liked by an instant; return whether there was anything."""
+    positives = interactions.positives(until, half_life=job.settings.half_life())
+    if not len(positives):
+        return False
+    epochs = job.settings.retrain_day_epochs if trainer.is_fitted else job.settings.retrain_epochs
+    begin = job.now()
+    trainer.fit(positives, job.progress.epochs(title, epochs))
+    logger.info("fit.done", fit=title, positives=len(positives), seconds=round((job.now() - begin).total_seconds(), 1))
+    return True
+
+
+def _representations(trainer: Trainer, interactions: Interactions) -> Representations:
+    return trainer.representations((interactions.counts.users, interactions.counts.videos))
+
+
+def _held_out(job: Run, interactions: Interactions, since: datetime) -> HeldOutDay:
+    return HeldOutDay.build(
+        interactions.targets(since, since + DAY),
+        interactions.seen(since),
+        interactions.popularity(since, half_life=job.settings.popularity_half_life()),
+        most_users=job.settings.retrain_evaluation_users,
+        seed=job.settings.retrain_seed,
+    )
+
+
+def utc_now() -> datetime:
+    """Return the time of day."""
+    return datetime.now(UTC)

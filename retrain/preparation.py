@@ -1,0 +1,174 @@
+"""From exported files to numbers: coded events, and what was known at any instant."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from recsvc.artefact import Catalogue, Csr
+from recsvc.idmap import IdMap
+from retrain.exports import Window, midnight
+from retrain.failure import Reason, RunFailure
+from retrain.source import Source
+from retrain.warehouse import Warehouse
+
+LONG_WATCH_MS: Final = 18_000
+"""A video watched this long counts as watched to its end."""
+MOST_WEIGHT: Final = 3.0
+"""Most weight of one viewer's positives on one video: LightFM clips a step's loss at 10."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pairs:
+    """Pairs of a viewer's and a video's row, ascending, each once."""
+
+    users: NDArray[np.int32]
+    videos: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def lists(self, user_count: int) -> Csr:
+        """Return the videos as one list a viewer."""
+        return Csr(_offsets(self.users, user_count), self.videos)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Positives:
+    """What viewers liked, and how much."""
+
+    pairs: Pairs
+    weights: NDArray[np.float32]
+    """Above 0."""
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """How many of everything there are."""
+
+    read: int
+    """Rows in the exports."""
+    repeated: int
+    """Good rows that were in the exports before."""
+    broken: dict[str, int]
+    """Rows that were dropped, by what is wrong with them."""
+    events: int
+    """Interactions that are used."""
+    last_day_events: int
+    """Those of the last day."""
+    past_events: int
+    """Videos in the histories of viewers."""
+    users: int
+    videos: int
+
+
+class Interactions:
+    """Coded interactions, as of any instant. Rows are ranks of sorted identifiers, the same for all instants.
+
+    Args:
+        warehouse: Holds them; see `prepare`.
+        counts: What there is.
+    """
+
+    def __init__(self, warehouse: Warehouse, counts: Counts) -> None:
+        self._warehouse = warehouse
+        self.counts = counts
+
+    def positives(self, until: datetime, *, half_life: timedelta) -> Positives:
+        """Return what viewers had liked by an instant."""
+        columns = self._warehouse.arrays(
+            "positives", until_ms=_ms(until), half_life_ms=half_life / timedelta(milliseconds=1), most=MOST_WEIGHT
+        )
+        return Positives(pairs=_pairs(columns), weights=_plain(columns["weight"], np.float32))
+
+    def popularity(self, until: datetime, *, half_life: timedelta) -> NDArray[np.float32]:
+        """Return each video's time-decayed weighted count of interactions by an instant, (V,)."""
+        columns = self._warehouse.arrays(
+            "popularity", until_ms=_ms(until), half_life_ms=half_life / timedelta(milliseconds=1)
+        )
+        popularity = np.zeros(self.counts.videos, np.float32)
+        popularity[columns["video"]] = columns["popularity"]
+        return popularity
+
+    def seen(self, until: datetime) -> Csr:
+        """Return the videos that each viewer had been shown by an instant, U lists."""
+        return _pairs(self._warehouse.arrays("seen", until_ms=_ms(until))).lists(self.counts.users)
+
+    def targets(self, since: datetime, until: datetime) -> Pairs:
+        """Return what viewers liked within a time and had not been shown before it."""
+        return _pairs(self._warehouse.arrays("targets", since_ms=_ms(since), until_ms=_ms(until)))
+
+    def users(self) -> IdMap:
+        """Return the identifiers of the viewers."""
+        return IdMap(self._warehouse.identifiers("viewer_ids"))
+
+    def videos(self) -> IdMap:
+        """Return the identifiers of the videos."""
+        return IdMap(self._warehouse.identifiers("video_ids"))
+
+    def catalogue(self) -> Catalogue:
+        """Return what is known of each video."""
+        facts = self._warehouse.arrays("video_facts")
+        tags = self._warehouse.arrays("video_tags")
+        return Catalogue(
+            authors=IdMap(self._warehouse.identifiers("authors")),
+            author_rows=_plain(facts["author"], np.int32),
+            tags=IdMap(self._warehouse.identifiers("tags")),
+            tag_rows=Csr(_offsets(tags["video"], self.counts.videos), _plain(tags["tag"], np.int32)),
+            durations_ms=_plain(facts["duration_ms"], np.int64),
+            published_at_ms=_plain(facts["published_at_ms"], np.int64),
+        )
+
+
+def prepare(source: Source, window: Window, warehouse: Warehouse) -> Interactions:
+    """Code the files' rows into the warehouse; RunFailure for a file that cannot be read, or without a usable row."""
+    source.check()
+    try:
+        _load(source, window, warehouse)
+    except duckdb.Error:
+        source.blame()
+        raise
+    totals = warehouse.row("totals", last_day_ms=_ms(midnight(window.last)))
+    counts = Counts(broken=dict(warehouse.rows("faults")), **totals)
+    if not counts.last_day_events:
+        raise RunFailure(Reason.DATA, f"{window.last} holds no usable interaction; dropped rows: {counts.broken}")
+    return Interactions(warehouse, counts)
+
+
+def _load(source: Source, window: Window, warehouse: Warehouse) -> None:
+    warehouse.define(exports=[str(path) for path in source.exports], until_ms=_ms(window.until))
+    warehouse.run("identifier", "kinds", "exported")
+    if source.history:
+        warehouse.run("history", file=str(source.history), start_ms=_ms(midnight(window.days[0].day)))
+    else:
+        warehouse.run("no_history")
+    if source.catalogue:
+        warehouse.run("catalogue", file=str(source.catalogue))
+    else:
+        warehouse.run("no_catalogue")
+    warehouse.run("viewers", "videos", "coded", "past_events")
+    warehouse.run("events", long_watch_ms=LONG_WATCH_MS)
+
+
+def _ms(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000)
+
+
+def _pairs(columns: dict[str, NDArray[Any]]) -> Pairs:
+    return Pairs(users=_plain(columns["user"], np.int32), videos=_plain(columns["video"], np.int32))
+
+
+def _plain(column: NDArray[Any], kind: Any) -> NDArray[Any]:
+    """Return a column without nulls as a plain array of this type."""
+    return np.ascontiguousarray(column, dtype=kind)
+
+
+def _offsets(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Return where each row's run begins in ascending rows, and the end of the last, (count + 1,)."""
+    return np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=count)))).astype(np.int64)

@@ -1,0 +1,27 @@
+"""What a model is made of: a digest of its input, its settings and the code, so that a run knows its own work again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from recsvc.artefact import digest
+from retrain.source import Source
+
+DIGITS: Final = 8
+"""Hexadecimal digits of a digest in a version's name."""
+
+_CODE: Final = Path(__file__).parent
+
+
+def recipe_digest(source: Source, parameters: Mapping[str, object]) -> str:
+    """Return the digest of the input files, the parameters and the code of this package."""
+    code = sorted(path for kind in ("*.py", "sql/*.sql") for path in _CODE.glob(kind))
+    recipe = {
+        "input": [digest(path) for path in source.files],
+        "parameters": dict(parameters),
+        "code": {path.name: digest(path) for path in code},
+    }
+    text = json.dumps(recipe, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]

@@ -1,0 +1,92 @@
+"""What a run tells people: the plan before it, the counts and the quality after it."""
+
+from collections.abc import Iterable, Sequence
+
+from retrain.evaluation import PAGE_SIZE, Evaluation
+from retrain.exports import Window
+from retrain.metrics import Quality
+from retrain.pipeline import Result
+from retrain.preparation import Counts
+from retrain.settings import RetrainSettings
+from retrain.source import CATALOGUE_FILE, HISTORY_FILE, Source
+
+
+def plan(settings: RetrainSettings, window: Window, source: Source) -> str:
+    """Return what a run is going to do."""
+    days = f"{window.days[0].day} to {window.last} ({len(window.days)} days, {len(window.keys)} files)"
+    first = f"{settings.retrain_epochs} epochs before the last two days, {settings.retrain_day_epochs} more with each"
+    rows = [
+        ("exports", f"{settings.interactions_url}, {days}"),
+        *([("incomplete", ", ".join(map(str, window.incomplete)) + " (left out)")] if window.incomplete else []),
+        ("catalogue", _where(source.catalogue is not None, settings, CATALOGUE_FILE)),
+        ("history", _where(source.history is not None, settings, HISTORY_FILE)),
+        ("fit", f"LightFM {settings.retrain_loss}, {settings.retrain_factors} factors, {first}"),
+        ("threads", str(settings.retrain_threads)),
+        ("publish to", settings.model_store_url),
+    ]
+    return "Plan\n" + "\n".join(f"  {name:11} {text}" for name, text in rows)
+
+
+def summary(result: Result) -> str:
+    """Return what came of a run."""
+    parts = []
+    if result.interactions:
+        parts.append(_counts(result.interactions.counts))
+        parts.append(quality_table(result.evaluation) if result.evaluation else NOT_EVALUATED)
+    else:
+        parts.append("Nothing to do: this input was trained on before with these settings (--force trains again).")
+    parts.append(f"Model {result.publication.version}: {result.publication.outcome.value}")
+    return "\n\n".join(parts)
+
+
+NOT_EVALUATED = (
+    "Quality: not measured, as no viewer liked anything new on the last day after an earlier one to learn from."
+)
+
+
+def quality_table(evaluation: Evaluation) -> str:
+    """Return the quality of the ways to rank, side by side."""
+    header = ("", f"recall@{PAGE_SIZE}", f"NDCG@{PAGE_SIZE}", "coverage", "popular share")
+    named = {
+        "LightFM + popularity prior": evaluation.lightfm_prior,
+        "LightFM": evaluation.lightfm,
+        "decayed popularity": evaluation.popularity,
+    }
+    rows = [header, *((name, *_cells(quality)) for name, quality in named.items())]
+    title = f"Quality on the last day, unseen videos, {evaluation.viewers:,} viewers"
+    return f"{title}\n{_table(rows)}\n{_comparison(evaluation)}"
+
+
+def _comparison(evaluation: Evaluation) -> str:
+    baseline = evaluation.popularity.ndcg
+    if not baseline:
+        return "  popularity ranks nothing that was liked"
+    return f"  NDCG@{PAGE_SIZE} is {evaluation.lightfm_prior.ndcg / baseline:.2f} times that of decayed popularity"
+
+
+def _cells(quality: Quality) -> tuple[str, ...]:
+    return (f"{quality.recall:.4f}", f"{quality.ndcg:.4f}", f"{quality.coverage:,}", f"{quality.popularity_share:.3f}")
+
+
+def _counts(counts: Counts) -> str:
+    broken = sum(counts.broken.values())
+    reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in counts.broken.items())
+    rows = [
+        ("rows read", f"{counts.read:,}"),
+        ("repeated", f"{counts.repeated:,}"),
+        ("broken", f"{broken:,}" + (f" ({reasons})" if reasons else "")),
+        ("interactions", f"{counts.events:,} and {counts.past_events:,} videos of viewers' histories"),
+        ("viewers", f"{counts.users:,}"),
+        ("videos", f"{counts.videos:,}"),
+    ]
+    return "Data\n" + "\n".join(f"  {name:13} {text}" for name, text in rows)
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"  {name:27}" + "".join(f"{cell:>14}" for cell in cells) for name, *cells in rows)
+
+
+def _where(found: bool, settings: RetrainSettings, name: str) -> str:  # noqa: FBT001  # one of two texts
+    if settings.catalogue_url is None:
+        return "none (CATALOGUE_URL is not set)"
+    return f"{settings.catalogue_url}/{name}" if found else f"none ({settings.catalogue_url} has no {name})"

@@ -1,0 +1,91 @@
+"""Settings of the training job, from the environment."""
+
+import os
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from retrain.hyperparameters import Hyperparameters
+from servicekit.settings import Settings
+
+
+def _store_url(url: str) -> str:
+    parts = urlsplit(url)
+    if (parts.scheme == "file" and parts.path) or (parts.scheme == "s3" and parts.netloc):
+        return url
+    raise ValueError(f"{url!r} is neither file:///folder nor s3://bucket/prefix")
+
+
+StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
+
+
+class RetrainSettings(Settings):
+    """What a run is started with."""
+
+    interactions_url: StoreUrl = Field(
+        description="folder that holds the YYYY-MM-DD/*.parquet exports, file:///folder or s3://bucket/prefix"
+    )
+    model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
+    catalogue_url: StoreUrl | None = Field(
+        None, description="folder whose videos.parquet and history.parquet are used where they exist"
+    )
+    export_marker: Literal["auto", "required", "ignored"] = Field(
+        "auto", description="whether a day counts only with its _SUCCESS file; auto: required on s3://"
+    )
+    retrain_work_dir: Path = Field(Path(tempfile.gettempdir()), description="folder for scratch files of a run")
+    retrain_memory: str = Field(
+        "2GiB", pattern=r"^\d+(\.\d+)?[KMGT]i?B$", description="memory for preparing data; the rest spills to disk"
+    )
+    retrain_threads: int = Field(
+        len(os.sched_getaffinity(0)), ge=1, le=256, description="threads; 1 gives the same model bit for bit each time"
+    )
+    retrain_window_days: int = Field(30, ge=1, description="days of exports that are trained on")
+    retrain_half_life_days: float = Field(30.0, gt=0, description="days in which an interaction halves in weight")
+    retrain_popularity_half_life_days: float = Field(1.0, gt=0, description="the same for popularity")
+    retrain_loss: Literal["warp", "bpr"] = Field("warp", description="LightFM's loss")
+    retrain_factors: int = Field(64, ge=1, le=1024, description="dimensions of the representations")
+    retrain_epochs: int = Field(20, ge=1, description="passes over the interactions before the held-out days")
+    retrain_day_epochs: int = Field(3, ge=1, description="further passes each time a held-out day is added")
+    retrain_learning_rate: float = Field(0.05, gt=0, description="LightFM's initial learning rate")
+    retrain_seed: int = Field(2025, ge=0, lt=2**32, description="seed of all randomness")
+    retrain_evaluation_users: int = Field(20_000, ge=1, description="most viewers that quality is measured on")
+    dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    def marker_required(self) -> bool:
+        """Return whether a day without its completion marker is left out."""
+        if self.export_marker == "auto":
+            return self.interactions_url.startswith("s3://")
+        return self.export_marker == "required"
+
+    def half_life(self) -> timedelta:
+        """Return the time in which an interaction halves in weight."""
+        return timedelta(days=self.retrain_half_life_days)
+
+    def popularity_half_life(self) -> timedelta:
+        """Return the time in which an interaction halves in its part of a video's popularity."""
+        return timedelta(days=self.retrain_popularity_half_life_days)
+
+    def hyperparameters(self) -> Hyperparameters:
+        """Return how LightFM learns."""
+        return Hyperparameters(
+            loss=self.retrain_loss,
+            factors=self.retrain_factors,
+            learning_rate=self.retrain_learning_rate,
+            threads=self.retrain_threads,
+            seed=self.retrain_seed,
+        )
+
+    def recipe(self) -> dict[str, object]:
+        """Return the settings that a model depends on, besides its input."""
+        apart = {"retrain_work_dir", "retrain_memory", "retrain_threads"}
+        return {
+            name: value
+            for name, value in self.model_dump().items()
+            if name.startswith("retrain_") and name not in apart
+        }

@@ -1,0 +1,1 @@
+SELECT DISTINCT unnest(tags) AS id FROM videos ORDER BY id

@@ -1,0 +1,1 @@
+SELECT video_id AS id FROM videos ORDER BY video

@@ -1,0 +1,119 @@
+"""LightFM, the only place that imports it.
+
+A `Trainer` is fitted on one matrix after another. Viewers and videos may come and go between them: those that stay keep
+what they have learnt, together with the optimiser's state, so that a day can be added for a fraction of a full fit.
+
+WARP (Weston, Bengio, Usunier: "WSABIE", 2011) draws its negatives evenly from all columns of the matrix. So the matrix
+holds no column without a positive: such a video would only ever be pushed down.
+"""
+
+import sys
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from lightfm import LightFM
+from numpy.typing import NDArray
+
+from retrain.failure import Reason, RunFailure
+from retrain.hyperparameters import Hyperparameters
+from retrain.preparation import Positives
+from retrain.representations import Representations
+
+OPENMP: Final = "lightfm._lightfm_fast_openmp"
+
+
+_ARRAYS: Final = (
+    "embeddings",
+    "embedding_gradients",
+    "embedding_momentum",
+    "biases",
+    "bias_gradients",
+    "bias_momentum",
+)
+"""What LightFM holds for each side of the matrix, in attributes such as `user_embeddings`."""
+
+
+class Trainer:
+    """A LightFM model in training.
+
+    Args:
+        parameters: How it learns.
+
+    Raises:
+        RunFailure: LightFM was built without OpenMP: it would train on one thread without a word.
+    """
+
+    def __init__(self, parameters: Hyperparameters) -> None:
+        if OPENMP not in sys.modules:
+            raise RunFailure(Reason.TRAINING, "LightFM was built without OpenMP; build it with a compiler that has it")
+        self.parameters = parameters
+        self.model = LightFM(
+            no_components=parameters.factors,
+            loss=parameters.loss,
+            learning_rate=parameters.learning_rate,
+            random_state=parameters.seed,
+        )
+        self._users = np.empty(0, np.int32)
+        self._videos = np.empty(0, np.int32)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether anything was learnt yet."""
+        return self.model.user_embeddings is not None
+
+    def fit(self, positives: Positives, epochs: Iterable[int]) -> None:
+        """Learn from all of these, going on from what was learnt before; RunFailure when the numbers diverge.
+
+        Args:
+            positives: At least one; rows mean the same viewers and videos as in every other call.
+            epochs: Is iterated over once, one pass for each element.
+        """
+        matrix, weights = self._matrices(positives)
+        for _ in epochs:
+            try:
+                self.model.fit_partial(matrix, sample_weight=weights, num_threads=self.parameters.threads)
+            except ValueError as error:
+                raise RunFailure(Reason.TRAINING, f"LightFM diverged: {error}") from None
+
+    def representations(self, shape: tuple[int, int]) -> Representations:
+        """Return what was learnt, for all U viewers and V videos."""
+        trained = Representations(
+            user_factors=self.model.user_embeddings,
+            user_biases=self.model.user_biases,
+            video_factors=self.model.item_embeddings,
+            video_biases=self.model.item_biases,
+        )
+        return Representations.expand(trained, self._users, self._videos, shape)
+
+    def _matrices(self, positives: Positives) -> tuple[Any, Any]:
+        """Return the matrix of positives and that of weights, of the rows and columns that have any."""
+        users, rows = np.unique(positives.pairs.users, return_inverse=True)
+        videos, columns = np.unique(positives.pairs.videos, return_inverse=True)
+        if self.is_fitted:
+            self._resize("user", self._users, users)
+            self._resize("item", self._videos, videos)
+        self._users, self._videos = users, videos
+        place = (rows.astype(np.int32), columns.astype(np.int32))
+        shape = (len(users), len(videos))
+        ones = np.ones(len(positives), np.float32)
+        return sp.coo_matrix((ones, place), shape), sp.coo_matrix((positives.weights, place), shape)
+
+    def _resize(self, side: Literal["user", "item"], old: NDArray[np.int32], new: NDArray[np.int32]) -> None:
+        """Keep the arrays of what stays, and start what is new as LightFM starts it."""
+        _, kept_from, kept_to = np.intersect1d(old, new, assume_unique=True, return_indices=True)
+        for name in (f"{side}_{part}" for part in _ARRAYS):
+            array = getattr(self.model, name)
+            grown = self._start(name, (len(new), *array.shape[1:]))
+            grown[kept_to] = array[kept_from]
+            setattr(self.model, name, grown)
+
+    def _start(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Return what `LightFM._initialize` begins with: small random factors, gradient sums of one, else zero."""
+        if name.endswith("_gradients"):
+            return np.ones(shape, np.float32)
+        if name.endswith("_embeddings"):
+            random: NDArray[np.float64] = self.model.random_state.rand(*shape)
+            return ((random - 0.5) / shape[1]).astype(np.float32)
+        return np.zeros(shape, np.float32)
