@@ -5,6 +5,7 @@ import asyncio
 import gc
 import random
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Final
 
@@ -16,17 +17,20 @@ from bridge.breaker import Breaker, BreakerPolicy
 from bridge.breaker_report import report_breaker
 from bridge.budget import BudgetPolicy, RetryBudget
 from bridge.database import Database, DatabaseUnavailableError
+from bridge.experiments import Experiments, load_experiment
 from bridge.feed import Feed
 from bridge.feed_service import FeedService
+from bridge.identity import KeyFile, NamedViewers, TokenViewers, Viewers
 from bridge.interaction_service import InteractionService
 from bridge.kafka import KafkaPublisher
 from bridge.lightfm import LightFm, open_channel, warm_up
 from bridge.limiter import Limiter, LimiterPolicy
 from bridge.outbox import Outbox
 from bridge.playback_service import PlaybackService
-from bridge.recorder import Recorder
+from bridge.recorder import InteractionListener, Recorder
 from bridge.resilience import Resilience
 from bridge.schema import migrate
+from bridge.seen import SeenVideos
 from bridge.settings import BridgeSettings
 from bridge.trending import TrendingBoard
 from bridge.trending_ranking import TrendingPolicy
@@ -92,11 +96,20 @@ async def serve(settings: BridgeSettings) -> None:
         await database.open()
         stack.push_async_callback(database.close)
         board = await _keep_trending(settings, database, stack)
-        recorder = await _open_recorder(settings, database, metrics, stack)
+        seen = SeenVideos()
+        recorder = await _open_recorder(settings, database, metrics, stack, listeners=[seen.note])
 
         server = AioServer(SERVICES)
-        feed = Feed(LightFm(channel), _resilience(settings, metrics), board, metrics)
-        feed_service = FeedService(feed, board, metrics, time.monotonic, budget_s=settings.lightfm_budget_ms / 1000)
+        feed_service = FeedService(
+            Feed(LightFm(channel), _resilience(settings, metrics), board),
+            board,
+            metrics,
+            time.monotonic,
+            budget_s=settings.lightfm_budget_ms / 1000,
+            viewers=await _viewers(settings, stack),
+            experiments=_experiments(settings),
+            seen=seen,
+        )
         interaction_service = InteractionService(recorder, metrics, budget_s=settings.interaction_budget_ms / 1000)
         feed_pb2_grpc.add_FeedServiceServicer_to_server(feed_service, server.grpc)
         interaction_pb2_grpc.add_InteractionServiceServicer_to_server(interaction_service, server.grpc)
@@ -131,6 +144,22 @@ def _backoff(retry: int) -> float:
     return retry * random.uniform(0.005, 0.010)  # noqa: S311  # jitter
 
 
+async def _viewers(settings: BridgeSettings, stack: AsyncExitStack) -> Viewers:
+    if settings.viewer_keys_path is None:
+        return NamedViewers()
+    keys = KeyFile(settings.viewer_keys_path)
+    await stack.enter_async_context(background("viewer-keys", keys.keep_fresh))
+    return TokenViewers(keys, settings.token_policy(), anonymous=settings.anonymous_viewers)
+
+
+def _experiments(settings: BridgeSettings) -> Experiments:
+    if settings.experiment_path is None:
+        return Experiments()
+    experiment = load_experiment(settings.experiment_path)
+    logger.info("experiment.running", id=experiment.id, variants=[variant.id for variant in experiment.variants])
+    return Experiments(experiment)
+
+
 async def _keep_trending(settings: BridgeSettings, database: Database, stack: AsyncExitStack) -> TrendingBoard:
     board = TrendingBoard()
     refresher = TrendingRefresher(
@@ -151,7 +180,12 @@ async def _keep_trending(settings: BridgeSettings, database: Database, stack: As
 
 
 async def _open_recorder(
-    settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
+    settings: BridgeSettings,
+    database: Database,
+    metrics: Metrics,
+    stack: AsyncExitStack,
+    *,
+    listeners: Sequence[InteractionListener],
 ) -> Recorder:
     outbox = None
     if settings.kafka_bootstrap_servers:
@@ -162,7 +196,7 @@ async def _open_recorder(
         await stack.enter_async_context(background("relay", outbox.relay))
     else:
         logger.warning("kafka.not_configured", consequence="interactions are kept in Postgres only")
-    recorder = Recorder(database, outbox, time.monotonic)
+    recorder = Recorder(database, outbox, time.monotonic, listeners)
     for number in range(WRITERS):
         await stack.enter_async_context(background(f"writer-{number}", recorder.write))
     return recorder

@@ -1,14 +1,15 @@
 """The ladder of the feed: LightFM, else what is trending."""
 
+from typing import Final
+
 from bridge.codes import FallbackReason
 from bridge.deadline import Deadline
 from bridge.lightfm import LightFm, LightFmPage, encode_query
 from bridge.page import Page, PageQuery, ServedBy
 from bridge.resilience import Answered, Resilience
 from bridge.trending import TrendingBoard
-from servicekit.telemetry import Metric, Metrics
 
-TRENDING_ALGORITHM = "trending"
+TRENDING_ALGORITHM: Final = "trending"
 
 
 class Feed:
@@ -18,20 +19,12 @@ class Feed:
         lightfm: Ranks for a viewer.
         resilience: Guards the calls to it.
         board: What is trending.
-        metrics: Told of each page that LightFM did not rank.
     """
 
-    def __init__(
-        self,
-        lightfm: LightFm,
-        resilience: Resilience,
-        board: TrendingBoard,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, lightfm: LightFm, resilience: Resilience, board: TrendingBoard) -> None:
         self._lightfm = lightfm
         self._resilience = resilience
         self._board = board
-        self._metrics = metrics
 
     async def page(self, query: PageQuery, deadline: Deadline) -> Page:
         """Return the viewer's next page, at once after the deadline at the latest."""
@@ -39,11 +32,11 @@ class Feed:
         outcome = await self._resilience.call(lambda timeout_s: self._lightfm.page(request, timeout_s), deadline)
         if isinstance(outcome, Answered):
             return _personal(outcome.reply, outcome.attempts)
-        self._metrics.count(Metric.FALLBACK, tags=[f"reason:{outcome.reason}"])
-        return self._trending(query, outcome.reason, outcome.attempts)
+        return self.trending(query, outcome.reason, outcome.attempts)
 
-    def _trending(self, query: PageQuery, reason: FallbackReason, attempts: int) -> Page:
-        page = self._board.page(query.page_size, video_filter=query.filter, served=query.served)
+    def trending(self, query: PageQuery, reason: FallbackReason, attempts: int = 0) -> Page:
+        """Return a page of what is trending, for a reason."""
+        page = self._board.page(query.page_size, video_filter=query.filter, served=query.served, seen=query.seen)
         return Page(
             videos=page.videos,
             more=page.more,

@@ -7,7 +7,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bridge.codes import FallbackReason
-from bridge.page import EVERYTHING, Page, RankedVideo, ServedBy, VideoFilter
+from bridge.page import EVERYTHING, RankedVideo, ServedBy, ServedPage, VideoFilter
 from bridge.page_token import InvalidPageTokenError, PageToken, request_digest
 from servicekit.errors import Violation, invalid_argument
 from servicekit.validation import Checker
@@ -35,6 +35,7 @@ class FeedRequest:
         experiment_variant_id: The variant that the caller asks for, or empty.
         request_id: The caller's name for the request, or empty.
         digest: Of the fields that stay the same from page to page.
+        page: The page's place in its session, from 1.
         served: Videos that the session has shown.
     """
 
@@ -46,13 +47,16 @@ class FeedRequest:
     experiment_variant_id: str = ""
     request_id: str = ""
     digest: bytes
+    page: int = 1
     served: tuple[str, ...]
 
 
-def decode_recommendations(message: pb.GetRecommendationsRequest) -> FeedRequest:
-    """Return the request; INVALID_ARGUMENT that names each bad field."""
+def decode_recommendations(message: pb.GetRecommendationsRequest, viewer: str | None) -> FeedRequest:
+    """Return the request of a viewer, None for an anonymous one; INVALID_ARGUMENT that names each bad field."""
     checker = Checker()
-    checker.identifier(message.user_id, "user_id")
+    if viewer is not None:
+        checker.identifier(viewer, "user_id")
+    user_id = viewer or ""
     page_size = checker.page_size(message.page_size)
     for name in ("surface", "feed_session_id", "experiment_variant_id", "request_id"):
         value: str = getattr(message, name)
@@ -61,10 +65,10 @@ def decode_recommendations(message: pb.GetRecommendationsRequest) -> FeedRequest
     video_filter = _decode_filter(message.filter, checker) if message.HasField("filter") else EVERYTHING
     checker.finish()
     variant = message.experiment_variant_id
-    digest = request_digest("recommendations", message.user_id, message.surface, variant, video_filter)
+    digest = request_digest("recommendations", user_id, message.surface, variant, video_filter)
     token = _decode_token(message.page_token, digest, message.feed_session_id)
     return FeedRequest(
-        user_id=message.user_id,
+        user_id=user_id,
         page_size=page_size,
         surface=message.surface,
         filter=video_filter,
@@ -72,6 +76,7 @@ def decode_recommendations(message: pb.GetRecommendationsRequest) -> FeedRequest
         experiment_variant_id=variant,
         request_id=message.request_id,
         digest=digest,
+        page=token.page,
         served=token.served,
     )
 
@@ -91,8 +96,9 @@ def decode_trending(message: pb.GetTrendingRequest) -> FeedRequest:
     )
 
 
-def encode_page(page: Page, request: FeedRequest, session_id: str, token: str) -> pb.GetRecommendationsResponse:
+def encode_page(served: ServedPage, token: str) -> pb.GetRecommendationsResponse:
     """Return the reply."""
+    page = served.page
     return pb.GetRecommendationsResponse(
         videos=encode_videos(page.videos),
         next_page_token=token,
@@ -100,8 +106,8 @@ def encode_page(page: Page, request: FeedRequest, session_id: str, token: str) -
         served_by=_SERVED_BY[page.served_by],
         fallback_reason=_FALLBACK[page.fallback_reason] if page.fallback_reason else pb.FALLBACK_REASON_UNSPECIFIED,
         model_version=page.model_version,
-        feed_session_id=session_id,
-        experiment_variant_id=request.experiment_variant_id,
+        feed_session_id=served.feed_session_id,
+        experiment_variant_id=served.variant_id,
         attempts=page.attempts,
     )
 
@@ -120,7 +126,7 @@ def check_timestamp(value: Timestamp, checker: Checker, path: str) -> bool:
 
 def _decode_token(text: str, digest: bytes, session_id: str) -> PageToken:
     if not text:
-        return PageToken(feed_session_id=session_id, request=digest, served=())
+        return PageToken(feed_session_id=session_id, request=digest, page=1, served=())
     try:
         token = PageToken.decode(text)
     except InvalidPageTokenError as error:

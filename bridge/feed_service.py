@@ -1,16 +1,21 @@
 """FeedService over gRPC."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import uuid4
 
 from grpc import aio
 
+from bridge.codes import FallbackReason
 from bridge.deadline import Clock, Deadline, lightfm_deadline
+from bridge.experiments import Algorithm, Arm, Experiments
 from bridge.feed import Feed
 from bridge.feed_codec import FeedRequest, decode_recommendations, decode_trending, encode_page, encode_videos
-from bridge.page import PageQuery, RankedVideo
+from bridge.identity import NamedViewers, Viewers
+from bridge.page import Page, PageListener, PageQuery, RankedVideo, ServedPage
 from bridge.page_token import MAX_SERVED, PageToken
+from bridge.seen import SeenVideos
 from bridge.trending import TrendingBoard
 from servicekit.errors import ServiceError
 from servicekit.telemetry import Metric, Metrics
@@ -27,10 +32,15 @@ class FeedService(FeedServiceServicer):
     Args:
         feed: Makes them.
         board: What is trending.
-        metrics: Told how long each page took.
+        metrics: Told how long each page took, and which LightFM did not rank.
         clock: Monotonic seconds.
         budget_s: Seconds that LightFM may take for a page, retries included.
+        viewers: Says who a call's viewer is.
+        experiments: Say how that viewer's pages are made.
+        seen: What viewers have seen lately.
+        listeners: Told of each served page.
         new_session: Makes names of feed sessions.
+        now: The time of day (UTC).
     """
 
     def __init__(
@@ -41,14 +51,24 @@ class FeedService(FeedServiceServicer):
         clock: Clock,
         *,
         budget_s: float,
+        viewers: Viewers | None = None,
+        experiments: Experiments | None = None,
+        seen: SeenVideos | None = None,
+        listeners: Sequence[PageListener] = (),
         new_session: Callable[[], str] = lambda: uuid4().hex,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._feed = feed
         self._board = board
         self._metrics = metrics
         self._clock = clock
         self._budget_s = budget_s
+        self._viewers = viewers or NamedViewers()
+        self._experiments = experiments or Experiments()
+        self._seen = seen or SeenVideos()
+        self._listeners = listeners
         self._new_session = new_session
+        self._now = now
 
     async def GetRecommendations(  # the name of the RPC
         self, request: pb.GetRecommendationsRequest, context: aio.ServicerContext[Any, Any]
@@ -56,15 +76,16 @@ class FeedService(FeedServiceServicer):
         """Return the viewer's next page."""
         started = self._clock()
         try:
-            wanted = decode_recommendations(request)
+            viewer = self._viewers.viewer(request.user_id, context.invocation_metadata() or ())
+            wanted = decode_recommendations(request, viewer)
+            arm = self._experiments.arm(wanted.user_id, wanted.experiment_variant_id)
         except ServiceError as error:
             self._observe(started, "none", error.code.name)
             raise
-        deadline = self._deadline(context)
-        page = await self._feed.page(_query(wanted), deadline)
-        session = wanted.feed_session_id or self._new_session()
-        reply = encode_page(page, wanted, session, _next_token(wanted, session, page.videos, more=page.more))
-        self._observe(started, page.served_by, "OK")
+        page = await self._page(wanted, arm, self._deadline(context))
+        served = self._served(wanted, arm, page)
+        reply = encode_page(served, _next_token(wanted, served.feed_session_id, page.videos, more=page.more))
+        self._report(started, served)
         return reply
 
     async def GetTrending(  # the name of the RPC
@@ -83,27 +104,58 @@ class FeedService(FeedServiceServicer):
         reply.computed_at.FromDatetime(trending.computed_at)
         return reply
 
+    async def _page(self, wanted: FeedRequest, arm: Arm, deadline: Deadline) -> Page:
+        query = PageQuery(
+            user_id=wanted.user_id,
+            page_size=wanted.page_size,
+            surface=wanted.surface,
+            filter=wanted.filter,
+            served=wanted.served,
+            seen=self._seen.of(wanted.user_id),
+            diversity=arm.diversity,
+            request_id=wanted.request_id,
+        )
+        if not wanted.user_id:
+            return self._feed.trending(query, FallbackReason.ANONYMOUS)
+        if arm.algorithm is Algorithm.TRENDING:
+            return self._feed.trending(query, FallbackReason.EXPERIMENT)
+        return await self._feed.page(query, deadline)
+
     def _deadline(self, context: aio.ServicerContext[Any, Any]) -> Deadline:
         return lightfm_deadline(
             self._clock, budget_s=self._budget_s, caller_s=context.time_remaining(), reserve_s=CALLER_RESERVE_S
         )
 
-    def _observe(self, started: float, served_by: str, status: str) -> None:
-        milliseconds = (self._clock() - started) * 1000
-        self._metrics.distribution(
-            Metric.LATENCY, milliseconds, tags=[f"served_by:{served_by}", f"status:{status.lower()}"]
+    def _served(self, wanted: FeedRequest, arm: Arm, page: Page) -> ServedPage:
+        return ServedPage(
+            user_id=wanted.user_id,
+            feed_session_id=wanted.feed_session_id or self._new_session(),
+            number=wanted.page,
+            surface=wanted.surface,
+            variant_id=arm.variant_id,
+            served_at=self._now(),
+            page=page,
         )
 
+    def _report(self, started: float, served: ServedPage) -> None:
+        page = served.page
+        if page.fallback_reason:
+            self._metrics.count(
+                Metric.FALLBACK, tags=_tags(f"reason:{page.fallback_reason}", variant_id=served.variant_id)
+            )
+        self._observe(started, page.served_by, "OK", served.variant_id)
+        for listener in self._listeners:
+            listener(served)
 
-def _query(wanted: FeedRequest) -> PageQuery:
-    return PageQuery(
-        user_id=wanted.user_id,
-        page_size=wanted.page_size,
-        surface=wanted.surface,
-        filter=wanted.filter,
-        served=wanted.served,
-        request_id=wanted.request_id,
-    )
+    def _observe(self, started: float, served_by: str, status: str, variant_id: str = "") -> None:
+        milliseconds = (self._clock() - started) * 1000
+        tags = _tags(f"served_by:{served_by}", f"status:{status.lower()}", variant_id=variant_id)
+        self._metrics.distribution(Metric.LATENCY, milliseconds, tags=tags)
+
+
+def _tags(*tags: str, variant_id: str) -> list[str]:
+    """Return the tags with that of the variant, where there is one; there are few variants."""
+    return [*tags, f"variant:{variant_id}"] if variant_id else [*tags]
 
 
 def _next_token(wanted: FeedRequest, session_id: str, videos: Sequence[RankedVideo], *, more: bool) -> str:
@@ -111,4 +163,4 @@ def _next_token(wanted: FeedRequest, session_id: str, videos: Sequence[RankedVid
     served = (*wanted.served, *(video.video_id for video in videos))
     if not more or not videos or len(served) >= MAX_SERVED:
         return ""
-    return PageToken(feed_session_id=session_id, request=wanted.digest, served=served).encode()
+    return PageToken(feed_session_id=session_id, request=wanted.digest, page=wanted.page + 1, served=served).encode()

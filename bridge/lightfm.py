@@ -97,8 +97,11 @@ def encode_query(query: PageQuery) -> pb.RecommendRequest:
         page_size=query.page_size,
         surface=query.surface,
         exclude_video_ids=query.served,
+        diversity=query.diversity,
         request_id=query.request_id,
     )
+    if query.seen:
+        request.exclude_video_ids.extend(query.seen)
     if query.filter != EVERYTHING:
         request.filter.CopyFrom(_encode_filter(query.filter))
     return request

@@ -1,8 +1,10 @@
 """Pages of the feed as values: what is asked for, what may be on them, and what they came to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum, auto
+from typing import NamedTuple, TypeAlias
 
 from bridge.codes import FallbackReason
 
@@ -41,9 +43,8 @@ EVERYTHING = VideoFilter()
 """The filter that keeps every video."""
 
 
-@dataclass(frozen=True, slots=True)
-class RankedVideo:
-    """A video with the score that ranked it."""
+class RankedVideo(NamedTuple):
+    """A video with the score that ranked it; a tuple, as every page makes twenty of them."""
 
     video_id: str
     score: float
@@ -59,6 +60,8 @@ class PageQuery:
         surface: Where the page is shown, or empty.
         filter: Which videos may be on it.
         served: Videos that the feed session has shown; none of them is on the page.
+        seen: Videos that the viewer is known to have seen lately; on the page only where nothing else is left.
+        diversity: How much score is traded for variety, 0 to 1.
         request_id: The caller's name for the request, or empty.
     """
 
@@ -67,6 +70,8 @@ class PageQuery:
     surface: str = ""
     filter: VideoFilter = EVERYTHING
     served: Sequence[str] = field(default=())
+    seen: Sequence[str] = field(default=())
+    diversity: float = 0.0
     request_id: str = ""
 
 
@@ -91,3 +96,30 @@ class Page:
     model_version: str = ""
     fallback_reason: FallbackReason | None = None
     attempts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedPage:
+    """A page as a viewer got it.
+
+    Attributes:
+        user_id: The viewer; empty for an anonymous one.
+        feed_session_id: The feed session.
+        number: Its place in the session, from 1.
+        surface: Where it was shown, or empty.
+        variant_id: The experiment variant, or empty.
+        served_at: When (UTC).
+        page: The page.
+    """
+
+    user_id: str
+    feed_session_id: str
+    number: int
+    surface: str
+    variant_id: str
+    served_at: datetime
+    page: Page
+
+
+PageListener: TypeAlias = Callable[[ServedPage], None]
+"""Told of each served page; must return at once and never raise."""

@@ -1,7 +1,7 @@
 """Page tokens that carry what a feed session has shown, so that no page repeats a video whoever ranks it.
 
-Layout, in URL-safe base64: checksum (8 bytes), request digest (8 bytes), zlib of the feed session and of the video
-ids, one a line. Identifiers hold no control characters, so a line end cannot be part of one.
+Layout, in URL-safe base64: checksum (8 bytes), request digest (8 bytes), zlib of the feed session, of the page's number
+and of the video ids, one a line. Identifiers hold no control characters, so a line end cannot be part of one.
 """
 
 import base64
@@ -17,9 +17,9 @@ MAX_SERVED: Final = 2000
 """Videos after which a feed session ends."""
 
 _DIGEST_BYTES: Final = 8
-_MAX_PLAIN_BYTES: Final = (MAX_SERVED + 1) * (MAX_ID_BYTES + 1)
+_MAX_PLAIN_BYTES: Final = (MAX_SERVED + 2) * (MAX_ID_BYTES + 1)
 _MAX_TOKEN_CHARACTERS: Final = 2 * _MAX_PLAIN_BYTES
-_FORMAT: Final = b"1"
+_FORMAT: Final = b"2"
 
 
 class InvalidPageTokenError(ValueError):
@@ -33,16 +33,18 @@ class PageToken:
     Attributes:
         feed_session_id: The session; empty for the trending feed.
         request: Digest of the request's fields that must stay as they were.
+        page: Number of the next page, from 2.
         served: The videos shown so far, in order.
     """
 
     feed_session_id: str
     request: bytes
+    page: int
     served: tuple[str, ...]
 
     def encode(self) -> str:
         """Return the token as text."""
-        plain = "\n".join((self.feed_session_id, *self.served)).encode()
+        plain = "\n".join((self.feed_session_id, str(self.page), *self.served)).encode()
         # Level 1 takes a third of the default's time and gives the same size on identifiers.
         body = self.request + zlib.compress(plain, 1)
         return base64.urlsafe_b64encode(_digest(body) + body).rstrip(b"=").decode()
@@ -51,8 +53,11 @@ class PageToken:
     def decode(cls, text: str) -> Self:
         """Return the token; InvalidPageTokenError when the text is none."""
         body = _checked_body(text)
-        session, *served = _decompress(body[_DIGEST_BYTES:]).split("\n")
-        return cls(feed_session_id=session, request=body[:_DIGEST_BYTES], served=tuple(served))
+        session, *rest = _decompress(body[_DIGEST_BYTES:]).split("\n")
+        if not rest or not rest[0].isdecimal():
+            raise InvalidPageTokenError("is corrupted")
+        page, *served = rest
+        return cls(feed_session_id=session, request=body[:_DIGEST_BYTES], page=int(page), served=tuple(served))
 
 
 def request_digest(kind: str, user_id: str, surface: str, variant_id: str, video_filter: VideoFilter) -> bytes:

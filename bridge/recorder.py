@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -19,6 +19,9 @@ from bridge.outbox import Outbox
 BATCH: Final = 500
 MOST_WAITING: Final = 10_000
 """Interactions that may wait for a commit; beyond, callers are turned away at once."""
+
+
+InteractionListener: TypeAlias = Callable[[Interaction], None]
 
 
 class RecorderUnavailableError(Exception):
@@ -47,12 +50,20 @@ class Recorder:
         database: Where they become durable.
         outbox: Sends their messages; None keeps them in Postgres only.
         clock: Monotonic seconds.
+        listeners: Told of each interaction that is new and durable; must return at once and never raise.
     """
 
-    def __init__(self, database: Database, outbox: Outbox | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox | None,
+        clock: Clock,
+        listeners: Sequence[InteractionListener] = (),
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._clock = clock
+        self._listeners = listeners
         self._waiting: deque[_Entry] = deque()
         self._wake = asyncio.Event()
 
@@ -98,7 +109,9 @@ class Recorder:
         except Exception as error:  # noqa: BLE001  # handed to the callers, whose server logs it
             _fail(batch, error)
         else:
-            _acknowledge(batch, fresh)
+            for interaction in _acknowledge(batch, fresh):
+                for listener in self._listeners:
+                    listener(interaction)
 
     async def _settle_apart(self, batch: Sequence[_Entry], error: psycopg.Error) -> None:
         """Find the entry that Postgres refuses, so that the others do not fail with it."""
@@ -144,14 +157,18 @@ class Recorder:
             return await record(connection, interactions, messages)
 
 
-def _acknowledge(batch: Sequence[_Entry], fresh: set[UUID]) -> None:
-    """Tell each caller; of several events with one new id in a batch the first is the new one."""
+def _acknowledge(batch: Sequence[_Entry], fresh: set[UUID]) -> list[Interaction]:
+    """Tell each caller, and return what was new; of several events with one id in a batch that is the first."""
+    new = []
     for entry in batch:
         event_id = entry.interaction.event_id
         duplicate = event_id not in fresh
         fresh.discard(event_id)
         if not entry.done.done():
             entry.done.set_result(Acknowledgement(event_id, duplicate))
+        if not duplicate:
+            new.append(entry.interaction)
+    return new
 
 
 def _fail(batch: Sequence[_Entry], error: Exception) -> None:

@@ -7,6 +7,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, field_validator
 
+from bridge.identity import SignatureAlgorithm, TokenPolicy
 from servicekit.credentials import TlsFiles
 from servicekit.settings import Settings
 
@@ -35,6 +36,17 @@ class BridgeSettings(Settings):
     trending_half_life_h: float = Field(24.0, gt=0, description="hours after which an interaction counts half")
     trending_window_h: float = Field(168.0, gt=0, description="hours before the newest interaction that count")
     trending_videos: int = Field(5000, ge=1, description="videos in the trending ranking")
+    experiment_path: Path | None = Field(None, description="JSON file of the experiment on the feed")
+    viewer_keys_path: Path | None = Field(
+        None,
+        description="public keys of viewers' tokens, PEM or JSON Web Key Set; without them callers name the viewer",
+    )
+    viewer_token_algorithms: tuple[SignatureAlgorithm, ...] = Field(
+        ("RS256",), min_length=1, description="signature algorithms of these tokens, a JSON list"
+    )
+    viewer_token_audience: str | None = Field(None, description="audience that these tokens must name")
+    viewer_token_issuer: str | None = Field(None, description="issuer that these tokens must name")
+    anonymous_viewers: bool = Field(default=False, description="whether calls without a token get trending pages")
     tls_cert_file: Path | None = Field(None, description="certificate chain of this server, PEM")
     tls_key_file: Path | None = Field(None, description="its private key, PEM")
     tls_ca_file: Path | None = Field(None, description="authority of its callers and of recsvc, PEM")
@@ -54,3 +66,13 @@ class BridgeSettings(Settings):
     def tls(self) -> TlsFiles | None:
         """Return the TLS identity, None for plain text; ValueError when it is given in part."""
         return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)
+
+    def token_policy(self) -> TokenPolicy:
+        """Return which viewers' tokens are good; ValueError when the settings do not say."""
+        if not (self.viewer_token_audience and self.viewer_token_issuer):
+            raise ValueError("VIEWER_KEYS_PATH needs VIEWER_TOKEN_AUDIENCE and VIEWER_TOKEN_ISSUER")
+        return TokenPolicy(
+            algorithms=self.viewer_token_algorithms,
+            audience=self.viewer_token_audience,
+            issuer=self.viewer_token_issuer,
+        )

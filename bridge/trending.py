@@ -48,15 +48,24 @@ class Trending:
     computed_at: datetime
     videos: Sequence[TrendingVideo]
 
-    def page(self, size: int, *, video_filter: VideoFilter = EVERYTHING, served: Collection[str] = ()) -> TrendingPage:
-        """Return the best `size` videos that pass the filter and were not served."""
+    def page(
+        self,
+        size: int,
+        *,
+        video_filter: VideoFilter = EVERYTHING,
+        served: Collection[str] = (),
+        seen: Collection[str] = (),
+    ) -> TrendingPage:
+        """Return the best `size` videos that pass the filter and were not served; those seen come last."""
         skipped = frozenset(served)
+        late = frozenset(seen) - skipped
         keep = _predicate(video_filter)
         matching = (
             video.ranked for video in self.videos if video.ranked.video_id not in skipped and keep(video)
         )  # lazy: an unfiltered page looks at little more than itself
-        videos = list(islice(matching, size))
-        return TrendingPage(videos, next(matching, None) is not None)
+        ordered = _late_last(matching, late) if late else matching
+        videos = list(islice(ordered, size))
+        return TrendingPage(videos, next(ordered, None) is not None)
 
 
 class TrendingBoard:
@@ -65,11 +74,28 @@ class TrendingBoard:
     def __init__(self) -> None:
         self.current: Trending | None = None
 
-    def page(self, size: int, *, video_filter: VideoFilter = EVERYTHING, served: Collection[str] = ()) -> TrendingPage:
+    def page(
+        self,
+        size: int,
+        *,
+        video_filter: VideoFilter = EVERYTHING,
+        served: Collection[str] = (),
+        seen: Collection[str] = (),
+    ) -> TrendingPage:
         """Return a page of the current ranking; an empty one before there is any."""
         if self.current is None:
             return TrendingPage([], more=False)
-        return self.current.page(size, video_filter=video_filter, served=served)
+        return self.current.page(size, video_filter=video_filter, served=served, seen=seen)
+
+
+def _late_last(videos: Iterator[RankedVideo], late: Collection[str]) -> Iterator[RankedVideo]:
+    kept = []
+    for video in videos:
+        if video.video_id in late:
+            kept.append(video)
+        else:
+            yield video
+    yield from kept
 
 
 _Predicate: TypeAlias = Callable[[TrendingVideo], bool]

@@ -22,6 +22,7 @@ TOKENS = st.builds(
     PageToken,
     feed_session_id=st.just("") | IDENTIFIERS,
     request=st.binary(min_size=8, max_size=8),
+    page=st.integers(2, 2000),
     served=st.lists(IDENTIFIERS, max_size=50).map(tuple),
 )
 
@@ -63,7 +64,7 @@ def test_any_text_is_refused(text: str) -> None:
 def test_longest_session_fits() -> None:
     """2,000 videos with the longest incompressible identifiers make a token that is read back."""
     served = tuple(base64.b85encode(_digest(str(n).encode()) * 12).decode()[:100] for n in range(MAX_SERVED))
-    token = PageToken(feed_session_id="s", request=b"12345678", served=served)
+    token = PageToken(feed_session_id="s", request=b"12345678", page=99, served=served)
     assert PageToken.decode(token.encode()) == token
 
 

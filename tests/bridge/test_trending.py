@@ -61,15 +61,20 @@ def _passes(video: TrendingVideo, wanted: VideoFilter) -> bool:
     )
 
 
-@given(rankings(), st.just(EVERYTHING) | FILTERS, st.sets(st.integers(0, 30)), st.integers(1, 12))
+NUMBERS = st.sets(st.integers(0, 30))
+
+
+@given(rankings(), st.just(EVERYTHING) | FILTERS, NUMBERS, NUMBERS, st.integers(1, 12))
 def test_page_is_the_best_of_what_may_be_shown(
-    trending: Trending, wanted: VideoFilter, served: set[int], size: int
+    trending: Trending, wanted: VideoFilter, served: set[int], seen: set[int], size: int
 ) -> None:
-    skipped = [f"v{number}" for number in served]
-    page = trending.page(size, video_filter=wanted, served=skipped)
+    """What the session has shown is left out; what the viewer has seen comes when nothing else is left."""
+    skipped, late = [f"v{number}" for number in served], [f"v{number}" for number in seen]
+    page = trending.page(size, video_filter=wanted, served=skipped, seen=late)
     allowed = [
         video.ranked for video in trending.videos if _passes(video, wanted) and video.ranked.video_id not in skipped
     ]
+    allowed.sort(key=lambda video: video.video_id in late)
     assert page.videos == allowed[:size]
     assert page.more == (len(allowed) > size)
 
