@@ -26,6 +26,10 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
+# By default health sends to watchers under its lock, and waits for the thread that ends calls, which wants that lock
+# when a watcher leaves: the server stands still for ever. Here each watcher waits in a thread of its own.
+_WATCHES: Final = ThreadPoolExecutor(64, thread_name_prefix="health-watch")
+
 
 class AioServer:
     """An asyncio server with health, reflection and error mapping.
@@ -83,7 +87,7 @@ class ThreadServer:
             self._pool, interceptors=[ErrorInterceptor(), *interceptors], options=[*OPTIONS, *options]
         )
         self._names = ["", *services]
-        self._health = health.HealthServicer()
+        self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_WATCHES)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self.grpc)
         self.set_serving(serving=False)

@@ -131,6 +131,16 @@ def test_interrupting_an_idle_server_ends_it_cleanly(tmp_path: Path) -> None:
         assert program.process.wait(TIMEOUT_S) == 0
 
 
+def test_watchers_of_health_do_not_keep_a_server_beyond_its_grace(tmp_path: Path) -> None:
+    with started(tmp_path, RECSVC_DRAIN_GRACE_S="0.2") as program, Client.to(program.port()) as client:
+        watches = [client.health.Watch(health_pb2.HealthCheckRequest()) for _ in range(20)]
+        assert len([next(watch).status for watch in watches]) == 20
+        program.process.send_signal(signal.SIGTERM)
+
+        assert program.process.wait(TIMEOUT_S) == 0
+        assert program.events()[-1] == "server.stopped"
+
+
 def test_an_empty_store_is_served_and_watched(tmp_path: Path) -> None:
     with started(tmp_path) as program, Client.to(program.port()) as client:
         assert client.status() == "NOT_SERVING"

@@ -177,3 +177,18 @@ def test_signals_ask_for_the_end_and_nothing_else(kind: str, number: signal.Sign
         process.send_signal(number)
         _, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (0, "")
+
+
+def test_watchers_of_health_that_leave_do_not_lock_the_server(thread_server: tuple[ThreadServer, str]) -> None:
+    """While health changes, watchers come and go; there are more of them than the server has threads."""
+    server, address = thread_server
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch  # type: ignore[attr-defined]  # the stubs lack it
+        for turn in range(100):
+            calls = [watch(health_pb2.HealthCheckRequest()) for _ in range(6)]
+            assert len([next(call).status for call in calls]) == 6
+            leaving = threading.Thread(target=lambda calls=calls: [call.cancel() for call in calls])
+            leaving.start()
+            server.set_serving(serving=turn % 2 == 0)
+            leaving.join()
+    assert health(address) == "NOT_SERVING"
