@@ -82,7 +82,7 @@ def choose_window(store: ObjectStore, *, last: date | None, length: int, marker_
     """
     days = list_days(store)
     complete = [one for one in days if one.marked or not marker_required]
-    _require(days, f"{store.url} holds no YYYY-MM-DD/*.parquet")
+    _require(days, f"{store.url} holds no YYYY-MM-DD/*.parquet{_hint(store) if not days else ''}")
     _require(complete, f"no day in {store.url} is complete: {days[-1].day}/{MARKER} is missing")
     end = last or complete[-1].day
     start = end - timedelta(days=length - 1)
@@ -117,6 +117,12 @@ def local_copy(store: ObjectStore, key: str, folder: Path) -> Path:
 def _export_day(day: date, names: list[str]) -> ExportDay:
     files = tuple(f"{day}/{name}" for name in sorted(names) if name.endswith(".parquet") and name[0] not in "._")
     return ExportDay(day=day, keys=files, marked=MARKER in names)
+
+
+def _hint(store: ObjectStore) -> str:
+    """Return where the days may be instead: one folder below is the usual mistake."""
+    below = next((key.split("/")[0] for key in store.list("") if _KEY.fullmatch(key.partition("/")[2])), None)
+    return f"; did you mean {store.url}/{below}?" if below else ""
 
 
 def _day(text: str) -> date | None:

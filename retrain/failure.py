@@ -17,9 +17,11 @@ class Reason(StrEnum):
     ARTEFACT = "artefact"
     """What was written is not what was trained, or not fit to be served."""
     PUBLISH = "publish"
-    """The model store, or another publisher."""
+    """Another publisher won, or left a broken pointer."""
+    STORE = "store"
+    """A store or disk that cannot be read or written."""
     INTERNAL = "internal"
-    """A defect, or a peer that fails in a way that is not foreseen."""
+    """A defect, or a failure that is not foreseen."""
 
 
 class RunFailure(Exception):  # noqa: N818  # the word of the metric's name

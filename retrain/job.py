@@ -5,7 +5,8 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 
-import structlog
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
 
 from recsvc.registry import Registry
 from retrain.exports import choose_window
@@ -18,11 +19,9 @@ from retrain.source import fetch
 from servicekit.objectstore import open_store
 from servicekit.telemetry import Metric, Metrics, connect_metrics
 
-logger = structlog.get_logger("retrain")
-
 
 def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, force: bool) -> None:
-    """Run once; RunFailure after its metric was sent.
+    """Run once; any failure after its metric was sent, a RunFailure where it was foreseen.
 
     Args:
         settings: What the run is started with.
@@ -36,6 +35,9 @@ def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, forc
         except RunFailure as failure:
             _count_failure(metrics, failure.reason, dry_run=dry_run)
             raise
+        except (OSError, Boto3Error, BotoCoreError, ClientError) as error:
+            _count_failure(metrics, Reason.STORE, dry_run=dry_run)
+            raise RunFailure(Reason.STORE, str(error)) from error
         except Exception:
             _count_failure(metrics, Reason.INTERNAL, dry_run=dry_run)
             raise

@@ -39,7 +39,7 @@ def hits(pages: NDArray[np.int64], relevant: Csr) -> NDArray[np.bool_]:
 
 
 def recall(found: NDArray[np.bool_], relevant_counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return recall of each page, (n,): relevant videos on it by all of the viewer's, of which there is at least one."""
+    """Return recall of each page, (n,): relevant videos on it by all of the viewer's, at least one."""
     shares: NDArray[np.float64] = found.sum(axis=1) / relevant_counts
     return shares
 

@@ -1,7 +1,7 @@
 """Publication: an immutable version in the store, and the pointer moved to it.
 
-A version is called `<end of its data>-<digest of its recipe>-<digest of its files>`: names sort by age, the same work is
-found again, and two runs whose models differ in a bit never write the same objects.
+A version is called `<end of its data>-<digest of its recipe>-<digest of its files>`: names sort by age, the same work
+is found again, and two runs whose models differ in a bit never write the same objects.
 """
 
 import hashlib
