@@ -6,12 +6,13 @@ environment names. A folder without exports gets simulated ones.
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from deploy.local.child import Child, ChildError
-from deploy.local.console import step
+from deploy.local.console import say, step
 from deploy.local.dataset import DataSet
 from deploy.local.seed import seed
 from servicekit.objectstore import ObjectNotFoundError, open_store
@@ -24,7 +25,12 @@ def simulate(data: DataSet, env: Mapping[str, str]) -> None:
     """Fill the folder with a small made-up feed, unless it holds exports."""
     if not data.exports:
         with step("Simulated a small feed of made-up viewers (DATA=<folder> takes your own)"):
-            run_program("simulate", ["retrain", "simulate", "--output", str(data.folder)], env)
+            data.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".simulated-", dir=data.folder) as scratch:
+                run_program("simulate", ["retrain", "simulate", "--output", scratch], env)
+                # The exports go last: with them the data set is whole.
+                for part in sorted(Path(scratch).iterdir(), key=lambda path: path.name == "exports"):
+                    part.rename(data.folder / part.name)
 
 
 def prepare(data: DataSet, env: Mapping[str, str]) -> None:
@@ -34,6 +40,7 @@ def prepare(data: DataSet, env: Mapping[str, str]) -> None:
     with step("History in Postgres") as current:
         current.title = f"History in Postgres: {seed(env['DATABASE_URL'], data):,} new rows"
     if not has_model(env["MODEL_STORE_URL"]):
+        say("  No model is live yet: training one\n")
         with step("First model"):
             run_program("retrain", ["retrain", "run"], env)
 

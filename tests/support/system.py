@@ -74,8 +74,10 @@ class System:
 
 
 @contextmanager
-def running(folder: Path, data: DataSet, database: str, bootstrap: str, grpcurl: Grpcurl) -> Iterator[System]:
-    """Prepare and start the system in a folder, and stop it afterwards."""
+def running(
+    folder: Path, data: DataSet, database: str, bootstrap: str, grpcurl: Grpcurl, **settings: str
+) -> Iterator[System]:
+    """Prepare and start the system in a folder, with further settings, and stop it afterwards."""
     with ExitStack() as stack:
         dogstatsd = stack.enter_context(DogStatsdServer())
         addresses = {name: f"127.0.0.1:{free_port()}" for name in ("recsvc", "bridge")}
@@ -93,6 +95,7 @@ def running(folder: Path, data: DataSet, database: str, bootstrap: str, grpcurl:
             "TRENDING_SNAPSHOT_PATH": str(folder / "trending.json"),
             "DD_AGENT_HOST": dogstatsd.host,
             "DD_DOGSTATSD_PORT": str(dogstatsd.port),
+            **settings,
         }
         prepare(data, env)
         services = [Service(name, address, env, folder / f"{name}.log") for name, address in addresses.items()]
