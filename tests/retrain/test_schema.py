@@ -43,7 +43,9 @@ def test_dictionary_and_large_strings_pass(good: Path) -> None:
 
 
 def test_missing_column(good: Path) -> None:
-    rewrite(good, lambda table: table.rename_columns(["userId", "video_id", "interactionType", "watchTime", "timestamp"]))
+    rewrite(
+        good, lambda table: table.rename_columns(["userId", "video_id", "interactionType", "watchTime", "timestamp"])
+    )
     message = refusal(good)
     assert message.startswith("2026-03-01/interactions-0000.parquet: column 'videoId' is missing")
     assert "video_id" in message

@@ -1,0 +1,95 @@
+"""Pages on a held-out day, and what is chosen and measured on them."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recsvc.artefact import Csr
+from retrain.evaluation import PAGE_SIZE, HeldOutDay, choose_weight, evaluate
+from retrain.preparation import Pairs
+from retrain.representations import Representations
+
+VIDEOS = 50
+
+
+def pairs(*items: tuple[int, int]) -> Pairs:
+    users, videos = zip(*items, strict=True) if items else ((), ())
+    return Pairs(users=np.array(users, np.int32), videos=np.array(videos, np.int32))
+
+
+def held_out(
+    targets: Pairs,
+    *,
+    seen: Pairs | None = None,
+    users: int = 3,
+    popularity: NDArray[np.float32] | None = None,
+    most: int = 99,
+) -> HeldOutDay:
+    popular = np.zeros(VIDEOS, np.float32) if popularity is None else popularity
+    return HeldOutDay.build(targets, (seen or pairs()).lists(users), popular, most_users=most, seed=1)
+
+
+def representations(video_biases: NDArray[np.float32], users: int = 3) -> Representations:
+    return Representations(
+        user_factors=np.zeros((users, 2), np.float32),
+        user_biases=np.zeros(users, np.float32),
+        video_factors=np.zeros((VIDEOS, 2), np.float32),
+        video_biases=video_biases,
+    )
+
+
+def test_pages_are_best_first_without_what_was_seen_and_break_ties_by_row() -> None:
+    day = held_out(pairs((0, 5), (2, 7)), seen=pairs((0, 1), (0, 3), (1, 0)))
+    biases = np.zeros(VIDEOS, np.float32)
+    biases[[3, 30]] = 1, 2
+    pages = day.pages(representations(biases).scores)
+    assert day.users.tolist() == [0, 2]
+    assert pages[0, :4].tolist() == [30, 0, 2, 4]
+    assert pages[1, :4].tolist() == [30, 3, 0, 1]
+
+
+def test_page_of_a_viewer_who_saw_nearly_all_is_short() -> None:
+    day = held_out(pairs((0, 49)), seen=pairs(*((0, video) for video in range(45))))
+    page = day.pages(representations(np.zeros(VIDEOS, np.float32)).scores)[0]
+    assert page.tolist() == [45, 46, 47, 48, 49] + [-1] * (PAGE_SIZE - 5)
+
+
+def test_only_viewers_with_something_to_find_are_judged_and_no_more_than_asked() -> None:
+    targets = pairs(*((user, user % VIDEOS) for user in range(0, 200, 2)))
+    day = held_out(targets, users=200, most=30)
+    assert len(day.users) == 30
+    assert (day.users % 2 == 0).all()
+    assert [day.relevant[place].tolist() for place in range(30)] == [[user % VIDEOS] for user in day.users]
+
+
+def test_weight_of_the_prior_is_the_one_with_the_best_ndcg() -> None:
+    """Biases point at one video that is liked, popularity at another: only a weight in between shows both on top."""
+    biases, popularity = np.zeros(VIDEOS, np.float32), np.zeros(VIDEOS, np.float32)
+    biases[10], popularity[40] = 1.0, np.e - 1
+    biases[11], popularity[41] = 0.6, np.e**0.7 - 1
+    day = held_out(pairs((0, 10), (0, 40)), popularity=popularity)
+    assert choose_weight(representations(biases), day, (0.0, 0.01, 0.9, 100.0)) == 0.9
+
+
+def test_evaluation_compares_on_the_same_viewers() -> None:
+    biases, popularity = np.zeros(VIDEOS, np.float32), np.arange(VIDEOS, dtype=np.float32)
+    biases[5] = 1
+    found = evaluate(representations(biases), held_out(pairs((0, 5), (1, 5)), popularity=popularity), 0.0)
+    assert (found.lightfm.ndcg, found.lightfm_prior.ndcg, found.popularity.ndcg) == (1.0, 1.0, 0.0)
+    assert found.metrics()["lightfm.ndcg@20"] == 1.0
+    assert found.metrics()["evaluation.viewers"] == 2.0
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_blocks_do_not_show_in_the_pages(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    random = np.random.default_rng(1)
+    day = held_out(pairs(*((user, 3) for user in range(10))), users=10)
+    scores = random.random((10, VIDEOS)).astype(np.float32)
+    whole = day.pages(lambda users: scores[users])
+    monkeypatch.setattr("retrain.evaluation._BLOCK_SCORES", count * VIDEOS)
+    np.testing.assert_array_equal(day.pages(lambda users: scores[users]), whole)
+
+
+def test_seen_lists_are_those_of_the_viewer() -> None:
+    assert isinstance(pairs((0, 1), (2, 3), (2, 4)).lists(4), Csr)
+    assert [pairs((0, 1), (2, 3), (2, 4)).lists(4)[user].tolist() for user in range(4)] == [[1], [], [3, 4], []]

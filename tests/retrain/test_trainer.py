@@ -1,0 +1,117 @@
+"""LightFM in training."""
+
+import subprocess
+import sys
+from typing import Final
+
+import numpy as np
+import pytest
+
+from retrain.failure import Reason, RunFailure
+from retrain.hyperparameters import Hyperparameters
+from retrain.preparation import Pairs, Positives
+from retrain.representations import COLD_BIAS_QUANTILE, Representations
+from retrain.trainer import OPENMP, Trainer
+
+PARAMETERS: Final = Hyperparameters(loss="warp", factors=8, learning_rate=0.05, threads=1, seed=3)
+USERS, VIDEOS = 30, 40
+
+
+def positives(*, users: range = range(USERS), videos: range = range(VIDEOS), seed: int = 0) -> Positives:
+    """Return random positives that touch every one of the viewers and videos."""
+    random = np.random.default_rng(seed)
+    chosen = random.random((len(users), len(videos))) < 0.2
+    chosen[np.arange(len(users)), np.arange(len(users)) % len(videos)] = True
+    chosen[np.arange(len(videos)) % len(users), np.arange(len(videos))] = True
+    rows, columns = np.nonzero(chosen)
+    pairs = Pairs(users=(rows + users.start).astype(np.int32), videos=(columns + videos.start).astype(np.int32))
+    return Positives(pairs=pairs, weights=random.uniform(0.1, 3, len(rows)).astype(np.float32))
+
+
+def trained(*parts: Positives, epochs: int = 3) -> Trainer:
+    trainer = Trainer(PARAMETERS)
+    for part in parts:
+        trainer.fit(part, range(epochs))
+    return trainer
+
+
+def test_one_thread_gives_the_same_bits_each_time() -> None:
+    first = trained(positives(), positives(seed=1)).representations((USERS, VIDEOS))
+    second = trained(positives(), positives(seed=1)).representations((USERS, VIDEOS))
+    for part in ("user_factors", "user_biases", "video_factors", "video_biases"):
+        assert getattr(first, part).tobytes() == getattr(second, part).tobytes()
+
+
+def test_scores_equal_the_prediction_of_lightfm() -> None:
+    trainer = trained(positives())
+    users, videos = np.repeat(np.arange(USERS), VIDEOS), np.tile(np.arange(VIDEOS), USERS)
+    predicted = trainer.model.predict(users, videos).reshape(USERS, VIDEOS)
+    scores = trainer.representations((USERS, VIDEOS)).scores(np.arange(USERS))
+    np.testing.assert_allclose(scores, predicted, rtol=1e-5, atol=1e-6)
+
+
+def test_untrained_viewers_have_no_factors_and_untrained_videos_a_low_bias() -> None:
+    trainer = trained(positives(users=range(5, USERS), videos=range(10, VIDEOS)))
+    found = trainer.representations((USERS + 2, VIDEOS + 3))
+    assert not found.user_factors[[0, 4, USERS, USERS + 1]].any()
+    assert not found.user_biases[[0, 4, USERS, USERS + 1]].any()
+    assert not found.video_factors[[0, 9, VIDEOS, VIDEOS + 2]].any()
+    low = np.quantile(trainer.model.item_biases, COLD_BIAS_QUANTILE)
+    np.testing.assert_allclose(found.video_biases[[0, 9, VIDEOS, VIDEOS + 2]], low, rtol=1e-6)
+    assert found.user_factors[5:USERS].any(axis=1).all()
+    assert not found.problem()
+
+
+def test_growing_keeps_what_was_learnt_and_adds_what_is_new() -> None:
+    trainer = trained(positives(users=range(2, 20), videos=range(3, 25)))
+    before = trainer.representations((USERS, VIDEOS))
+    trainer.fit(positives(), range(0))
+    after = trainer.representations((USERS, VIDEOS))
+    np.testing.assert_array_equal(after.user_factors[2:20], before.user_factors[2:20])
+    np.testing.assert_array_equal(after.video_factors[3:25], before.video_factors[3:25])
+    np.testing.assert_array_equal(after.video_biases[3:25], before.video_biases[3:25])
+    assert after.user_factors[20:].any(axis=1).all()
+    assert np.abs(after.user_factors[20:]).max() <= 0.5 / PARAMETERS.factors
+    assert trainer.model.item_embedding_gradients[30:].tolist() == np.ones((10, PARAMETERS.factors)).tolist()
+    assert trainer.model.item_embedding_gradients[3:25].max() > 1
+
+
+def test_shrinking_drops_what_has_no_positive_any_more() -> None:
+    trainer = trained(positives(), positives(users=range(10), videos=range(10)))
+    assert trainer.model.user_embeddings.shape == (10, PARAMETERS.factors)
+    assert not trainer.representations((USERS, VIDEOS)).video_factors[10:].any()
+
+
+def test_diverging_numbers_end_the_run() -> None:
+    bad = positives()
+    bad.weights[0] = np.nan
+    with pytest.raises(RunFailure, match="diverged") as caught:
+        trained(bad)
+    assert caught.value.reason is Reason.TRAINING
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "problem"), [("video_biases", np.inf, "not finite"), ("user_factors", np.nan, "not finite")]
+)
+def test_numbers_that_are_not_finite_are_a_problem(part: str, value: float, problem: str) -> None:
+    found = trained(positives()).representations((USERS, VIDEOS))
+    getattr(found, part).flat[1] = value
+    assert problem in found.problem()
+
+
+def test_collapsed_factors_are_a_problem() -> None:
+    zeros = np.zeros((3, 2), np.float32)
+    flat = Representations(user_factors=zeros, user_biases=zeros[:, 0], video_factors=zeros, video_biases=zeros[:, 0])
+    assert "collapsed" in flat.problem()
+
+
+def test_lightfm_without_openmp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, OPENMP)
+    with pytest.raises(RunFailure, match="OpenMP"):
+        Trainer(PARAMETERS)
+
+
+def test_nothing_but_the_trainer_imports_lightfm() -> None:
+    """A server process, and even the command line's help, must come up without LightFM."""
+    code = "import sys, retrain.__main__, recsvc.artefact; sys.exit('lightfm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
