@@ -5,13 +5,13 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 import psycopg
 import structlog
 
+from bridge.analytics import Analytics
 from bridge.background import background
 from bridge.breaker import Breaker, BreakerPolicy
 from bridge.breaker_report import report_breaker
@@ -19,18 +19,22 @@ from bridge.budget import BudgetPolicy, RetryBudget
 from bridge.database import Database, DatabaseUnavailableError
 from bridge.experiments import Experiments, load_experiment
 from bridge.feed import Feed
+from bridge.feed_cache import FeedCache
 from bridge.feed_service import FeedService
+from bridge.heard import InteractionListener
 from bridge.identity import KeyFile, NamedViewers, TokenViewers, Viewers
 from bridge.interaction_service import InteractionService
 from bridge.kafka import KafkaPublisher
 from bridge.lightfm import LightFm, open_channel, warm_up
 from bridge.limiter import Limiter, LimiterPolicy
 from bridge.outbox import Outbox
+from bridge.page import PageListener
 from bridge.playback_service import PlaybackService
-from bridge.recorder import InteractionListener, Recorder
+from bridge.recorder import Recorder
 from bridge.resilience import Resilience
 from bridge.schema import migrate
 from bridge.seen import SeenVideos
+from bridge.segment import SegmentSender
 from bridge.settings import BridgeSettings
 from bridge.trending import TrendingBoard
 from bridge.trending_ranking import TrendingPolicy
@@ -97,7 +101,8 @@ async def serve(settings: BridgeSettings) -> None:
         stack.push_async_callback(database.close)
         board = await _keep_trending(settings, database, stack)
         seen = SeenVideos()
-        recorder = await _open_recorder(settings, database, metrics, stack, listeners=[seen.note])
+        pages, _ = await _open_listeners(settings, database, metrics, stack)
+        recorder = await _open_recorder(settings, database, metrics, stack)
 
         server = AioServer(SERVICES)
         feed_service = FeedService(
@@ -109,6 +114,7 @@ async def serve(settings: BridgeSettings) -> None:
             viewers=await _viewers(settings, stack),
             experiments=_experiments(settings),
             seen=seen,
+            listeners=pages,
         )
         interaction_service = InteractionService(recorder, metrics, budget_s=settings.interaction_budget_ms / 1000)
         feed_pb2_grpc.add_FeedServiceServicer_to_server(feed_service, server.grpc)
@@ -179,13 +185,22 @@ async def _keep_trending(settings: BridgeSettings, database: Database, stack: As
     return board
 
 
+async def _open_listeners(
+    settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
+) -> tuple[list[PageListener], list[InteractionListener]]:
+    """Return who is told of served pages, and of interactions."""
+    cache = FeedCache(database, metrics)
+    await stack.enter_async_context(background("feed-cache", cache.keep_writing))
+    if settings.segment_write_key is None:
+        return [cache.add], []
+    sender = SegmentSender(settings.segment_write_key.get_secret_value(), metrics, url=settings.segment_url)
+    stack.push_async_callback(asyncio.to_thread, sender.close, flush_s=settings.segment_flush_s)
+    analytics = Analytics(sender)
+    return [cache.add, analytics.page_served], [analytics.consumed]
+
+
 async def _open_recorder(
-    settings: BridgeSettings,
-    database: Database,
-    metrics: Metrics,
-    stack: AsyncExitStack,
-    *,
-    listeners: Sequence[InteractionListener],
+    settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
 ) -> Recorder:
     outbox = None
     if settings.kafka_bootstrap_servers:
@@ -196,7 +211,7 @@ async def _open_recorder(
         await stack.enter_async_context(background("relay", outbox.relay))
     else:
         logger.warning("kafka.not_configured", consequence="interactions are kept in Postgres only")
-    recorder = Recorder(database, outbox, time.monotonic, listeners)
+    recorder = Recorder(database, outbox, time.monotonic)
     for number in range(WRITERS):
         await stack.enter_async_context(background(f"writer-{number}", recorder.write))
     return recorder

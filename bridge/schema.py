@@ -9,6 +9,8 @@ from typing import Final
 import psycopg
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+FEED_CACHE_DAYS: Final = 7
+"""Days that served pages are kept."""
 
 _alembic = threading.Lock()  # it keeps the current context in module globals
 
@@ -33,4 +35,5 @@ def migrate(conninfo: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     with psycopg.connect(conninfo) as partitions:
+        partitions.execute("SELECT feed_cache_maintain(%s)", [FEED_CACHE_DAYS])
         partitions.execute("SELECT user_interactions_ensure_months((now() - interval '1 month')::date, 14)")

@@ -5,7 +5,7 @@ from typing import Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from bridge.identity import SignatureAlgorithm, TokenPolicy
 from servicekit.credentials import TlsFiles
@@ -36,6 +36,9 @@ class BridgeSettings(Settings):
     trending_half_life_h: float = Field(24.0, gt=0, description="hours after which an interaction counts half")
     trending_window_h: float = Field(168.0, gt=0, description="hours before the newest interaction that count")
     trending_videos: int = Field(5000, ge=1, description="videos in the trending ranking")
+    segment_write_key: SecretStr | None = Field(None, description="Segment source; no analytics without one")
+    segment_url: str = Field("https://api.segment.io/v1/batch", description="where batches of events are sent")
+    segment_flush_s: float = Field(3.0, ge=0, description="seconds that unsent events get at shutdown")
     experiment_path: Path | None = Field(None, description="JSON file of the experiment on the feed")
     viewer_keys_path: Path | None = Field(
         None,

@@ -1,0 +1,137 @@
+"""Served pages in a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from bridge.background import background
+from bridge.codes import FallbackReason
+from bridge.database import Database, DatabaseUnavailableError
+from bridge.feed_cache import FeedCache
+from bridge.page import Page, RankedVideo, ServedBy, ServedPage
+from servicekit.telemetry import NoMetrics, connect_metrics
+from tests.bridge.waiting import until
+from tests.support.dogstatsd import DogStatsdServer
+
+NOW = datetime.now(UTC)
+
+
+def _served(number: int = 1, *, reason: FallbackReason | None = None, at: datetime = NOW, **changes: Any) -> ServedPage:
+    page = Page(
+        videos=[RankedVideo('v"1,\\', 2.0), RankedVideo("v{2}\t", 1.0)],
+        more=True,
+        algorithm="trending" if reason else "lightfm-warp",
+        served_by=ServedBy.TRENDING if reason else ServedBy.LIGHTFM,
+        model_version="" if reason else "m1",
+        fallback_reason=reason,
+    )
+    known = {"user_id": "u1", "feed_session_id": "s1", "surface": "home", "variant_id": "blue"}
+    return ServedPage(**{**known, **changes}, number=number, served_at=at, page=page)
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    database = Database(postgres_url)
+    await database.open()
+    async with background("schema", database.keep_schema):
+        await until(database.ready.is_set)
+        async with database.connection() as connection:
+            await connection.execute("TRUNCATE feed_cache")
+        yield database
+    await database.close()
+
+
+async def _rows(database: Database, query: str) -> list[tuple[Any, ...]]:
+    async with database.connection() as connection:
+        return await (await connection.execute(query)).fetchall()
+
+
+async def test_pages_are_kept_as_served(database: Database) -> None:
+    cache = FeedCache(database, NoMetrics())
+    cache.add(_served(1))
+    cache.add(_served(2, reason=FallbackReason.SHED))
+    await cache.write()
+    rows = await _rows(database, "SELECT * FROM feed_cache ORDER BY page")
+    videos = ['v"1,\\', "v{2}\t"]
+    assert rows == [
+        (NOW, "s1", 1, "u1", "home", "lightfm", None, "lightfm-warp", "m1", "blue", videos),
+        (NOW, "s1", 2, "u1", "home", "trending", "shed", "trending", "", "blue", videos),
+    ]
+
+
+async def test_many_pages_take_several_batches(database: Database) -> None:
+    cache = FeedCache(database, NoMetrics())
+    for number in range(1200):
+        cache.add(_served(number))
+    async with background("feed-cache", cache.keep_writing):
+        await _until_count(database, 1200)
+
+
+async def _until_count(database: Database, count: int) -> None:
+    for _ in range(400):
+        if (await _rows(database, "SELECT count(*) FROM feed_cache"))[0][0] == count:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(await _rows(database, "SELECT count(*) FROM feed_cache"))
+
+
+async def test_without_postgres_the_oldest_are_dropped_and_counted(dogstatsd: DogStatsdServer) -> None:
+    """Memory is bounded, a page is added at once, and what was lost is told."""
+    metrics = connect_metrics(dogstatsd.host, dogstatsd.port, service="bridge")
+    cache = FeedCache(Database("postgresql://nobody@127.0.0.1:1/none"), metrics, waiting=10)
+    for number in range(25):
+        cache.add(_served(number))
+    with pytest.raises(DatabaseUnavailableError):
+        await cache.write()
+    assert [served.number for served in cache._waiting] == list(range(15, 25))
+
+    async def quick(_: float) -> None:
+        await asyncio.sleep(0.001)
+
+    cache._sleep = quick
+    async with background("feed-cache", cache.keep_writing):
+        await until(lambda: not cache._dropped)
+    metrics.close()
+    await until(lambda: sum(packet.values[0] for packet in dogstatsd.packets("feed.cache.dropped")) == 15)
+
+
+async def test_waiting_pages_survive_an_outage(database: Database) -> None:
+    """What Postgres could not take is written in order when it is back."""
+    cache = FeedCache(database, NoMetrics())
+    database.ready.clear()
+    for number in range(3):
+        cache.add(_served(number))
+    with pytest.raises(DatabaseUnavailableError):
+        await cache.write()
+    database.ready.set()
+    cache.add(_served(3))
+    await cache.write()
+    assert await _rows(database, "SELECT page FROM feed_cache ORDER BY ctid") == [(0,), (1,), (2,), (3,)]
+
+
+async def test_a_page_that_postgres_refuses_does_not_block_the_rest(database: Database) -> None:
+    cache = FeedCache(database, NoMetrics())
+    cache.add(_served(1, user_id="a\x00b"))
+    await cache.write()
+    cache.add(_served(2))
+    await cache.write()
+    assert await _rows(database, "SELECT page FROM feed_cache") == [(2,)]
+
+
+async def test_old_days_are_dropped(database: Database, postgres_url: str) -> None:
+    """Days beyond those kept go with their partition, and rows of no partition go, too."""
+    cache = FeedCache(database, NoMetrics())
+    cache.add(_served(1))
+    cache.add(_served(2, at=NOW - timedelta(days=30)))
+    await cache.write()
+    async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+        await connection.execute(
+            "CREATE TABLE feed_cache_20200101 PARTITION OF feed_cache FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"
+        )
+        await connection.execute("SELECT feed_cache_maintain(7)")
+    assert await _rows(database, "SELECT page FROM feed_cache") == [(1,)]
+    assert await _rows(database, "SELECT to_regclass('feed_cache_20200101')") == [(None,)]
