@@ -36,12 +36,17 @@ class RetrainSettings(Settings):
     export_marker: Literal["auto", "required", "ignored"] = Field(
         "auto", description="whether a day counts only with its _SUCCESS file; auto: required on s3://"
     )
-    retrain_work_dir: Path = Field(Path(tempfile.gettempdir()), description="folder for scratch files of a run")
+    retrain_work_dir: Path = Field(
+        default_factory=lambda: Path(tempfile.gettempdir()), description="folder for scratch files of a run"
+    )
     retrain_memory: str = Field(
         "2GiB", pattern=r"^\d+(\.\d+)?[KMGT]i?B$", description="memory for preparing data; the rest spills to disk"
     )
     retrain_threads: int = Field(
-        len(os.sched_getaffinity(0)), ge=1, le=256, description="threads; 1 gives the same model bit for bit each time"
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+        ge=1,
+        le=256,
+        description="threads; 1 gives the same model bit for bit each time",
     )
     retrain_window_days: int = Field(30, ge=1, description="days of exports that are trained on")
     retrain_half_life_days: float = Field(30.0, gt=0, description="days in which an interaction halves in weight")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn, Self
 
 from pydantic import ValidationError
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 USAGE_ERROR = 2
@@ -36,12 +36,18 @@ class Settings(BaseSettings):
 
     @classmethod
     def describe(cls) -> str:
-        """Return one line for each variable: name, default, meaning."""
-        lines = []
-        for name, field in cls.model_fields.items():
-            default = "required" if field.default is PydanticUndefined else _default(field.default)
-            lines.append(f"  {name.upper():34} {field.description} ({default})")
-        return "\n".join(lines)
+        """Return one line for each variable: name, meaning, default."""
+        return "\n".join(f"  {name:34} {meaning} ({default})" for name, meaning, default in cls._rows())
+
+    @classmethod
+    def table(cls) -> str:
+        """Return the same as a Markdown table."""
+        rows = [f"| `{name}` | {meaning} | {default} |" for name, meaning, default in cls._rows()]
+        return "\n".join(["| variable | meaning | default |", "|---|---|---|", *rows])
+
+    @classmethod
+    def _rows(cls) -> list[tuple[str, str, str]]:
+        return [(name.upper(), field.description or "", _default(field)) for name, field in cls.model_fields.items()]
 
 
 def fail(*problems: str, status: int = USAGE_ERROR) -> NoReturn:
@@ -51,8 +57,12 @@ def fail(*problems: str, status: int = USAGE_ERROR) -> NoReturn:
     raise SystemExit(status)
 
 
-def _default(value: object) -> str:
-    return "optional" if value is None else f"default {value}"
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default_factory:
+        return "by the machine"
+    return "optional" if field.default is None else f"default {field.default}"
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
