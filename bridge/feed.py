@@ -28,8 +28,8 @@ class Feed:
 
     async def page(self, query: PageQuery, deadline: Deadline) -> Page:
         """Return the viewer's next page, at once after the deadline at the latest."""
-        request = encode_query(query)
-        outcome = await self._resilience.call(lambda timeout_s: self._lightfm.page(request, timeout_s), deadline)
+        attempt = self._lightfm.attempts(encode_query(query))
+        outcome = await self._resilience.call(attempt, deadline, replicas=self._lightfm.replicas)
         if isinstance(outcome, Answered):
             return _personal(outcome.reply, outcome.attempts)
         return self.trending(query, outcome.reason, outcome.attempts)

@@ -1,11 +1,16 @@
 """The client of recsvc: one page of personal recommendations over gRPC."""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from grpc import aio
 
+from bridge.balancer import Balancer, Replica
+from bridge.codes import Verdict, rule
+from bridge.deadline import Clock
 from bridge.page import EVERYTHING, PageQuery, RankedVideo, VideoFilter
 from servicekit.credentials import InsecureListenError, TlsFiles, is_loopback
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
@@ -48,15 +53,17 @@ class LightFmPage:
     model_version: str
 
 
-def open_channel(endpoint: str, tls: TlsFiles | None) -> aio.Channel:
+def open_channel(endpoint: str, tls: TlsFiles | None, *, host: str = "") -> aio.Channel:
     """Return a channel to recsvc; InsecureListenError for plain text to another machine.
 
     Args:
         endpoint: A gRPC target, such as `host:port`, `dns:///host:port` or `ipv4:10.0.0.1:50051,10.0.0.2:50051`.
         tls: This program's identity; None for plain text.
+        host: The name that the server's certificate must bear, where the endpoint is only its address.
     """
     if tls is not None:
-        return aio.secure_channel(endpoint, tls.channel(), options=OPTIONS)
+        named = [("grpc.ssl_target_name_override", host)] if host else []
+        return aio.secure_channel(endpoint, tls.channel(), options=[*OPTIONS, *named])
     if not all(map(is_loopback, _addresses(endpoint))):
         raise InsecureListenError(f"{endpoint} is on another machine: set TLS_CERT_FILE, TLS_KEY_FILE and TLS_CA_FILE")
     return aio.insecure_channel(endpoint, options=OPTIONS)
@@ -77,17 +84,61 @@ async def warm_up(channel: aio.Channel, timeout_s: float) -> bool:
     return bool(done)
 
 
-class LightFm:
-    """Asks recsvc for pages."""
+Recommend: TypeAlias = "aio.UnaryUnaryMultiCallable[pb.RecommendRequest, pb.RecommendResponse]"
 
-    def __init__(self, channel: aio.Channel) -> None:
-        self._recommend = RecommendationServiceStub(channel).Recommend
+
+class LightFm:
+    """Asks recsvc for pages.
+
+    Args:
+        channels: One for each replica, at least one.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, *channels: aio.Channel, clock: Clock = time.monotonic) -> None:
+        self._stubs: dict[aio.Channel, Recommend] = {}
+        self._balancer: Balancer[Recommend] = Balancer((), clock)
+        self.use(channels)
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas there are."""
+        return len(self._balancer)
+
+    def use(self, channels: Iterable[aio.Channel]) -> None:
+        """Call the replicas behind these channels from now on."""
+        self._stubs = {
+            channel: self._stubs.get(channel) or RecommendationServiceStub(channel).Recommend for channel in channels
+        }
+        self._balancer.replace(self._stubs.values())
+
+    def attempts(self, request: pb.RecommendRequest) -> Callable[[float], Awaitable[LightFmPage]]:
+        """Return what makes one attempt within a timeout in seconds, each at another replica if there is any."""
+        tried: list[Replica[Recommend]] = []
+
+        async def attempt(timeout_s: float) -> LightFmPage:
+            replica = self._balancer.begin(tried)
+            tried.append(replica)
+            failed = False
+            try:
+                reply = await replica.peer(request, timeout=timeout_s, metadata=API_VERSION)
+            except aio.AioRpcError as error:
+                failed = rule(error).verdict is Verdict.FAILURE
+                raise
+            finally:
+                self._balancer.end(replica, failed=failed)
+            return _page(reply)
+
+        return attempt
 
     async def page(self, request: pb.RecommendRequest, timeout_s: float) -> LightFmPage:
         """Return one page; grpc.aio.AioRpcError when there is none within the timeout."""
-        reply = await self._recommend(request, timeout=timeout_s, metadata=API_VERSION)
-        videos = [RankedVideo(video.video_id, video.score) for video in reply.videos]
-        return LightFmPage(videos, bool(reply.next_page_token), reply.algorithm, reply.model_version)
+        return await self.attempts(request)(timeout_s)
+
+
+def _page(reply: pb.RecommendResponse) -> LightFmPage:
+    videos = [RankedVideo(video.video_id, video.score) for video in reply.videos]
+    return LightFmPage(videos, bool(reply.next_page_token), reply.algorithm, reply.model_version)
 
 
 def encode_query(query: PageQuery) -> pb.RecommendRequest:

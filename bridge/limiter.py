@@ -1,12 +1,12 @@
 """An adaptive limit on concurrent calls to a peer: lowered while calls take longer than they would in a short queue.
 
 The gradient controller of Envoy's adaptive concurrency filter, which follows Netflix's concurrency-limits: the median
-latency of a short window is compared with a baseline that is measured, from time to time, with hardly any calls under
-way. A slow peer that answers at the same pace whatever it is asked is so told apart from one whose queue grows.
+latency of a short window is compared with a baseline, that of calls that began with hardly any others under way. A slow
+peer that answers at the same pace whatever it is asked is so told apart from one whose queue grows. Unlike in Envoy,
+calls are held back for the baseline's sake only when there has been no such call for long.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
@@ -18,8 +18,8 @@ class LimiterPolicy:
     """How far a limit may move, and how fast."""
 
     least: int = 3
-    """Calls that are always allowed; as many as measure the baseline."""
-    initial: int = 20
+    """Calls that are always allowed; a call that began with no more under way counts for the baseline."""
+    initial: int = 40
     most: int = 400
     tolerance_s: float = 0.020
     """Seconds above the baseline that count as no queue."""
@@ -27,10 +27,10 @@ class LimiterPolicy:
     """Seconds between two adjustments."""
     samples: int = 10
     """Calls that a window and a baseline are judged by."""
-    baseline_interval_s: float = 15.0
-    """Seconds between two measurements of the baseline."""
-    stuck_windows: int = 2
-    """Windows at the least limit after which their latency is the new baseline: it was measured without a queue."""
+    first_baseline_s: float = 1.0
+    """Seconds after which calls are held back for the first baseline."""
+    baseline_s: float = 15.0
+    """Seconds that a baseline is good for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Slot:
 
     started: float
     alone: bool
-    """Whether it began while the baseline was measured."""
+    """Whether hardly any calls were under way when it began."""
 
 
 class Limiter:
@@ -53,20 +53,19 @@ class Limiter:
     def __init__(self, policy: LimiterPolicy, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
-        self._limit = float(policy.initial)
+        self._limit = float(max(policy.initial, policy.least))
         self._baseline = math.inf
-        self._measuring = True
-        self._measure_at = 0.0
+        self._measure_at = clock() + policy.first_baseline_s
         self._in_flight = 0
         self._peak = 0
-        self._stuck = 0
+        self._alone: list[float] = []
         self._latencies: list[float] = []
         self._window_from = clock()
 
     @property
     def limit(self) -> int:
         """Calls that may be under way now."""
-        return self._policy.least if self._measuring else int(self._limit)
+        return self._policy.least if self._clock() >= self._measure_at else int(self._limit)
 
     @property
     def in_flight(self) -> int:
@@ -79,7 +78,7 @@ class Limiter:
             return None
         self._in_flight += 1
         self._peak = max(self._peak, self._in_flight)
-        return Slot(self._clock(), self._measuring)
+        return Slot(self._clock(), self._in_flight <= self._policy.least)
 
     def release(self, slot: Slot, latency_s: float | None) -> None:
         """Take a call's end in.
@@ -90,40 +89,33 @@ class Limiter:
                 end says nothing of load.
         """
         self._in_flight -= 1
-        if latency_s is None or slot.alone is not self._measuring:
+        if latency_s is None:
             return
+        if slot.alone:
+            self._measure(latency_s)
         self._latencies.append(latency_s)
-        elapsed = self._clock() - self._window_from
-        if len(self._latencies) >= self._policy.samples and (self._measuring or elapsed >= self._policy.window_s):
-            self._judge(self._latencies)
+        if len(self._latencies) >= self._policy.samples and self._clock() - self._window_from >= self._policy.window_s:
+            self._adjust(median_low(self._latencies))
 
-    def _judge(self, latencies: Sequence[float]) -> None:
-        latency = median_low(latencies)
-        if self._measuring:
-            self._end_measurement(latency)
-        else:
-            self._adjust(latency)
-        self._latencies = []
-        self._peak = self._in_flight
-        self._window_from = self._clock()
-
-    def _end_measurement(self, latency: float) -> None:
-        if math.isfinite(latency):
-            self._baseline = latency
-        self._measuring = False
-        self._measure_at = self._clock() + self._policy.baseline_interval_s
+    def _measure(self, latency: float) -> None:
+        self._alone.append(latency)
+        if len(self._alone) < self._policy.samples:
+            return
+        found = median_low(self._alone)
+        if math.isfinite(found):
+            self._baseline = found
+        self._alone = []
+        self._measure_at = self._clock() + self._policy.baseline_s
 
     def _adjust(self, latency: float) -> None:
-        policy = self._policy
         self._baseline = min(self._baseline, latency)
         wanted = self._limit * self._gradient(latency)
         if self._peak * 2 >= self._limit:  # an idle limit proves nothing, and must not grow
             wanted += math.sqrt(wanted)
-        self._limit = min(max(wanted, policy.least), policy.most)
-        self._stuck = self._stuck + 1 if self._limit == policy.least else 0
-        if self._stuck >= policy.stuck_windows and math.isfinite(latency):
-            self._baseline = latency
-        self._measuring = self._clock() >= self._measure_at
+        self._limit = min(max(wanted, self._policy.least), self._policy.most)
+        self._latencies = []
+        self._peak = self._in_flight
+        self._window_from = self._clock()
 
     def _gradient(self, latency: float) -> float:
         if not math.isfinite(latency):

@@ -406,9 +406,9 @@ async def test_metrics(bridge: Bridge) -> None:
 
 async def test_many_callers_at_once(bridge: Bridge) -> None:
     bridge.faults.play(otherwise=Step(delay_s=0.02))
-    replies = await asyncio.gather(*[bridge.page(user_id=f"u{number}") for number in range(50)])
-    assert {reply.served_by for reply in replies} == {pb.SERVED_BY_LIGHTFM}
-    assert len({reply.feed_session_id for reply in replies}) == 50
+    replies = await asyncio.gather(*[bridge.page(user_id=f"u{number}") for number in range(30)])
+    assert {reply.fallback_reason for reply in replies} == {pb.FALLBACK_REASON_UNSPECIFIED}
+    assert len({reply.feed_session_id for reply in replies}) == 30
 
 
 def _bad_fields(error: aio.AioRpcError) -> list[str]:

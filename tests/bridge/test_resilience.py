@@ -39,7 +39,7 @@ class Caller:
     def reset(self, budget: BudgetPolicy = BudgetPolicy(), *, limit: int = 100) -> None:  # noqa: B008  # frozen
         """Start with a closed breaker and a full budget."""
         self.breaker = Breaker(BreakerPolicy(), self.clock, lambda _, __: None)
-        self.limiter = Limiter(LimiterPolicy(least=limit, initial=limit), time.monotonic)
+        self.limiter = Limiter(LimiterPolicy(least=limit, initial=limit, most=limit), time.monotonic)
         self.resilience = Resilience(self.breaker, self.limiter, RetryBudget(budget), backoff=self._backoff)
 
     def _backoff(self, retry: int) -> float:

@@ -1,0 +1,104 @@
+"""The replicas of recsvc: one channel for each address, and addresses that DNS may change."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+
+import structlog
+from grpc import aio
+
+from bridge.lightfm import LightFm, open_channel, warm_up
+from servicekit.credentials import TlsFiles
+
+RESOLVE_S: Final = 10.0
+CLOSE_GRACE_S: Final = 1.0
+
+Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Returns the IP addresses behind a host and port; OSError when there are none."""
+
+logger = structlog.get_logger(__name__)
+
+
+async def resolve_by_dns(host: str, port: int) -> Sequence[str]:
+    """Return what the system's resolver says."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return sorted({str(address[0]) for *_, address in found})
+
+
+class Fleet:
+    """Keeps the client's channels in step with an endpoint.
+
+    Args:
+        endpoint: `host:port`, several of them with commas between, or `dns:///host:port` for each address of a name.
+        tls: This program's identity; None for plain text.
+        resolve: Looks addresses up.
+        sleep: Waits between two looks.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        tls: TlsFiles | None,
+        *,
+        resolve: Resolve = resolve_by_dns,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._tls = tls
+        self._resolve = resolve
+        self._sleep = sleep
+        self._name = endpoint.removeprefix("dns:///") if endpoint.startswith("dns:///") else ""
+        targets = [endpoint] if self._name else static_targets(endpoint)
+        self._channels = {target: open_channel(target, tls) for target in targets}
+        self.lightfm = LightFm(*self._channels.values())
+
+    @property
+    def channels(self) -> list[aio.Channel]:
+        """The channels of today."""
+        return [*self._channels.values()]
+
+    async def warm_up(self, timeout_s: float) -> bool:
+        """Connect before the first viewer comes; return whether any replica was there in time."""
+        return any(await asyncio.gather(*[warm_up(channel, timeout_s) for channel in self.channels]))
+
+    async def close(self) -> None:
+        """Close all channels."""
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def keep_resolved(self) -> None:
+        """Follow the name's addresses, where the endpoint is a name; forever."""
+        while True:
+            if self._name:
+                await self.resolve_once()
+            await self._sleep(RESOLVE_S)
+
+    async def resolve_once(self) -> None:
+        """Take the addresses of now; what cannot be looked up leaves them as they are."""
+        host, _, port = self._name.rpartition(":")
+        try:
+            addresses = await self._resolve(host.strip("[]"), int(port))
+        except OSError as error:
+            logger.warning("lightfm.not_resolved", name=self._name, error=str(error))
+            return
+        targets = [f"ipv6:[{address}]:{port}" if ":" in address else f"ipv4:{address}:{port}" for address in addresses]
+        if set(targets) != set(self._channels):
+            await self._adopt(targets, host)
+
+    async def _adopt(self, targets: Sequence[str], host: str) -> None:
+        gone = {target: channel for target, channel in self._channels.items() if target not in targets}
+        kept = {target: channel for target, channel in self._channels.items() if target in targets}
+        fresh = {target: open_channel(target, self._tls, host=host) for target in targets if target not in kept}
+        self._channels = kept | fresh
+        self.lightfm.use(self.channels)
+        logger.info("lightfm.replicas", addresses=sorted(self._channels))
+        for channel in gone.values():
+            await channel.close(CLOSE_GRACE_S)
+
+
+def static_targets(endpoint: str) -> list[str]:
+    """Return one gRPC target for each address of an endpoint without a name to look up."""
+    for scheme in ("ipv4:", "ipv6:"):
+        if endpoint.startswith(scheme):
+            return [scheme + address for address in endpoint.removeprefix(scheme).split(",")]
+    return [address.strip() for address in endpoint.split(",")]

@@ -1,0 +1,152 @@
+"""Calls to several real replicas, of which some fail."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+from grpc import StatusCode
+
+from bridge.breaker import Breaker, BreakerPolicy
+from bridge.budget import BudgetPolicy, RetryBudget
+from bridge.deadline import Deadline
+from bridge.fleet import Fleet, resolve_by_dns, static_targets
+from bridge.hedge import Hedge, HedgePolicy
+from bridge.lightfm import LightFmPage, encode_query
+from bridge.limiter import Limiter, LimiterPolicy
+from bridge.page import PageQuery
+from bridge.resilience import Answered, GaveUp, Resilience
+from tests.bridge.fault_server import FaultServer, Step, running_fault_server
+from tests.bridge.waiting import until
+
+HUNG = Step(delay_s=5)
+
+
+@dataclass
+class Pair:
+    """Two replicas and a caller of them."""
+
+    one: FaultServer
+    two: FaultServer
+    fleet: Fleet
+    hedge: Hedge
+    resilience: Resilience
+
+    async def call(self) -> Answered[LightFmPage] | GaveUp:
+        attempt = self.fleet.lightfm.attempts(encode_query(PageQuery(user_id="u1", page_size=3)))
+        deadline = Deadline.after(0.15, time.monotonic)
+        return await self.resilience.call(attempt, deadline, replicas=self.fleet.lightfm.replicas)
+
+    @property
+    def attempts(self) -> int:
+        return len(self.one.requests) + len(self.two.requests)
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(running_fault_server())
+        two = await stack.enter_async_context(running_fault_server())
+        fleet = Fleet(f"{one.address},{two.address}", None)
+        stack.push_async_callback(fleet.close)
+        assert await fleet.warm_up(5)
+        hedge = Hedge(HedgePolicy(initial_s=0.03))
+        breaker = Breaker(BreakerPolicy(), time.monotonic, lambda _, __: None)
+        limiter = Limiter(LimiterPolicy(), time.monotonic)
+        resilience = Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), hedge=hedge, backoff=lambda _: 0.001)
+        yield Pair(one, two, fleet, hedge, resilience)
+
+
+async def test_calls_are_shared(pair: Pair) -> None:
+    for _ in range(20):
+        assert isinstance(await pair.call(), Answered)
+    assert len(pair.one.requests) == len(pair.two.requests) == 10
+
+
+async def test_hung_replica_costs_no_personal_page(pair: Pair) -> None:
+    """Its calls get a rival at the other replica, within the budget, and it soon rests."""
+    pair.one.play(otherwise=HUNG)
+    outcomes = [await pair.call() for _ in range(30)]
+    assert all(isinstance(outcome, Answered) for outcome in outcomes)
+    assert max(outcome.attempts for outcome in outcomes) == 2
+    assert pair.attempts <= 36
+
+
+async def test_failing_replica_is_left_alone(pair: Pair) -> None:
+    """The retry goes to the other replica, and the next calls go there at once."""
+    pair.one.play(otherwise=Step(StatusCode.UNAVAILABLE))
+    outcomes = [await pair.call() for _ in range(20)]
+    assert all(isinstance(outcome, Answered) for outcome in outcomes)
+    assert len(pair.one.requests) == 1
+
+
+async def test_attempts_never_exceed_three(pair: Pair) -> None:
+    for server in (pair.one, pair.two):
+        server.play(otherwise=Step(StatusCode.UNAVAILABLE, delay_s=0.035))
+    outcome = await pair.call()
+    assert isinstance(outcome, GaveUp)
+    assert outcome.attempts == pair.attempts <= 3
+
+
+async def test_both_hung_end_by_the_deadline(pair: Pair) -> None:
+    for server in (pair.one, pair.two):
+        server.play(otherwise=HUNG)
+    started = time.monotonic()
+    assert isinstance(await pair.call(), GaveUp)
+    assert time.monotonic() - started < 0.2
+    assert pair.attempts == 2
+
+
+async def test_budget_bounds_rivals(pair: Pair) -> None:
+    """When every reply is slow, rivals are made for a share of the calls only."""
+    for server in (pair.one, pair.two):
+        server.play(otherwise=Step(delay_s=0.045))
+    for _ in range(8):
+        await asyncio.gather(*[pair.call() for _ in range(5)])
+    assert pair.attempts <= 40 + 10 + 0.15 * 40
+
+
+async def test_addresses_of_a_name_are_followed() -> None:
+    """Replicas that appear are called, those that go are not, and a lookup that fails changes nothing."""
+    found: list[Sequence[str] | OSError] = [["127.0.0.1", "127.0.0.2"], OSError("no"), ["127.0.0.2"]]
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        assert (host, port) == ("localhost", 50051)
+        answer = found.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    fleet = Fleet("dns:///localhost:50051", None, resolve=resolve)
+    sizes = []
+    for _ in range(3):
+        await fleet.resolve_once()
+        sizes.append(fleet.lightfm.replicas)
+    assert sizes == [2, 2, 1]
+    await fleet.close()
+
+
+async def test_name_of_this_machine() -> None:
+    async with running_fault_server() as faults:
+        fleet = Fleet(f"dns:///localhost:{faults.port}", None)
+        await fleet.resolve_once()
+        await until(lambda: fleet.channels)
+        reply = await fleet.lightfm.page(encode_query(PageQuery(user_id="u1", page_size=3)), 5)
+        assert len(reply.videos) == 3
+        assert "127.0.0.1" in await resolve_by_dns("localhost", faults.port)
+        await fleet.close()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "targets"),
+    [
+        ("127.0.0.1:1", ["127.0.0.1:1"]),
+        ("a:1, b:2", ["a:1", "b:2"]),
+        ("ipv4:10.0.0.1:1,10.0.0.2:1", ["ipv4:10.0.0.1:1", "ipv4:10.0.0.2:1"]),
+        ("ipv6:[::1]:1", ["ipv6:[::1]:1"]),
+    ],
+)
+def test_static_targets(endpoint: str, targets: list[str]) -> None:
+    assert static_targets(endpoint) == targets
