@@ -5,7 +5,7 @@ import asyncio
 import gc
 import random
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Final
 
 import psycopg
@@ -16,21 +16,20 @@ from bridge.background import background
 from bridge.breaker import Breaker, BreakerPolicy
 from bridge.breaker_report import report_breaker
 from bridge.budget import BudgetPolicy, RetryBudget
-from bridge.database import Database, DatabaseUnavailableError
+from bridge.database import Database
 from bridge.experiments import Experiments, load_experiment
 from bridge.feed import Feed
 from bridge.feed_cache import FeedCache
 from bridge.feed_service import FeedService
+from bridge.fleet import Fleet
 from bridge.heard import InteractionListener
+from bridge.hedge import Hedge, HedgePolicy
 from bridge.identity import KeyFile, NamedViewers, TokenViewers, Viewers
+from bridge.ingestion import KafkaPolicy, open_ingestion
 from bridge.interaction_service import InteractionService
-from bridge.kafka import KafkaPublisher
-from bridge.lightfm import LightFm, open_channel, warm_up
 from bridge.limiter import Limiter, LimiterPolicy
-from bridge.outbox import Outbox
 from bridge.page import PageListener
 from bridge.playback_service import PlaybackService
-from bridge.recorder import Recorder
 from bridge.resilience import Resilience
 from bridge.schema import migrate
 from bridge.seen import SeenVideos
@@ -51,8 +50,6 @@ SERVICES: Final = (
     "videowindow.feed.v1.InteractionService",
     "videowindow.feed.v1.PlaybackService",
 )
-WRITERS: Final = 2
-"""Commits under way at once."""
 WARM_UP_S: Final = 2.0
 
 logger = structlog.get_logger("bridge")
@@ -95,18 +92,20 @@ async def serve(settings: BridgeSettings) -> None:
         stack.callback(metrics.close)
         tls = settings.tls()
         credentials = server_credentials(settings.bridge_listen, tls)
-        channel = await stack.enter_async_context(open_channel(settings.lightfm_grpc_endpoint, tls))
+        fleet = Fleet(settings.lightfm_grpc_endpoint, tls)
+        stack.push_async_callback(fleet.close)
+        await stack.enter_async_context(background("replicas", fleet.keep_resolved))
         database = Database(settings.database_url, connections=settings.database_connections)
         await database.open()
         stack.push_async_callback(database.close)
         board = await _keep_trending(settings, database, stack)
         seen = SeenVideos()
         pages, _ = await _open_listeners(settings, database, metrics, stack)
-        recorder = await _open_recorder(settings, database, metrics, stack)
+        ingestion = await stack.enter_async_context(open_ingestion(database, _kafka_policy(settings), metrics))
 
         server = AioServer(SERVICES)
         feed_service = FeedService(
-            Feed(LightFm(channel), _resilience(settings, metrics), board),
+            Feed(fleet.lightfm, _resilience(settings, metrics), board),
             board,
             metrics,
             time.monotonic,
@@ -116,7 +115,9 @@ async def serve(settings: BridgeSettings) -> None:
             seen=seen,
             listeners=pages,
         )
-        interaction_service = InteractionService(recorder, metrics, budget_s=settings.interaction_budget_ms / 1000)
+        interaction_service = InteractionService(
+            ingestion.recorder, metrics, budget_s=settings.interaction_budget_ms / 1000
+        )
         feed_pb2_grpc.add_FeedServiceServicer_to_server(feed_service, server.grpc)
         interaction_pb2_grpc.add_InteractionServiceServicer_to_server(interaction_service, server.grpc)
         playback_pb2_grpc.add_PlaybackServiceServicer_to_server(PlaybackService(), server.grpc)
@@ -124,7 +125,9 @@ async def serve(settings: BridgeSettings) -> None:
         stack.push_async_callback(server.drain, settings.bridge_drain_grace_s)
         logger.info("server.listening", address=settings.bridge_listen, port=port)
 
-        if not await warm_up(channel, WARM_UP_S):
+        if not await ingestion.warm(settings.kafka_warm_up_s):
+            logger.warning("kafka.unreachable", brokers=settings.kafka_bootstrap_servers)
+        if not await fleet.warm_up(WARM_UP_S):
             logger.warning("lightfm.unreachable", endpoint=settings.lightfm_grpc_endpoint)
         gc.collect()
         gc.freeze()  # what lives as long as the program need not be looked at again by each collection
@@ -142,7 +145,7 @@ def _resilience(settings: BridgeSettings, metrics: Metrics) -> Resilience:
     )
     breaker = Breaker(policy, time.monotonic, report_breaker(metrics))
     limiter = Limiter(LimiterPolicy(), time.monotonic)
-    return Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), backoff=_backoff)
+    return Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), hedge=Hedge(HedgePolicy()), backoff=_backoff)
 
 
 def _backoff(retry: int) -> float:
@@ -199,30 +202,10 @@ async def _open_listeners(
     return [cache.add, analytics.page_served], [analytics.consumed]
 
 
-async def _open_recorder(
-    settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
-) -> Recorder:
-    outbox = None
-    if settings.kafka_bootstrap_servers:
-        publisher = KafkaPublisher(settings.kafka_bootstrap_servers)
-        outbox = Outbox(database, publisher, metrics, time.monotonic)
-        await stack.enter_async_context(background("outbox", outbox.keep_clean))
-        stack.push_async_callback(_flush, publisher, outbox, settings.kafka_flush_s)
-        await stack.enter_async_context(background("relay", outbox.relay))
-    else:
-        logger.warning("kafka.not_configured", consequence="interactions are kept in Postgres only")
-    recorder = Recorder(database, outbox, time.monotonic)
-    for number in range(WRITERS):
-        await stack.enter_async_context(background(f"writer-{number}", recorder.write))
-    return recorder
-
-
-async def _flush(publisher: KafkaPublisher, outbox: Outbox, flush_s: float) -> None:
-    left = await publisher.close(flush_s=flush_s)
-    if left:
-        logger.warning("kafka.left_in_outbox", messages=left)
-    with suppress(DatabaseUnavailableError):  # the relay of the next start finds the rows
-        await outbox.clean()
+def _kafka_policy(settings: BridgeSettings) -> KafkaPolicy | None:
+    if not settings.kafka_bootstrap_servers:
+        return None
+    return KafkaPolicy(client=settings.kafka_client(), stall_s=settings.kafka_stall_s, flush_s=settings.kafka_flush_s)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ LIMITS: Final[dict[str, str | int]] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 10_000,
     "application_name": "bridge",
+    # What a cut connection left open on the server must not hold its locks for long.
+    "options": "-c idle_in_transaction_session_timeout=60s",
 }
 RETRY_S: Final = 1.0
+PROBE_TIMEOUT_S: Final = 3.0
 DAY_S: Final = 24 * 60 * 60.0
 
 logger = structlog.get_logger(__name__)
@@ -86,6 +89,19 @@ class Database:
     async def heal(self) -> None:
         """Replace the idle connections that a restart of Postgres has broken."""
         await self._pool.check()
+
+    async def answers(self) -> bool:
+        """Return whether a fresh connection works, and heal the pool if so; takes a few seconds at most."""
+        if not self.ready.is_set():
+            return False
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                async with await psycopg.AsyncConnection.connect(self._conninfo) as connection:
+                    await connection.execute("SELECT 1")
+                await self.heal()
+        except (psycopg.Error, TimeoutError):
+            return False
+        return True
 
     async def keep_schema(self) -> None:
         """Bring the schema up to date as soon as Postgres is there, then once a day for new partitions; forever."""

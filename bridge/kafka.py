@@ -1,37 +1,21 @@
-"""Messages to Kafka: an idempotent producer whose acknowledgements reach the event loop.
-
-The classic producer with a poll thread, not confluent_kafka's AIOProducer: that one refuses headers and batches
-for seconds.
-"""
+"""Messages to Kafka, by a producer that is replaced when it stops acknowledging."""
 
 import asyncio
-import logging
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
+from bridge.deadline import Clock
 from bridge.message import Message
+from bridge.producer import PRODUCER, Done, Producer
+from servicekit.telemetry import Metric, Metrics, NoMetrics
 
-Done: TypeAlias = Callable[[bool], None]
-"""Told on the event loop whether all in-sync replicas have the message."""
-
-PRODUCER: Final[Mapping[str, Any]] = {
-    "client.id": "bridge",
-    "acks": "all",
-    "enable.idempotence": True,
-    "compression.type": "snappy",
-    # As Java clients do it, so that consumers may join topics by key.
-    "partitioner": "murmur2_random",
-    "linger.ms": 5,
-    # What is not acknowledged by then is left to the outbox.
-    "delivery.timeout.ms": 10_000,
-    "reconnect.backoff.max.ms": 1000,
-    "log.connection.close": False,
-}
+STALL_S: Final = 15.0
+LOOK_S: Final = 1.0
+_PURGED: Final = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001  # public constants of librdkafka
 
 logger = structlog.get_logger(__name__)
 
@@ -40,57 +24,82 @@ class KafkaPublisher:
     """Publishes from one event loop. Messages of one key arrive in the order of `publish`.
 
     When a message fails, all behind it are failed too: otherwise a later one of its key could arrive before it.
+
+    Args:
+        config: How to reach the brokers.
+        options: How to send.
+        metrics: Told of messages that found the queue full, and of replaced producers.
+        clock: Monotonic seconds.
+        sleep: Pauses between two looks at the producer.
+        stall_s: Seconds without an acknowledgement, though there was something to acknowledge, after which the
+            producer is replaced.
     """
 
-    def __init__(self, bootstrap_servers: str, *, options: Mapping[str, Any] = PRODUCER) -> None:
-        quiet = logging.getLogger("librdkafka")
-        quiet.addHandler(logging.NullHandler())
-        quiet.propagate = False  # it repeats itself while brokers are away; `kafka.*` events tell each change once
-        self._producer = Producer({"bootstrap.servers": bootstrap_servers, **options}, logger=quiet)
-        self._loop = asyncio.get_running_loop()
-        self._ended: deque[tuple[Done, KafkaError | None]] = deque()
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        *,
+        options: Mapping[str, Any] = PRODUCER,
+        metrics: Metrics | None = None,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self._config = {**options, **config}
+        self._metrics = metrics or NoMetrics()
+        self._clock = clock
+        self._sleep = sleep
+        self._stall_s = stall_s
         self._well = True
-        self._stopping = threading.Event()
-        # The producer fetches its identity, half a second of work, as soon as it is polled: before the first message.
-        self._thread = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
-        self._thread.start()
+        self._unanswered_since: float | None = None
+        self._producer = Producer(self._config, self._note)
 
     def publish(self, message: Message, done: Done) -> None:
         """Send a message; `done` is called once, also when it could not even be queued."""
+        if self._unanswered_since is None:
+            self._unanswered_since = self._clock()
         try:
-            self._producer.produce(
-                message.topic,
-                key=message.key.encode(),
-                value=message.value.encode(),
-                headers=[(name, value.encode()) for name, value in message.headers.items()],
-                on_delivery=lambda error, _: self._ended.append((done, error)),
-            )
-        except (BufferError, KafkaException):
-            self._loop.call_soon(done, False)  # noqa: FBT003  # the callback's only argument
+            self._producer.produce(message, done)
+        except (BufferError, KafkaException) as error:
+            if isinstance(error, BufferError):
+                self._metrics.count(Metric.KAFKA_QUEUE_FULL)
+            asyncio.get_running_loop().call_soon(done, False)  # noqa: FBT003  # the callback's only argument
+
+    async def warm(self, topic: str, timeout_s: float) -> bool:
+        """Prepare to send to a topic without delay; return whether that was done in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                known = await self._producer.knows(topic, timeout_s)
+                await self._producer.identified.wait()
+        except TimeoutError:
+            return False
+        return known
+
+    async def keep_alive(self) -> None:
+        """Replace the producer when it is stuck or broken; forever."""
+        while True:
+            await self._sleep(LOOK_S)
+            since = self._unanswered_since
+            stalled = since is not None and self._clock() - since > self._stall_s
+            if stalled or self._producer.broken:
+                await self._replace("stalled" if stalled else "broken")
 
     async def close(self, *, flush_s: float) -> int:
         """Wait for acknowledgements, then give up; return how many messages were not acknowledged."""
-        left = await asyncio.to_thread(self._producer.flush, flush_s)
-        self._stopping.set()
-        await asyncio.to_thread(self._thread.join)
-        self._settle()
-        return left
+        return await self._producer.close(flush_s=flush_s)
 
-    def _poll(self) -> None:
-        while not self._stopping.is_set():
-            self._producer.poll(0.1)
-            if self._ended:
-                self._loop.call_soon_threadsafe(self._settle)
-
-    def _settle(self) -> None:
-        while self._ended:
-            done, error = self._ended.popleft()
-            self._note(error)
-            done(error is None)
+    async def _replace(self, reason: str) -> None:
+        logger.warning("kafka.producer_replaced", reason=reason)
+        self._metrics.count(Metric.KAFKA_REPLACED)
+        old, self._producer = self._producer, Producer(self._config, self._note)
+        self._unanswered_since = None
+        await old.retire()
 
     def _note(self, error: KafkaError | None) -> None:
-        if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):  # noqa: SLF001  # public constants of librdkafka
-            self._producer.purge(blocking=False)
+        if error is None:
+            self._unanswered_since = None
+        elif error.code() not in _PURGED:
+            self._producer.purge()
         if (error is None) is not self._well:
             self._well = error is None
             if error is None:

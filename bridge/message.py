@@ -1,15 +1,18 @@
-"""Kafka messages, and how an interaction becomes one."""
+"""Kafka messages, and how an interaction becomes one and is read back from one."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 from uuid import UUID
 
-from bridge.interaction import Interaction
+from bridge.interaction import Interaction, InteractionType, RecommendationContext
 
 INTERACTIONS_TOPIC: Final = "feed.interactions.v1"
+DEAD_LETTER_TOPIC: Final = "feed.interactions.v1.dlq"
+UNRECORDED: Final = "unrecorded"
+"""Header of an interaction that was not in Postgres when it was sent: it has to be brought there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,11 +20,11 @@ class Message:
     """A message of one event.
 
     Attributes:
-        event_id: The event; the outbox row's id.
+        event_id: The outbox row's id: the event's own, or derived from it.
         topic: The topic.
         key: The partition key; messages of one key keep their order.
         kind: The event's type, for routing.
-        value: UTF-8 JSON.
+        value: UTF-8 JSON; None for a tombstone, which makes consumers forget the key.
         headers: Names and values, `event-id` among them.
     """
 
@@ -29,11 +32,11 @@ class Message:
     topic: str
     key: str
     kind: str
-    value: str
+    value: str | None
     headers: dict[str, str]
 
 
-def interaction_message(interaction: Interaction) -> Message:
+def interaction_message(interaction: Interaction, *, unrecorded: bool = False) -> Message:
     """Return the interaction as consumers of `feed.interactions.v1` know it."""
     value = {
         "userId": interaction.user_id,
@@ -48,7 +51,31 @@ def interaction_message(interaction: Interaction) -> Message:
         key=interaction.user_id,
         kind=interaction.interaction_type.value,
         value=json.dumps(value, ensure_ascii=False, separators=(",", ":")),
-        headers=dict(_headers(interaction)),
+        headers=dict(_headers(interaction)) | ({UNRECORDED: "1"} if unrecorded else {}),
+    )
+
+
+def read_interaction(value: bytes, headers: Mapping[str, str]) -> Interaction:
+    """Return the interaction that a message was made of; ValueError or KeyError when it was made of none."""
+    fields: dict[str, Any] = json.loads(value)
+    score, rating = headers.get("recommendation-score"), headers.get("rating")
+    return Interaction(
+        event_id=UUID(headers["event-id"]),
+        user_id=str(fields["userId"]),
+        video_id=str(fields["videoId"]),
+        interaction_type=InteractionType(fields["interactionType"]),
+        occurred_at=datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
+        watch_time_ms=int(fields["watchTime"]),
+        recommendation=RecommendationContext(
+            feed_session_id=headers.get("feed-session-id", ""),
+            algorithm=headers.get("algorithm", ""),
+            model_version=headers.get("model-version", ""),
+            experiment_variant_id=headers.get("experiment-variant-id", ""),
+            recommendation_score=None if score is None else float(score),
+        ),
+        rating=None if rating is None else float(rating),
+        search_query=headers.get("search-query", ""),
+        metadata=json.loads(headers.get("metadata", "{}")),
     )
 
 
@@ -57,13 +84,26 @@ def iso_milliseconds(instant: datetime) -> str:
     return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def recommendation_headers(origin: RecommendationContext) -> Iterator[tuple[str, str]]:
+    """Yield what is known of the recommendation that led to an event."""
+    if origin.feed_session_id:
+        yield "feed-session-id", origin.feed_session_id
+    if origin.algorithm:
+        yield "algorithm", origin.algorithm
+    if origin.model_version:
+        yield "model-version", origin.model_version
+    if origin.experiment_variant_id:
+        yield "experiment-variant-id", origin.experiment_variant_id
+    if origin.recommendation_score is not None:
+        yield "recommendation-score", repr(origin.recommendation_score)
+
+
 def _headers(interaction: Interaction) -> Iterator[tuple[str, str]]:
     yield "event-id", str(interaction.event_id)
-    origin = interaction.recommendation
-    named = {
-        "feed-session-id": origin.feed_session_id,
-        "algorithm": origin.algorithm,
-        "model-version": origin.model_version,
-        "experiment-variant-id": origin.experiment_variant_id,
-    }
-    yield from ((name, value) for name, value in named.items() if value)
+    yield from recommendation_headers(interaction.recommendation)
+    if interaction.rating is not None:
+        yield "rating", repr(interaction.rating)
+    if interaction.search_query:
+        yield "search-query", interaction.search_query
+    if interaction.metadata:
+        yield "metadata", json.dumps(dict(interaction.metadata), ensure_ascii=False, separators=(",", ":"))

@@ -15,6 +15,7 @@ import structlog
 
 from bridge.database import Connection, Database, DatabaseUnavailableError
 from bridge.deadline import Clock
+from bridge.left_behind import LeftBehind
 from bridge.message import Message
 from servicekit.telemetry import Metric, Metrics
 
@@ -65,6 +66,7 @@ class Outbox:
         self._clock = clock
         self._sleep = sleep
         self._own: set[UUID] = set()
+        self._left = LeftBehind()
         self._acknowledged: list[UUID] = []
         self._wake = asyncio.Event()
 
@@ -90,18 +92,53 @@ class Outbox:
         for message in messages:
             if message.key in held or not self._own.issuperset(waiting[message.event_id]):
                 held.add(message.key)
-                self._own.discard(message.event_id)
+                self._leave(message)
             else:
-                self._own.add(message.event_id)
-                self._publisher.publish(message, partial(self._sent, message.event_id, accepted_at))
+                self._send_own(message, accepted_at)
 
-    def _sent(self, event_id: UUID, accepted_at: float, acknowledged: bool) -> None:  # noqa: FBT001  # a callback
-        if not acknowledged:
-            self._own.discard(event_id)
-            return
-        self._metrics.distribution(Metric.PUBLISH_LATENCY, (self._clock() - accepted_at) * 1000)
-        self._acknowledged.append(event_id)
+    def send_unrecorded(self, message: Message, accepted_at: float, done: Callable[[bool], None]) -> None:
+        """Send a message that has no row, after those of its key that this process has left in the outbox.
+
+        Args:
+            message: The message.
+            accepted_at: When it was accepted, on the clock.
+            done: Told whether it is durable.
+        """
+
+        def ended(durable: bool) -> None:  # noqa: FBT001  # a callback
+            if durable:
+                self._observe(accepted_at)
+            done(durable)
+
+        for earlier in self._left.take(message.key):
+            self._send_own(earlier, self._clock())
+        self._publisher.publish(message, ended)
+
+    def sent(self, event_ids: Iterable[UUID]) -> None:
+        """Delete rows, as soon as that can be done, whose messages Kafka has without their having been dispatched."""
+        event_ids = list(event_ids)
+        self._own.update(event_ids)
+        self._acknowledged += event_ids
         self._wake.set()
+
+    def _send_own(self, message: Message, accepted_at: float) -> None:
+        self._own.add(message.event_id)
+        self._publisher.publish(message, partial(self._sent, message, accepted_at))
+
+    def _leave(self, message: Message) -> None:
+        self._own.discard(message.event_id)
+        self._left.remember(message)
+
+    def _sent(self, message: Message, accepted_at: float, acknowledged: bool) -> None:  # noqa: FBT001  # a callback
+        if not acknowledged:
+            self._leave(message)
+            return
+        self._observe(accepted_at)
+        self._acknowledged.append(message.event_id)
+        self._wake.set()
+
+    def _observe(self, accepted_at: float) -> None:
+        self._metrics.distribution(Metric.PUBLISH_LATENCY, (self._clock() - accepted_at) * 1000)
 
     async def keep_clean(self) -> None:
         """Delete the rows that Kafka has acknowledged; forever."""
@@ -134,7 +171,10 @@ class Outbox:
                 sent = await self.relay_batch()
                 if self._clock() >= depth_due:
                     depth_due = self._clock() + DEPTH_INTERVAL_S
-                    self._metrics.gauge(Metric.OUTBOX_DEPTH, await self.depth())
+                    depth = await self.depth()
+                    self._metrics.gauge(Metric.OUTBOX_DEPTH, depth)
+                    if depth == 0:
+                        self._left.clear()
             except DatabaseUnavailableError:
                 pass  # the database says so itself, once
             if sent < RELAY_BATCH:
@@ -156,6 +196,7 @@ class Outbox:
             sent = await self._send(messages)
             if sent:
                 await connection.execute(_DELETE, [sent])
+                self._left.forget(sent)
                 logger.info("outbox.relayed", messages=len(sent))
         return len(sent)
 
@@ -174,7 +215,11 @@ class Outbox:
             self._publisher.publish(message, partial(_resolve, outcome))
             outcomes.append(outcome)
         acknowledged = await asyncio.gather(*outcomes)
-        self.release(message.event_id for message in messages)
+        for message, well in zip(messages, acknowledged, strict=True):
+            if well:
+                self._own.discard(message.event_id)
+            else:
+                self._leave(message)
         return [message.event_id for message, well in zip(messages, acknowledged, strict=True) if well]
 
 

@@ -1,14 +1,19 @@
-"""Takes interactions in: durable first, then acknowledged, then published."""
+"""Takes interactions in: durable first, then acknowledged, then published.
+
+Durable is in Postgres; while that is away, in Kafka, from where a `Refill` brings them to Postgres later.
+"""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 from uuid import UUID
 
 import psycopg
 
+from bridge.availability import Availability
 from bridge.database import ConnectionBrokenError, Database, DatabaseUnavailableError
 from bridge.deadline import Clock
 from bridge.interaction import Interaction
@@ -19,9 +24,11 @@ from bridge.outbox import Outbox
 BATCH: Final = 500
 MOST_WAITING: Final = 10_000
 """Interactions that may wait for a commit; beyond, callers are turned away at once."""
-
-
-InteractionListener: TypeAlias = Callable[[Interaction], None]
+MOST_RECENT: Final = 50_000
+"""Acknowledged events that are recognised without Postgres."""
+COMMIT_TIMEOUT_S: Final = 0.5
+"""A commit that takes longer leaves its events to Kafka."""
+AWAY: Final = "interactions cannot be made durable now"
 
 
 class RecorderUnavailableError(Exception):
@@ -30,17 +37,29 @@ class RecorderUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """The event is durable; `duplicate` when it was so before."""
+    """The event is durable; `duplicate` when it was so before, as far as can be known while Postgres is away."""
 
     event_id: UUID
     duplicate: bool
+
+
+Outcome: TypeAlias = "asyncio.Future[Acknowledgement]"
+"""An acknowledgement, or RecorderUnavailableError, or a defect."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """What a commit brought: the new events in their order, and for each what its key had in the outbox before."""
+
+    fresh: list[Message]
+    waiting: dict[UUID, list[UUID]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     interaction: Interaction
     accepted_at: float
-    done: "asyncio.Future[Acknowledgement]"
+    done: Outcome
 
 
 class Recorder:
@@ -50,7 +69,8 @@ class Recorder:
         database: Where they become durable.
         outbox: Sends their messages; None keeps them in Postgres only.
         clock: Monotonic seconds.
-        listeners: Told of each interaction that is new and durable; must return at once and never raise.
+        availability: Whether Postgres answers; `watch` must run.
+        commit_timeout_s: Seconds until a commit's events are left to Kafka.
     """
 
     def __init__(
@@ -58,35 +78,55 @@ class Recorder:
         database: Database,
         outbox: Outbox | None,
         clock: Clock,
-        listeners: Sequence[InteractionListener] = (),
+        availability: Availability,
+        *,
+        commit_timeout_s: float = COMMIT_TIMEOUT_S,
     ) -> None:
         self._database = database
         self._outbox = outbox
         self._clock = clock
-        self._listeners = listeners
+        self._availability = availability
+        self._commit_timeout_s = commit_timeout_s
         self._waiting: deque[_Entry] = deque()
         self._wake = asyncio.Event()
+        self._recent: OrderedDict[UUID, None] = OrderedDict()
+        self._late: set[asyncio.Task[_Commit]] = set()
 
     async def record(self, interaction: Interaction, *, timeout_s: float) -> Acknowledgement:
         """Return once the interaction is durable; RecorderUnavailableError when that takes longer than allowed."""
-        if len(self._waiting) >= MOST_WAITING:
-            raise RecorderUnavailableError("too many interactions wait to be recorded")
-        done: asyncio.Future[Acknowledgement] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Entry(interaction, self._clock(), done))
-        self._wake.set()
+        done = self.submit(interaction)
         try:
             async with asyncio.timeout(timeout_s):
                 return await done
         except TimeoutError:
             raise RecorderUnavailableError("the interaction could not be made durable in time") from None
 
+    def submit(self, interaction: Interaction) -> Outcome:
+        """Return the future outcome; cancelling it gives the interaction up where its turn has not come."""
+        done: Outcome = asyncio.get_running_loop().create_future()
+        if interaction.event_id in self._recent:
+            done.set_result(Acknowledgement(interaction.event_id, duplicate=True))
+        elif len(self._waiting) >= MOST_WAITING:
+            done.set_exception(RecorderUnavailableError("too many interactions wait to be recorded"))
+        else:
+            self._waiting.append(_Entry(interaction, self._clock(), done))
+            self._wake.set()
+        return done
+
     async def write(self) -> None:
         """Commit what arrives, batch by batch; forever. Several of these may run at once."""
         while True:
             await self._wake.wait()
             batch = self._take()
-            if batch:
+            if not batch:
+                continue
+            if self._outbox is None:
                 await self._settle(batch)
+            elif self._availability.away:
+                self._settle_by_kafka(self._outbox, batch)
+                await asyncio.sleep(0)
+            else:
+                await self._settle_or_give_up(self._outbox, batch)
 
     def _take(self) -> list[_Entry]:
         """Return the oldest entries that somebody still waits for."""
@@ -101,17 +141,15 @@ class Recorder:
 
     async def _settle(self, batch: Sequence[_Entry]) -> None:
         try:
-            fresh = await self._commit(batch)
+            commit = await self._commit(batch)
         except DatabaseUnavailableError:
-            _fail(batch, RecorderUnavailableError("interactions cannot be made durable now"))
+            _fail(batch, RecorderUnavailableError(AWAY))
         except psycopg.Error as error:
             await self._settle_apart(batch, error)
         except Exception as error:  # noqa: BLE001  # handed to the callers, whose server logs it
             _fail(batch, error)
         else:
-            for interaction in _acknowledge(batch, fresh):
-                for listener in self._listeners:
-                    listener(interaction)
+            self._finish(batch, commit)
 
     async def _settle_apart(self, batch: Sequence[_Entry], error: psycopg.Error) -> None:
         """Find the entry that Postgres refuses, so that the others do not fail with it."""
@@ -121,14 +159,71 @@ class Recorder:
         for entry in batch:
             await self._settle([entry])
 
-    async def _commit(self, batch: Sequence[_Entry]) -> set[UUID]:
-        """Record the batch and send its messages; return the ids of the events that were new."""
+    async def _settle_or_give_up(self, outbox: Outbox, batch: Sequence[_Entry]) -> None:
+        """Commit the batch, or leave it to Kafka when Postgres is away or takes too long."""
+        commit = asyncio.create_task(self._commit(batch))
+        # Not cancelled when late: psycopg would wait for Postgres to confirm that, and the commit may yet succeed.
+        done, _ = await asyncio.wait([commit], timeout=self._commit_timeout_s)
+        if not done:
+            self._late.add(commit)
+            self._availability.lost()
+            sent = self._settle_by_kafka(outbox, batch)
+            commit.add_done_callback(partial(self._settled_late, outbox, sent))
+            return
+        error = commit.exception()
+        if isinstance(error, DatabaseUnavailableError):
+            self._availability.lost()
+            self._settle_by_kafka(outbox, batch)
+        elif isinstance(error, psycopg.Error):
+            await self._settle_apart(batch, error)
+        elif isinstance(error, Exception):
+            _fail(batch, error)
+        else:
+            self._finish(batch, commit.result())
+
+    def _finish(self, batch: Sequence[_Entry], commit: _Commit) -> None:
+        if self._outbox is not None:
+            self._outbox.dispatch(commit.fresh, commit.waiting, batch[0].accepted_at)
+        self._acknowledge(batch, set(commit.waiting))
+
+    def _settled_late(self, outbox: Outbox, sent: set[UUID], commit: "asyncio.Task[_Commit]") -> None:
+        """Take note of a commit that was given up: what Kafka has by now need not be sent again."""
+        self._late.discard(commit)
+        if not commit.cancelled() and commit.exception() is None:
+            committed = commit.result().waiting.keys()
+            outbox.release(committed - sent)
+            outbox.sent(committed & sent)
+
+    def _settle_by_kafka(self, outbox: Outbox, batch: Sequence[_Entry]) -> set[UUID]:
+        """Send the batch to Kafka, and acknowledge each entry when Kafka has it; return a set that grows by those."""
+        sent: set[UUID] = set()
+        together: dict[UUID, list[_Entry]] = {}
+        for entry in batch:
+            together.setdefault(entry.interaction.event_id, []).append(entry)
+        for event_id, entries in together.items():
+            if event_id in self._recent:
+                self._acknowledge(entries, set())
+                continue
+            message = interaction_message(entries[0].interaction, unrecorded=True)
+            outbox.send_unrecorded(message, entries[0].accepted_at, partial(self._sent, entries, sent))
+        return sent
+
+    def _sent(self, entries: Sequence[_Entry], sent: set[UUID], durable: bool) -> None:  # noqa: FBT001  # a callback
+        if durable:
+            event_id = entries[0].interaction.event_id
+            sent.add(event_id)
+            self._acknowledge(entries, {event_id} - self._recent.keys())
+        else:
+            _fail(entries, RecorderUnavailableError(AWAY))
+
+    async def _commit(self, batch: Sequence[_Entry]) -> _Commit:
+        """Record the batch; its messages are kept from the relay."""
         distinct: dict[UUID, Interaction] = {}
         for entry in batch:
             distinct.setdefault(entry.interaction.event_id, entry.interaction)
         interactions = [*distinct.values()]
         if self._outbox is None:
-            return set(await self._insert(interactions, [None] * len(interactions)))
+            return _Commit([], await self._insert(interactions, [None] * len(interactions)))
         messages = [interaction_message(interaction) for interaction in interactions]
         claimed = self._outbox.claim(distinct)
         waiting: dict[UUID, list[UUID]] = {}
@@ -136,9 +231,7 @@ class Recorder:
             waiting = await self._insert(interactions, messages)
         finally:
             self._outbox.release(claimed - waiting.keys())
-        fresh = [message for message in messages if message.event_id in waiting]
-        self._outbox.dispatch(fresh, waiting, batch[0].accepted_at)
-        return set(waiting)
+        return _Commit([message for message in messages if message.event_id in waiting], waiting)
 
     async def _insert(
         self, interactions: Sequence[Interaction], messages: Sequence[Message | None]
@@ -156,19 +249,17 @@ class Recorder:
         async with self._database.connection() as connection:
             return await record(connection, interactions, messages)
 
-
-def _acknowledge(batch: Sequence[_Entry], fresh: set[UUID]) -> list[Interaction]:
-    """Tell each caller, and return what was new; of several events with one id in a batch that is the first."""
-    new = []
-    for entry in batch:
-        event_id = entry.interaction.event_id
-        duplicate = event_id not in fresh
-        fresh.discard(event_id)
-        if not entry.done.done():
-            entry.done.set_result(Acknowledgement(event_id, duplicate))
-        if not duplicate:
-            new.append(entry.interaction)
-    return new
+    def _acknowledge(self, batch: Sequence[_Entry], fresh: set[UUID]) -> None:
+        """Tell each caller; of several events with one new id in a batch the first is the new one."""
+        for entry in batch:
+            event_id = entry.interaction.event_id
+            duplicate = event_id not in fresh
+            fresh.discard(event_id)
+            self._recent[event_id] = None
+            if not entry.done.done():
+                entry.done.set_result(Acknowledgement(event_id, duplicate))
+        while len(self._recent) > MOST_RECENT:
+            self._recent.popitem(last=False)
 
 
 def _fail(batch: Sequence[_Entry], error: Exception) -> None:

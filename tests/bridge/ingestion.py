@@ -3,16 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 from grpc import aio
 
 from bridge.background import background
 from bridge.database import Database
+from bridge.ingestion import KafkaPolicy, open_ingestion
 from bridge.interaction_service import InteractionService
-from bridge.kafka import PRODUCER, KafkaPublisher
+from bridge.kafka import KafkaPublisher
 from bridge.outbox import Outbox
+from bridge.producer import PRODUCER
 from bridge.recorder import Recorder
 from servicekit.lifecycle import AioServer
 from servicekit.telemetry import Metrics, NoMetrics
@@ -30,6 +32,11 @@ class Ingestion:
     database: Database
     recorder: Recorder
     outbox: Outbox | None
+    publisher: KafkaPublisher | None
+
+    def away(self) -> bool:
+        """Return whether Postgres is taken to be away."""
+        return self.recorder._availability.away
 
     async def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Return what a query finds."""
@@ -49,6 +56,8 @@ async def running_ingestion(
     metrics: Metrics | None = None,
     budget_s: float = 2.0,
     options: dict[str, Any] | None = None,
+    stall_s: float = 15.0,
+    wait_for_schema: bool = True,
 ) -> AsyncIterator[Ingestion]:
     """Run the service until the block ends; without Kafka where no bootstrap is given."""
     metrics = metrics or NoMetrics()
@@ -58,19 +67,21 @@ async def running_ingestion(
         await database.open()
         stack.push_async_callback(database.close)
         await stack.enter_async_context(background("schema", database.keep_schema))
-        outbox = None
+        policy = None
         if bootstrap is not None:
-            publisher = KafkaPublisher(bootstrap, options={**PRODUCER, **(options or {})})
-            stack.push_async_callback(publisher.close, flush_s=0.1)
-            outbox = Outbox(database, publisher, metrics, monotonic)
-            await stack.enter_async_context(background("outbox", outbox.keep_clean))
-            await stack.enter_async_context(background("relay", outbox.relay))
-        recorder = Recorder(database, outbox, monotonic)
-        for number in range(2):
-            await stack.enter_async_context(background(f"writer-{number}", recorder.write))
+            policy = KafkaPolicy(
+                client={"bootstrap.servers": bootstrap},
+                options={**PRODUCER, **(options or {})},
+                flush_s=0.1,
+                group=f"refill-{uuid4()}",
+                stall_s=stall_s,
+            )
+        ingestion = await stack.enter_async_context(open_ingestion(database, policy, metrics))
+        recorder, outbox = ingestion.recorder, ingestion.outbox
         add_InteractionServiceServicer_to_server(InteractionService(recorder, metrics, budget_s=budget_s), server.grpc)
         port = await server.start("127.0.0.1:0")
         stack.push_async_callback(server.drain, 1)
         channel = await stack.enter_async_context(aio.insecure_channel(f"127.0.0.1:{port}"))
-        await until(database.ready.is_set)
-        yield Ingestion(InteractionServiceStub(channel), database, recorder, outbox)
+        if wait_for_schema:
+            await until(database.ready.is_set)
+        yield Ingestion(InteractionServiceStub(channel), database, recorder, outbox, ingestion.publisher)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ class Record:
     partition: int
 
 
-def read_topic(bootstrap: str, topic: str, keys: set[str]) -> list[Record]:
+def read_topic(
+    bootstrap: str, topic: str, keys: set[str], *, decode: Callable[[bytes], Any] = json.loads
+) -> list[Record]:
     """Return all messages of the keys that are in the topic now; those of one key in their order."""
     options = {"group.id": "reader", "enable.auto.commit": False, "fetch.wait.max.ms": 20}
     consumer = Consumer({"bootstrap.servers": bootstrap, **options})
@@ -28,12 +30,14 @@ def read_topic(bootstrap: str, topic: str, keys: set[str]) -> list[Record]:
         marks = {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=10) for n in numbers}
         missing = {n: high for n, (low, high) in marks.items() if high > low}
         consumer.assign([TopicPartition(topic, n, marks[n][0]) for n in missing])
-        return [record for record in _read(consumer, missing) if record.key in keys]
+        return [*_read(consumer, missing, keys, decode)]
     finally:
         consumer.close()
 
 
-def _read(consumer: Consumer, missing: dict[int, int]) -> Iterator[Record]:
+def _read(
+    consumer: Consumer, missing: dict[int, int], keys: set[str], decode: Callable[[bytes], Any]
+) -> Iterator[Record]:
     """Yield what lies below the given offset of each partition."""
     deadline = time.monotonic() + 20
     while missing:
@@ -43,5 +47,8 @@ def _read(consumer: Consumer, missing: dict[int, int]) -> Iterator[Record]:
             continue
         if message.offset() + 1 >= missing.get(message.partition(), 0):
             missing.pop(message.partition(), None)
+        key, value = (message.key() or b"").decode(), message.value()
+        if key not in keys:
+            continue
         headers = {name: value.decode() for name, value in message.headers() or ()}
-        yield Record(message.key().decode(), json.loads(message.value()), headers, message.partition())
+        yield Record(key, None if value is None else decode(value), headers, message.partition())

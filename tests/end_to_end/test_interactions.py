@@ -119,7 +119,9 @@ def test_an_interaction_reaches_postgres_and_kafka(system: System, messages: Mes
         "algorithm": page["algorithm"],
         "model-version": page["model_version"],
         "experiment-variant-id": "variant-b",
+        "recommendation-score": message.headers["recommendation-score"],
     }
+    assert float(message.headers["recommendation-score"]) == pytest.approx(video["score"])
 
 
 def test_the_same_event_again_is_a_duplicate(system: System, messages: Messages, viewer: str) -> None:

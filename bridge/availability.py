@@ -1,0 +1,52 @@
+"""Whether Postgres answers: lost at the first sign of trouble, found again by a probe of its own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import structlog
+
+PROBE_PAUSE_S: Final = 0.25
+
+logger = structlog.get_logger(__name__)
+
+
+class Probed(Protocol):
+    """What may be away."""
+
+    async def answers(self) -> bool:
+        """Return whether it works, within a few seconds."""
+
+
+class Availability:
+    """What callers go by instead of each waiting for a database that hangs.
+
+    Args:
+        database: Asked while it is away.
+        sleep: Pauses between two probes.
+    """
+
+    def __init__(self, database: Probed, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._database = database
+        self._sleep = sleep
+        self._lost = asyncio.Event()
+
+    @property
+    def away(self) -> bool:
+        """Whether it did not answer when last asked."""
+        return self._lost.is_set()
+
+    def lost(self) -> None:
+        """Say that it did not answer."""
+        if not self._lost.is_set():
+            logger.warning("postgres.away", consequence="interactions are acknowledged by Kafka")
+        self._lost.set()
+
+    async def watch(self) -> None:
+        """Look for it while it is away; forever."""
+        while True:
+            await self._lost.wait()
+            await self._sleep(PROBE_PAUSE_S)
+            if await self._database.answers():
+                logger.info("postgres.back")
+                self._lost.clear()

@@ -1,0 +1,33 @@
+"""Messages that cannot be processed, as they are kept for people to look at.
+
+The headers are those of Kafka Connect's dead letter queues (KIP-298), so that its tools understand them.
+"""
+
+from typing import Final
+from uuid import NAMESPACE_URL, uuid5
+
+from bridge.kafka_reader import Received
+from bridge.message import DEAD_LETTER_TOPIC, Message
+
+MAX_REASON: Final = 500
+
+
+def dead_letter(received: Received, error: Exception, *, stage: str) -> Message:
+    """Return the message for the dead letter topic: as it was, with where it came from and what is wrong with it."""
+    place = f"{received.topic}/{received.partition}/{received.offset}"
+    context = {
+        "topic": received.topic,
+        "partition": str(received.partition),
+        "offset": str(received.offset),
+        "stage": stage,
+        "exception.class.name": type(error).__name__,
+        "exception.message": str(error)[:MAX_REASON],
+    }
+    return Message(
+        event_id=uuid5(NAMESPACE_URL, place),
+        topic=DEAD_LETTER_TOPIC,
+        key=received.key,
+        kind="dead-letter",
+        value=(received.value or b"").decode("utf-8", "backslashreplace"),
+        headers=received.headers | {f"__connect.errors.{name}": value for name, value in context.items()},
+    )

@@ -1,0 +1,102 @@
+"""Puts the parts of ingestion together and keeps their background work running."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from bridge.availability import Availability
+from bridge.background import background
+from bridge.database import Database, DatabaseUnavailableError
+from bridge.kafka import STALL_S, KafkaPublisher
+from bridge.kafka_reader import KafkaReader
+from bridge.message import INTERACTIONS_TOPIC, UNRECORDED
+from bridge.outbox import Outbox
+from bridge.producer import PRODUCER
+from bridge.recorder import Recorder
+from bridge.refill import GROUP, Refill
+from servicekit.telemetry import Metrics
+
+WRITERS: Final = 2
+"""Commits under way at once."""
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KafkaPolicy:
+    """How Kafka is used.
+
+    Attributes:
+        client: How to reach the brokers.
+        options: How to send.
+        stall_s: Seconds without any acknowledgement that end a producer.
+        flush_s: Seconds that unsent messages get at the end.
+        group: Consumer group that brings interactions to Postgres.
+    """
+
+    client: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=lambda: PRODUCER)
+    stall_s: float = STALL_S
+    flush_s: float = 5.0
+    group: str = GROUP
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ingestion:
+    """Where events go in; without outbox and publisher they are kept in Postgres only."""
+
+    recorder: Recorder
+    outbox: Outbox | None = None
+    publisher: KafkaPublisher | None = None
+
+    async def warm(self, timeout_s: float) -> bool:
+        """Prepare for the first interaction; return whether that was done in time."""
+        return self.publisher is None or await self.publisher.warm(INTERACTIONS_TOPIC, timeout_s)
+
+
+@asynccontextmanager
+async def open_ingestion(database: Database, kafka: KafkaPolicy | None, metrics: Metrics) -> AsyncIterator[Ingestion]:
+    """Run ingestion until the block ends; the database is the caller's to open and close.
+
+    What is unsent at the end gets some time; what remains is in the outbox, and is counted.
+    """
+    async with AsyncExitStack() as stack:
+        availability = Availability(database)
+        await stack.enter_async_context(background("availability", availability.watch))
+        outbox = publisher = None
+        if kafka is None:
+            logger.warning("kafka.not_configured", consequence="interactions are kept in Postgres only")
+        else:
+            publisher = KafkaPublisher(kafka.client, options=kafka.options, metrics=metrics, stall_s=kafka.stall_s)
+            outbox = await _open_outbox(database, publisher, kafka, metrics, stack)
+        recorder = Recorder(database, outbox, time.monotonic, availability)
+        for number in range(WRITERS):
+            await stack.enter_async_context(background(f"writer-{number}", recorder.write))
+        yield Ingestion(recorder=recorder, outbox=outbox, publisher=publisher)
+
+
+async def _open_outbox(
+    database: Database, publisher: KafkaPublisher, kafka: KafkaPolicy, metrics: Metrics, stack: AsyncExitStack
+) -> Outbox:
+    outbox = Outbox(database, publisher, metrics, time.monotonic)
+    await stack.enter_async_context(background("outbox", outbox.keep_clean))
+    stack.push_async_callback(_flush, publisher, outbox, kafka.flush_s)
+    reader = KafkaReader(kafka.client, INTERACTIONS_TOPIC, group=kafka.group, header=UNRECORDED)
+    stack.push_async_callback(reader.close)
+    await stack.enter_async_context(background("refill", Refill(reader, database, publisher, metrics).run))
+    await stack.enter_async_context(background("relay", outbox.relay))
+    await stack.enter_async_context(background("producer", publisher.keep_alive))
+    return outbox
+
+
+async def _flush(publisher: KafkaPublisher, outbox: Outbox, flush_s: float) -> None:
+    left = await publisher.close(flush_s=flush_s)
+    logger.log(30 if left else 20, "kafka.flushed", left_in_outbox=left)
+    with suppress(DatabaseUnavailableError, TimeoutError):  # the relay of the next start finds the rows
+        async with asyncio.timeout(flush_s):
+            await outbox.clean()

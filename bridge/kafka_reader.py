@@ -1,0 +1,101 @@
+"""Messages from Kafka, read as a member of a consumer group."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaException
+
+from bridge.kafka_client import quiet_logger
+
+BATCH: Final = 500
+WAIT_S: Final = 0.5
+CONSUMER: Final[Mapping[str, Any]] = {
+    "client.id": "bridge",
+    "enable.auto.commit": False,
+    "auto.offset.reset": "earliest",
+    # While Postgres is away nothing is read, however long that takes.
+    "max.poll.interval.ms": 24 * 60 * 60 * 1000,
+    "reconnect.backoff.max.ms": 1000,
+    "log.connection.close": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Received:
+    """A message as it was read.
+
+    Attributes:
+        topic: Its topic.
+        partition: Its partition.
+        offset: Its offset there.
+        timestamp_ms: When it was sent, milliseconds since 1970.
+        key: Its key as text.
+        value: Its bytes; None for a tombstone.
+        headers: Its headers as text; of several with one name the last.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: str
+    value: bytes | None
+    headers: dict[str, str]
+
+
+class KafkaReader:
+    """Reads one topic.
+
+    Args:
+        config: How to reach the brokers.
+        topic: The topic.
+        group: The consumer group.
+        header: Only messages with this header, and tombstones, are returned.
+    """
+
+    def __init__(self, config: Mapping[str, Any], topic: str, *, group: str, header: str) -> None:
+        self._header = header
+        self._consumer = Consumer({**CONSUMER, **config, "group.id": group}, logger=quiet_logger())
+        self._consumer.subscribe([topic])
+
+    async def read(self) -> list[Received]:
+        """Return what came next, perhaps nothing, after half a second at most."""
+        return await asyncio.to_thread(self._read)
+
+    def commit(self) -> None:
+        """Note, in the background, that everything that was returned is dealt with."""
+        try:
+            self._consumer.commit(asynchronous=True)
+        except KafkaException:
+            return  # nothing was read yet, or the group is changing; a later commit stands for this one
+
+    async def close(self) -> None:
+        """Leave the group."""
+        await asyncio.to_thread(self._consumer.close)
+
+    def _read(self) -> list[Received]:
+        messages: Sequence[Any] = self._consumer.consume(BATCH, WAIT_S)
+        return [received for message in messages if (received := self._received(message)) is not None]
+
+    def _received(self, message: Any) -> Received | None:
+        if message.error():
+            return None
+        headers = message.headers() or ()
+        value = message.value()
+        if value is not None and all(name != self._header for name, _ in headers):
+            return None
+        return Received(
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+            timestamp_ms=message.timestamp()[1],
+            key=_text(message.key()),
+            value=value,
+            headers={name: _text(content) for name, content in headers},
+        )
+
+
+def _text(content: bytes | None) -> str:
+    return (content or b"").decode("utf-8", "replace")

@@ -1,0 +1,51 @@
+"""Messages of this process that wait in the outbox for the relay, kept in memory while Postgres is away."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+from bridge.message import Message
+
+MOST: Final = 20_000
+"""Messages remembered; beyond, the oldest are forgotten, and their order with later ones is not kept in an outage."""
+
+
+class LeftBehind:
+    """Remembers messages by key, so that a later message of the key can be sent after them without the outbox."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._messages: OrderedDict[UUID, Message] = OrderedDict()
+        self._by_key: dict[str, list[UUID]] = {}
+
+    def remember(self, message: Message) -> None:
+        """Keep a message that the relay has to send."""
+        if message.event_id in self._messages:
+            return
+        self._messages[message.event_id] = message
+        self._by_key.setdefault(message.key, []).append(message.event_id)
+        if len(self._messages) > self._most:
+            self.forget([next(iter(self._messages))])
+
+    def forget(self, event_ids: Iterable[UUID]) -> None:
+        """Drop messages that were sent."""
+        for event_id in event_ids:
+            message = self._messages.pop(event_id, None)
+            if message is None:
+                continue
+            left = self._by_key[message.key]
+            left.remove(event_id)
+            if not left:
+                del self._by_key[message.key]
+
+    def take(self, key: str) -> list[Message]:
+        """Return the messages of a key in their order, and drop them."""
+        if not self._by_key:
+            return []
+        return [self._messages.pop(event_id) for event_id in self._by_key.pop(key, ())]
+
+    def clear(self) -> None:
+        """Drop all: the outbox is empty."""
+        self._messages.clear()
+        self._by_key.clear()

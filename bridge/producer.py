@@ -1,0 +1,119 @@
+"""One librdkafka producer with the thread that polls it.
+
+The classic producer, not confluent_kafka's AIOProducer: that one refuses headers and batches for seconds.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Producer as LibrdkafkaProducer
+
+from bridge.kafka_client import quiet_logger
+from bridge.message import Message
+
+Done: TypeAlias = Callable[[bool], None]
+"""Told on the event loop whether all in-sync replicas have the message."""
+
+POLL_S: Final = 0.1
+IDENTITY_INTERVAL_MS: Final = 250
+"""How often the producer tells whether it has its identity, without which idempotent messages wait."""
+PRODUCER: Final[Mapping[str, Any]] = {
+    "client.id": "bridge",
+    "acks": "all",
+    "enable.idempotence": True,
+    "compression.type": "snappy",
+    # As Java clients do it, so that consumers may join topics by key.
+    "partitioner": "murmur2_random",
+    "linger.ms": 5,
+    # What is not acknowledged by then is left to the outbox.
+    "delivery.timeout.ms": 10_000,
+    "queue.buffering.max.messages": 50_000,
+    "queue.buffering.max.kbytes": 65_536,
+    "reconnect.backoff.max.ms": 1000,
+    "log.connection.close": False,
+}
+
+
+class Producer:
+    """Sends from one event loop; what became of each message is told there.
+
+    Args:
+        config: Properties of librdkafka.
+        noted: Told of each outcome, None for success, before the message's own `done`.
+    """
+
+    def __init__(self, config: Mapping[str, Any], noted: Callable[[KafkaError | None], None]) -> None:
+        self._noted = noted
+        self._loop = asyncio.get_running_loop()
+        self._ended: deque[tuple[Done, KafkaError | None]] = deque()
+        self._stopping = threading.Event()
+        self.identified = asyncio.Event()
+        """Set once it has its identity, so that a message no longer waits for that."""
+        self.broken = False
+        """Whether it can never send again."""
+        callbacks = {
+            "statistics.interval.ms": IDENTITY_INTERVAL_MS,
+            "stats_cb": self._look_for_identity,
+            "error_cb": self._look_for_end,
+        }
+        self._producer = LibrdkafkaProducer({**config, **callbacks}, logger=quiet_logger())
+        self._thread = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
+        self._thread.start()
+
+    def produce(self, message: Message, done: Done) -> None:
+        """Queue a message; BufferError when the queue is full, KafkaException when it cannot be sent."""
+        self._producer.produce(
+            message.topic,
+            key=message.key.encode(),
+            value=None if message.value is None else message.value.encode(),
+            headers=[(name, value.encode()) for name, value in message.headers.items()],
+            on_delivery=lambda error, _: self._ended.append((done, error)),
+        )
+
+    def purge(self) -> None:
+        """Fail what has not been sent."""
+        self._producer.purge(blocking=False)
+
+    async def knows(self, topic: str, timeout_s: float) -> bool:
+        """Fetch where the topic's partitions are; return whether that worked."""
+        try:
+            await asyncio.to_thread(self._producer.list_topics, topic, timeout_s)
+        except KafkaException:
+            return False
+        return True
+
+    async def close(self, *, flush_s: float) -> int:
+        """Wait for acknowledgements, then give up; return how many messages were not acknowledged."""
+        left = await asyncio.to_thread(self._producer.flush, flush_s)
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join)
+        self._settle()
+        return left
+
+    async def retire(self) -> None:
+        """Fail everything at once, also what brokers may yet get, and end."""
+        self._producer.purge()
+        await self.close(flush_s=POLL_S)
+
+    def _poll(self) -> None:
+        while not self._stopping.is_set():
+            self._producer.poll(POLL_S)
+            if self._ended:
+                self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        while self._ended:
+            done, error = self._ended.popleft()
+            self._noted(error)
+            done(error is None)
+
+    def _look_for_identity(self, statistics: str) -> None:
+        if '"idemp_state":"Assigned"' in statistics.replace(" ", "") and not self.identified.is_set():
+            self._loop.call_soon_threadsafe(self.identified.set)
+
+    def _look_for_end(self, error: KafkaError) -> None:
+        self.broken = self.broken or error.fatal()
