@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,7 @@ class TrendingRefresher:
         self._now = now
         self._sleep = sleep
         self._kept = True
+        self._ranked = asyncio.Event()
 
     def restore(self) -> None:
         """Serve the last good ranking from disk, where there is one."""
@@ -63,12 +65,20 @@ class TrendingRefresher:
     async def refresh(self) -> None:
         """Rank once, and keep the ranking; an empty one never replaces what is served."""
         trending = await compute_trending(self._database, self._policy, self._now())
+        self._ranked.set()
         if not trending.videos:
             return
         if self._board.current is None:
             logger.info("trending.ranked", videos=len(trending.videos))
         self._board.current = trending
         await asyncio.to_thread(self._keep, trending)
+
+    async def warm_up(self, timeout_s: float) -> bool:
+        """Wait until there is a ranking, or Postgres has none, or time is up; return whether there is one."""
+        if self._board.current is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ranked.wait(), timeout_s)
+        return self._board.current is not None
 
     async def keep_fresh(self) -> None:
         """Rank again and again; forever."""
