@@ -2,27 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import structlog
 
 from bridge.availability import Availability
 from bridge.background import background
 from bridge.database import Database, DatabaseUnavailableError
+from bridge.interaction import InteractionListener
 from bridge.kafka import STALL_S, KafkaPublisher
 from bridge.kafka_reader import KafkaReader
 from bridge.message import INTERACTIONS_TOPIC, UNRECORDED
 from bridge.outbox import Outbox
 from bridge.producer import PRODUCER
-from bridge.recorder import Recorder
+from bridge.recorder import WRITERS, Recorder
 from bridge.refill import GROUP, Refill
 from servicekit.telemetry import Metrics
-
-WRITERS: Final = 2
-"""Commits under way at once."""
 
 logger = structlog.get_logger(__name__)
 
@@ -60,7 +59,12 @@ class Ingestion:
 
 
 @asynccontextmanager
-async def open_ingestion(database: Database, kafka: KafkaPolicy | None, metrics: Metrics) -> AsyncIterator[Ingestion]:
+async def open_ingestion(
+    database: Database,
+    kafka: KafkaPolicy | None,
+    metrics: Metrics,
+    listeners: Sequence[InteractionListener] = (),
+) -> AsyncIterator[Ingestion]:
     """Run ingestion until the block ends; the database is the caller's to open and close.
 
     What is unsent at the end gets some time; what remains is in the outbox, and is counted.
@@ -74,9 +78,9 @@ async def open_ingestion(database: Database, kafka: KafkaPolicy | None, metrics:
         else:
             publisher = KafkaPublisher(kafka.client, options=kafka.options, metrics=metrics, stall_s=kafka.stall_s)
             outbox = await _open_outbox(database, publisher, kafka, metrics, stack)
-        recorder = Recorder(database, outbox, time.monotonic, availability)
+        recorder = Recorder(database, outbox, time.monotonic, availability, listeners=listeners)
         for number in range(WRITERS):
-            await stack.enter_async_context(background(f"writer-{number}", recorder.write))
+            await stack.enter_async_context(background(f"writer-{number}", partial(recorder.write, number)))
         yield Ingestion(recorder=recorder, outbox=outbox, publisher=publisher)
 
 

@@ -1,11 +1,11 @@
 """What a viewer did, as a value, and the limits that the API documents for it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum, auto
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from servicekit.validation import Checker
@@ -80,6 +80,10 @@ class Interaction:
     rating: float | None = None
     search_query: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+InteractionListener: TypeAlias = Callable[[Interaction], None]
+"""Told of an interaction; must return at once and never raise."""
 
 
 def check_interaction(interaction: Interaction, checker: Checker, path: str, now: datetime) -> None:

@@ -16,11 +16,13 @@ import psycopg
 from bridge.availability import Availability
 from bridge.database import ConnectionBrokenError, Database, DatabaseUnavailableError
 from bridge.deadline import Clock
-from bridge.interaction import Interaction
+from bridge.interaction import Interaction, InteractionListener
 from bridge.interaction_store import record
 from bridge.message import Message, interaction_message
 from bridge.outbox import Outbox
 
+WRITERS: Final = 2
+"""Commits under way at once."""
 BATCH: Final = 500
 MOST_WAITING: Final = 10_000
 """Interactions that may wait for a commit; beyond, callers are turned away at once."""
@@ -43,7 +45,7 @@ class Acknowledgement:
     duplicate: bool
 
 
-Outcome: TypeAlias = "asyncio.Future[Acknowledgement]"
+Outcome: TypeAlias = asyncio.Future[Acknowledgement]
 """An acknowledgement, or RecorderUnavailableError, or a defect."""
 
 
@@ -62,6 +64,25 @@ class _Entry:
     done: Outcome
 
 
+class _Lane:
+    """Interactions that wait for one writer: those of a viewer all take the same lane, so they keep their order."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[_Entry] = deque()
+        self.wake = asyncio.Event()
+
+    def take(self) -> list[_Entry]:
+        """Return the oldest entries that somebody still waits for."""
+        batch: list[_Entry] = []
+        while self.waiting and len(batch) < BATCH:
+            entry = self.waiting.popleft()
+            if not entry.done.done():
+                batch.append(entry)
+        if not self.waiting:
+            self.wake.clear()
+        return batch
+
+
 class Recorder:
     """Records interactions; those that arrive while a commit is under way share the next one.
 
@@ -71,6 +92,7 @@ class Recorder:
         clock: Monotonic seconds.
         availability: Whether Postgres answers; `watch` must run.
         commit_timeout_s: Seconds until a commit's events are left to Kafka.
+        listeners: Told of each interaction that is durable and new.
     """
 
     def __init__(
@@ -81,14 +103,15 @@ class Recorder:
         availability: Availability,
         *,
         commit_timeout_s: float = COMMIT_TIMEOUT_S,
+        listeners: Sequence[InteractionListener] = (),
     ) -> None:
         self._database = database
         self._outbox = outbox
         self._clock = clock
         self._availability = availability
         self._commit_timeout_s = commit_timeout_s
-        self._waiting: deque[_Entry] = deque()
-        self._wake = asyncio.Event()
+        self._listeners = listeners
+        self._lanes = tuple(_Lane() for _ in range(WRITERS))
         self._recent: OrderedDict[UUID, None] = OrderedDict()
         self._late: set[asyncio.Task[_Commit]] = set()
 
@@ -109,6 +132,8 @@ class Recorder:
         elif len(self._waiting) >= MOST_WAITING:
             done.set_exception(RecorderUnavailableError("too many interactions wait to be recorded"))
         else:
+            if self._listeners:
+                done.add_done_callback(partial(_tell, interaction, self._listeners))
             self._waiting.append(_Entry(interaction, self._clock(), done))
             self._wake.set()
         return done
@@ -127,17 +152,6 @@ class Recorder:
                 await asyncio.sleep(0)
             else:
                 await self._settle_or_give_up(self._outbox, batch)
-
-    def _take(self) -> list[_Entry]:
-        """Return the oldest entries that somebody still waits for."""
-        batch: list[_Entry] = []
-        while self._waiting and len(batch) < BATCH:
-            entry = self._waiting.popleft()
-            if not entry.done.done():
-                batch.append(entry)
-        if not self._waiting:
-            self._wake.clear()
-        return batch
 
     async def _settle(self, batch: Sequence[_Entry]) -> None:
         try:
@@ -260,6 +274,12 @@ class Recorder:
                 entry.done.set_result(Acknowledgement(event_id, duplicate))
         while len(self._recent) > MOST_RECENT:
             self._recent.popitem(last=False)
+
+
+def _tell(interaction: Interaction, listeners: Sequence[InteractionListener], done: Outcome) -> None:
+    if not done.cancelled() and done.exception() is None and not done.result().duplicate:
+        for listener in listeners:
+            listener(interaction)
 
 
 def _fail(batch: Sequence[_Entry], error: Exception) -> None:

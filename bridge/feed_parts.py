@@ -1,0 +1,169 @@
+"""Puts the parts of the feed together and keeps their background work running."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from bridge.analytics import Analytics
+from bridge.background import background
+from bridge.breaker import Breaker, BreakerPolicy
+from bridge.breaker_report import report_breaker
+from bridge.budget import BudgetPolicy, RetryBudget
+from bridge.database import Database
+from bridge.experiments import Experiments, load_experiment
+from bridge.feed import Feed
+from bridge.feed_cache import FeedCache
+from bridge.feed_service import FeedService
+from bridge.fleet import Fleet
+from bridge.hedge import Hedge, HedgePolicy
+from bridge.identity import KeyFile, NamedViewers, TokenViewers, Viewers
+from bridge.interaction import InteractionListener
+from bridge.limiter import Limiter, LimiterPolicy
+from bridge.page import PageListener
+from bridge.resilience import Resilience
+from bridge.seen import SeenVideos
+from bridge.segment import SegmentSender
+from bridge.settings import BridgeSettings
+from bridge.trending import TrendingBoard
+from bridge.trending_ranking import TrendingPolicy
+from bridge.trending_refresher import TrendingRefresher
+from servicekit.telemetry import Metric, Metrics
+
+REPORT_S: Final = 10.0
+
+TRENDING_WARM_UP_S: Final = 2.0
+"""Seconds that the first ranking gets before the server opens: a page must be full from the first call on."""
+
+logger = structlog.get_logger("bridge")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedParts:
+    """The feed.
+
+    Attributes:
+        service: Its RPCs.
+        fleet: The replicas of recsvc.
+        listeners: To be told of interactions.
+    """
+
+    service: FeedService
+    fleet: Fleet
+    listeners: Sequence[InteractionListener]
+
+
+@asynccontextmanager
+async def open_feed(
+    settings: BridgeSettings, database: Database, metrics: Metrics, tell_health: Callable[[bool], None]
+) -> AsyncIterator[FeedParts]:
+    """Run what the feed needs until the block ends; the database is the caller's to open and close.
+
+    Args:
+        settings: What is wanted.
+        database: For trending and for served pages.
+        metrics: Where all report to.
+        tell_health: Told whether calls to LightFM pass.
+    """
+    async with AsyncExitStack() as stack:
+        fleet = Fleet(settings.lightfm_grpc_endpoint, settings.tls())
+        stack.push_async_callback(fleet.close)
+        await stack.enter_async_context(background("replicas", fleet.keep_resolved))
+        board = await _keep_trending(settings, database, stack)
+        seen = SeenVideos()
+        pages, listeners = await _open_listeners(settings, database, metrics, stack)
+        service = FeedService(
+            Feed(fleet.lightfm, await _resilience(settings, metrics, tell_health, stack), board),
+            board,
+            metrics,
+            time.monotonic,
+            budget_s=settings.lightfm_budget_ms / 1000,
+            viewers=await _viewers(settings, stack),
+            experiments=_experiments(settings),
+            seen=seen,
+            listeners=pages,
+        )
+        yield FeedParts(service, fleet, [seen.note, *listeners])
+
+
+async def _resilience(
+    settings: BridgeSettings, metrics: Metrics, tell_health: Callable[[bool], None], stack: AsyncExitStack
+) -> Resilience:
+    policy = BreakerPolicy(
+        consecutive_failures=settings.breaker_failures,
+        failure_ratio=settings.breaker_failure_ratio,
+        open_s=settings.breaker_open_s,
+    )
+    breaker = Breaker(policy, time.monotonic, report_breaker(metrics, tell_health))
+    limiter = Limiter(LimiterPolicy(), time.monotonic)
+
+    async def report() -> None:
+        while True:
+            metrics.gauge(Metric.CONCURRENCY_LIMIT, limiter.limit)
+            metrics.gauge(Metric.BREAKER_STATE, breaker.state.value)
+            await asyncio.sleep(REPORT_S)
+
+    await stack.enter_async_context(background("feed-report", report))
+    hedge = Hedge(HedgePolicy())
+    return Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), hedge=hedge, backoff=_backoff)
+
+
+def _backoff(retry: int) -> float:
+    """Return 5 to 10 ms before the first retry, 10 to 20 ms before the second."""
+    return retry * random.uniform(0.005, 0.010)  # noqa: S311  # jitter
+
+
+async def _viewers(settings: BridgeSettings, stack: AsyncExitStack) -> Viewers:
+    if settings.viewer_keys_path is None:
+        return NamedViewers()
+    keys = KeyFile(settings.viewer_keys_path)
+    await stack.enter_async_context(background("viewer-keys", keys.keep_fresh))
+    return TokenViewers(keys, settings.token_policy(), anonymous=settings.anonymous_viewers)
+
+
+def _experiments(settings: BridgeSettings) -> Experiments:
+    if settings.experiment_path is None:
+        return Experiments()
+    experiment = load_experiment(settings.experiment_path)
+    logger.info("experiment.running", id=experiment.id, variants=[variant.id for variant in experiment.variants])
+    return Experiments(experiment)
+
+
+async def _keep_trending(settings: BridgeSettings, database: Database, stack: AsyncExitStack) -> TrendingBoard:
+    board = TrendingBoard()
+    refresher = TrendingRefresher(
+        board,
+        database,
+        TrendingPolicy(
+            half_life_s=settings.trending_half_life_h * 3600,
+            window_s=settings.trending_window_h * 3600,
+            most=settings.trending_videos,
+        ),
+        path=settings.trending_snapshot_path,
+        interval_s=settings.trending_interval_s,
+    )
+    refresher.restore()
+    await stack.enter_async_context(background("schema", database.keep_schema))
+    await stack.enter_async_context(background("trending", refresher.keep_fresh))
+    if not await refresher.warm_up(TRENDING_WARM_UP_S):
+        logger.warning("trending.empty")
+    return board
+
+
+async def _open_listeners(
+    settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
+) -> tuple[list[PageListener], list[InteractionListener]]:
+    """Return who is told of served pages, and of interactions."""
+    cache = FeedCache(database, metrics)
+    await stack.enter_async_context(background("feed-cache", cache.keep_writing))
+    if settings.segment_write_key is None:
+        return [cache.add], []
+    sender = SegmentSender(settings.segment_write_key.get_secret_value(), metrics, url=settings.segment_url)
+    stack.push_async_callback(asyncio.to_thread, sender.close, flush_s=settings.segment_flush_s)
+    analytics = Analytics(sender)
+    return [cache.add, analytics.page_served], [analytics.consumed]
