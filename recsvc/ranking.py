@@ -3,6 +3,7 @@
 Order is by score, best first, and by row where scores are equal, so that the same question always has one answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -39,71 +40,142 @@ class Barred:
     mask: NDArray[np.bool_] | None = None
     """(V,) True where barred."""
 
+    def strike(self, scores: NDArray[np.float32]) -> None:
+        """Give the barred videos a score that is never returned, in place."""
+        for rows in self.rows:
+            scores[rows] = -np.inf
+        if self.mask is not None:
+            np.putmask(scores, self.mask, -np.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one viewer asks for."""
+
+    viewer: Viewer
+    count: int
+    """Videos wanted, at least 1."""
+    barred: Barred = Barred()  # immutable
+
 
 class Ranker(Protocol):
-    """Finds the best videos of one model."""
+    """Finds the best videos of one model. A viewer's score for a video is the same number from every method."""
 
     def top(self, viewer: Viewer, count: int, barred: Barred) -> Ranked:
         """Return the best `count` videos that are not barred; fewer only when there are no more."""
 
+    def top_many(self, wishes: Sequence[Wish]) -> list[Ranked]:
+        """Return what `top` returns for each, with one product for all."""
+
     def scores(self, viewer: Viewer) -> NDArray[np.float32]:
-        """Return the score of every video, (V,) float32."""
+        """Return the score of every video without the viewer's bias, (V,) float32, exact but for rounding."""
+
+    def scores_of(self, viewer: Viewer, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return the scores of some videos, (len(rows),) float32."""
+
+    def with_static(self, static: NDArray[np.float32]) -> "Ranker":
+        """Return a ranker of the same videos with another static part of their scores."""
 
 
 class ExactRanker:
     """Scores every video for every call.
 
+    The full scan only finds candidates: what it rounds depends on how many viewers share the product. Their final
+    scores are summed video by video.
+
     Args:
         factors: (V, d) representations of the videos.
         static: (V,) the part of the score that is the same for all viewers.
+        longest: Largest norm of a video's factors; computed when not given.
     """
 
-    def __init__(self, factors: NDArray[np.float32], static: NDArray[np.float32]) -> None:
+    def __init__(
+        self, factors: NDArray[np.float32], static: NDArray[np.float32], *, longest: float | None = None
+    ) -> None:
         self._factors = factors
         self._static = static
+        self._longest = (
+            float(np.sqrt(np.einsum("ij,ij->i", factors, factors).max(initial=0))) if longest is None else longest
+        )
+        self._highest = float(np.abs(static).max(initial=0))
+
+    def with_static(self, static: NDArray[np.float32]) -> "ExactRanker":
+        """Return a ranker of the same videos with another static part of their scores."""
+        return ExactRanker(self._factors, static, longest=self._longest)
 
     def scores(self, viewer: Viewer) -> NDArray[np.float32]:
-        """Return the score of every video, (V,) float32."""
+        """Return the score of every video without the viewer's bias, (V,) float32, exact but for rounding."""
         if viewer.vector is None:
             return self._static.copy()
         scores: NDArray[np.float32] = self._factors @ viewer.vector
         scores += self._static
         return scores
 
+    def scores_of(self, viewer: Viewer, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return the scores of some videos, (len(rows),) float32."""
+        scores: NDArray[np.float32] = self._unbiased(viewer, rows)
+        scores += np.float32(viewer.bias)
+        return scores
+
     def top(self, viewer: Viewer, count: int, barred: Barred) -> Ranked:
         """Return the best `count` videos that are not barred; fewer only when there are no more."""
-        scores = self.scores(viewer)
-        for rows in barred.rows:
-            scores[rows] = -np.inf
-        if barred.mask is not None:
-            np.putmask(scores, barred.mask, -np.inf)
-        best = top_rows(scores, count)
-        chosen = scores[best]
-        if viewer.bias:
-            chosen += viewer.bias
-        return Ranked(best, chosen)
+        return self._best(self.scores(viewer), Wish(viewer, count, barred))
+
+    def top_many(self, wishes: Sequence[Wish]) -> list[Ranked]:
+        """Return what `top` returns for each, with one product for all."""
+        zeros = np.zeros(self._factors.shape[1], np.float32)
+        vectors = [zeros if wish.viewer.vector is None else wish.viewer.vector for wish in wishes]
+        scores = np.stack(vectors) @ self._factors.T
+        scores += self._static
+        return [self._best(row, wish) for row, wish in zip(scores, wishes, strict=True)]
+
+    def _best(self, scores: NDArray[np.float32], wish: Wish) -> Ranked:
+        """Return the answer from approximate scores, which are overwritten."""
+        wish.barred.strike(scores)
+        candidates = candidate_rows(scores, wish.count, self._slack(wish.viewer))
+        exact = self._unbiased(wish.viewer, candidates)
+        order = np.argsort(-exact, kind="stable")[: wish.count]
+        return Ranked(candidates[order], exact[order] + np.float32(wish.viewer.bias))
+
+    def _unbiased(self, viewer: Viewer, rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = self._static[rows]
+        if viewer.vector is not None:
+            scores += np.einsum("ij,j->i", self._factors[rows], viewer.vector)
+        return scores
+
+    def _slack(self, viewer: Viewer) -> float:
+        """Return how far two ways of summing a score can lie apart, twice (Higham 2002, section 3.1)."""
+        if viewer.vector is None:
+            return 0.0
+        product = self._longest * float(np.sqrt(viewer.vector @ viewer.vector))
+        return 4 * (len(viewer.vector) + 2) * _ROUNDING * (product + self._highest)
 
 
-def top_rows(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return the rows of the best `count` finite scores, best first, lower rows first among equals.
+def candidate_rows(scores: NDArray[np.float32], count: int, slack: float = 0.0) -> NDArray[np.int64]:
+    """Return the rows, ascending, of all finite scores that are at most `slack` below the count-th best, and few more.
 
     The count-th best of the maxima of disjoint blocks cannot exceed the count-th best score. So it bounds from below
-    what can be in the answer, and only the few scores that reach it are sorted; exact, and cheaper than a partition
-    of all scores.
+    what can be in the answer; cheaper than a partition of all scores.
     """
     width = len(scores) // (count * BLOCKS)
+    bound = _LOWEST
     if width > 1:
         blocks = len(scores) // width
         # Strided blocks: the maxima are taken lane by lane, which vectorises.
         maxima = scores[: blocks * width].reshape(width, blocks).max(axis=0)
         maxima.partition(blocks - count)
-        bound = max(maxima[blocks - count], _LOWEST)
-    else:
-        bound = _LOWEST
-    rows = np.flatnonzero(scores >= bound)
+        bound = max(np.float32(maxima[blocks - count] - slack), _LOWEST)
+    rows: NDArray[np.int64] = np.flatnonzero(scores >= bound)
+    return rows
+
+
+def top_rows(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the rows of the best `count` finite scores, best first, lower rows first among equals."""
+    rows = candidate_rows(scores, count)
     order = np.argsort(-scores[rows], kind="stable")[:count]
     best: NDArray[np.int64] = rows[order]
     return best
 
 
+_ROUNDING: Final = float(np.finfo(np.float32).eps) / 2
 _LOWEST: Final = np.finfo(np.float32).min

@@ -1,11 +1,16 @@
 """A model ready to answer: its arrays, and what is computed from them once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recsvc.artefact import Manifest, Model
 from recsvc.filters import FilterMasks
 from recsvc.fingerprints import Fingerprints
+from recsvc.fold_in import FoldIn
+from recsvc.neighbours import Neighbours
 from recsvc.ranking import ExactRanker, Ranker
 from recsvc.viewers import Viewer, trained_viewer
 
@@ -18,16 +23,32 @@ class ServingModel:
     ranker: Ranker
     masks: FilterMasks
     fingerprints: Fingerprints
+    fold_in: FoldIn
+    neighbours: Neighbours
+    prior: NDArray[np.float32]
+    """(V,) the popularity part of the scores, of the model's popularity or a fresher one."""
 
     @classmethod
     def of(cls, model: Model) -> Self:
         """Prepare a model for serving."""
+        prior = model.prior()
         return cls(
             model=model,
-            ranker=ExactRanker(model.video_factors, model.video_biases + model.prior()),
+            ranker=ExactRanker(model.video_factors, model.video_biases + prior),
             masks=FilterMasks(model.catalogue),
             fingerprints=Fingerprints(model.videos),
+            fold_in=FoldIn(model),
+            neighbours=Neighbours(model.video_factors),
+            prior=prior,
         )
+
+    def with_popularity(self, popularity: NDArray[np.float32]) -> Self:
+        """Return the same model with a fresher popularity, (V,) time-decayed weighted counts.
+
+        Everything else is shared with this one.
+        """
+        prior = replace(self.model, popularity=popularity).prior()
+        return replace(self, ranker=self.ranker.with_static(self.model.video_biases + prior), prior=prior)
 
     @property
     def manifest(self) -> Manifest:
