@@ -1,18 +1,40 @@
 """What the person at the terminal sees: one line a step, with the seconds it took."""
 
+import os
+import select
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from pathlib import Path
 
 WIDTH = 88
 
 
 def say(text: str = "") -> None:
     """Print a line; a closed terminal is no reason to fail."""
-    with suppress(OSError, ValueError):
+    try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
+    except OSError:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # what is left would fail again at the exit
+
+
+class Terminal:
+    """The terminal that output goes to, where it does.
+
+    One that closes tells only the leader of its session, and `make` as the leader would wait for this program.
+    """
+
+    def __init__(self) -> None:
+        self._hang_up = select.poll()
+        if sys.stdout.isatty():
+            self._hang_up.register(sys.stdout.fileno(), 0)  # hang-ups are reported unasked
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is gone."""
+        return bool(self._hang_up.poll(0))
 
 
 class Step:

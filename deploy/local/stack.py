@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from deploy.local.advice import advice
 from deploy.local.child import ChildError
-from deploy.local.console import say, step
+from deploy.local.console import Terminal, say, step
 from deploy.local.dataset import DataSet
 from deploy.local.kafka import choose_kafka
 from deploy.local.kafka_mock import MockKafka
@@ -38,14 +38,15 @@ class Stack:
     watched: list[Watched] = field(default_factory=list, init=False)
 
     def run(self) -> None:
-        """Serve until a signal's handler raises; ChildError when a part does not start."""
+        """Serve until the terminal closes or a signal's handler raises; ChildError when a part does not start."""
+        terminal = Terminal()
         if self.given:
             self.given.check()
         with self.state.locked(), ExitStack() as parts:
             check_address("RECSVC_LISTEN", self.recsvc_listen)
             check_address("BRIDGE_LISTEN", self.bridge_listen)
             self._start(parts)
-            supervise(self.watched)
+            supervise(self.watched, until=lambda: terminal.closed)
 
     def _start(self, parts: ExitStack) -> None:
         say(f"Starting in {self.state.folder}")

@@ -54,9 +54,11 @@ class Watched:
             say(f"{self.name} is back after {time.monotonic() - begun:.1f} s")
 
 
-def supervise(watched: Sequence[Watched], sleep: Callable[[float], None] = time.sleep) -> None:
-    """Keep the parts running until a signal's handler raises."""
-    while True:
+def supervise(
+    watched: Sequence[Watched], *, until: Callable[[], bool], sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Keep the parts running until told otherwise, or until a signal's handler raises."""
+    while not until():
         for one in watched:
             one.look(sleep)
         sleep(LOOK_EVERY_S)

@@ -41,8 +41,8 @@ class Run:
 
     def read(self) -> None:
         """Collect what it prints, until it ends."""
-        assert self.process.stdout
-        self.lines += self.process.stdout  # line by line, as they come
+        if self.process.stdout:
+            self.lines += self.process.stdout  # line by line, as they come
 
     def printed(self, text: str) -> list[str]:
         """Return the lines with a text in them."""
@@ -71,16 +71,17 @@ def command_line(pid: int) -> str:
 
 
 @contextmanager
-def started(state: Path, data: DataSet) -> Iterator[Run]:
-    """Start a run, and kill it afterwards if it has not ended."""
+def started(state: Path, data: DataSet, *, terminal: int = subprocess.PIPE) -> Iterator[Run]:
+    """Start a run that prints here or on a terminal, and kill it afterwards if it has not ended."""
     bridge = f"127.0.0.1:{free_port()}"
     environment = os.environ | {"RECSVC_LISTEN": f"127.0.0.1:{free_port()}", "BRIDGE_LISTEN": bridge}
     process = subprocess.Popen(
         [sys.executable, "-m", "deploy.local", "--data", str(data.folder), "--state", str(state)],
         cwd=ROOT,
         env=environment,
-        stdout=subprocess.PIPE,
+        stdout=terminal,
         stderr=subprocess.STDOUT,
+        start_new_session=True,
         text=True,
     )
     run = Run(bridge, process)
@@ -94,17 +95,18 @@ def started(state: Path, data: DataSet) -> Iterator[Run]:
             reader.join(30)
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that two runs of this module share."""
-    return tmp_path_factory.mktemp("make_run")
-
-
-@pytest.fixture
-def run(state: Path, simulated: DataSet) -> Iterator[Run]:
-    with started(state, simulated) as run:
+@contextmanager
+def ready(state: Path, data: DataSet) -> Iterator[Run]:
+    """Start a run and wait until it is up."""
+    with started(state, data) as run:
         wait_for(run.ready, timeout_s=START_TIMEOUT_S, what="the system is up")
         yield run
+
+
+def wait_for_the_end(children: list[int]) -> None:
+    """Wait until none of a run's processes is left; there were some."""
+    assert len(children) >= 4
+    wait_for(lambda: not [pid for pid in children if command_line(pid)], timeout_s=30, what="no process is left")
 
 
 def served_by(run: Run, grpcurl: Grpcurl) -> str:
@@ -112,44 +114,68 @@ def served_by(run: Run, grpcurl: Grpcurl) -> str:
     return str(reply.message["served_by"])
 
 
-def test_the_first_run_trains_and_serves_and_ctrl_c_leaves_nothing(run: Run, grpcurl: Grpcurl) -> None:
-    assert run.printed("First model")
-    assert served_by(run, grpcurl) == "SERVED_BY_LIGHTFM"
-    children = run.children()
-    assert len(children) >= 4
-    run.process.send_signal(signal.SIGINT)
-    assert run.process.wait(30) == 0
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory, simulated: DataSet, grpcurl: Grpcurl) -> Path:
+    """The folder of a run that has trained, served, and ended on Ctrl-C."""
+    folder = tmp_path_factory.mktemp("make_run")
+    with ready(folder, simulated) as run:
+        assert run.printed("First model")
+        assert served_by(run, grpcurl) == "SERVED_BY_LIGHTFM"
+        children = run.children()
+        run.process.send_signal(signal.SIGINT)
+        assert run.process.wait(30) == 0
+        wait_for_the_end(children)
     assert run.printed("Stopped.")
-    wait_for(lambda: not [pid for pid in children if command_line(pid)], what="no process is left")
+    return folder
 
 
-def test_the_second_run_trains_nothing_and_keeps_the_database(run: Run, grpcurl: Grpcurl) -> None:
-    assert not run.printed("First model")
-    assert run.printed("History in Postgres: 0 new rows")
-    url = run.printed("DATABASE_URL=")[0].strip().removeprefix("DATABASE_URL=")
-    with psycopg.connect(url) as connection:
-        assert connection.execute("SELECT count(*) > 0 FROM user_interactions").fetchone() == (True,)
-    assert served_by(run, grpcurl) == "SERVED_BY_LIGHTFM"
+@pytest.fixture(scope="class")
+def run(state: Path, simulated: DataSet) -> Iterator[Run]:
+    """The run after that one."""
+    with ready(state, simulated) as run:
+        yield run
 
 
-@pytest.mark.parametrize("program", ["-m recsvc", "-m bridge"])
-def test_a_killed_service_comes_back(run: Run, grpcurl: Grpcurl, program: str) -> None:
-    before = run.pid_of(program)
-    os.kill(before, signal.SIGKILL)
-    wait_for(lambda: run.printed("is back after"), timeout_s=30, what="the service is back")
-    assert run.pid_of(program) != before
-    wait_for(lambda: served_by(run, grpcurl) == "SERVED_BY_LIGHTFM", timeout_s=15, interval_s=0.2)
+class TestTheSecondRun:
+    """What was there is still there, and what dies comes back."""
+
+    def test_trains_nothing_and_keeps_the_database(self, run: Run, grpcurl: Grpcurl) -> None:
+        assert not run.printed("First model")
+        assert run.printed("History in Postgres: 0 new rows")
+        url = run.printed("DATABASE_URL=")[0].strip().removeprefix("DATABASE_URL=")
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT count(*) > 0 FROM user_interactions").fetchone() == (True,)
+        assert served_by(run, grpcurl) == "SERVED_BY_LIGHTFM"
+
+    @pytest.mark.parametrize("name", ["recsvc", "bridge"])
+    def test_starts_a_killed_service_again(self, run: Run, grpcurl: Grpcurl, name: str) -> None:
+        before = run.pid_of(f"-m {name}")
+        os.kill(before, signal.SIGKILL)
+        wait_for(lambda: run.printed(f"{name} is back after"), timeout_s=30, what="the service is back")
+        assert run.pid_of(f"-m {name}") != before
+        wait_for(lambda: served_by(run, grpcurl) == "SERVED_BY_LIGHTFM", timeout_s=15, interval_s=0.2)
+
+    def test_suffers_no_other_run_beside_it(self, run: Run, state: Path, simulated: DataSet) -> None:
+        with started(state, simulated) as other:
+            assert other.process.wait(30) == 1
+            wait_for(lambda: other.printed("error: it runs already on "))
+        assert run.process.poll() is None
+
+    def test_leaves_nothing_behind_when_it_is_killed(self, run: Run) -> None:
+        children = run.children()
+        run.process.kill()
+        wait_for_the_end(children)
 
 
-def test_nothing_outlives_a_run_that_is_killed(run: Run) -> None:
-    children = run.children()
-    run.process.kill()
-    run.process.wait()
-    wait_for(lambda: not [pid for pid in children if command_line(pid)], timeout_s=30, what="no process is left")
-
-
-def test_a_second_run_beside_it_is_refused(run: Run, state: Path, simulated: DataSet) -> None:
-    with started(state, simulated) as other:
-        assert other.process.wait(30) == 1
-        wait_for(lambda: other.printed("error: it runs already on "))
-    assert run.process.poll() is None
+def test_a_terminal_that_closes_stops_everything(state: Path, simulated: DataSet) -> None:
+    """Even where nothing sends a signal, as the terminal's session has another leader."""
+    terminal, ours = os.openpty()
+    with started(state, simulated, terminal=ours) as run:
+        os.close(ours)
+        printed = b""
+        while b"Ready." not in printed:
+            printed += os.read(terminal, 65536)
+        children = run.children()
+        os.close(terminal)
+        assert run.process.wait(30) == 0
+        wait_for_the_end(children)
