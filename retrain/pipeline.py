@@ -31,7 +31,6 @@ from retrain.warehouse import Warehouse
 
 logger = structlog.get_logger("retrain")
 
-ALGORITHM = "lightfm"
 DAY = timedelta(days=1)
 
 
@@ -125,7 +124,7 @@ def assemble(job: Run, interactions: Interactions, trained: Trained) -> Model:
     until, counts = job.window.until, interactions.counts
     manifest = Manifest(
         version="unnamed",
-        algorithm=ALGORITHM,
+        algorithm=f"lightfm-{job.settings.retrain_loss}",
         trained_at=job.now(),
         data_until=until,
         interaction_count=counts.events + counts.past_events,
