@@ -27,7 +27,8 @@ def simulate(data: DataSet, env: Mapping[str, str]) -> None:
         with step("Simulated a small feed of made-up viewers (DATA=<folder> takes your own)"):
             data.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".simulated-", dir=data.folder) as scratch:
-                run_program("simulate", ["retrain", "simulate", "--output", scratch], env)
+                log = data.folder / "simulate.log"
+                run_program("simulate", ["retrain", "simulate", "--output", scratch], env, log=log)
                 # The exports go last: with them the data set is whole.
                 for part in sorted(Path(scratch).iterdir(), key=lambda path: path.name == "exports"):
                     part.rename(data.folder / part.name)
@@ -38,7 +39,7 @@ def prepare(data: DataSet, env: Mapping[str, str]) -> None:
     with step("Database schema"):
         run_program("migrate", ["bridge", "migrate"], env)
     with step("History in Postgres") as current:
-        current.title = f"History in Postgres: {seed(env['DATABASE_URL'], data):,} new rows"
+        current.title = f"History in Postgres: {seed(env['DATABASE_URL'], data):,} new interactions and videos"
     if not has_model(env["MODEL_STORE_URL"]):
         say("  No model is live yet: training one\n")
         with step("First model"):
@@ -54,15 +55,15 @@ def has_model(store_url: str) -> bool:
     return True
 
 
-def run_program(name: str, module: list[str], env: Mapping[str, str]) -> None:
-    """Run a program of the system to its end with its output shown here; ChildError when it fails."""
-    program = Child.start(name, [sys.executable, "-m", *module], log=None, env=env, cwd=ROOT)
+def run_program(name: str, module: list[str], env: Mapping[str, str], *, log: Path | None = None) -> None:
+    """Run a program of the system to its end, its output shown here or logged; ChildError when it fails."""
+    program = Child.start(name, [sys.executable, "-m", *module], log=log, env=env, cwd=ROOT)
     try:
         status = program.process.wait(DAY_S)
     finally:
         program.stop()
     if status:
-        raise ChildError(f"{name} failed with status {status}")
+        raise ChildError(f"{name} failed with status {status}: {program.last_words()}")
 
 
 def main() -> None:

@@ -14,6 +14,14 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 15.0
 
 
+ELSEWHERE: Final = ("DD_", "SEGMENT_", "SNOWFLAKE_", "TLS_")
+
+
+def local_environment(shell: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what would tie programs here to a deployment: its telemetry and its identity."""
+    return {name: value for name, value in shell.items() if not name.startswith(ELSEWHERE)}
+
+
 @dataclass(slots=True)
 class Service:
     """A Python package that is run as a gRPC server.

@@ -13,7 +13,7 @@ from deploy.local.kafka_mock import MockKafka
 from deploy.local.ports import is_free
 from deploy.local.postgres import Postgres
 from deploy.local.prepare import prepare, simulate
-from deploy.local.service import Service
+from deploy.local.service import Service, local_environment
 from deploy.local.state import State
 from deploy.local.supervisor import Watched, supervise
 
@@ -87,9 +87,7 @@ class Stack:
         self.watched.append(Watched(name, service))
 
     def _environment(self, database: str, bootstrap: str, data: DataSet) -> dict[str, str]:
-        # Without a Datadog agent: this is no deployment to watch.
-        inherited = {name: value for name, value in self.shell.items() if not name.startswith("DD_")}
-        return inherited | {
+        return local_environment(self.shell) | {
             "RECSVC_LISTEN": self.recsvc_listen,
             "BRIDGE_LISTEN": self.bridge_listen,
             "LIGHTFM_GRPC_ENDPOINT": self.recsvc_listen,

@@ -12,7 +12,7 @@ import duckdb
 from deploy.local.dataset import DataSet
 from deploy.local.ports import free_port
 from deploy.local.prepare import prepare
-from deploy.local.service import Service
+from deploy.local.service import Service, local_environment
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.grpcurl import Grpcurl, Reply
 
@@ -81,7 +81,7 @@ def running(
     with ExitStack() as stack:
         dogstatsd = stack.enter_context(DogStatsdServer())
         addresses = {name: f"127.0.0.1:{free_port()}" for name in ("recsvc", "bridge")}
-        env = dict(os.environ) | {
+        env = local_environment(os.environ) | {
             "RECSVC_LISTEN": addresses["recsvc"],
             "BRIDGE_LISTEN": addresses["bridge"],
             "LIGHTFM_GRPC_ENDPOINT": addresses["recsvc"],
