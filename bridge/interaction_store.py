@@ -40,7 +40,9 @@ WITH input AS (
     SELECT event_id, topic, user_id, interaction_type, value::json, headers::json
     FROM input JOIN fresh USING (event_id) WHERE topic IS NOT NULL ORDER BY position
 )
-SELECT event_id, ARRAY(SELECT id FROM interactions_outbox WHERE aggregateid = user_id) AS waiting
+SELECT event_id, CASE row_number() OVER (PARTITION BY user_id ORDER BY position)
+    WHEN 1 THEN ARRAY(SELECT id FROM interactions_outbox WHERE aggregateid = user_id) ELSE '{}'
+END AS waiting
 FROM input JOIN fresh USING (event_id)
 """
 
@@ -56,7 +58,8 @@ async def record(
         messages: One for each interaction.
 
     Returns:
-        For each event that was new, the messages of its key that were in the outbox before it.
+        For each event that was new, the messages of its key that were in the outbox before them; named for the first
+        event of each key only, as those of one busy viewer are many.
     """
     rows = [*map(_columns, interactions, messages)]
     cursor = await connection.execute(_RECORD, {name: [row[name] for row in rows] for name in rows[0]})

@@ -106,4 +106,7 @@ def _headers(interaction: Interaction) -> Iterator[tuple[str, str]]:
     if interaction.search_query:
         yield "search-query", interaction.search_query
     if interaction.metadata:
-        yield "metadata", json.dumps(dict(interaction.metadata), ensure_ascii=False, separators=(",", ":"))
+        yield (
+            "metadata",
+            json.dumps(dict(interaction.metadata), ensure_ascii=False, separators=(",", ":"), sort_keys=True),
+        )

@@ -5,7 +5,7 @@ Durable is in Postgres; while that is away, in Kafka, from where a `Refill` brin
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
@@ -28,7 +28,7 @@ MOST_WAITING: Final = 10_000
 """Interactions that may wait for a commit; beyond, callers are turned away at once."""
 MOST_RECENT: Final = 50_000
 """Acknowledged events that are recognised without Postgres."""
-COMMIT_TIMEOUT_S: Final = 0.5
+COMMIT_TIMEOUT_S: Final = 1.0
 """A commit that takes longer leaves its events to Kafka."""
 AWAY: Final = "interactions cannot be made durable now"
 
@@ -62,6 +62,39 @@ class _Entry:
     interaction: Interaction
     accepted_at: float
     done: Outcome
+
+
+class _Handover:
+    """Events that Kafka gets because a commit took too long; the commit may yet succeed, and leave rows in the outbox.
+
+    A row whose message Kafka has by then, or gets, is deleted; any other is left to the relay.
+    """
+
+    def __init__(self, outbox: Outbox, event_ids: set[UUID]) -> None:
+        self._outbox = outbox
+        self._under_way = event_ids
+        self._durable: set[UUID] = set()
+        self._committed: set[UUID] = set()
+
+    def sent(self, event_id: UUID, *, durable: bool) -> None:
+        """Take note of what became of a message."""
+        self._under_way.discard(event_id)
+        if durable:
+            self._durable.add(event_id)
+        if event_id in self._committed:
+            self._settle(event_id)
+
+    def committed(self, event_ids: Iterable[UUID]) -> None:
+        """Take note of the rows of the late commit, which the relay has been kept from."""
+        self._committed.update(event_ids)
+        for event_id in self._committed - self._under_way:
+            self._settle(event_id)
+
+    def _settle(self, event_id: UUID) -> None:
+        if event_id in self._durable:
+            self._outbox.sent([event_id])
+        else:
+            self._outbox.release([event_id])
 
 
 class _Lane:
@@ -129,20 +162,30 @@ class Recorder:
         done: Outcome = asyncio.get_running_loop().create_future()
         if interaction.event_id in self._recent:
             done.set_result(Acknowledgement(interaction.event_id, duplicate=True))
-        elif len(self._waiting) >= MOST_WAITING:
+            return done
+        lane = self._lanes[hash(interaction.user_id) % WRITERS]
+        if len(lane.waiting) >= MOST_WAITING // WRITERS:
             done.set_exception(RecorderUnavailableError("too many interactions wait to be recorded"))
         else:
-            if self._listeners:
-                done.add_done_callback(partial(_tell, interaction, self._listeners))
-            self._waiting.append(_Entry(interaction, self._clock(), done))
-            self._wake.set()
+            lane.waiting.append(_Entry(interaction, self._clock(), done))
+            lane.wake.set()
         return done
 
-    async def write(self) -> None:
-        """Commit what arrives, batch by batch; forever. Several of these may run at once."""
+    @property
+    def waiting(self) -> int:
+        """How many interactions have not had their turn."""
+        return sum(len(lane.waiting) for lane in self._lanes)
+
+    async def write(self, number: int) -> None:
+        """Commit what arrives in a lane, batch by batch; forever.
+
+        Args:
+            number: The lane, from 0; one of these must run for each of the `WRITERS`.
+        """
+        lane = self._lanes[number]
         while True:
-            await self._wake.wait()
-            batch = self._take()
+            await lane.wake.wait()
+            batch = lane.take()
             if not batch:
                 continue
             if self._outbox is None:
@@ -181,8 +224,8 @@ class Recorder:
         if not done:
             self._late.add(commit)
             self._availability.lost()
-            sent = self._settle_by_kafka(outbox, batch)
-            commit.add_done_callback(partial(self._settled_late, outbox, sent))
+            handover = self._settle_by_kafka(outbox, batch)
+            commit.add_done_callback(partial(self._settled_late, handover))
             return
         error = commit.exception()
         if isinstance(error, DatabaseUnavailableError):
@@ -200,32 +243,29 @@ class Recorder:
             self._outbox.dispatch(commit.fresh, commit.waiting, batch[0].accepted_at)
         self._acknowledge(batch, set(commit.waiting))
 
-    def _settled_late(self, outbox: Outbox, sent: set[UUID], commit: "asyncio.Task[_Commit]") -> None:
-        """Take note of a commit that was given up: what Kafka has by now need not be sent again."""
+    def _settled_late(self, handover: _Handover, commit: "asyncio.Task[_Commit]") -> None:
         self._late.discard(commit)
         if not commit.cancelled() and commit.exception() is None:
-            committed = commit.result().waiting.keys()
-            outbox.release(committed - sent)
-            outbox.sent(committed & sent)
+            handover.committed(commit.result().waiting.keys())
 
-    def _settle_by_kafka(self, outbox: Outbox, batch: Sequence[_Entry]) -> set[UUID]:
-        """Send the batch to Kafka, and acknowledge each entry when Kafka has it; return a set that grows by those."""
-        sent: set[UUID] = set()
+    def _settle_by_kafka(self, outbox: Outbox, batch: Sequence[_Entry]) -> _Handover:
+        """Send the batch to Kafka, and acknowledge each entry when Kafka has it."""
         together: dict[UUID, list[_Entry]] = {}
         for entry in batch:
             together.setdefault(entry.interaction.event_id, []).append(entry)
+        handover = _Handover(outbox, together.keys() - self._recent.keys())
         for event_id, entries in together.items():
             if event_id in self._recent:
                 self._acknowledge(entries, set())
                 continue
             message = interaction_message(entries[0].interaction, unrecorded=True)
-            outbox.send_unrecorded(message, entries[0].accepted_at, partial(self._sent, entries, sent))
-        return sent
+            outbox.send_unrecorded(message, entries[0].accepted_at, partial(self._sent, entries, handover))
+        return handover
 
-    def _sent(self, entries: Sequence[_Entry], sent: set[UUID], durable: bool) -> None:  # noqa: FBT001  # a callback
+    def _sent(self, entries: Sequence[_Entry], handover: _Handover, durable: bool) -> None:  # noqa: FBT001  # a callback
+        event_id = entries[0].interaction.event_id
+        handover.sent(event_id, durable=durable)
         if durable:
-            event_id = entries[0].interaction.event_id
-            sent.add(event_id)
             self._acknowledge(entries, {event_id} - self._recent.keys())
         else:
             _fail(entries, RecorderUnavailableError(AWAY))

@@ -7,11 +7,13 @@ Health and reflection map their own errors and pass unwrapped.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from servicekit.errors import INTERNAL, ServiceError, to_status
@@ -27,6 +29,43 @@ def _visible(error: Exception, method: str) -> grpc.Status:
         return to_status(error)
     logger.error("rpc.defect", method=method, exc_info=error)
     return to_status(INTERNAL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Undecodable:
+    """Stands for a request that is no message of its type: gRPC itself would end the call with UNKNOWN."""
+
+    reason: str
+
+    def error(self) -> ServiceError:
+        text = f"the request cannot be decoded: {self.reason}"
+        return ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", text)
+
+
+def _forgiving(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Return a decoder that does not raise."""
+    if decode is None:
+        return None
+
+    def attempt(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DecodeError as error:
+            return _Undecodable(str(error).rpartition(": ")[2])
+
+    return attempt
+
+
+def _checked(request: Any) -> Any:
+    """Return the request; ServiceError when it could not be decoded."""
+    if type(request) is _Undecodable:
+        raise request.error()
+    return request
+
+
+async def _each_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)
 
 
 class ErrorInterceptor(grpc.ServerInterceptor):
@@ -71,19 +110,19 @@ class _Mapping:
 
 def _wrap(handler: Handler, method: str) -> Handler:
     unary, stream = handler.unary_unary, handler.unary_stream
-    codec = (handler.request_deserializer, handler.response_serializer)
+    codec = (_forgiving(handler.request_deserializer), handler.response_serializer)
     if unary is not None:
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             with _Mapping(context, method):
-                return unary(request, context)
+                return unary(_checked(request), context)
 
         return grpc.unary_unary_rpc_method_handler(call, *codec)
     if stream is not None:
 
         def replies(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with _Mapping(context, method):
-                yield from stream(request, context)
+                yield from stream(_checked(request), context)
 
         return grpc.unary_stream_rpc_method_handler(replies, *codec)
     return handler
@@ -132,21 +171,21 @@ class _AioMapping:
 
 
 def _wrap_aio(handler: Handler, method: str) -> Handler:
-    codec = (handler.request_deserializer, handler.response_serializer)
+    codec = (_forgiving(handler.request_deserializer), handler.response_serializer)
     unary: Any = handler.unary_unary
     stream: Any = handler.stream_stream
     if unary is not None:
 
         async def call(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             async with _AioMapping(context, method):
-                return await unary(request, context)
+                return await unary(_checked(request), context)
 
         return grpc.unary_unary_rpc_method_handler(call, *codec)
     if stream is not None and not method.startswith("/grpc."):
 
         async def replies(requests: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             async with _AioMapping(context, method):
-                async for reply in stream(requests, context):
+                async for reply in stream(_each_checked(requests), context):
                     yield reply
 
         return grpc.stream_stream_rpc_method_handler(replies, *codec)

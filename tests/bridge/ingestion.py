@@ -33,6 +33,7 @@ class Ingestion:
     recorder: Recorder
     outbox: Outbox | None
     publisher: KafkaPublisher | None
+    address: str
 
     def away(self) -> bool:
         """Return whether Postgres is taken to be away."""
@@ -84,4 +85,6 @@ async def running_ingestion(
         channel = await stack.enter_async_context(aio.insecure_channel(f"127.0.0.1:{port}"))
         if wait_for_schema:
             await until(database.ready.is_set)
-        yield Ingestion(InteractionServiceStub(channel), database, recorder, outbox, ingestion.publisher)
+        yield Ingestion(
+            InteractionServiceStub(channel), database, recorder, outbox, ingestion.publisher, f"127.0.0.1:{port}"
+        )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.interaction import InteractionType
-from bridge.interaction_service import decode_interaction
+from bridge.interaction_codec import decode_interaction
 from bridge.message import iso_milliseconds
 from servicekit.errors import ServiceError
 from videowindow.feed.v1 import interaction_pb2 as pb

@@ -81,7 +81,7 @@ async def test_postgres_hangs(own_postgres: Postgres, kafka_bootstrap: str) -> N
         assert own_postgres.child is not None
         own_postgres.child.suspend()
         try:
-            assert await _timed(running, sent[1], most_s=1.0) == ACCEPTED
+            assert await _timed(running, sent[1], most_s=1.6) == ACCEPTED
             assert await _timed(running, sent[2], most_s=0.4) == ACCEPTED
         finally:
             own_postgres.child.resume()
@@ -96,7 +96,7 @@ async def test_both_away(own_postgres: Postgres, own_kafka: MockKafka) -> None:
     user = f"viewer-{uuid4()}"
     options = {"delivery.timeout.ms": 1000, "request.timeout.ms": 900, "linger.ms": 0}
     url = own_postgres.url("videowindow")
-    async with running_ingestion(url, own_kafka.bootstrap, options=options, budget_s=1.0) as running:
+    async with running_ingestion(url, own_kafka.bootstrap, options=options, budget_s=1.5) as running:
         await record(running, event(user, watch_time=0))
         assert own_kafka.child is not None
         assert own_postgres.child is not None
@@ -110,7 +110,7 @@ async def test_both_away(own_postgres: Postgres, own_kafka: MockKafka) -> None:
             with pytest.raises(aio.AioRpcError) as caught:
                 await record(running, event(user, watch_time=9))
             is_temporary(caught.value)
-            assert time.monotonic() - started < 1.3
+            assert time.monotonic() - started < 1.9
         finally:
             own_kafka.child.resume()
         last = event(user, watch_time=2)
