@@ -27,10 +27,10 @@ OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # A server that is back is found within a second; the default waits up to two minutes.
+    # A server that is back is found at once, before the next one is restarted; the default waits up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 250),
     # An idle channel would make the next viewer wait for a connection.
     ("grpc.client_idle_timeout_ms", 2**31 - 1),
 )

@@ -3,7 +3,8 @@
 The gradient controller of Envoy's adaptive concurrency filter, which follows Netflix's concurrency-limits: the median
 latency of a short window is compared with a baseline, that of calls that began with hardly any others under way. A slow
 peer that answers at the same pace whatever it is asked is so told apart from one whose queue grows. Unlike in Envoy,
-calls are held back for the baseline's sake only when there has been no such call for long.
+calls are held back for the baseline's sake only when there has been no such call for long, or before the limit is
+lowered by much: a new latency without a queue must not be mistaken for one.
 """
 
 import math
@@ -21,16 +22,22 @@ class LimiterPolicy:
     """Calls that are always allowed; a call that began with no more under way counts for the baseline."""
     initial: int = 40
     most: int = 400
-    tolerance_s: float = 0.020
+    tolerance_s: float = 0.025
     """Seconds above the baseline that count as no queue."""
     window_s: float = 0.1
     """Seconds between two adjustments."""
     samples: int = 10
-    """Calls that a window and a baseline are judged by."""
+    """Calls that a window is judged by."""
+    baseline_samples: int = 5
+    """Calls that a baseline is judged by."""
     first_baseline_s: float = 1.0
     """Seconds after which calls are held back for the first baseline."""
     baseline_s: float = 15.0
     """Seconds that a baseline is good for."""
+    doubt_s: float = 5.0
+    """Seconds between two measurements that are made before the limit is lowered by much."""
+    doubt: float = 0.75
+    """Factor of the limit that is much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class Limiter:
         self._clock = clock
         self._limit = float(max(policy.initial, policy.least))
         self._baseline = math.inf
+        self._doubted_at = -math.inf
         self._measure_at = clock() + policy.first_baseline_s
         self._in_flight = 0
         self._peak = 0
@@ -99,7 +107,7 @@ class Limiter:
 
     def _measure(self, latency: float) -> None:
         self._alone.append(latency)
-        if len(self._alone) < self._policy.samples:
+        if len(self._alone) < self._policy.baseline_samples:
             return
         found = median_low(self._alone)
         if math.isfinite(found):
@@ -109,13 +117,20 @@ class Limiter:
 
     def _adjust(self, latency: float) -> None:
         self._baseline = min(self._baseline, latency)
-        wanted = self._limit * self._gradient(latency)
-        if self._peak * 2 >= self._limit:  # an idle limit proves nothing, and must not grow
-            wanted += math.sqrt(wanted)
-        self._limit = min(max(wanted, self._policy.least), self._policy.most)
+        gradient = self._gradient(latency)
+        if gradient < self._policy.doubt and self._clock() - self._doubted_at >= self._policy.doubt_s:
+            self._alone = []
+            self._doubted_at = self._measure_at = self._clock()
+        else:
+            self._move(self._limit * gradient)
         self._latencies = []
         self._peak = self._in_flight
         self._window_from = self._clock()
+
+    def _move(self, wanted: float) -> None:
+        if self._peak * 2 >= self._limit:  # an idle limit proves nothing, and must not grow
+            wanted += math.sqrt(wanted)
+        self._limit = min(max(wanted, self._policy.least), self._policy.most)
 
     def _gradient(self, latency: float) -> float:
         if not math.isfinite(latency):

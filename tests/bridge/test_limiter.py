@@ -135,13 +135,13 @@ def test_light_load_is_never_shed() -> None:
 
 @pytest.mark.parametrize("extra_ms", [50, 100])
 def test_slow_server_is_not_taken_for_an_overloaded_one(extra_ms: int) -> None:
-    """When each call takes longer but none waits for another, personal pages are back within seconds."""
+    """When each call takes longer but none waits for another, personal pages are back within a second."""
     delay_ms = 0.0
     simulation = Simulation(400, lambda: (2 + delay_ms) / 1000)
     assert simulation.run(300, 10).shed_share < 0.01
     delay_ms = extra_ms
-    simulation.run(300, 5)
-    assert simulation.run(300, 60).shed_share < 0.05
+    assert simulation.run(300, 5).shed_share < 0.15
+    assert simulation.run(300, 60).shed_share < 0.03
 
 
 def test_burst_on_a_calm_day_is_served() -> None:
