@@ -51,6 +51,7 @@ def serve(settings: RecsvcSettings) -> None:
                 metrics,
                 threads=settings.recsvc_threads,
                 poll_interval_s=settings.model_poll_interval_s,
+                profile_interactions=settings.recsvc_profile_interactions,
             )
             port = server.start(settings.recsvc_listen, credentials)
         except ArtefactError as error:

@@ -1,5 +1,6 @@
 """From pages and manifests to protobuf replies."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
@@ -7,8 +8,12 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from recsvc.artefact import Manifest
+from recsvc.audience import Summary
+from recsvc.reasons import Reason, ReasonKind
 from recsvc.recommender import Page
+from recsvc.similar import SimilarPage
 from recsvc.viewers import ViewerState
+from servicekit.errors import ServiceError
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 _STATES: Final = {
@@ -16,21 +21,70 @@ _STATES: Final = {
     ViewerState.FOLDED_IN: pb.USER_STATE_FOLDED_IN,
     ViewerState.COLD: pb.USER_STATE_COLD,
 }
+_REASONS: Final = {
+    ReasonKind.SIMILAR_VIDEO: pb.REASON_KIND_SIMILAR_VIDEO,
+    ReasonKind.TAG: pb.REASON_KIND_TAG,
+    ReasonKind.AUTHOR: pb.REASON_KIND_AUTHOR,
+    ReasonKind.TRENDING: pb.REASON_KIND_TRENDING,
+}
 
 
 def recommend_response(page: Page) -> pb.RecommendResponse:
     """Return the reply for a page."""
+    videos = _scored(page.video_ids, page.scores)
+    for video, reasons in zip(videos, page.reasons, strict=False):  # none at all unless asked for
+        video.reasons.extend(map(_reason, reasons))
     return pb.RecommendResponse(
-        videos=[
-            pb.ScoredVideo(video_id=video_id, score=score)
-            for video_id, score in zip(page.video_ids, page.scores, strict=True)
-        ],
+        videos=videos,
         next_page_token=page.next_page_token,
         algorithm=page.algorithm,
         model_version=page.model_version,
         model_trained_at=_timestamp(page.model_trained_at),
         user_state=_STATES[page.viewer_state],
     )
+
+
+def batch_response(index: int, outcome: Page | ServiceError) -> pb.BatchRecommendResponse:
+    """Return the reply for one request of a batch."""
+    if isinstance(outcome, ServiceError):
+        return pb.BatchRecommendResponse(index=index, error=_request_error(outcome))
+    return pb.BatchRecommendResponse(index=index, response=recommend_response(outcome))
+
+
+def score_response(
+    video_ids: Iterable[str], scores: Iterable[float | None], version: str, state: ViewerState
+) -> pb.ScoreVideosResponse:
+    """Return the reply for scores; None is that of an unknown video."""
+    return pb.ScoreVideosResponse(
+        scores=[
+            pb.VideoScore(video_id=video_id, known=score is not None, score=score or 0.0)
+            for video_id, score in zip(video_ids, scores, strict=True)
+        ],
+        model_version=version,
+        user_state=_STATES[state],
+    )
+
+
+def similar_response(page: SimilarPage) -> pb.ListSimilarVideosResponse:
+    """Return the reply for a page of similar videos."""
+    return pb.ListSimilarVideosResponse(
+        videos=_scored(page.video_ids, page.cosines),
+        next_page_token=page.next_page_token,
+        model_version=page.model_version,
+    )
+
+
+def profile_message(summary: Summary) -> pb.UserProfile:
+    """Return the description of a viewer."""
+    message = pb.UserProfile(
+        user_id=summary.user_id,
+        state=_STATES[summary.state],
+        interaction_count=summary.interaction_count,
+        seen_count=summary.seen_count,
+        top_tags=summary.top_tags,
+    )
+    message.updated_at.FromMilliseconds(summary.updated_at_ms)
+    return message
 
 
 def model_message(manifest: Manifest, *, live: bool) -> pb.Model:
@@ -49,6 +103,20 @@ def model_message(manifest: Manifest, *, live: bool) -> pb.Model:
         popularity_weight=manifest.popularity_weight,
         data_until=_timestamp(manifest.data_until),
     )
+
+
+def _scored(video_ids: Iterable[str], scores: Iterable[float]) -> list[pb.ScoredVideo]:
+    return [pb.ScoredVideo(video_id=video_id, score=score) for video_id, score in zip(video_ids, scores, strict=True)]
+
+
+def _reason(reason: Reason) -> pb.Reason:
+    return pb.Reason(kind=_REASONS[reason.kind], text=reason.text, weight=reason.weight)
+
+
+def _request_error(error: ServiceError) -> pb.RequestError:
+    code: int = error.code.value[0]
+    field = error.violations[0].field if error.violations else ""
+    return pb.RequestError(code=code, reason=error.reason, message=error.message, field=field)
 
 
 @lru_cache(64)

@@ -57,7 +57,8 @@ class FoldIn:
         """Return the vector of a viewer of this taste, (d,) float32; see `taste` and `fold`."""
         total = self.scale * (masses @ self._model.video_factors[rows])
         mass = np.abs(masses).sum()
-        if prior is None:
+        # A trained vector of zeros says that training learnt nothing of the viewer.
+        if prior is None or not prior.any():
             folded: NDArray[np.float32] = total / (STRANGER_MASS + mass)
         else:
             folded = (TRAINED_MASS * prior + total) / (TRAINED_MASS + mass)

@@ -1,13 +1,15 @@
 """The RecommendationService RPCs: decode, ask the domain, encode."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
-from recsvc.decoding import feed_query
-from recsvc.encoding import recommend_response
-from recsvc.recommender import Recommender
-from servicekit.errors import unimplemented
+from recsvc import decoding, encoding
+from recsvc.audience import Audience, Summary
+from recsvc.live import LiveModel
+from recsvc.recommender import FeedQuery, Page, Recommender
+from recsvc.similar import similar_videos
+from servicekit.errors import ServiceError, not_found
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2_grpc as pb_grpc
 
@@ -16,56 +18,87 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
     """Ranks videos for viewers.
 
     Args:
-        recommender: Makes the pages.
+        live: Holds the model.
+        audience: Knows the viewers.
+        now_ms: Milliseconds since 1970 UTC.
     """
 
-    def __init__(self, recommender: Recommender) -> None:
-        self._recommender = recommender
+    def __init__(self, live: LiveModel, audience: Audience, *, now_ms: Callable[[], int]) -> None:
+        self._live = live
+        self._audience = audience
+        self._recommender = Recommender(live, audience)
+        self._now_ms = now_ms
 
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:
         """Return the next page for one viewer."""
-        return recommend_response(self._recommender.recommend(feed_query(request)))
+        query = decoding.feed_query(request, now_ms=self._now_ms())
+        return encoding.recommend_response(self._recommender.recommend(query))
 
     def BatchRecommend(
         self,
         request: pb.BatchRecommendRequest,
         context: grpc.ServicerContext,
     ) -> Iterator[pb.BatchRecommendResponse]:
-        """Not offered yet."""
-        raise unimplemented("BatchRecommend")
+        """Return a page or an error for each request, in order."""
+        decoding.check_batch_size(request)
+        now_ms = self._now_ms()
+        decoded = [_attempt(one, now_ms) for one in request.requests]
+        pages = self._recommender.recommend_many([one for one in decoded if isinstance(one, FeedQuery)])
+        for index, one in enumerate(decoded):
+            outcome: Page | ServiceError = next(pages) if isinstance(one, FeedQuery) else one
+            yield encoding.batch_response(index, outcome)
 
     def ScoreVideos(self, request: pb.ScoreVideosRequest, context: grpc.ServicerContext) -> pb.ScoreVideosResponse:
-        """Not offered yet."""
-        raise unimplemented("ScoreVideos")
+        """Return one score a video, in request order."""
+        decoding.check_score_request(request)
+        return encoding.score_response(request.video_ids, *self._recommender.score(request.user_id, request.video_ids))
 
     def ListSimilarVideos(
         self,
         request: pb.ListSimilarVideosRequest,
         context: grpc.ServicerContext,
     ) -> pb.ListSimilarVideosResponse:
-        """Not offered yet."""
-        raise unimplemented("ListSimilarVideos")
+        """Return the videos nearest to a given one."""
+        return encoding.similar_response(similar_videos(self._live, decoding.similar_query(request)))
 
     def GetUserProfile(
         self,
         request: pb.GetUserProfileRequest,
         context: grpc.ServicerContext,
     ) -> pb.GetUserProfileResponse:
-        """Not offered yet."""
-        raise unimplemented("GetUserProfile")
+        """Return what is known of a viewer."""
+        user_id = decoding.checked_user_id(request.user_id)
+        return pb.GetUserProfileResponse(profile=encoding.profile_message(self._summary(user_id)))
 
     def UpdateUserProfile(
         self,
         request: pb.UpdateUserProfileRequest,
         context: grpc.ServicerContext,
     ) -> pb.UpdateUserProfileResponse:
-        """Not offered yet."""
-        raise unimplemented("UpdateUserProfile")
+        """Fold interactions into a viewer's profile."""
+        interactions = decoding.profile_update(request, now_ms=self._now_ms())
+        self._live.get()
+        self._audience.update(request.user_id, interactions)
+        return pb.UpdateUserProfileResponse(profile=encoding.profile_message(self._summary(request.user_id)))
 
     def DeleteUserProfile(
         self,
         request: pb.DeleteUserProfileRequest,
         context: grpc.ServicerContext,
     ) -> pb.DeleteUserProfileResponse:
-        """Not offered yet."""
-        raise unimplemented("DeleteUserProfile")
+        """Forget a viewer."""
+        self._audience.forget(decoding.checked_user_id(request.user_id))
+        return pb.DeleteUserProfileResponse()
+
+    def _summary(self, user_id: str) -> Summary:
+        summary = self._audience.summary(self._live.get(), user_id)
+        if summary is None:
+            raise not_found("user", user_id)
+        return summary
+
+
+def _attempt(request: pb.RecommendRequest, now_ms: int) -> FeedQuery | ServiceError:
+    try:
+        return decoding.feed_query(request, now_ms=now_ms)
+    except ServiceError as error:
+        return error

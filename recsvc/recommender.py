@@ -1,19 +1,31 @@
-"""Recommends videos: one page of one viewer's feed at a time."""
+"""Recommends videos: one page of one viewer's feed at a time, or of many viewers at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsvc.audience import Audience
+from recsvc.diversity import diversify, pool_size
+from recsvc.feed_page import barred_rows, next_token
 from recsvc.filters import VideoFilter
 from recsvc.idmap import UNKNOWN
+from recsvc.interactions import Interaction
 from recsvc.live import LiveModel
-from recsvc.page_token import MAX_POSITION, PageToken, decode
-from recsvc.ranking import Barred, Ranked
+from recsvc.page_token import MAX_POSITION, decode
+from recsvc.ranking import Ranked, Wish
+from recsvc.reasons import Reason, Reasons
 from recsvc.serving_model import ServingModel
 from recsvc.viewers import Viewer, ViewerState
+from servicekit.errors import ServiceError
+
+MOST_TOGETHER: Final = 64
+"""Queries that share one product."""
+SCORES_TOGETHER: Final = 1 << 22
+"""Scores held at once for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +42,11 @@ class FeedQuery:
     video_filter: VideoFilter | None = None
     exclude_video_ids: Sequence[str] = ()
     include_seen: bool = False
+    recent: tuple[Interaction, ...] = ()
+    """What the viewer did since the model was trained, oldest first."""
+    diversity: float = 0.0
+    """0 to 1."""
+    explain: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +56,8 @@ class Page:
     video_ids: list[str]
     """Best first."""
     scores: list[float]
+    reasons: list[list[Reason]]
+    """One list a video, or none at all."""
     next_page_token: str
     """Empty on the last page."""
     algorithm: str
@@ -47,15 +66,29 @@ class Page:
     viewer_state: ViewerState
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """A query in terms of one model."""
+
+    query: FeedQuery
+    wish: Wish
+    served: NDArray[np.uint32]
+    """What earlier pages held."""
+    count: int
+    """Videos of this page; the wish is for more, to choose from and to see whether there is a next page."""
+
+
 class Recommender:
     """Answers feed queries with the live model.
 
     Args:
         live: Holds the model.
+        audience: Knows the viewers.
     """
 
-    def __init__(self, live: LiveModel) -> None:
+    def __init__(self, live: LiveModel, audience: Audience) -> None:
         self._live = live
+        self._audience = audience
 
     def recommend(self, query: FeedQuery) -> Page:
         """Return the next page; shorter than asked for only when the feed ends there.
@@ -63,46 +96,83 @@ class Recommender:
         ServiceError: UNAVAILABLE without a model, INVALID_ARGUMENT for a bad page token.
         """
         serving = self._live.get()
-        token = decode(query.page_token, query.digest) if query.page_token else None
-        served = token.served if token else np.empty(0, np.uint32)
-        viewer = serving.viewer(query.user_id)
+        plan = self._plan(serving, query)
+        return _page(serving, plan, serving.ranker.top(plan.wish.viewer, plan.wish.count, plan.wish.barred))
+
+    def recommend_many(self, queries: Sequence[FeedQuery]) -> Iterator[Page | ServiceError]:
+        """Yield what `recommend` returns or raises for each query, in order."""
+        start = 0
+        while start < len(queries):
+            serving = self._live.get()
+            end = start + max(1, min(MOST_TOGETHER, SCORES_TOGETHER // len(serving.model.videos)))
+            yield from self._together(serving, queries[start:end])
+            start = end
+
+    def score(self, user_id: str, video_ids: Sequence[str]) -> tuple[list[float | None], str, ViewerState]:
+        """Return one score a video, None where it is unknown, the model's version, and how the viewer is known."""
+        serving = self._live.get()
+        viewer = self._audience.viewer(serving, user_id)
+        rows = serving.model.videos.rows(video_ids)
+        known = rows != UNKNOWN
+        found = iter(serving.ranker.scores_of(viewer, rows[known]).tolist())
+        return [next(found) if one else None for one in known.tolist()], serving.manifest.version, viewer.state
+
+    def _together(self, serving: ServingModel, queries: Sequence[FeedQuery]) -> Iterator[Page | ServiceError]:
+        plans: list[_Plan | ServiceError] = []
+        for query in queries:
+            try:
+                plans.append(self._plan(serving, query))
+            except ServiceError as error:
+                plans.append(error)
+        ranked = iter(serving.ranker.top_many([plan.wish for plan in plans if isinstance(plan, _Plan)]))
+        for plan in plans:
+            yield _page(serving, plan, next(ranked)) if isinstance(plan, _Plan) else plan
+
+    def _plan(self, serving: ServingModel, query: FeedQuery) -> _Plan:
+        served = decode(query.page_token, query.digest).served if query.page_token else np.empty(0, np.uint32)
+        viewer = self._audience.viewer(serving, query.user_id, query.recent)
+        further: list[NDArray[np.integer]] = [] if query.include_seen else [viewer.seen]
+        if query.exclude_video_ids:
+            excluded = serving.model.videos.rows(query.exclude_video_ids)
+            further.append(excluded[excluded != UNKNOWN])
         count = min(query.page_size, MAX_POSITION - len(served))
-        # One more than wanted tells whether there is a next page.
-        ranked = serving.ranker.top(viewer, count + 1, _barred(serving, query, viewer, served))
-        page = ranked.head(count)
-        more = len(ranked) > count and len(served) + count < MAX_POSITION
-        return _page(serving, viewer, page, _next_token(serving, query, served, page) if more else "")
+        return _Plan(
+            query=query,
+            # One more than wanted tells whether there is a next page.
+            wish=Wish(
+                viewer,
+                pool_size(count) if query.diversity else count + 1,
+                barred_rows(serving, served, query.video_filter, *further),
+            ),
+            served=served,
+            count=count,
+        )
 
 
-def _barred(serving: ServingModel, query: FeedQuery, viewer: Viewer, served: NDArray[np.uint32]) -> Barred:
-    rows: list[NDArray[np.integer]] = []
-    if not query.include_seen:
-        rows.append(viewer.seen)
-    if query.exclude_video_ids:
-        excluded = serving.model.videos.rows(query.exclude_video_ids)
-        rows.append(excluded[excluded != UNKNOWN])
-    if len(served):
-        rows.append(serving.fingerprints.rows(served))
-    mask = serving.masks.blocked(query.video_filter) if query.video_filter else None
-    return Barred(tuple(rows), mask)
-
-
-def _next_token(serving: ServingModel, query: FeedQuery, served: NDArray[np.uint32], page: Ranked) -> str:
-    return PageToken(
-        model_version=serving.manifest.version,
-        digest=query.digest,
-        served=np.concatenate((served, serving.fingerprints.of(page.rows))),
-    ).encode()
-
-
-def _page(serving: ServingModel, viewer: Viewer, page: Ranked, next_page_token: str) -> Page:
-    manifest = serving.manifest
+def _page(serving: ServingModel, plan: _Plan, ranked: Ranked) -> Page:
+    manifest, query, viewer = serving.manifest, plan.query, plan.wish.viewer
+    page = _chosen(serving, plan, ranked)
+    more = len(ranked) > plan.count and len(plan.served) + plan.count < MAX_POSITION
     return Page(
         video_ids=serving.model.videos.ids(page.rows),
         scores=page.scores.tolist(),
-        next_page_token=next_page_token,
+        reasons=_reasons(serving, viewer, page) if query.explain else [],
+        next_page_token=next_token(serving, query.digest, plan.served, page.rows) if more else "",
         algorithm=manifest.algorithm,
         model_version=manifest.version,
         model_trained_at=manifest.trained_at,
         viewer_state=viewer.state,
     )
+
+
+def _chosen(serving: ServingModel, plan: _Plan, ranked: Ranked) -> Ranked:
+    diversity = plan.query.diversity
+    if not diversity:
+        return ranked.head(plan.count)
+    places = diversify(ranked.scores, serving.neighbours.directions(ranked.rows), plan.count, diversity)
+    return Ranked(ranked.rows[places], ranked.scores[places])
+
+
+def _reasons(serving: ServingModel, viewer: Viewer, page: Ranked) -> list[list[Reason]]:
+    reasons = Reasons(serving, viewer)
+    return [reasons.of(row) for row in page.rows.tolist()]

@@ -8,12 +8,14 @@ from typing import Final
 import grpc
 
 from recsvc.api_version import ApiVersionInterceptor
+from recsvc.audience import Audience, is_permanent
 from recsvc.cache import ModelCache
 from recsvc.inventory import Inventory
+from recsvc.journal import Journal
 from recsvc.live import LiveModel
 from recsvc.model_service import ModelService
+from recsvc.profiles import MOST, Profiles
 from recsvc.recommendation_service import RecommendationService
-from recsvc.recommender import Recommender
 from recsvc.registry import Registry
 from recsvc.watcher import ModelWatcher
 from servicekit.lifecycle import ThreadServer
@@ -23,6 +25,9 @@ from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2_grpc as pb_grpc
 
 SERVICES: Final = [pb.DESCRIPTOR.services_by_name[name].full_name for name in ("RecommendationService", "ModelService")]
+
+JOURNAL: Final = "viewers.jsonl"
+"""File of callers' updates and deletions of profiles, beside the models."""
 
 
 def _utc_now() -> datetime:
@@ -38,6 +43,7 @@ class RecommendationServer:
         metrics: Told of models that go live or are refused.
         threads: Calls handled at once.
         poll_interval_s: Seconds between two looks at the pointer.
+        profile_interactions: Interactions since training that are kept of all viewers together.
         now: The time (UTC).
     """
 
@@ -49,6 +55,7 @@ class RecommendationServer:
         *,
         threads: int,
         poll_interval_s: float,
+        profile_interactions: int = MOST,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         registry = Registry(store)
@@ -63,8 +70,15 @@ class RecommendationServer:
             now=now,
             on_live=lambda: self._rpc.set_serving(serving=True),
         )
+
+        def now_ms() -> int:
+            return round(now().timestamp() * 1000)
+
+        self.audience = Audience(
+            Profiles(most=profile_interactions), Journal(cache / JOURNAL, is_permanent), now_ms=now_ms
+        )
         pb_grpc.add_RecommendationServiceServicer_to_server(
-            RecommendationService(Recommender(self.live)), self._rpc.grpc
+            RecommendationService(self.live, self.audience, now_ms=now_ms), self._rpc.grpc
         )
         pb_grpc.add_ModelServiceServicer_to_server(ModelService(Inventory(registry, self.live)), self._rpc.grpc)
 

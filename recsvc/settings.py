@@ -15,6 +15,9 @@ class RecsvcSettings(Settings):
     recsvc_listen: str = Field("127.0.0.1:50051", description="host:port to listen on")
     recsvc_threads: int = Field(8, ge=1, le=256, description="calls handled at once")
     recsvc_drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get at shutdown")
+    recsvc_profile_interactions: int = Field(
+        500_000, ge=1, description="interactions since training kept of all viewers, about 200 bytes each"
+    )
     model_store_url: str = Field(description="where models are published, file:///folder or s3://bucket/prefix")
     model_cache_dir: Path = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
     model_poll_interval_s: float = Field(5.0, gt=0, description="seconds between two looks at the live pointer")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recsvc.artefact import Model
 from recsvc.idmap import UNKNOWN
+from recsvc.interactions import Interaction
 
 
 class ViewerState(Enum):
@@ -32,6 +33,8 @@ class Viewer:
     bias: float
     seen: NDArray[np.int32]
     """Rows of videos that the viewer was shown."""
+    interactions: tuple[Interaction, ...] = ()
+    """What the viewer did since training, oldest first."""
 
 
 COLD: Final = Viewer(state=ViewerState.COLD, vector=None, bias=0.0, seen=np.empty(0, np.int32))

@@ -13,6 +13,7 @@ from recsvc.recommender import FeedQuery, Page, Recommender
 from recsvc.serving_model import ServingModel
 from recsvc.viewers import ViewerState
 from servicekit.errors import ServiceError
+from tests.recsvc.audiences import audience
 from tests.recsvc.models import brute_force, random_model, with_scores
 
 DIGEST = b"requests"
@@ -32,7 +33,7 @@ def query(user_id: str = "u1", page_size: int = 7, **changes: Any) -> FeedQuery:
 
 def feed(live: LiveModel, first: FeedQuery, swaps: "dict[int, ServingModel] | None" = None) -> list[Page]:
     """Return all pages of a feed; before the page of each index in `swaps`, that model goes live."""
-    recommender, pages, current = Recommender(live), list[Page](), first
+    recommender, pages, current = Recommender(live, audience()), list[Page](), first
     while True:
         if swaps and len(pages) in swaps:
             live.swap(swaps[len(pages)])
@@ -49,7 +50,7 @@ def ids(pages: list[Page]) -> list[str]:
 
 def test_without_a_model_callers_are_told_when_to_come_back() -> None:
     with pytest.raises(ServiceError) as caught:
-        Recommender(LiveModel(retry_after_s=2.5)).recommend(query())
+        Recommender(LiveModel(retry_after_s=2.5), audience()).recommend(query())
     assert (caught.value.reason, caught.value.retry_after_s) == ("NO_MODEL", 2.5)
 
 
@@ -101,7 +102,7 @@ def test_the_same_question_has_the_same_answer_each_time() -> None:
     """Equal scores are broken by identifier, within a page and at its cut."""
     live = serving(ServingModel.of(with_scores([1, 2, 1, 2, 1, 2, 1] * 30)))
 
-    pages = [Recommender(live).recommend(query("nobody", 50)) for _ in range(3)]
+    pages = [Recommender(live, audience()).recommend(query("nobody", 50)) for _ in range(3)]
 
     assert pages[0] == pages[1] == pages[2]
     assert pages[0].video_ids == sorted(pages[0].video_ids)
@@ -111,9 +112,9 @@ def test_the_same_question_has_the_same_answer_each_time() -> None:
 def test_pages_of_another_size_go_on_where_the_last_one_ended() -> None:
     live = serving(MODELS[0])
     whole = ids(feed(live, query(page_size=60)))
-    first = Recommender(live).recommend(query(page_size=5))
+    first = Recommender(live, audience()).recommend(query(page_size=5))
 
-    second = Recommender(live).recommend(query(page_size=9, page_token=first.next_page_token))
+    second = Recommender(live, audience()).recommend(query(page_size=9, page_token=first.next_page_token))
 
     assert first.video_ids + second.video_ids == whole[:14]
 
@@ -127,7 +128,7 @@ def test_the_last_page_says_so(page_size: int) -> None:
 
 
 def test_a_filter_that_leaves_nothing_gives_an_empty_page() -> None:
-    page = Recommender(serving(MODELS[0])).recommend(query(video_filter=VideoFilter(any_tags=("unknown",))))
+    page = Recommender(serving(MODELS[0]), audience()).recommend(query(video_filter=VideoFilter(any_tags=("unknown",))))
 
     assert (page.video_ids, page.scores, page.next_page_token) == ([], [], "")
     assert page.model_version == "v0"
@@ -143,7 +144,7 @@ def test_a_feed_ends_where_its_token_would_grow_too_long() -> None:
 
 
 def test_a_token_of_another_request_is_refused() -> None:
-    recommender = Recommender(serving(MODELS[0]))
+    recommender = Recommender(serving(MODELS[0]), audience())
     page = recommender.recommend(query())
 
     with pytest.raises(ServiceError, match="another request"):

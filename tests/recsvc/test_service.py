@@ -182,23 +182,6 @@ def test_ten_thousand_bad_fields_are_still_a_readable_error(client: Client) -> N
     assert failure.fields[:2] == ("exclude_video_ids[0]", "exclude_video_ids[1]")
 
 
-@pytest.mark.parametrize(
-    ("fields", "field"),
-    [
-        ({"diversity": 0.5}, "diversity"),
-        ({"explain": True}, "explain"),
-        ({"recent_interactions": [LIKE]}, "recent_interactions"),
-    ],
-)
-def test_nobody_believes_that_a_field_was_honoured_when_it_was_not(
-    client: Client, fields: dict[str, Any], field: str
-) -> None:
-    failure = Failure.of(lambda: recommend(client, **fields))
-
-    assert (failure.code, failure.reason) == (grpc.StatusCode.UNIMPLEMENTED, "FIELD_UNIMPLEMENTED")
-    assert failure.fields == (field,)
-
-
 def test_a_request_above_four_mebibytes_is_refused(client: Client) -> None:
     code = code_of(lambda: recommend(client, exclude_video_ids=["x" * 500] * 10_000))
 
@@ -289,12 +272,6 @@ def test_bad_input_to_the_list(client: Client, field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("stub", "method", "request_type"),
     [
-        ("recommendations", "ScoreVideos", pb.ScoreVideosRequest),
-        ("recommendations", "ListSimilarVideos", pb.ListSimilarVideosRequest),
-        ("recommendations", "GetUserProfile", pb.GetUserProfileRequest),
-        ("recommendations", "UpdateUserProfile", pb.UpdateUserProfileRequest),
-        ("recommendations", "DeleteUserProfile", pb.DeleteUserProfileRequest),
-        ("recommendations", "BatchRecommend", pb.BatchRecommendRequest),
         ("models", "ReloadModel", pb.ReloadModelRequest),
         ("models", "ActivateModel", pb.ActivateModelRequest),
     ],
@@ -302,9 +279,7 @@ def test_bad_input_to_the_list(client: Client, field: str, value: Any) -> None:
 def test_methods_that_are_not_offered_say_so(client: Client, stub: str, method: str, request_type: Any) -> None:
     call = getattr(getattr(client, stub), method)
 
-    failure = Failure.of(
-        lambda: list(call(request_type(), timeout=5)) if method.startswith("Batch") else call(request_type(), timeout=5)
-    )
+    failure = Failure.of(lambda: call(request_type(), timeout=5))
 
     assert (failure.code, failure.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNIMPLEMENTED")
     assert method in failure.message

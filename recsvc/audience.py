@@ -1,0 +1,180 @@
+"""Viewers as this server knows them: by the live model, by what they did since, and by what must be forgotten."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from recsvc.fold_in import FoldIn
+from recsvc.idmap import UNKNOWN
+from recsvc.interactions import Interaction, Kind
+from recsvc.journal import Entry, Journal
+from recsvc.profiles import Profile, Profiles, fingerprint, merge
+from recsvc.serving_model import ServingModel
+from recsvc.viewers import COLD, Viewer, ViewerState
+
+TOP_TAGS: Final = 10
+FOLDED: Final = 10_000
+"""Folded viewers kept ready."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What people may know of a viewer."""
+
+    user_id: str
+    state: ViewerState
+    interaction_count: int
+    """Since the model's cut-off."""
+    seen_count: int
+    top_tags: list[str]
+    """Most frequent first."""
+    updated_at_ms: int
+    """Milliseconds since 1970 UTC."""
+
+
+class Audience:
+    """Tells who a viewer is.
+
+    Args:
+        profiles: What viewers did since training.
+        journal: Where callers' updates and deletions are kept, shared by the server's processes; None for nowhere.
+        now_ms: Milliseconds since 1970 UTC.
+    """
+
+    def __init__(self, profiles: Profiles, journal: Journal | None, *, now_ms: Callable[[], int]) -> None:
+        self._profiles = profiles
+        self._journal = journal
+        self._now_ms = now_ms
+        self._folded: OrderedDict[str, tuple[Profile, FoldIn, Viewer]] = OrderedDict()
+
+    def viewer(self, serving: ServingModel, user_id: str, recent: Sequence[Interaction] = ()) -> Viewer:
+        """Return a viewer as the model's and later interactions tell.
+
+        Args:
+            serving: The model to know the viewer by.
+            user_id: The viewer.
+            recent: What the viewer did since, besides what was told before; oldest first.
+        """
+        self._catch_up()
+        base = COLD if self._profiles.is_forgotten(user_id) else serving.viewer(user_id)
+        profile = self._profiles.get(user_id)
+        if profile is None:
+            return folded(serving, base, (), recent) if recent else base
+        if recent:
+            held = set(profile.interactions)
+            return folded(serving, base, profile.interactions, [one for one in recent if one not in held])
+        return self._known(serving, user_id, base, profile)
+
+    def observe(self, user_id: str, interactions: Sequence[Interaction]) -> None:
+        """Note what a viewer did, in this process only."""
+        self._profiles.add(user_id, self._past(interactions), now_ms=self._now_ms())
+
+    def update(self, user_id: str, interactions: Sequence[Interaction]) -> None:
+        """Note what a viewer did, in all processes and beyond a restart."""
+        past = self._past(interactions)
+        if self._journal:
+            self._journal.append([{"user": user_id, "told": self._now_ms(), "did": [list(one) for one in past]}])
+            self._catch_up()
+        else:
+            self._profiles.add(user_id, past, now_ms=self._now_ms())
+
+    def forget(self, user_id: str) -> None:
+        """Forget a viewer: a stranger from now on, under every model."""
+        self._catch_up()
+        mark, now_ms = fingerprint(user_id), self._now_ms()
+        self._profiles.forget(mark, at_ms=now_ms, user_id=user_id)
+        self._folded.pop(user_id, None)
+        if self._journal:
+            self._journal.rewrite(lambda entry: entry.get("user") != user_id, [{"forget": mark.hex(), "at": now_ms}])
+
+    def summary(self, serving: ServingModel, user_id: str) -> Summary | None:
+        """Return what is known of a viewer, None when nothing is."""
+        viewer = self.viewer(serving, user_id)
+        profile = self._profiles.get(user_id)
+        if viewer.state is ViewerState.COLD and profile is None:
+            return None
+        manifest = serving.manifest
+        is_trained = serving.model.users.row(user_id) != UNKNOWN and not self._profiles.is_forgotten(user_id)
+        cut_off = _ms(manifest.data_until.timestamp()) if is_trained else 0
+        return Summary(
+            user_id=user_id,
+            state=viewer.state,
+            interaction_count=sum(one.at_ms >= cut_off for one in viewer.interactions),
+            seen_count=len(np.unique(viewer.seen)),
+            top_tags=_top_tags(serving, viewer),
+            updated_at_ms=profile.updated_at_ms if profile else _ms(manifest.trained_at.timestamp()),
+        )
+
+    def _past(self, interactions: Sequence[Interaction]) -> list[Interaction]:
+        """Return the interactions, none of them in the future: a deletion must reach them all."""
+        now_ms = self._now_ms()
+        return [one._replace(at_ms=min(one.at_ms, now_ms)) for one in interactions]
+
+    def _known(self, serving: ServingModel, user_id: str, base: Viewer, profile: Profile) -> Viewer:
+        kept = self._folded.get(user_id)
+        if kept is not None and kept[0] is profile and kept[1] is serving.fold_in:
+            return kept[2]
+        viewer = folded(serving, base, profile.interactions, ())
+        self._folded[user_id] = (profile, serving.fold_in, viewer)
+        while len(self._folded) > FOLDED:
+            self._folded.popitem(last=False)
+        return viewer
+
+    def _catch_up(self) -> None:
+        """Apply what other processes noted, and what was noted before this one started."""
+        if self._journal:
+            self._journal.follow(self._apply)
+
+    def _apply(self, entry: Entry) -> None:
+        if "forget" in entry:
+            mark = bytes.fromhex(entry["forget"])
+            self._profiles.forget(mark, at_ms=entry["at"])
+        else:
+            self._profiles.add(entry["user"], map(_interaction, entry["did"]), now_ms=entry["told"])
+
+
+def folded(
+    serving: ServingModel, base: Viewer, known: tuple[Interaction, ...], recent: Sequence[Interaction]
+) -> Viewer:
+    """Return a viewer with what was done since training; FOLDED_IN only when that says something of taste.
+
+    Args:
+        serving: The model to fold into.
+        base: The viewer before.
+        known: Of these, a trained viewer's from before the model's cut-off count as seen only: training had them.
+        recent: These always count.
+    """
+    cut_off = _ms(serving.manifest.data_until.timestamp()) if base.state is ViewerState.TRAINED else 0
+    news = merge([one for one in known if one.at_ms >= cut_off], recent)
+    everything = merge(known, recent)
+    rows = serving.model.videos.rows([one.video_id for one in everything])
+    viewer = replace(
+        base, seen=np.concatenate((base.seen, rows[rows != UNKNOWN].astype(np.int32))), interactions=everything
+    )
+    vector = serving.fold_in.fold(news, base.vector)
+    return viewer if vector is None else replace(viewer, state=ViewerState.FOLDED_IN, vector=vector)
+
+
+def is_permanent(entry: Entry) -> bool:
+    """Return whether an entry of the journal must outlive any limit of size."""
+    return "forget" in entry
+
+
+def _interaction(fields: list[Any]) -> Interaction:
+    video_id, kind, at_ms, watch_ms, rating = fields
+    return Interaction(video_id, Kind(kind), at_ms, watch_ms, rating)
+
+
+def _top_tags(serving: ServingModel, viewer: Viewer) -> list[str]:
+    tags, lists = serving.model.catalogue.tags, serving.model.catalogue.tag_rows
+    rows = [lists[row] for row in np.unique(viewer.seen).tolist()]
+    counts = np.bincount(np.concatenate(rows), minlength=len(tags)) if rows else np.zeros(0, np.int64)
+    order = np.argsort(-counts, kind="stable")[:TOP_TAGS]
+    return tags.ids(order[counts[order] > 0])
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
