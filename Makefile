@@ -24,7 +24,7 @@ help: ## List the targets
 
 .PHONY: run
 run: $(READY) ## Serve recommendations on this machine (DATA=<folder> to train on your own exports)
-	@$(BIN)/python -m deploy.local $(if $(DATA),--data $(DATA))
+	@$(BIN)/python -m deploy.local $(if $(DATA),--data "$(DATA)")
 
 .PHONY: test
 test: $(READY) ## Run all tests against real peers (ARGS=<pytest options>)
