@@ -65,6 +65,8 @@ class Manifest(BaseModel):
     """Weight of the log of popularity in the ranking score; 0 is plain LightFM."""
     popularity_floor: PositiveFloat = 1.0
     """Added to popularity before the logarithm, so that unwatched videos have one."""
+    popularity_half_life_s: PositiveFloat = 86_400.0
+    """Seconds in which an interaction halves in its part of a video's popularity."""
     metrics: dict[str, float] = {}
     parent: str | None = None
     """The version that was live when this one was trained."""

@@ -1,7 +1,7 @@
 """Viewers as this server knows them: by the live model, by what they did since, and by what must be forgotten."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from recsvc.fold_in import FoldIn
 from recsvc.idmap import UNKNOWN
+from recsvc.interaction_message import ViewerInteraction
 from recsvc.interactions import Interaction, Kind
 from recsvc.journal import Entry, Journal
 from recsvc.profiles import Profile, Profiles, fingerprint, merge
@@ -68,9 +69,13 @@ class Audience:
             return folded(serving, base, profile.interactions, [one for one in recent if one not in held])
         return self._known(serving, user_id, base, profile)
 
-    def observe(self, user_id: str, interactions: Sequence[Interaction]) -> None:
-        """Note what a viewer did, in this process only."""
-        self._profiles.add(user_id, self._past(interactions), now_ms=self._now_ms())
+    def observe(self, done: Iterable[ViewerInteraction]) -> None:
+        """Note what viewers did, in this process only."""
+        of_viewers: defaultdict[str, list[Interaction]] = defaultdict(list)
+        for one in done:
+            of_viewers[one.user_id].append(one.interaction)
+        for user_id, interactions in of_viewers.items():
+            self._profiles.add(user_id, self._past(interactions), now_ms=self._now_ms())
 
     def update(self, user_id: str, interactions: Sequence[Interaction]) -> None:
         """Note what a viewer did, in all processes and beyond a restart."""

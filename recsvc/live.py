@@ -1,5 +1,7 @@
 """The model that answers now."""
 
+import threading
+
 from recsvc.serving_model import ServingModel
 from servicekit.errors import unavailable
 
@@ -14,6 +16,7 @@ class LiveModel:
     def __init__(self, *, retry_after_s: float) -> None:
         self._retry_after_s = retry_after_s
         self._serving: ServingModel | None = None
+        self._writing = threading.Lock()
 
     def get(self) -> ServingModel:
         """Return the live model; UNAVAILABLE, NO_MODEL, before the first."""
@@ -26,6 +29,20 @@ class LiveModel:
         """Return the live model, None before the first."""
         return self._serving
 
+    def cut_off_ms(self) -> int | None:
+        """Return the first instant that the live model's data do not cover, milliseconds since 1970 UTC."""
+        serving = self._serving
+        return None if serving is None else round(serving.manifest.data_until.timestamp() * 1000)
+
     def swap(self, serving: ServingModel) -> None:
         """Make a model live; calls that run keep the one they took."""
-        self._serving = serving
+        with self._writing:
+            self._serving = serving
+
+    def exchange(self, expected: ServingModel, serving: ServingModel) -> bool:
+        """Make a model live in place of another one; return False, without effect, when that one is not live."""
+        with self._writing:
+            if self._serving is not expected:
+                return False
+            self._serving = serving
+            return True

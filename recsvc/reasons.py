@@ -24,7 +24,7 @@ LEAST_SHARE: Final = 0.1
 """A tag or author below this share of the viewer's history is not called frequent."""
 LEAST_VIDEOS: Final = 2
 MOST_HISTORY: Final = 500
-"""Newest videos of the history that are compared with."""
+"""Videos of the history that are compared with."""
 _LONG: Final = 0.8
 _VERBS: Final = {
     Kind.LIKE: "which you liked",

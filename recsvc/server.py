@@ -1,18 +1,21 @@
 """The server: its parts put together, started in order, and ended without losing a call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
 from recsvc.api_version import ApiVersionInterceptor
 from recsvc.audience import Audience, is_permanent
 from recsvc.cache import ModelCache
+from recsvc.freshness import Freshness
+from recsvc.interaction_message import ViewerInteraction
 from recsvc.inventory import Inventory
 from recsvc.journal import Journal
 from recsvc.live import LiveModel
+from recsvc.live_interactions import LiveInteractions
 from recsvc.model_service import ModelService
 from recsvc.profiles import MOST, Profiles
 from recsvc.recommendation_service import RecommendationService
@@ -44,6 +47,8 @@ class RecommendationServer:
         threads: Calls handled at once.
         poll_interval_s: Seconds between two looks at the pointer.
         profile_interactions: Interactions since training that are kept of all viewers together.
+        kafka: How to reach the brokers of live interactions, in librdkafka's properties; None to do without.
+        freshness_interval_s: Seconds between two refreshments of popularity from them.
         now: The time (UTC).
     """
 
@@ -56,6 +61,8 @@ class RecommendationServer:
         threads: int,
         poll_interval_s: float,
         profile_interactions: int = MOST,
+        kafka: Mapping[str, Any] | None = None,
+        freshness_interval_s: float = 10.0,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         registry = Registry(store)
@@ -74,9 +81,16 @@ class RecommendationServer:
         def now_ms() -> int:
             return round(now().timestamp() * 1000)
 
-        self.audience = Audience(
+        self.audience = audience = Audience(
             Profiles(most=profile_interactions), Journal(cache / JOURNAL, is_permanent), now_ms=now_ms
         )
+        self.freshness = freshness = Freshness(self.live, interval_s=freshness_interval_s)
+
+        def receive(done: Sequence[ViewerInteraction]) -> None:
+            audience.observe(done)
+            freshness.count(done, now_ms=now_ms())
+
+        self._reader = LiveInteractions(kafka, self.live.cut_off_ms, receive, metrics) if kafka else None
         pb_grpc.add_RecommendationServiceServicer_to_server(
             RecommendationService(self.live, self.audience, now_ms=now_ms), self._rpc.grpc
         )
@@ -90,6 +104,9 @@ class RecommendationServer:
         port = self._rpc.start(address, credentials)
         try:
             self.watcher.begin()
+            if self._reader:
+                self._reader.begin()
+                self.freshness.begin()
         except BaseException:
             self.stop(0)
             raise
@@ -99,3 +116,6 @@ class RecommendationServer:
         """Say NOT_SERVING, refuse new calls, let running ones finish for up to `grace_s` seconds."""
         self._rpc.drain(grace_s)
         self.watcher.end()
+        if self._reader:
+            self._reader.end()
+            self.freshness.end()

@@ -1,7 +1,7 @@
 """Settings of the server, from the environment."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -21,12 +21,22 @@ class RecsvcSettings(Settings):
     model_store_url: str = Field(description="where models are published, file:///folder or s3://bucket/prefix")
     model_cache_dir: Path = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
     model_poll_interval_s: float = Field(5.0, gt=0, description="seconds between two looks at the live pointer")
+    kafka_bootstrap_servers: str | None = Field(
+        None, description="Kafka brokers, host:port,...; without them pages follow from training and profiles only"
+    )
+    recsvc_freshness_interval_s: float = Field(
+        10.0, gt=0, description="seconds between two refreshments of popularity from live interactions"
+    )
     tls_cert_file: Path | None = Field(None, description="certificate chain of this server, PEM")
     tls_key_file: Path | None = Field(None, description="its private key, PEM")
     tls_ca_file: Path | None = Field(None, description="authority of the callers' certificates, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    def kafka_client(self) -> dict[str, Any] | None:
+        """Return how to reach the brokers, None without any."""
+        return {"bootstrap.servers": self.kafka_bootstrap_servers} if self.kafka_bootstrap_servers else None
 
     def tls(self) -> TlsFiles | None:
         """Return the TLS identity, None for plain text; ValueError when it is given in part."""

@@ -1,0 +1,117 @@
+"""Popularity kept fresh between trainings: the model's own, and what viewers did since.
+
+Both are decayed by the model's half-life to the newest interaction, not to the time of day: a feed in which nothing
+happens does not forget what is popular.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsvc.idmap import UNKNOWN
+from recsvc.interaction_message import ViewerInteraction
+from recsvc.interactions import value
+from recsvc.live import LiveModel
+from recsvc.serving_model import ServingModel
+
+HOUR_MS: Final = 3_600_000
+"""Interactions are counted by the hour: within it, a half-life of a day takes 3 %."""
+MOST_HOURS: Final = 7 * 24
+"""Hours that are kept, as many as the topic keeps."""
+MOST_DECAY: Final = 1 / 8
+"""Least share that is left of the model's own popularity, however old it is: some order is better than none."""
+
+
+class Freshness:
+    """Counts interactions, and gives the live model a prior that follows them.
+
+    Args:
+        live: Holds the model.
+        interval_s: Seconds between two refreshments.
+    """
+
+    def __init__(self, live: LiveModel, *, interval_s: float) -> None:
+        self._live = live
+        self._interval_s = interval_s
+        self._hours: defaultdict[int, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self._newest_ms = 0
+        self._counted = 0
+        self._served: tuple[ServingModel | None, int] = (None, 0)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="freshness", daemon=True)
+
+    def begin(self) -> None:
+        """Refresh from now on."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop refreshing."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(self._interval_s)
+
+    def count(self, done: Sequence[ViewerInteraction], *, now_ms: int) -> None:
+        """Count interactions that speak for their videos; of those from the future, as if they happened now."""
+        serving = self._live.peek()
+        with self._lock:
+            for one in done:
+                worth = value(one.interaction, _duration_ms(serving, one.interaction.video_id))
+                if worth > 0:
+                    at_ms = min(one.interaction.at_ms, now_ms)
+                    self._hours[at_ms // HOUR_MS][one.interaction.video_id] += worth
+                    self._newest_ms = max(self._newest_ms, at_ms)
+                    self._counted += 1
+            for hour in sorted(self._hours)[: max(0, len(self._hours) - MOST_HOURS)]:
+                del self._hours[hour]
+
+    def refresh(self) -> bool:
+        """Give the live model a fresh prior and return True, unless nothing was counted that it does not know yet."""
+        serving, counted = self._live.peek(), self._counted
+        if serving is None or not counted or self._served == (serving, counted):
+            return False
+        fresh = serving.with_popularity(self.popularity(serving))
+        if not self._live.exchange(serving, fresh):
+            return False  # another model went live meanwhile: it is next
+        self._served = (fresh, counted)
+        return True
+
+    def popularity(self, serving: ServingModel) -> NDArray[np.float32]:
+        """Return a model's popularity as of the newest interaction, (V,) float32."""
+        manifest = serving.manifest
+        cut_off_ms = round(manifest.data_until.timestamp() * 1000)
+        with self._lock:
+            newest_ms = max(self._newest_ms, cut_off_ms)
+            later = {hour: dict(sums) for hour, sums in self._hours.items() if hour * HOUR_MS >= cut_off_ms}
+        decay = _Decay(newest_ms, manifest.popularity_half_life_s * 1000)
+        popularity = serving.model.popularity * max(MOST_DECAY, decay.since(cut_off_ms))
+        for hour, sums in later.items():
+            rows = serving.model.videos.rows(list(sums))
+            known = rows != UNKNOWN
+            middle_ms = min(hour * HOUR_MS + HOUR_MS // 2, newest_ms)
+            popularity[rows[known]] += np.fromiter(sums.values(), np.float64, len(sums))[known] * decay.since(middle_ms)
+        return popularity.astype(np.float32, copy=False)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            self.refresh()
+
+
+class _Decay:
+    def __init__(self, now_ms: int, half_life_ms: float) -> None:
+        self._now_ms = now_ms
+        self._half_life_ms = half_life_ms
+
+    def since(self, at_ms: int) -> float:
+        """Return what is left of something that happened then."""
+        left: float = 0.5 ** ((self._now_ms - at_ms) / self._half_life_ms)
+        return left
+
+
+def _duration_ms(serving: ServingModel | None, video_id: str) -> int:
+    row = serving.model.videos.row(video_id) if serving else UNKNOWN
+    return int(serving.model.catalogue.durations_ms[row]) if serving and row != UNKNOWN else -1

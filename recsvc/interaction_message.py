@@ -1,0 +1,45 @@
+"""Interactions as `feed.interactions.v1` carries them."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from recsvc.interactions import Interaction, Kind
+from servicekit.validation import identifier_problem
+
+
+class MalformedError(ValueError):
+    """A message that is no interaction."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewerInteraction:
+    """What was done, and by whom."""
+
+    user_id: str
+    interaction: Interaction
+
+
+def parse(value: bytes | None) -> ViewerInteraction:
+    """Return the interaction of a message's value; MalformedError says what is wrong with it."""
+    try:
+        fields: Any = json.loads(value or b"")
+        kind = Kind(fields["interactionType"])
+        watch_ms = fields["watchTime"]
+        moment = datetime.fromisoformat(fields["timestamp"])
+        user_id, video_id = _identifier(fields["userId"]), _identifier(fields["videoId"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise MalformedError(f"{type(error).__name__}: {error}") from None
+    if type(watch_ms) is not int or watch_ms < 0:
+        raise MalformedError("watchTime is not a count of milliseconds")
+    if moment.tzinfo is None:
+        raise MalformedError("timestamp has no zone")
+    at_ms = round(moment.timestamp() * 1000)
+    return ViewerInteraction(user_id=user_id, interaction=Interaction(video_id, kind, at_ms, watch_ms))
+
+
+def _identifier(text: Any) -> str:
+    if not isinstance(text, str) or identifier_problem(text):
+        raise ValueError("an identifier is not valid")
+    return text

@@ -1,0 +1,171 @@
+"""What viewers do, read from Kafka as it happens.
+
+Every process reads all partitions for itself, without a consumer group: each keeps its own profiles. It begins where
+the live model's data end, so what was known before a restart is known again; nothing is committed.
+"""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from recsvc.interaction_message import MalformedError, ViewerInteraction, parse
+from servicekit.telemetry import Metric, Metrics
+
+TOPIC: Final = "feed.interactions.v1"
+BATCH: Final = 500
+POLL_S: Final = 0.2
+RETRY_S: Final = 1.0
+ASK_TIMEOUT_S: Final = 5.0
+REMEMBERED: Final = 100_000
+"""Event ids that repeated deliveries are told by."""
+CONSUMER: Final[Mapping[str, Any]] = {
+    "client.id": "recsvc",
+    "group.id": "recsvc",  # demanded by the client; never joined, as partitions are assigned by hand
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "earliest",
+    "fetch.wait.max.ms": 100,
+    "reconnect.backoff.max.ms": 1000,
+    "queued.max.messages.kbytes": 16_384,
+    "log.connection.close": False,
+}
+
+logger = structlog.get_logger(__name__)
+
+
+class LiveInteractions:
+    """Reads the topic in a thread, for as long as it lives; trouble with Kafka leaves all else alone.
+
+    Args:
+        client: How to reach the brokers, in librdkafka's properties.
+        since_ms: Asked before reading where to begin, milliseconds since 1970 UTC; None to be asked again later.
+        receive: Given what was read, in order for each viewer; called in the thread.
+        metrics: Told what was read and what was malformed.
+    """
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        since_ms: Callable[[], int | None],
+        receive: Callable[[Sequence[ViewerInteraction]], None],
+        metrics: Metrics,
+    ) -> None:
+        self._client = client
+        self._since_ms = since_ms
+        self._receive = receive
+        self._metrics = metrics
+        self._recent: OrderedDict[bytes, None] = OrderedDict()
+        self._trouble = ""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="live-interactions", daemon=True)
+
+    def begin(self) -> None:
+        """Start reading."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop reading."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(ASK_TIMEOUT_S)
+
+    def _run(self) -> None:
+        since_ms = self._since_ms()
+        while since_ms is None:
+            if self._stopping.wait(POLL_S):
+                return
+            since_ms = self._since_ms()
+        consumer = Consumer({**CONSUMER, **self._client}, logger=_quiet())
+        try:
+            if self._assign(consumer, since_ms):
+                self._read(consumer)
+        finally:
+            consumer.close()
+
+    def _assign(self, consumer: Consumer, since_ms: int) -> bool:
+        """Go to where the time begins in each partition; keep trying, and return False when told to stop."""
+        while not self._stopping.is_set():
+            try:
+                consumer.assign(_starts(consumer, since_ms))
+            except KafkaException as error:
+                self._report(str(error.args[0]))
+                self._stopping.wait(RETRY_S)
+            else:
+                self._report("")
+                return True
+        return False
+
+    def _read(self, consumer: Consumer) -> None:
+        while not self._stopping.is_set():
+            first = consumer.poll(POLL_S)
+            if first is None:
+                continue
+            messages = [first, *consumer.consume(BATCH, 0)]
+            try:
+                self._receive(list(self._parsed(messages)))
+            except Exception:
+                # One batch is lost rather than all that come after it.
+                logger.exception("live.defect")
+
+    def _parsed(self, messages: Sequence[Any]) -> Iterator[ViewerInteraction]:
+        malformed = 0
+        for message in messages:
+            if message.error():
+                self._report(message.error().str())
+            elif not self._is_repeated(message):
+                try:
+                    yield parse(message.value())
+                except MalformedError:
+                    malformed += 1
+                self._report("")
+        if malformed:
+            self._metrics.count(Metric.LIVE_MALFORMED, malformed)
+            logger.warning("live.malformed", messages=malformed)
+        self._metrics.count(Metric.LIVE_INTERACTIONS, len(messages))
+
+    def _is_repeated(self, message: Any) -> bool:
+        """Return whether the event came before; one without an id never did."""
+        event_id = dict(message.headers() or ()).get("event-id")
+        if event_id is None:
+            return False
+        if event_id in self._recent:
+            return True
+        self._recent[event_id] = None
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
+        return False
+
+    def _report(self, trouble: str) -> None:
+        """Say what changed, once."""
+        if trouble and trouble != self._trouble:
+            logger.warning("live.not_reading", problem=trouble)
+        elif self._trouble and not trouble:
+            logger.info("live.reading")
+        self._trouble = trouble
+
+
+def _starts(consumer: Consumer, since_ms: int) -> list[TopicPartition]:
+    """Return the first offset of each partition at or after a time.
+
+    Where a partition holds nothing as late, or the broker cannot tell, all of it is read: what is older changes little.
+    """
+    topic = consumer.list_topics(TOPIC, timeout=ASK_TIMEOUT_S).topics[TOPIC]
+    if topic.error:
+        raise KafkaException(topic.error)
+    asked = [TopicPartition(TOPIC, number, since_ms) for number in topic.partitions]
+    found = consumer.offsets_for_times(asked, timeout=ASK_TIMEOUT_S)
+    return [TopicPartition(TOPIC, one.partition, one.offset if one.offset >= 0 else OFFSET_BEGINNING) for one in found]
+
+
+def _quiet() -> logging.Logger:
+    """Return a logger for librdkafka that says nothing: it repeats itself while brokers are away."""
+    quiet = logging.getLogger("librdkafka")
+    if not quiet.handlers:
+        quiet.addHandler(logging.NullHandler())
+    quiet.propagate = False
+    return quiet
