@@ -1,8 +1,9 @@
 """A proxy in front of recsvc that is slow, errs, resets connections or serves a queue, as told on standard input.
 
-Run as `python -m benchmarks.fault_proxy <upstream>`: it prints its port, then follows one JSON object a line, of
-`delay_ms`, `code` and `share` of calls that end with it, `reset_share` of replies cut in the middle of their bytes, and
-`service_ms` of a single worker with an endless queue. `{"report": true}` prints how many calls came since the last time.
+Run as `python -m benchmarks.fault_proxy <upstream>`: it prints its port, then follows one JSON object a line with any
+of `delay_ms`, `code` and the `share` of calls that end with it, `reset_share` of replies cut in the middle of their
+bytes, and `service_ms` of a single worker with an endless queue. `{"report": true}` prints how many calls came since
+the last time.
 """
 
 import asyncio

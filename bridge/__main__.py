@@ -30,6 +30,8 @@ SERVICES: Final = (
 )
 LIGHTFM: Final = "lightfm"
 """Health knows the circuit breaker by this name: NOT_SERVING while it is open."""
+GC_THRESHOLD: Final = 20_000
+"""Objects between two collections: with the default of 700 there is one every few calls."""
 WARM_UP_S: Final = 2.0
 
 logger = structlog.get_logger("bridge")
@@ -99,6 +101,7 @@ async def serve(settings: BridgeSettings) -> None:
             logger.warning("lightfm.unreachable", endpoint=settings.lightfm_grpc_endpoint)
         gc.collect()
         gc.freeze()  # what lives as long as the program need not be looked at again by each collection
+        gc.set_threshold(GC_THRESHOLD)
         await server.set_serving(serving=True)
         await stopping.wait()
         logger.info("server.draining")

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
@@ -85,8 +85,7 @@ class FeedCache:
 
     async def _write(self, batch: Sequence[ServedPage]) -> None:
         async with self._database.connection() as connection, connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-            for served in batch:
-                await copy.write_row(_row(served))
+            await copy.write("".join(map(_line, batch)))
 
     def _report_dropped(self) -> None:
         if self._dropped:
@@ -95,18 +94,34 @@ class FeedCache:
             self._dropped = 0
 
 
-def _row(served: ServedPage) -> tuple[Any, ...]:
+_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+"""Of COPY's text format."""
+
+
+def _line(served: ServedPage) -> str:
+    """Return one row in COPY's text format: psycopg's own takes ten times as long, which is time of the event loop."""
     page = served.page
-    return (
-        served.served_at,
+    fields = (
+        served.served_at.isoformat(),
         served.feed_session_id,
-        served.number,
+        str(served.number),
         served.user_id,
         served.surface,
         page.served_by.value,
-        page.fallback_reason.value if page.fallback_reason else None,
+        page.fallback_reason.value if page.fallback_reason else "",
         page.algorithm,
         page.model_version,
         served.variant_id,
-        [video.video_id for video in page.videos],
+        _array([video.video_id for video in page.videos]),
     )
+    return "\t".join([field.translate(_ESCAPES) for field in fields]) + "\n"
+
+
+def _array(values: Sequence[str]) -> str:
+    """Return an array literal of Postgres."""
+    if not values:
+        return "{}"
+    joined = "\0".join(values)
+    if "\\" in joined or '"' in joined:
+        joined = joined.replace("\\", "\\\\").replace('"', '\\"')
+    return '{"' + joined.replace("\0", '","') + '"}'

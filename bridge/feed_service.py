@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any, Final
-from uuid import uuid4
 
 from grpc import aio
 
@@ -55,7 +55,7 @@ class FeedService(FeedServiceServicer):
         experiments: Experiments | None = None,
         seen: SeenVideos | None = None,
         listeners: Sequence[PageListener] = (),
-        new_session: Callable[[], str] = lambda: uuid4().hex,
+        new_session: Callable[[], str] = lambda: token_hex(16),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._feed = feed
@@ -76,7 +76,7 @@ class FeedService(FeedServiceServicer):
         """Return the viewer's next page."""
         started = self._clock()
         try:
-            viewer = self._viewers.viewer(request.user_id, context.invocation_metadata() or ())
+            viewer = self._viewers.viewer(request.user_id, context.invocation_metadata)
             wanted = decode_recommendations(request, viewer)
             arm = self._experiments.arm(wanted.user_id, wanted.experiment_variant_id)
         except ServiceError as error:

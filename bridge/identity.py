@@ -19,7 +19,8 @@ from servicekit.validation import identifier_problem
 SignatureAlgorithm: TypeAlias = Literal["RS256", "PS256", "ES256", "EdDSA"]
 """Public-key algorithms only: a shared secret would let this server make tokens."""
 
-Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
+Metadata: TypeAlias = Callable[[], Iterable[tuple[str, str | bytes]] | None]
+"""Returns the metadata of a call; reading it takes time, so it is left alone where tokens are not asked for."""
 
 LEEWAY_S: Final = 30.0
 """How far the clocks of the issuer and of this machine may be apart."""
@@ -163,7 +164,7 @@ Viewers: TypeAlias = TokenViewers | NamedViewers
 
 
 def _bearer_token(metadata: Metadata) -> str:
-    values = [value for name, value in metadata if name == "authorization"]
+    values = [value for name, value in metadata() or () if name == "authorization"]
     if not values:
         return ""
     (value, *others) = values

@@ -1,7 +1,8 @@
 """Page tokens that carry what a feed session has shown, so that no page repeats a video whoever ranks it.
 
-Layout, in URL-safe base64: checksum (8 bytes), request digest (8 bytes), zlib of the feed session, of the page's number
-and of the video ids, one a line. Identifiers hold no control characters, so a line end cannot be part of one.
+Layout, in URL-safe base64: checksum (8 bytes), request digest (8 bytes), how the rest is packed (1 byte), and the
+rest: feed session, number of the page, and video ids, one a line. Identifiers hold no control characters, so a line
+end cannot be part of one.
 """
 
 import base64
@@ -10,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final, Self
 
-from bridge.page import VideoFilter
+from bridge.page import EVERYTHING, VideoFilter
 from servicekit.validation import MAX_ID_BYTES
 
 MAX_SERVED: Final = 2000
@@ -20,6 +21,10 @@ _DIGEST_BYTES: Final = 8
 _MAX_PLAIN_BYTES: Final = (MAX_SERVED + 2) * (MAX_ID_BYTES + 1)
 _MAX_TOKEN_CHARACTERS: Final = 2 * _MAX_PLAIN_BYTES
 _FORMAT: Final = b"2"
+_PLAIN: Final = b"p"
+_DEFLATED: Final = b"z"
+_SHORT_BYTES: Final = 512
+"""First pages are not worth the time of packing them."""
 
 
 class InvalidPageTokenError(ValueError):
@@ -46,14 +51,15 @@ class PageToken:
         """Return the token as text."""
         plain = "\n".join((self.feed_session_id, str(self.page), *self.served)).encode()
         # Level 1 takes a third of the default's time and gives the same size on identifiers.
-        body = self.request + zlib.compress(plain, 1)
+        packed = _PLAIN + plain if len(plain) <= _SHORT_BYTES else _DEFLATED + zlib.compress(plain, 1)
+        body = self.request + packed
         return base64.urlsafe_b64encode(_digest(body) + body).rstrip(b"=").decode()
 
     @classmethod
     def decode(cls, text: str) -> Self:
         """Return the token; InvalidPageTokenError when the text is none."""
         body = _checked_body(text)
-        session, *rest = _decompress(body[_DIGEST_BYTES:]).split("\n")
+        session, *rest = _unpack(body[_DIGEST_BYTES:]).split("\n")
         if not rest or not rest[0].isdecimal():
             raise InvalidPageTokenError("is corrupted")
         page, *served = rest
@@ -62,7 +68,8 @@ class PageToken:
 
 def request_digest(kind: str, user_id: str, surface: str, variant_id: str, video_filter: VideoFilter) -> bytes:
     """Return a digest of what must not change between the pages of one feed."""
-    return _digest(repr((kind, user_id, surface, variant_id, video_filter)).encode())
+    wanted = "" if video_filter == EVERYTHING else video_filter
+    return _digest(repr((kind, user_id, surface, variant_id, wanted)).encode())
 
 
 def _digest(data: bytes) -> bytes:
@@ -82,11 +89,14 @@ def _checked_body(text: str) -> bytes:
     return body
 
 
-def _decompress(data: bytes) -> str:
+def _unpack(data: bytes) -> str:
+    kind, packed = data[:1], data[1:]
     inflater = zlib.decompressobj()
     try:
-        plain = inflater.decompress(data, _MAX_PLAIN_BYTES)
-        if not inflater.eof or inflater.unused_data:
+        if kind == _PLAIN:
+            return packed.decode()
+        plain = inflater.decompress(packed, _MAX_PLAIN_BYTES)
+        if kind != _DEFLATED or not inflater.eof or inflater.unused_data:
             raise InvalidPageTokenError("is corrupted")
         return plain.decode()
     except (zlib.error, UnicodeDecodeError):

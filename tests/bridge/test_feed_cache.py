@@ -58,7 +58,7 @@ async def test_pages_are_kept_as_served(database: Database) -> None:
     rows = await _rows(database, "SELECT * FROM feed_cache ORDER BY page")
     videos = ['v"1,\\', "v{2}\t"]
     assert rows == [
-        (NOW, "s1", 1, "u1", "home", "lightfm", None, "lightfm-warp", "m1", "blue", videos),
+        (NOW, "s1", 1, "u1", "home", "lightfm", "", "lightfm-warp", "m1", "blue", videos),
         (NOW, "s1", 2, "u1", "home", "trending", "shed", "trending", "", "blue", videos),
     ]
 

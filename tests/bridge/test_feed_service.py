@@ -56,7 +56,7 @@ class _AnyViewers(NamedViewers):
     """Lets viewers be anonymous when the call says so."""
 
     def viewer(self, claimed_id: str, metadata: Metadata) -> str | None:
-        return None if ("anonymous", "yes") in {*metadata} else claimed_id
+        return None if ("anonymous", "yes") in {*(metadata() or ())} else claimed_id
 
 
 @dataclass

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from grpc import StatusCode
 from jwt.algorithms import RSAAlgorithm
 
-from bridge.identity import KeyFile, NamedViewers, TokenPolicy, TokenViewers
+from bridge.identity import KeyFile, Metadata, NamedViewers, TokenPolicy, TokenViewers
 from servicekit.errors import ServiceError
 from tests.bridge.waiting import until
 
@@ -53,8 +53,12 @@ def _token(key: Any = RSA_KEY, *, algorithm: str = "RS256", key_id: str | None =
     return jwt.encode(kept, key, algorithm=algorithm, headers={"kid": key_id} if key_id else None)
 
 
-def _bearer(token: str) -> list[tuple[str, str | bytes]]:
-    return [("user-agent", "test"), ("authorization", f"Bearer {token}")]
+def _bearer(token: str) -> Metadata:
+    return lambda: [("user-agent", "test"), ("authorization", f"Bearer {token}")]
+
+
+def _no_metadata() -> None:
+    """Return what gRPC returns where a call brought nothing."""
 
 
 def _refusal(viewers: TokenViewers, metadata: Any, claimed: str = "u1") -> tuple[StatusCode, str]:
@@ -75,10 +79,10 @@ def test_other_viewer_is_denied(keys: Path) -> None:
 def test_no_token(keys: Path) -> None:
     """Nobody gets a named viewer's feed without a token, also where viewers may be anonymous."""
     missing = (StatusCode.UNAUTHENTICATED, "TOKEN_MISSING")
-    assert _refusal(_viewers(keys), []) == missing
-    assert _refusal(_viewers(keys), [], "") == missing
-    assert _refusal(_viewers(keys, anonymous=True), []) == missing
-    assert _viewers(keys, anonymous=True).viewer("", []) is None
+    assert _refusal(_viewers(keys), _no_metadata) == missing
+    assert _refusal(_viewers(keys), _no_metadata, "") == missing
+    assert _refusal(_viewers(keys, anonymous=True), _no_metadata) == missing
+    assert _viewers(keys, anonymous=True).viewer("", _no_metadata) is None
 
 
 def _unsigned() -> str:
@@ -135,12 +139,12 @@ def test_bad_token(keys: Path, token: str, reason: str) -> None:
     [
         [("authorization", "Basic dTE6cHc=")],
         [("authorization", _token())],
-        [*_bearer(_token()), *_bearer(_token())],
+        [("authorization", f"Bearer {_token()}")] * 2,
         [("authorization", b"Bearer x")],
     ],
 )
 def test_bad_header(keys: Path, metadata: Any) -> None:
-    assert _refusal(_viewers(keys), metadata) == (StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")
+    assert _refusal(_viewers(keys), lambda: metadata) == (StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")
 
 
 def test_small_clock_differences_are_forgiven(keys: Path) -> None:

@@ -17,7 +17,7 @@ CREATE TABLE feed_cache (
     user_id text NOT NULL,
     surface text NOT NULL,
     served_by text NOT NULL,
-    fallback_reason text,
+    fallback_reason text NOT NULL,
     algorithm text NOT NULL,
     model_version text NOT NULL,
     experiment_variant_id text NOT NULL,
