@@ -133,6 +133,7 @@ def assemble(job: Run, interactions: Interactions, trained: Trained) -> Model:
         dimensions=trained.representations.video_factors.shape[1],
         popularity_weight=trained.popularity_weight,
         popularity_floor=POPULARITY_FLOOR,
+        popularity_half_life_s=job.settings.popularity_half_life().total_seconds(),
         metrics=trained.evaluation.metrics() if trained.evaluation else {},
         parent=live_version(job.registry),
     )
