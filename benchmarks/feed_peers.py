@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -129,6 +130,14 @@ class FaultProxy:
     def calls(self) -> int:
         """Return how many calls came since the last time."""
         return int(self._say({"report": True}))
+
+    def stop(self) -> None:
+        """Make it hang."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """End it."""

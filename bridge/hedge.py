@@ -16,7 +16,7 @@ class HedgePolicy:
     """Latest replies that the quantile is taken of."""
     every: int = 20
     """Replies between two computations of it."""
-    least_s: float = 0.005
+    least_s: float = 0.010
     most_s: float = 0.060
     """A second attempt needs time, too."""
     initial_s: float = 0.050
