@@ -1,0 +1,79 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsvc.interactions import Interaction, Kind
+from recsvc.profiles import Profile, Profiles, fingerprint
+
+
+def at(*moments: int) -> list[Interaction]:
+    return [Interaction(f"v{moment}", Kind.LIKE, moment) for moment in moments]
+
+
+def moments(profile: Profile | None) -> list[int]:
+    return [one.at_ms for one in profile.interactions] if profile else []
+
+
+def test_interactions_stand_in_the_order_of_their_time_and_once() -> None:
+    profiles = Profiles()
+    profiles.add("u", at(3, 1), now_ms=10)
+    profiles.add("u", at(2, 3), now_ms=11)
+
+    profile = profiles.get("u")
+
+    assert moments(profile) == [1, 2, 3]
+    assert profile is not None
+    assert profile.updated_at_ms == 11
+
+
+def test_a_repeated_delivery_changes_nothing() -> None:
+    profiles = Profiles()
+    first = profiles.add("u", at(1, 2), now_ms=10)
+
+    assert profiles.add("u", at(2, 1), now_ms=99) is first
+
+
+def test_of_a_viewer_with_100_000_interactions_the_newest_are_kept() -> None:
+    profiles = Profiles(most_a_viewer=1000)
+    for begin in range(0, 100_000, 5000):
+        profiles.add("u", at(*range(begin, begin + 5000)), now_ms=0)
+
+    assert moments(profiles.get("u")) == list(range(99_000, 100_000))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), max_size=80), st.integers(1, 20))
+def test_memory_is_bounded_and_goes_to_who_was_active_last(done: list[tuple[int, int]], most: int) -> None:
+    profiles = Profiles(most=most, most_a_viewer=5)
+    for user, moment in done:
+        profiles.add(f"u{user}", at(moment), now_ms=0)
+
+    held = [len(moments(profiles.get(f"u{user}"))) for user in range(10)]
+    assert sum(held) <= most
+    assert max(held, default=0) <= 5
+    if done and most >= 5:
+        assert profiles.get(f"u{done[-1][0]}") is not None
+
+
+def test_who_is_forgotten_stays_forgotten_when_old_news_arrives_late() -> None:
+    profiles = Profiles()
+    profiles.add("u", at(1, 2), now_ms=5)
+    profiles.forget(fingerprint("u"), at_ms=6, user_id="u")
+
+    assert profiles.add("u", at(1, 5, 6), now_ms=7) is None
+    assert profiles.is_forgotten("u")
+    assert moments(profiles.add("u", at(7), now_ms=8)) == [7]
+    assert profiles.is_forgotten("u"), "what models know must not come back"
+
+
+@pytest.mark.parametrize("user_id", ["u", None])
+def test_others_are_not_forgotten(user_id: str | None) -> None:
+    """Also where only the fingerprint is known, as after a restart."""
+    profiles = Profiles()
+    for name in ("u", "w"):
+        profiles.add(name, at(1), now_ms=1)
+
+    profiles.forget(fingerprint("u"), at_ms=6, user_id=user_id)
+
+    assert profiles.get("u") is None
+    assert moments(profiles.get("w")) == [1]
+    assert not profiles.is_forgotten("w")
