@@ -19,7 +19,8 @@ from recsvc.page_token import MAX_POSITION, decode
 from recsvc.ranking import Ranked, Wish
 from recsvc.reasons import Reason, Reasons
 from recsvc.serving_model import ServingModel
-from recsvc.viewers import Viewer, ViewerState
+from recsvc.shortlists import LENGTH, Shortlists
+from recsvc.viewers import COLD, Viewer, ViewerState
 from servicekit.errors import ServiceError
 
 MOST_TOGETHER: Final = 64
@@ -89,6 +90,7 @@ class Recommender:
     def __init__(self, live: LiveModel, audience: Audience) -> None:
         self._live = live
         self._audience = audience
+        self._shortlists = Shortlists()
 
     def recommend(self, query: FeedQuery) -> Page:
         """Return the next page; shorter than asked for only when the feed ends there.
@@ -97,7 +99,7 @@ class Recommender:
         """
         serving = self._live.get()
         plan = self._plan(serving, query)
-        return _page(serving, plan, serving.ranker.top(plan.wish.viewer, plan.wish.count, plan.wish.barred))
+        return _page(serving, plan, self._ranked(serving, plan))
 
     def recommend_many(self, queries: Sequence[FeedQuery]) -> Iterator[Page | ServiceError]:
         """Yield what `recommend` returns or raises for each query, in order."""
@@ -116,6 +118,14 @@ class Recommender:
         known = rows != UNKNOWN
         found = iter(serving.ranker.scores_of(viewer, rows[known]).tolist())
         return [next(found) if one else None for one in known.tolist()], serving.manifest.version, viewer.state
+
+    def _ranked(self, serving: ServingModel, plan: _Plan) -> Ranked:
+        query, wish = plan.query, plan.wish
+        # What was told with one request makes a viewer of that request only; strangers are all one viewer.
+        if query.include_seen or query.recent or wish.count > LENGTH // 2:
+            return serving.ranker.top(wish.viewer, wish.count, wish.barred)
+        name = "" if wish.viewer is COLD else query.user_id
+        return self._shortlists.top(serving.ranker, name, wish.viewer, wish.count, wish.barred)
 
     def _together(self, serving: ServingModel, queries: Sequence[FeedQuery]) -> Iterator[Page | ServiceError]:
         plans: list[_Plan | ServiceError] = []

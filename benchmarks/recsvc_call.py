@@ -1,0 +1,164 @@
+"""What a `Recommend` costs beside an empty RPC: processor time a call, and calls a second on one core.
+
+Both servers stand on one core, the caller on another; they take turns in short stretches. The empty server is of
+recsvc's kind, a pool of threads, and its reply has as many bytes. `first page` asks for a viewer whom nobody asked for
+since the model went live, `known viewer` for one who comes back, `next page` carries the token of the page before.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from grpc import aio
+
+from benchmarks.fault_proxy import SERVICE
+from benchmarks.feed_model import publish_random_model
+from benchmarks.machine import cpu_seconds
+from benchmarks.report import Row
+from deploy.local.ports import free_port
+from deploy.local.service import ROOT, Service
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
+
+VIDEOS = 20_000
+DIMENSIONS = 64
+PAGE = 20
+THREADS = 8
+ROUNDS = int(os.environ.get("RECSVC_CALL_ROUNDS", "8"))
+CALLS = 3_000
+"""Calls of each kind in a round."""
+CONCURRENT = 16
+USERS = ROUNDS * CALLS + 1_000
+"""Viewers of the model; the last thousand come back."""
+
+EMPTY = "empty RPC"
+
+
+@dataclass(slots=True)
+class Server:
+    """One server, and how it is called."""
+
+    pid: int
+    channel: aio.Channel
+    spent_us: dict[str, list[float]] = field(default_factory=dict)
+    rates: dict[str, list[float]] = field(default_factory=dict)
+
+    async def call(self, kind: str, requests: Sequence[bytes]) -> None:
+        """Make the calls, some at once, and note what they cost."""
+        recommend: aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(f"/{SERVICE}/Recommend")
+        left = iter(requests)
+
+        async def one_after_another() -> None:
+            for request in left:
+                await recommend(request, timeout=5)
+
+        spent, began = cpu_seconds(self.pid), time.perf_counter()
+        await asyncio.gather(*[one_after_another() for _ in range(CONCURRENT)])
+        self.rates.setdefault(kind, []).append(len(requests) / (time.perf_counter() - began))
+        self.spent_us.setdefault(kind, []).append((cpu_seconds(self.pid) - spent) / len(requests) * 1e6)
+
+
+def run() -> dict[str, list[Row]]:
+    """Run the comparison."""
+    cores = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="bench-call-") as name, ExitStack() as stack:
+        recsvc = stack.enter_context(_recsvc(Path(name), cores[0]))
+        reply = asyncio.run(_reply(recsvc.address))
+        empty = stack.enter_context(_empty(reply.ByteSize(), cores[0]))
+        os.sched_setaffinity(0, {cores[-1]})
+        stack.callback(os.sched_setaffinity, 0, cores)
+        pid = recsvc.child.pid if recsvc.child else 0
+        rows = asyncio.run(_measure(pid, recsvc.address, *empty, reply))
+    return {f"Recommend, {VIDEOS} videos x {DIMENSIONS}, page of {PAGE}, reply of {reply.ByteSize()} bytes": rows}
+
+
+async def _measure(pid: int, address: str, empty_pid: int, empty: str, reply: pb.RecommendResponse) -> list[Row]:
+    async with aio.insecure_channel(address) as channel, aio.insecure_channel(empty) as empty_channel:
+        recsvc, peer = Server(pid, channel), Server(empty_pid, empty_channel)
+        again = [_request(USERS - 1 - index % 1_000) for index in range(CALLS)]
+        further = [_request(USERS - 1, reply.next_page_token)] * CALLS
+        await recsvc.call("warm up", again)
+        await peer.call("warm up", again)
+        for number in range(ROUNDS):
+            new = [_request(number * CALLS + index) for index in range(CALLS)]
+            await peer.call(EMPTY, new)
+            await recsvc.call("first page", new)
+            await recsvc.call("known viewer", again)
+            await recsvc.call("next page", further)
+    costs, rates = recsvc.spent_us | peer.spent_us, recsvc.rates | peer.rates
+    return [_row(kind, costs, rates) for kind in (EMPTY, "first page", "known viewer", "next page")]
+
+
+def _row(kind: str, costs: dict[str, list[float]], rates: dict[str, list[float]]) -> Row:
+    cost, rate = median(costs[kind]), median(rates[kind])
+    return {
+        "call": kind,
+        "CPU µs/call": round(cost),
+        "x empty CPU": round(cost / median(costs[EMPTY]), 2),
+        "calls/s": round(rate),
+        "x empty calls/s": round(rate / median(rates[EMPTY]), 2),
+        "core busy": round(cost * rate / 1e6, 2),
+    }
+
+
+def _request(user: int, token: str = "") -> bytes:
+    return pb.RecommendRequest(user_id=f"u{user}", page_size=PAGE, page_token=token).SerializeToString()
+
+
+async def _reply(address: str) -> pb.RecommendResponse:
+    async with aio.insecure_channel(address) as channel:
+        recommend: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/Recommend")
+        return pb.RecommendResponse.FromString(await recommend(_request(USERS - 1), timeout=5))
+
+
+@contextmanager
+def _recsvc(folder: Path, core: int) -> Iterator[Service]:
+    """Run recsvc on one core."""
+    publish_random_model(folder / "models", "20250902-1", users=USERS, videos=VIDEOS, dimensions=DIMENSIONS)
+    address = f"127.0.0.1:{free_port()}"
+    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
+        "RECSVC_LISTEN": address,
+        "RECSVC_THREADS": str(THREADS),
+        "MODEL_STORE_URL": (folder / "models").as_uri(),
+        "MODEL_CACHE_DIR": str(folder / "cache"),
+        "LOG_LEVEL": "warning",
+    }
+    service = Service("recsvc", address, environment, folder / "recsvc.log")
+    with _on_core(core):
+        service.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
+@contextmanager
+def _empty(size: int, core: int) -> Iterator[tuple[int, str]]:
+    """Run the empty server on one core; its process and address."""
+    command = [sys.executable, "-m", "benchmarks.empty_server", str(size), str(THREADS)]
+    with _on_core(core):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        port = process.stdout.readline().strip() if process.stdout else ""
+        yield process.pid, f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def _on_core(core: int) -> Iterator[None]:
+    """Let processes that are started meanwhile inherit one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

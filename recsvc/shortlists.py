@@ -1,0 +1,89 @@
+"""The best videos of viewers who were asked for before, kept so that their next page needs no scan.
+
+A shortlist is the head of a viewer's ranking without what the viewer has seen. What a request bars besides is struck
+from it; when too few are left, the whole ranking is asked. So an answer from a shortlist is the ranking's own answer.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import islice, repeat
+from typing import Final
+
+from recsvc.ranking import Barred, Ranked, Ranker
+from recsvc.viewers import Viewer
+
+LENGTH: Final = 256
+"""Videos of a shortlist: a dozen pages."""
+KEPT: Final = 20_000
+"""Shortlists kept, about 4 KiB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shortlist:
+    ranker: Ranker
+    viewer: Viewer
+    ranked: Ranked
+    is_whole: bool
+    """Whether the ranking ends with the list."""
+
+    def without(self, barred: Barred, count: int) -> Ranked:
+        """Return the first `count` that are not barred, fewer when there are no more here."""
+        if not barred.rows and barred.mask is None:
+            return self.ranked.head(count)
+        rows = self.ranked.rows
+        # One look at each row until enough are found; numpy's set operations cost more than a page.
+        gone = {row for further in barred.rows for row in further.tolist()}
+        blocked = repeat(object=False) if barred.mask is None else barred.mask[rows].tolist()
+        pairs = enumerate(zip(rows.tolist(), blocked, strict=False))
+        places = list(islice((place for place, (row, bar) in pairs if not bar and row not in gone), count))
+        return Ranked(rows[places], self.ranked.scores[places])
+
+
+class Shortlists:
+    """The shortlists of the viewers who were asked for last, for many threads.
+
+    Args:
+        kept: The most that are kept.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._lists: OrderedDict[str, _Shortlist] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def top(self, ranker: Ranker, user_id: str, viewer: Viewer, count: int, barred: Barred) -> Ranked:
+        """Return the best `count` videos that are not barred; fewer only when there are no more.
+
+        Args:
+            ranker: Of the model that the viewer is known by.
+            user_id: The viewer's name; of each, one shortlist is kept.
+            viewer: The viewer now.
+            count: Videos wanted.
+            barred: What must not be returned; `viewer.seen` itself is among it.
+        """
+        shortlist = self._of(ranker, user_id, viewer)
+        further = tuple(rows for rows in barred.rows if rows is not viewer.seen and len(rows))
+        left = shortlist.without(Barred(further, barred.mask), count)
+        return left if len(left) == count or shortlist.is_whole else ranker.top(viewer, count, barred)
+
+    def __len__(self) -> int:
+        return len(self._lists)
+
+    def _of(self, ranker: Ranker, user_id: str, viewer: Viewer) -> _Shortlist:
+        known = self._lists.get(user_id)
+        if known is not None and known.ranker is ranker and _same(known.viewer, viewer):
+            return known
+        ranked = ranker.top(viewer, LENGTH, Barred((viewer.seen,)))
+        made = _Shortlist(ranker, viewer, ranked, len(ranked) < LENGTH)
+        with self._lock:
+            self._lists[user_id] = made
+            self._lists.move_to_end(user_id)
+            if len(self._lists) > self._kept:
+                self._lists.popitem(last=False)
+        return made
+
+
+def _same(one: Viewer, other: Viewer) -> bool:
+    """Return whether one name's viewers under one ranker are the same: the model knows each name in one way only."""
+    return one is other or (not one.interactions and not other.interactions and one.state is other.state)
