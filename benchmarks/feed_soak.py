@@ -91,7 +91,7 @@ async def _measure(address: str, proxy: FaultProxy, pid: int) -> list[Row]:
     rows: list[Row] = []
     for number in range(1, SLICES + 1):
         while not callers.done() and soak.share < number / SLICES:
-            await asyncio.sleep(0.1)
+            await asyncio.wait([callers], timeout=0.1)
         rows.append(
             {
                 "calls": soak.calls,

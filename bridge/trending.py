@@ -1,7 +1,7 @@
 """The trending ranking: an immutable list of videos, most popular first, and the pages cut from it."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import TypeAlias
@@ -47,6 +47,14 @@ class Trending:
 
     computed_at: datetime
     videos: Sequence[TrendingVideo]
+    _by_tag: Mapping[str, Sequence[int]] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        places: dict[str, list[int]] = {}
+        for place, video in enumerate(self.videos):
+            for tag in video.tags:
+                places.setdefault(tag, []).append(place)
+        object.__setattr__(self, "_by_tag", places)  # frozen for others
 
     def page(
         self,
@@ -61,11 +69,21 @@ class Trending:
         late = frozenset(seen) - skipped
         keep = _predicate(video_filter)
         matching = (
-            video.ranked for video in self.videos if video.ranked.video_id not in skipped and keep(video)
+            video.ranked
+            for video in self._candidates(video_filter)
+            if video.ranked.video_id not in skipped and keep(video)
         )  # lazy: an unfiltered page looks at little more than itself
         ordered = _late_last(matching, late) if late else matching
         videos = list(islice(ordered, size))
         return TrendingPage(videos, next(ordered, None) is not None)
+
+    def _candidates(self, wanted: VideoFilter) -> Iterable[TrendingVideo]:
+        """Return the videos in their order, of the wanted tags only: there may be few of them among thousands."""
+        if not wanted.any_tags:
+            return self.videos
+        places = [self._by_tag.get(tag, ()) for tag in dict.fromkeys(wanted.any_tags)]
+        merged = places[0] if len(places) == 1 else sorted({place for one in places for place in one})
+        return (self.videos[place] for place in merged)
 
 
 class TrendingBoard:

@@ -32,9 +32,17 @@ WITH weights (interaction_type, weight) AS (
     SELECT video_id, user_id, (greatest(0, max(weight * share)) + least(0, min(weight)))
            * exp(-ln(2.0) * min(extract(epoch FROM age))::float8 / %(half_life_s)s) AS weight
     FROM deeds GROUP BY video_id, user_id
-), ranked AS (
+), scored AS (
     SELECT video_id, sum(weight) AS score FROM viewers GROUP BY video_id HAVING sum(weight) > 0
-    ORDER BY score DESC, video_id LIMIT %(most)s
+), tagged AS (
+    SELECT video_id, row_number() OVER (PARTITION BY tag ORDER BY score DESC, video_id) AS place
+    FROM scored JOIN videos USING (video_id), unnest(tags) AS tag
+), chosen AS (
+    (SELECT video_id FROM scored ORDER BY score DESC, video_id LIMIT %(most)s)
+    UNION
+    (SELECT video_id FROM tagged WHERE place <= %(most_of_tag)s ORDER BY place, video_id LIMIT %(most)s)
+), ranked AS (
+    SELECT video_id, score FROM scored JOIN chosen USING (video_id)
 )
 SELECT video_id, score, coalesce(author_id, ''), coalesce(tags, '{}'), duration_ms,
        (extract(epoch FROM published_at) * 1000000)::bigint
@@ -53,7 +61,9 @@ class TrendingPolicy:
     full_watch_ms: int = 30_000
     """Watch time that counts as a whole watch where the video's length is unknown."""
     most: int = 5000
-    """Videos in the ranking."""
+    """Videos in the ranking, and as many again that are the best of some tag."""
+    most_of_tag: int = 200
+    """Videos of each tag, so that pages of a rare tag are full, too."""
 
 
 async def compute_trending(database: Database, policy: TrendingPolicy, now: datetime) -> Trending:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from bridge.background import background
 from bridge.database import Database, DatabaseUnavailableError
+from bridge.page import VideoFilter
 from bridge.trending import TrendingBoard
 from bridge.trending_ranking import TrendingPolicy, compute_trending
 from bridge.trending_refresher import TrendingRefresher
@@ -183,3 +185,20 @@ async def test_unwritable_snapshot_does_not_stop_the_ranking(database: Database,
     await _add(database, "u1", "v1", "like")
     await _refresher(board, database, tmp_path / "file" / "trending.json").refresh()
     assert _served(board) == ["v1"]
+
+
+async def test_rare_tags_are_ranked_deep(database: Database) -> None:
+    """The best videos of each tag are in the ranking, however many others are more popular."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO videos (video_id, tags) SELECT 'v' || n, ARRAY['common'] FROM generate_series(1, 9) n"
+            " UNION ALL SELECT 'rare' || n, ARRAY['rare', 'odd'] FROM generate_series(1, 4) n"
+        )
+    for number in range(1, 10):
+        await _add(database, "u1", f"v{number}", "share")
+    for number in range(1, 5):
+        await _add(database, "u1", f"rare{number}", "watch", watch_ms=30_000 - number)
+    trending = await compute_trending(database, replace(POLICY, most=3, most_of_tag=2), THEN)
+    assert [video.ranked.video_id for video in trending.videos] == ["v1", "v2", "v3", "rare1", "rare2"]
+    page = trending.page(5, video_filter=VideoFilter(any_tags=("rare", "odd")))
+    assert [video.video_id for video in page.videos] == ["rare1", "rare2"]
