@@ -6,6 +6,8 @@ from typing import Final, Protocol
 
 import structlog
 
+from bridge.deadline import Clock
+
 PROBE_PAUSE_S: Final = 0.25
 
 logger = structlog.get_logger(__name__)
@@ -23,11 +25,16 @@ class Availability:
 
     Args:
         database: Asked while it is away.
+        clock: Monotonic seconds.
         sleep: Pauses between two probes.
     """
 
-    def __init__(self, database: Probed, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self, database: Probed, clock: Clock, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
         self._database = database
+        self._clock = clock
+        self._lost_at = 0.0
         self._sleep = sleep
         self._lost = asyncio.Event()
 
@@ -36,9 +43,15 @@ class Availability:
         """Whether it did not answer when last asked."""
         return self._lost.is_set()
 
+    @property
+    def away_s(self) -> float:
+        """Seconds since it was lost."""
+        return self._clock() - self._lost_at
+
     def lost(self) -> None:
         """Say that it did not answer."""
         if not self._lost.is_set():
+            self._lost_at = self._clock()
             logger.warning("postgres.away", consequence="interactions are acknowledged by Kafka")
         self._lost.set()
 

@@ -19,7 +19,7 @@ from bridge.kafka_reader import KafkaReader
 from bridge.message import INTERACTIONS_TOPIC, UNRECORDED
 from bridge.outbox import Outbox
 from bridge.producer import PRODUCER
-from bridge.recorder import WRITERS, Recorder
+from bridge.recorder import ORDER_WAIT_S, WRITERS, Recorder
 from bridge.refill import GROUP, Refill
 from servicekit.telemetry import Metrics
 
@@ -64,13 +64,15 @@ async def open_ingestion(
     kafka: KafkaPolicy | None,
     metrics: Metrics,
     listeners: Sequence[InteractionListener] = (),
+    *,
+    order_wait_s: float = ORDER_WAIT_S,
 ) -> AsyncIterator[Ingestion]:
     """Run ingestion until the block ends; the database is the caller's to open and close.
 
     What is unsent at the end gets some time; what remains is in the outbox, and is counted.
     """
     async with AsyncExitStack() as stack:
-        availability = Availability(database)
+        availability = Availability(database, time.monotonic)
         await stack.enter_async_context(background("availability", availability.watch))
         outbox = publisher = None
         if kafka is None:
@@ -78,7 +80,9 @@ async def open_ingestion(
         else:
             publisher = KafkaPublisher(kafka.client, options=kafka.options, metrics=metrics, stall_s=kafka.stall_s)
             outbox = await _open_outbox(database, publisher, kafka, metrics, stack)
-        recorder = Recorder(database, outbox, time.monotonic, availability, listeners=listeners)
+        recorder = Recorder(
+            database, outbox, time.monotonic, availability, order_wait_s=order_wait_s, listeners=listeners
+        )
         for number in range(WRITERS):
             await stack.enter_async_context(background(f"writer-{number}", partial(recorder.write, number)))
         yield Ingestion(recorder=recorder, outbox=outbox, publisher=publisher)

@@ -15,7 +15,6 @@ from servicekit.telemetry import Metric, Metrics, NoMetrics
 
 STALL_S: Final = 15.0
 LOOK_S: Final = 1.0
-_PURGED: Final = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001  # public constants of librdkafka
 
 logger = structlog.get_logger(__name__)
 
@@ -91,15 +90,14 @@ class KafkaPublisher:
     async def _replace(self, reason: str) -> None:
         logger.warning("kafka.producer_replaced", reason=reason)
         self._metrics.count(Metric.KAFKA_REPLACED)
-        old, self._producer = self._producer, Producer(self._config, self._note)
+        # What is sent now would overtake what the old one has yet to report as failed.
+        await self._producer.retire()
+        self._producer = Producer(self._config, self._note)
         self._unanswered_since = None
-        await old.retire()
 
     def _note(self, error: KafkaError | None) -> None:
         if error is None:
             self._unanswered_since = None
-        elif error.code() not in _PURGED:
-            self._producer.purge()
         if (error is None) is not self._well:
             self._well = error is None
             if error is None:

@@ -15,8 +15,9 @@ CONSUMER: Final[Mapping[str, Any]] = {
     "client.id": "bridge",
     "enable.auto.commit": False,
     "auto.offset.reset": "earliest",
-    # While Postgres is away nothing is read, however long that takes.
-    "max.poll.interval.ms": 24 * 60 * 60 * 1000,
+    # The partitions of a process that was killed are taken over after this time.
+    "session.timeout.ms": 6000,
+    "heartbeat.interval.ms": 2000,
     "reconnect.backoff.max.ms": 1000,
     "log.connection.close": False,
 }

@@ -22,6 +22,8 @@ from servicekit.telemetry import Metric, Metrics
 RELAY_LOCK: Final = 4_701_003
 RELAY_BATCH: Final = 2000
 RELAY_PAUSE_S: Final = 1.0
+YOUNG_S: Final = 2.0
+"""Seconds in which a row is left to the process that made it."""
 MOST_IN_FLIGHT: Final = 10_000
 """Messages in the producer above which the relay adds none."""
 DELETE_PAUSE_S: Final = 0.02
@@ -33,7 +35,7 @@ DEPTH_INTERVAL_S: Final = 10.0
 _LEFT_BEHIND: Final = """
 SELECT id, aggregatetype, aggregateid, type, payload::text, headers FROM interactions_outbox
 WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-  AND created_at < now() - interval '2 seconds' AND NOT id = ANY(%s::uuid[])
+  AND created_at < now() - make_interval(secs => %s) AND NOT id = ANY(%s::uuid[])
 ORDER BY transaction_id, sequence LIMIT %s
 """
 _DELETE: Final = "DELETE FROM interactions_outbox WHERE id = ANY(%s::uuid[])"
@@ -65,6 +67,10 @@ class Outbox:
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
+        self._unsure_since = clock()
+        self.known = False
+        """Whether all that is left in the outbox, as of the last look, is known here: a later message that passes by
+        Postgres can then be sent after it."""
         self._own: set[UUID] = set()
         self._left = LeftBehind()
         self._acknowledged: list[UUID] = []
@@ -92,7 +98,7 @@ class Outbox:
         for message in messages:
             if message.key in held or not self._own.issuperset(waiting[message.event_id]):
                 held.add(message.key)
-                self._leave(message)
+                self.leave(message)
             else:
                 self._send_own(message, accepted_at)
 
@@ -114,6 +120,16 @@ class Outbox:
             self._send_own(earlier, self._clock())
         self._publisher.publish(message, ended)
 
+    def doubt(self) -> None:
+        """Take note that there may be rows that nobody told of, as after a commit whose outcome is open."""
+        self.known = False
+        self._unsure_since = self._clock()
+
+    def leave(self, message: Message) -> None:
+        """Leave a message's row to the relay."""
+        self._own.discard(message.event_id)
+        self._left.remember(message)
+
     def sent(self, event_ids: Iterable[UUID]) -> None:
         """Delete rows, as soon as that can be done, whose messages Kafka has without their having been dispatched."""
         event_ids = list(event_ids)
@@ -125,13 +141,9 @@ class Outbox:
         self._own.add(message.event_id)
         self._publisher.publish(message, partial(self._sent, message, accepted_at))
 
-    def _leave(self, message: Message) -> None:
-        self._own.discard(message.event_id)
-        self._left.remember(message)
-
     def _sent(self, message: Message, accepted_at: float, acknowledged: bool) -> None:  # noqa: FBT001  # a callback
         if not acknowledged:
-            self._leave(message)
+            self.leave(message)
             return
         self._observe(accepted_at)
         self._acknowledged.append(message.event_id)
@@ -191,9 +203,11 @@ class Outbox:
             locked = await _value(connection, "SELECT pg_try_advisory_xact_lock(%s)", [RELAY_LOCK])
             if not locked:
                 return 0
-            cursor = await connection.execute(_LEFT_BEHIND, [list(self._own), RELAY_BATCH])
+            cursor = await connection.execute(_LEFT_BEHIND, [YOUNG_S, list(self._own), RELAY_BATCH])
             messages = [_message(row) for row in await cursor.fetchall()]
             sent = await self._send(messages)
+            # What a process that has died just now left behind is too young to be found by the first looks.
+            self.known = len(messages) < RELAY_BATCH and self._clock() - self._unsure_since > YOUNG_S + RELAY_PAUSE_S
             if sent:
                 await connection.execute(_DELETE, [sent])
                 self._left.forget(sent)
@@ -219,7 +233,7 @@ class Outbox:
             if well:
                 self._own.discard(message.event_id)
             else:
-                self._leave(message)
+                self.leave(message)
         return [message.event_id for message, well in zip(messages, acknowledged, strict=True) if well]
 
 

@@ -19,6 +19,8 @@ Done: TypeAlias = Callable[[bool], None]
 """Told on the event loop whether all in-sync replicas have the message."""
 
 POLL_S: Final = 0.1
+RETIRE_S: Final = 2.0
+PURGED: Final = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001  # public constants of librdkafka
 IDENTITY_INTERVAL_MS: Final = 250
 """How often the producer tells whether it has its identity, without which idempotent messages wait."""
 PRODUCER: Final[Mapping[str, Any]] = {
@@ -50,6 +52,9 @@ class Producer:
         self._noted = noted
         self._loop = asyncio.get_running_loop()
         self._ended: deque[tuple[Done, KafkaError | None]] = deque()
+        self._retired = False
+        self._failed = 0
+        self._failures_told = 0
         self._stopping = threading.Event()
         self.identified = asyncio.Event()
         """Set once it has its identity, so that a message no longer waits for that."""
@@ -65,18 +70,16 @@ class Producer:
         self._thread.start()
 
     def produce(self, message: Message, done: Done) -> None:
-        """Queue a message; BufferError when the queue is full, KafkaException when it cannot be sent."""
+        """Queue a message; BufferError when the queue is full, KafkaException when it cannot be sent now."""
+        if self._retired or self._failed != self._failures_told:
+            raise KafkaException(KafkaError(KafkaError._FAIL))  # noqa: SLF001  # a public constant of librdkafka
         self._producer.produce(
             message.topic,
             key=message.key.encode(),
             value=None if message.value is None else message.value.encode(),
             headers=[(name, value.encode()) for name, value in message.headers.items()],
-            on_delivery=lambda error, _: self._ended.append((done, error)),
+            on_delivery=lambda error, _: self._end(done, error),
         )
-
-    def purge(self) -> None:
-        """Fail what has not been sent."""
-        self._producer.purge(blocking=False)
 
     async def knows(self, topic: str, timeout_s: float) -> bool:
         """Fetch where the topic's partitions are; return whether that worked."""
@@ -95,9 +98,10 @@ class Producer:
         return left
 
     async def retire(self) -> None:
-        """Fail everything at once, also what brokers may yet get, and end."""
+        """Fail everything at once, also what brokers may yet get, and end; nothing can be sent any more."""
+        self._retired = True
         self._producer.purge()
-        await self.close(flush_s=POLL_S)
+        await self.close(flush_s=RETIRE_S)
 
     def _poll(self) -> None:
         while not self._stopping.is_set():
@@ -105,9 +109,17 @@ class Producer:
             if self._ended:
                 self._loop.call_soon_threadsafe(self._settle)
 
+    def _end(self, done: Done, error: KafkaError | None) -> None:
+        """Take note of an outcome, in the polling thread; after a failure nothing may arrive that was behind it."""
+        if error is not None and error.code() not in PURGED:
+            self._failed += 1
+            self._producer.purge(blocking=False)
+        self._ended.append((done, error))
+
     def _settle(self) -> None:
         while self._ended:
             done, error = self._ended.popleft()
+            self._failures_told += error is not None and error.code() not in PURGED
             self._noted(error)
             done(error is None)
 

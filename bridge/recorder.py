@@ -30,6 +30,8 @@ MOST_RECENT: Final = 50_000
 """Acknowledged events that are recognised without Postgres."""
 COMMIT_TIMEOUT_S: Final = 1.0
 """A commit that takes longer leaves its events to Kafka."""
+ORDER_WAIT_S: Final = 15.0
+ORDER_LOOK_S: Final = 0.05
 AWAY: Final = "interactions cannot be made durable now"
 
 
@@ -70,31 +72,30 @@ class _Handover:
     A row whose message Kafka has by then, or gets, is deleted; any other is left to the relay.
     """
 
-    def __init__(self, outbox: Outbox, event_ids: set[UUID]) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._under_way = event_ids
-        self._durable: set[UUID] = set()
-        self._committed: set[UUID] = set()
+        self._durable: dict[UUID, bool] = {}
+        self._committed: dict[UUID, Message] = {}
 
     def sent(self, event_id: UUID, *, durable: bool) -> None:
         """Take note of what became of a message."""
-        self._under_way.discard(event_id)
-        if durable:
-            self._durable.add(event_id)
+        self._durable[event_id] = durable
         if event_id in self._committed:
-            self._settle(event_id)
+            self._settle(self._committed[event_id], durable=durable)
 
-    def committed(self, event_ids: Iterable[UUID]) -> None:
+    def committed(self, messages: Iterable[Message]) -> None:
         """Take note of the rows of the late commit, which the relay has been kept from."""
-        self._committed.update(event_ids)
-        for event_id in self._committed - self._under_way:
-            self._settle(event_id)
+        for message in messages:
+            self._committed[message.event_id] = message
+            durable = self._durable.get(message.event_id)
+            if durable is not None:
+                self._settle(message, durable=durable)
 
-    def _settle(self, event_id: UUID) -> None:
-        if event_id in self._durable:
-            self._outbox.sent([event_id])
+    def _settle(self, message: Message, *, durable: bool) -> None:
+        if durable:
+            self._outbox.sent([message.event_id])
         else:
-            self._outbox.release([event_id])
+            self._outbox.leave(message)
 
 
 class _Lane:
@@ -103,6 +104,11 @@ class _Lane:
     def __init__(self) -> None:
         self.waiting: deque[_Entry] = deque()
         self.wake = asyncio.Event()
+
+    def give_back(self, batch: Sequence[_Entry]) -> None:
+        """Put entries back to the front."""
+        self.waiting.extendleft(reversed(batch))
+        self.wake.set()
 
     def take(self) -> list[_Entry]:
         """Return the oldest entries that somebody still waits for."""
@@ -125,6 +131,7 @@ class Recorder:
         clock: Monotonic seconds.
         availability: Whether Postgres answers; `watch` must run.
         commit_timeout_s: Seconds until a commit's events are left to Kafka.
+        order_wait_s: Seconds for which nothing is taken in, after Postgres was lost, rather than risk the order.
         listeners: Told of each interaction that is durable and new.
     """
 
@@ -136,6 +143,7 @@ class Recorder:
         availability: Availability,
         *,
         commit_timeout_s: float = COMMIT_TIMEOUT_S,
+        order_wait_s: float = ORDER_WAIT_S,
         listeners: Sequence[InteractionListener] = (),
     ) -> None:
         self._database = database
@@ -143,6 +151,7 @@ class Recorder:
         self._clock = clock
         self._availability = availability
         self._commit_timeout_s = commit_timeout_s
+        self._order_wait_s = order_wait_s
         self._listeners = listeners
         self._lanes = tuple(_Lane() for _ in range(WRITERS))
         self._recent: OrderedDict[UUID, None] = OrderedDict()
@@ -190,11 +199,13 @@ class Recorder:
                 continue
             if self._outbox is None:
                 await self._settle(batch)
-            elif self._availability.away:
+            elif not self._availability.away:
+                await self._settle_or_give_up(self._outbox, batch)
+            elif await self._may_pass_by(self._outbox):
                 self._settle_by_kafka(self._outbox, batch)
                 await asyncio.sleep(0)
             else:
-                await self._settle_or_give_up(self._outbox, batch)
+                lane.give_back(batch)
 
     async def _settle(self, batch: Sequence[_Entry]) -> None:
         try:
@@ -224,12 +235,14 @@ class Recorder:
         if not done:
             self._late.add(commit)
             self._availability.lost()
+            await self._may_pass_by(outbox)
             handover = self._settle_by_kafka(outbox, batch)
             commit.add_done_callback(partial(self._settled_late, handover))
             return
         error = commit.exception()
         if isinstance(error, DatabaseUnavailableError):
             self._availability.lost()
+            await self._may_pass_by(outbox)
             self._settle_by_kafka(outbox, batch)
         elif isinstance(error, psycopg.Error):
             await self._settle_apart(batch, error)
@@ -237,6 +250,16 @@ class Recorder:
             _fail(batch, error)
         else:
             self._finish(batch, commit.result())
+
+    async def _may_pass_by(self, outbox: Outbox) -> bool:
+        """Wait until later messages cannot overtake what is left in the outbox; return whether Postgres is still away.
+
+        After a start that is not known until the outbox has been looked at. As Postgres may be away for long, order is
+        waited for no longer than `order_wait_s`.
+        """
+        while self._availability.away and not outbox.known and self._availability.away_s < self._order_wait_s:  # noqa: ASYNC110
+            await asyncio.sleep(ORDER_LOOK_S)  # three things may end it, one of them the time
+        return self._availability.away
 
     def _finish(self, batch: Sequence[_Entry], commit: _Commit) -> None:
         if self._outbox is not None:
@@ -246,16 +269,17 @@ class Recorder:
     def _settled_late(self, handover: _Handover, commit: "asyncio.Task[_Commit]") -> None:
         self._late.discard(commit)
         if not commit.cancelled() and commit.exception() is None:
-            handover.committed(commit.result().waiting.keys())
+            handover.committed(commit.result().fresh)
 
     def _settle_by_kafka(self, outbox: Outbox, batch: Sequence[_Entry]) -> _Handover:
         """Send the batch to Kafka, and acknowledge each entry when Kafka has it."""
         together: dict[UUID, list[_Entry]] = {}
         for entry in batch:
             together.setdefault(entry.interaction.event_id, []).append(entry)
-        handover = _Handover(outbox, together.keys() - self._recent.keys())
+        handover = _Handover(outbox)
         for event_id, entries in together.items():
             if event_id in self._recent:
+                handover.sent(event_id, durable=True)
                 self._acknowledge(entries, set())
                 continue
             message = interaction_message(entries[0].interaction, unrecorded=True)
@@ -294,6 +318,8 @@ class Recorder:
         try:
             return await self._insert_once(interactions, messages)
         except ConnectionBrokenError:
+            if self._outbox is not None:
+                self._outbox.doubt()
             await self._database.heal()
             return await self._insert_once(interactions, messages)
 

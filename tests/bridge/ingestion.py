@@ -59,6 +59,7 @@ async def running_ingestion(
     options: dict[str, Any] | None = None,
     stall_s: float = 15.0,
     wait_for_schema: bool = True,
+    order_wait_s: float = 0,
 ) -> AsyncIterator[Ingestion]:
     """Run the service until the block ends; without Kafka where no bootstrap is given."""
     metrics = metrics or NoMetrics()
@@ -77,7 +78,9 @@ async def running_ingestion(
                 group=f"refill-{uuid4()}",
                 stall_s=stall_s,
             )
-        ingestion = await stack.enter_async_context(open_ingestion(database, policy, metrics))
+        ingestion = await stack.enter_async_context(
+            open_ingestion(database, policy, metrics, order_wait_s=order_wait_s)
+        )
         recorder, outbox = ingestion.recorder, ingestion.outbox
         add_InteractionServiceServicer_to_server(InteractionService(recorder, metrics, budget_s=budget_s), server.grpc)
         port = await server.start("127.0.0.1:0")

@@ -1,0 +1,40 @@
+"""`python -m tests.jepsen --seeds 10`: long runs of the checker."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.jepsen.cluster import running_cluster
+from tests.jepsen.run import run
+
+
+def main() -> int:
+    """Run seeds, print what each showed, and return 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.jepsen", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10, help="how many runs (default 10)")
+    parser.add_argument("--first", type=int, default=1, help="the first seed (default 1); a seed repeats its faults")
+    parser.add_argument("--steps", type=int, default=8, help="faults, or pairs of them, in each run (default 8)")
+    options = parser.parse_args()
+    broken = 0
+    with tempfile.TemporaryDirectory(prefix="jepsen-") as folder:
+        Path(folder).chmod(0o755)  # Postgres may run as somebody else
+        with running_cluster(Path(folder)) as cluster:
+            for seed in range(options.first, options.first + options.seeds):
+                sys.stdout.write(f"seed {seed}\n")
+                result = run(cluster, seed, steps=options.steps, loud=True)
+                broken += not result.verdict.valid
+                sys.stdout.write(
+                    f"  {'valid' if result.verdict.valid else 'BROKEN'}: {result.acknowledged} acknowledged,"
+                    f" {result.refused} refused, {result.duplicates} repeated in Kafka,"
+                    f" {result.swallowed} acknowledgements swallowed, {result.seconds:.0f} s\n"
+                )
+                if not result.verdict.valid:
+                    sys.stdout.write(f"  {result.verdict}\n"[:2000])
+                sys.stdout.flush()
+    sys.stdout.write(f"{options.seeds - broken} of {options.seeds} runs are valid\n")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Clients that record unique events and write down what they are told."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from uuid import UUID
+
+from grpc import aio
+
+from tests.jepsen.history import Acknowledged
+from videowindow.feed.v1 import interaction_pb2 as pb
+from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub
+
+TIMEOUT_S: Final = 3.0
+PAUSE_S: Final = 0.01
+STREAM_LENGTH: Final = 40
+OPTIONS: Final = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 300)]
+
+
+class Client:
+    """Acts for users of its own, one event after the other for each of them."""
+
+    def __init__(self, address: str, name: str, seed: int) -> None:
+        self._address = address
+        self._name = name
+        self._rng = random.Random(f"{seed} {name}")
+        self._sequence = 0
+        self.acknowledged: list[Acknowledged] = []
+        self.refused = 0
+        self.stopping = False
+
+    async def run(self) -> None:
+        """Record events until told to stop."""
+        async with aio.insecure_channel(self._address, options=OPTIONS) as channel:
+            stub: Any = InteractionServiceStub(channel)
+            users = [f"{self._name}-{number}" for number in range(3)]
+            streams = self._stream(stub, f"{self._name}-stream")
+            await asyncio.gather(*[self._act(stub, user) for user in users], streams)
+
+    async def _act(self, stub: Any, user: str) -> None:
+        while not self.stopping:
+            event = self._event(user)
+            while not await self._acknowledges(stub, event):
+                await asyncio.sleep(PAUSE_S)
+                if self._rng.random() < 0.5:  # some give up: whether such an event is there is open
+                    break
+            await asyncio.sleep(PAUSE_S)
+
+    async def _acknowledges(self, stub: Any, event: pb.Interaction) -> bool:
+        try:
+            await stub.RecordInteraction(pb.RecordInteractionRequest(interaction=event), timeout=TIMEOUT_S)
+        except aio.AioRpcError:
+            self.refused += 1
+            return False
+        self.acknowledged.append(Acknowledged(event.user_id, event.event_id))
+        return True
+
+    async def _stream(self, stub: Any, user: str) -> None:
+        while not self.stopping:
+            events = [self._event(user) for _ in range(STREAM_LENGTH)]
+            try:
+                await self._stream_once(stub, events)
+            except aio.AioRpcError:
+                self.refused += 1
+            await asyncio.sleep(5 * PAUSE_S)
+
+    async def _stream_once(self, stub: Any, events: list[pb.Interaction]) -> None:
+        async def requests() -> AsyncIterator[pb.StreamInteractionsRequest]:
+            for event in events:
+                yield pb.StreamInteractionsRequest(interaction=event)
+
+        async for reply in stub.StreamInteractions(requests(), timeout=2 * TIMEOUT_S):
+            if reply.HasField("error"):
+                self.refused += 1
+            else:
+                # Its events are sent without waiting for each other: each stands for itself where order is judged.
+                self.acknowledged.append(Acknowledged(f"{reply.event_id}", reply.event_id))
+
+    def _event(self, user: str) -> pb.Interaction:
+        self._sequence += 1
+        return pb.Interaction(
+            event_id=str(UUID(int=self._rng.getrandbits(128), version=4)),
+            user_id=user,
+            video_id=f"v{self._sequence % 50}",
+            interaction_type=pb.INTERACTION_TYPE_WATCH,
+            watch_time=self._sequence,
+        )
