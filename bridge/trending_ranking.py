@@ -40,7 +40,8 @@ WITH weights (interaction_type, weight) AS (
 ), chosen AS (
     (SELECT video_id FROM scored ORDER BY score DESC, video_id LIMIT %(most)s)
     UNION
-    (SELECT video_id FROM tagged WHERE place <= %(most_of_tag)s ORDER BY place, video_id LIMIT %(most)s)
+    (SELECT video_id FROM tagged WHERE place <= %(most_of_tag)s GROUP BY video_id
+     ORDER BY min(place), video_id LIMIT %(most)s)
 ), ranked AS (
     SELECT video_id, score FROM scored JOIN chosen USING (video_id)
 )
