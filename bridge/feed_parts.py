@@ -28,6 +28,7 @@ from bridge.limiter import Limiter, LimiterPolicy
 from bridge.page import PageListener
 from bridge.resilience import Resilience
 from bridge.seen import SeenVideos
+from bridge.seen_loader import SeenLoader
 from bridge.segment import SegmentSender
 from bridge.settings import BridgeSettings
 from bridge.trending import TrendingBoard
@@ -76,6 +77,8 @@ async def open_feed(
         await stack.enter_async_context(background("replicas", fleet.keep_resolved))
         board = await _keep_trending(settings, database, stack)
         seen = SeenVideos()
+        loader = SeenLoader(database, seen)
+        await stack.enter_async_context(background("seen", loader.keep_loading))
         pages, listeners = await _open_listeners(settings, database, metrics, stack)
         service = FeedService(
             Feed(fleet.lightfm, await _resilience(settings, metrics, tell_health, stack), board),
@@ -86,7 +89,7 @@ async def open_feed(
             viewers=await _viewers(settings, stack),
             experiments=_experiments(settings),
             seen=seen,
-            listeners=pages,
+            listeners=[loader.note, *pages],
         )
         yield FeedParts(service, fleet, [seen.note, *listeners])
 

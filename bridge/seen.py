@@ -23,6 +23,7 @@ class SeenVideos:
         self._most_viewers = viewers
         self._most_videos = videos
         self._seen: OrderedDict[str, dict[str, None]] = OrderedDict()
+        self._loaded: set[str] = set()
 
     def of(self, user_id: str) -> Sequence[str]:
         """Return the viewer's videos, earliest first."""
@@ -44,4 +45,15 @@ class SeenVideos:
         while len(videos) > self._most_videos:
             del videos[next(iter(videos))]
         while len(self._seen) > self._most_viewers:
-            self._seen.popitem(last=False)
+            forgotten, _ = self._seen.popitem(last=False)
+            self._loaded.discard(forgotten)
+
+    def load(self, user_id: str, video_ids: Iterable[str]) -> None:
+        """Take in what was recorded of a viewer, earliest first; what is known already is later."""
+        known = self.of(user_id)
+        self.add(user_id, [*video_ids, *known])
+        self._loaded.add(user_id)
+
+    def loaded(self, user_id: str) -> bool:
+        """Return whether what was recorded of the viewer has been taken in."""
+        return user_id in self._loaded

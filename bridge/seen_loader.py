@@ -1,0 +1,68 @@
+"""Learns from Postgres what a viewer has seen, once trending pages are all that the viewer gets: beside the calls."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from bridge.database import Database, DatabaseUnavailableError
+from bridge.page import ServedBy, ServedPage
+from bridge.seen import MAX_VIDEOS, SeenVideos
+
+MOST_WAITING: Final = 1000
+BATCH: Final = 100
+PAUSE_S: Final = 0.2
+RETRY_S: Final = 5.0
+
+_SEEN: Final = """
+SELECT viewer, ARRAY(
+    SELECT video_id FROM user_interactions WHERE user_id = viewer AND interaction_type <> 'search'
+    ORDER BY occurred_at DESC LIMIT %(videos)s
+) FROM unnest(%(viewers)s::text[]) AS viewer
+"""
+
+
+class SeenLoader:
+    """Fills the memory of what viewers have seen; LightFM knows by itself, so only trending pages call for it.
+
+    The first trending page of a viewer comes without it; the next one has it.
+
+    Args:
+        database: Holds the interactions.
+        seen: The memory.
+        sleep: Waits between batches.
+    """
+
+    def __init__(
+        self, database: Database, seen: SeenVideos, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._database = database
+        self._seen = seen
+        self._sleep = sleep
+        self._waiting: dict[str, None] = {}
+
+    def note(self, served: ServedPage) -> None:
+        """Take in that a viewer got a page; beyond a bound, viewers have to come again."""
+        wanted = served.user_id and served.page.served_by is ServedBy.TRENDING
+        if wanted and len(self._waiting) < MOST_WAITING and not self._seen.loaded(served.user_id):
+            self._waiting[served.user_id] = None
+
+    async def keep_loading(self) -> None:
+        """Load whom pages were served to; forever."""
+        while True:
+            await self._sleep(PAUSE_S)
+            try:
+                await self.load()
+            except DatabaseUnavailableError:
+                await self._sleep(RETRY_S)
+
+    async def load(self) -> None:
+        """Load one batch of viewers; DatabaseUnavailableError leaves them waiting."""
+        viewers = list(self._waiting)[:BATCH]
+        if not viewers:
+            return
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(_SEEN, {"viewers": viewers, "videos": MAX_VIDEOS})
+            rows = await cursor.fetchall()
+        for user_id, videos in rows:
+            self._seen.load(user_id, reversed(videos))
+            self._waiting.pop(user_id, None)
