@@ -123,6 +123,8 @@ class ExactRanker:
 
     def top_many(self, wishes: Sequence[Wish]) -> list[Ranked]:
         """Return what `top` returns for each, with one product for all."""
+        if not wishes:
+            return []
         zeros = np.zeros(self._factors.shape[1], np.float32)
         vectors = [zeros if wish.viewer.vector is None else wish.viewer.vector for wish in wishes]
         scores = np.stack(vectors) @ self._factors.T

@@ -82,6 +82,14 @@ def test_a_batch_equals_single_calls(serving: ServingModel, queries: list[FeedQu
     assert together == [alone(recommender, query) for query in queries]
 
 
+def test_a_batch_of_nothing_but_errors() -> None:
+    query = FeedQuery(user_id="u", page_size=1, digest=bytes(8), page_token="damaged")  # noqa: S106  # no password
+
+    assert [str(one) for one in recommender_of(MODELS[0]).recommend_many([query])] == [
+        alone(recommender_of(MODELS[0]), query)
+    ]
+
+
 def test_a_batch_larger_than_one_product_keeps_its_order() -> None:
     recommender = recommender_of(MODELS[1])
     queries = [

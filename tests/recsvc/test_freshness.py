@@ -1,0 +1,130 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsvc.freshness import HOUR_MS, MOST_DECAY, MOST_HOURS, Freshness
+from recsvc.interaction_message import ViewerInteraction
+from recsvc.interactions import Interaction, Kind
+from recsvc.live import LiveModel
+from recsvc.serving_model import ServingModel
+from recsvc.viewers import COLD
+from tests.recsvc.audiences import CUT_OFF_MS
+from tests.recsvc.models import random_model
+
+DAY_MS = 24 * HOUR_MS
+LATER = CUT_OFF_MS + 10 * DAY_MS
+SERVING = ServingModel.of(random_model(1))
+
+
+def live_of(serving: ServingModel = SERVING) -> LiveModel:
+    live = LiveModel(retry_after_s=1)
+    live.swap(serving)
+    return live
+
+
+def likes(at_ms: int, *names: str, kind: Kind = Kind.LIKE) -> list[ViewerInteraction]:
+    return [ViewerInteraction(user_id="u", interaction=Interaction(name, kind, at_ms)) for name in names]
+
+
+def popularity(freshness: Freshness, name: str, serving: ServingModel = SERVING) -> float:
+    return float(freshness.popularity(serving)[serving.model.videos.row(name)])
+
+
+def test_an_interaction_counts_as_training_would_count_it() -> None:
+    freshness = Freshness(live_of(), interval_s=60)
+    before = popularity(freshness, "v1")
+
+    freshness.count(likes(CUT_OFF_MS, "v1", "v1", "unknown"), now_ms=LATER)
+    freshness.count(likes(CUT_OFF_MS, "v1", kind=Kind.IMPRESSION), now_ms=LATER)
+
+    assert popularity(freshness, "v1") == pytest.approx(before + 2, rel=0.001)
+
+
+def test_all_is_decayed_to_the_newest_interaction() -> None:
+    """By half each day, of the model's own popularity and of what came since; an hour is the grain."""
+    freshness = Freshness(live_of(), interval_s=60)
+    own = {name: popularity(freshness, name) for name in ("v1", "v2", "v3")}
+
+    freshness.count(likes(CUT_OFF_MS, "v1"), now_ms=LATER)
+    freshness.count(likes(CUT_OFF_MS + DAY_MS, "v2"), now_ms=LATER)
+
+    assert popularity(freshness, "v1") == pytest.approx(own["v1"] / 2 + 0.5, abs=0.02)
+    assert popularity(freshness, "v2") == pytest.approx(own["v2"] / 2 + 1, abs=0.02)
+    assert popularity(freshness, "v3") == pytest.approx(own["v3"] / 2, abs=0.02)
+
+
+def test_a_model_says_its_own_half_life() -> None:
+    manifest = SERVING.manifest.model_copy(update={"popularity_half_life_s": 2 * 86_400.0})
+    slow = ServingModel.of(replace(SERVING.model, manifest=manifest))
+    freshness = Freshness(live_of(slow), interval_s=60)
+    own = popularity(freshness, "v3", slow)
+    freshness.count(likes(CUT_OFF_MS + 2 * DAY_MS, "v2"), now_ms=LATER)
+
+    assert popularity(freshness, "v3", slow) == pytest.approx(own / 2)
+
+
+def test_an_old_model_does_not_lose_its_order_by_one_click() -> None:
+    freshness = Freshness(live_of(), interval_s=60)
+    freshness.count(likes(CUT_OFF_MS + 1000 * DAY_MS, "v2"), now_ms=CUT_OFF_MS + 1000 * DAY_MS)
+
+    own = SERVING.model.popularity
+    expected = own * np.float32(MOST_DECAY)
+    expected[SERVING.model.videos.row("v2")] += 1
+    assert freshness.popularity(SERVING) == pytest.approx(expected, abs=0.02)
+
+
+def test_a_time_in_the_future_is_now() -> None:
+    freshness = Freshness(live_of(), interval_s=60)
+    own = popularity(freshness, "v3")
+    freshness.count(likes(CUT_OFF_MS + 10 * DAY_MS, "v2"), now_ms=CUT_OFF_MS)
+
+    assert popularity(freshness, "v3") == own
+
+
+def test_what_the_next_model_was_trained_on_is_not_counted_again() -> None:
+    freshness = Freshness(live_of(), interval_s=60)
+    freshness.count(likes(CUT_OFF_MS + HOUR_MS, "v1"), now_ms=LATER)
+    until = SERVING.manifest.data_until.replace(day=SERVING.manifest.data_until.day + 1)
+    trained = ServingModel.of(
+        replace(SERVING.model, manifest=SERVING.manifest.model_copy(update={"data_until": until}))
+    )
+
+    assert freshness.popularity(trained).tolist() == SERVING.model.popularity.tolist()
+
+
+def test_old_hours_are_dropped() -> None:
+    freshness = Freshness(live_of(), interval_s=60)
+    for hour in range(2 * MOST_HOURS):
+        freshness.count(likes(CUT_OFF_MS + hour * HOUR_MS, "v1"), now_ms=LATER + DAY_MS * 30)
+
+    assert len(freshness._hours) == MOST_HOURS
+
+
+def test_a_refreshed_model_ranks_by_it_and_shares_the_rest() -> None:
+    live = live_of()
+    freshness = Freshness(live, interval_s=60)
+    assert not freshness.refresh(), "there is nothing new"
+
+    freshness.count(likes(CUT_OFF_MS, *["v33"] * 10_000), now_ms=LATER)
+    assert freshness.refresh()
+    assert not freshness.refresh(), "nothing came since"
+
+    fresh = live.get()
+    row = SERVING.model.videos.row("v33")
+    gained = fresh.ranker.scores(COLD) - SERVING.ranker.scores(COLD)
+    weight, floor = SERVING.manifest.popularity_weight, SERVING.manifest.popularity_floor
+    own = float(SERVING.model.popularity[row])
+    assert gained[row] == pytest.approx(weight * np.log((own + 10_000 + floor) / (own + floor)), rel=1e-3)
+    assert np.abs(np.delete(gained, row)).max() < 0.01
+    assert fresh.model is SERVING.model
+    assert fresh.fold_in is SERVING.fold_in
+
+
+def test_a_model_that_goes_live_meanwhile_is_not_overwritten() -> None:
+    live = live_of()
+    other = ServingModel.of(random_model(2))
+    live.swap(other)
+
+    assert not live.exchange(SERVING, SERVING.with_popularity(SERVING.model.popularity))
+    assert live.get() is other

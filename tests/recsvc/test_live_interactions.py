@@ -1,0 +1,226 @@
+"""What viewers do, from a real Kafka to the next page."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Producer
+
+from deploy.local.kafka_mock import MockKafka
+from recsvc.interaction_message import MalformedError, ViewerInteraction, parse
+from recsvc.interactions import Interaction, Kind
+from recsvc.live_interactions import TOPIC, LiveInteractions
+from recsvc.server import RecommendationServer
+from servicekit.objectstore import FileStore
+from servicekit.telemetry import Metric, NoMetrics
+from tests.recsvc.audiences import CUT_OFF_MS
+from tests.recsvc.calls import Client
+from tests.recsvc.models import publish, random_model
+from tests.support.polling import wait_for
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
+
+LATER_MS = CUT_OFF_MS + 60_000
+GOOD = {
+    "userId": "u1",
+    "videoId": "v1",
+    "interactionType": "watch",
+    "watchTime": 1200,
+    "timestamp": "2025-09-02T00:01:00.000Z",
+}
+
+
+class CountedMetrics(NoMetrics):
+    def __init__(self) -> None:
+        self.counts: dict[Metric, int] = {}
+
+    def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:  # noqa: ARG002  # bounded elsewhere
+        self.counts[metric] = self.counts.get(metric, 0) + value
+
+
+def test_a_message_is_an_interaction() -> None:
+    assert parse(json.dumps(GOOD).encode()) == ViewerInteraction(
+        user_id="u1", interaction=Interaction("v1", Kind.WATCH, LATER_MS, 1200)
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        b"[]",
+        b'"text"',
+        b"\xff",
+        *(json.dumps({name: given for name, given in GOOD.items() if name != missing}).encode() for missing in GOOD),
+        *(
+            json.dumps({**GOOD, **wrong}).encode()
+            for wrong in (
+                {"userId": ""},
+                {"userId": 5},
+                {"videoId": "x" * 129},
+                {"interactionType": "dance"},
+                {"interactionType": None},
+                {"watchTime": -1},
+                {"watchTime": 1.5},
+                {"watchTime": True},
+                {"watchTime": "9"},
+                {"timestamp": "yesterday"},
+                {"timestamp": "2025-09-02T00:01:00"},
+                {"timestamp": 17},
+            )
+        ),
+    ],
+)
+def test_a_malformed_message_is_told_apart(value: bytes | None) -> None:
+    with pytest.raises(MalformedError):
+        parse(value)
+
+
+def send(bootstrap: str, *values: bytes, key: str, at_ms: int = LATER_MS, event_id: str = "") -> None:
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    for value in values:
+        headers: list[tuple[str, str | bytes | None]] = [("event-id", (event_id or str(uuid4())).encode())]
+        producer.produce(TOPIC, key=key, value=value, timestamp=at_ms, headers=headers)
+    assert producer.flush(20) == 0
+
+
+def done(user_id: str, video_id: str, kind: str = "like") -> bytes:
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    fields = {"userId": user_id, "videoId": video_id, "interactionType": kind, "watchTime": 0, "timestamp": moment}
+    return json.dumps(fields).encode()
+
+
+def now_ms() -> int:
+    return round(datetime.now(UTC).timestamp() * 1000)
+
+
+@contextmanager
+def reading(bootstrap: str, since_ms: int, metrics: NoMetrics) -> Iterator[list[ViewerInteraction]]:
+    got: list[ViewerInteraction] = []
+
+    def receive(batch: Sequence[ViewerInteraction]) -> None:
+        got.extend(batch)
+
+    reader = LiveInteractions({"bootstrap.servers": bootstrap}, lambda: since_ms, receive, metrics)
+    reader.begin()
+    try:
+        yield got
+    finally:
+        reader.end()
+
+
+def test_reading_begins_at_the_cut_off_and_takes_each_event_once(kafka_bootstrap: str) -> None:
+    """Malformed messages and repeated deliveries are passed over, whatever stands around them."""
+    viewer, since_ms, metrics = f"viewer-{uuid4()}", now_ms(), CountedMetrics()
+    send(kafka_bootstrap, done(viewer, "old"), key=viewer, at_ms=since_ms - 86_400_000)
+    send(kafka_bootstrap, *[done(viewer, "twice")] * 2, key=viewer, at_ms=since_ms, event_id=str(uuid4()))
+    send(kafka_bootstrap, b"{", done(viewer, "last"), key=viewer, at_ms=since_ms + 1)
+
+    with reading(kafka_bootstrap, since_ms, metrics) as got:
+        wait_for(lambda: any(one.interaction.video_id == "last" for one in got), what="the last message")
+        send(kafka_bootstrap, done(viewer, "live"), key=viewer, at_ms=now_ms())
+        wait_for(lambda: any(one.interaction.video_id == "live" for one in got), what="the live message")
+
+    videos = [one.interaction.video_id for one in got if one.user_id == viewer]
+    assert [name for name in videos if name != "old"] == ["twice", "last", "live"]
+    assert metrics.counts[Metric.LIVE_MALFORMED] >= 1
+    assert metrics.counts[Metric.LIVE_INTERACTIONS] >= 5
+
+
+def test_a_defect_in_one_batch_does_not_end_the_reading(kafka_bootstrap: str) -> None:
+    viewer, since_ms = f"viewer-{uuid4()}", now_ms()
+    got: list[str] = []
+
+    def receive(batch: Sequence[ViewerInteraction]) -> None:
+        names = [one.interaction.video_id for one in batch if one.user_id == viewer]
+        if "poison" in names:
+            got.append("poison")
+            raise RuntimeError("a defect")
+        got.extend(names)
+
+    reader = LiveInteractions({"bootstrap.servers": kafka_bootstrap}, lambda: since_ms, receive, NoMetrics())
+    reader.begin()
+    try:
+        send(kafka_bootstrap, done(viewer, "poison"), key=viewer, at_ms=since_ms)
+        wait_for(lambda: "poison" in got, what="the poison")
+        send(kafka_bootstrap, done(viewer, "good"), key=viewer, at_ms=since_ms)
+        wait_for(lambda: "good" in got, what="what came after it")
+    finally:
+        reader.end()
+
+
+def test_what_a_viewer_did_changes_the_next_page(tmp_path: Path, kafka_bootstrap: str) -> None:
+    """The videos are excluded, the vector follows, popularity is refreshed; after a restart all is known again."""
+    viewer = f"viewer-{uuid4()}"
+    publish(tmp_path / "store", random_model(3, version="3"))
+
+    with served(tmp_path, "cache", kafka_bootstrap) as client:
+        (best, *_) = shown(client, viewer)
+        send(kafka_bootstrap, done(viewer, best), key=viewer, at_ms=now_ms())
+        follows(client, viewer, best)
+    with served(tmp_path, "another-cache", kafka_bootstrap) as client:
+        follows(client, viewer, best)
+
+
+def page(client: Client, user_id: str) -> pb.RecommendResponse:
+    return client.recommendations.Recommend(pb.RecommendRequest(user_id=user_id, page_size=100), timeout=5)
+
+
+def shown(client: Client, user_id: str) -> list[str]:
+    return [video.video_id for video in page(client, user_id).videos]
+
+
+def follows(client: Client, viewer: str, liked: str) -> None:
+    """Wait until pages follow from the like: for the viewer, and by popularity for everybody."""
+    model = random_model(3)
+    trained = float((model.video_biases + model.prior())[model.videos.row(liked)])
+
+    def score() -> float:
+        request = pb.ScoreVideosRequest(user_id="a stranger", video_ids=[liked])
+        return client.recommendations.ScoreVideos(request, timeout=5).scores[0].score
+
+    wait_for(lambda: page(client, viewer).user_state == pb.USER_STATE_FOLDED_IN, what="folded in")
+    assert liked not in shown(client, viewer)
+    wait_for(lambda: score() != trained, what="a fresher score")
+
+
+@contextmanager
+def served(folder: Path, cache: str, bootstrap: str) -> Iterator[Client]:
+    server = RecommendationServer(
+        FileStore(folder / "store"),
+        folder / cache,
+        NoMetrics(),
+        threads=4,
+        poll_interval_s=0.05,
+        kafka={"bootstrap.servers": bootstrap},
+        freshness_interval_s=0.05,
+    )
+    with ExitStack() as parts:
+        port = server.start("127.0.0.1:0")
+        parts.callback(server.stop, 1)
+        yield parts.enter_context(Client.to(port))
+
+
+def test_pages_are_served_while_kafka_is_away_and_follow_it_when_it_comes(tmp_path: Path) -> None:
+    publish(tmp_path / "store", random_model(3, version="3"))
+    kafka = MockKafka(tmp_path / "kafka")
+    bootstrap = kafka.start()
+    assert kafka.child
+    try:
+        kafka.child.suspend()
+        with served(tmp_path, "cache", bootstrap) as client:
+
+            def state(user_id: str) -> Any:
+                return client.recommendations.Recommend(pb.RecommendRequest(user_id=user_id), timeout=5).user_state
+
+            assert state("u1") == pb.USER_STATE_TRAINED
+            kafka.child.resume()
+            send(bootstrap, done("new", "v1"), key="new", at_ms=now_ms())
+            wait_for(lambda: state("new") == pb.USER_STATE_FOLDED_IN, timeout_s=20, what="folded in")
+    finally:
+        kafka.stop()
