@@ -176,6 +176,8 @@ class Recorder:
         if len(lane.waiting) >= MOST_WAITING // WRITERS:
             done.set_exception(RecorderUnavailableError("too many interactions wait to be recorded"))
         else:
+            if self._listeners:
+                done.add_done_callback(partial(_tell, interaction, self._listeners))
             lane.waiting.append(_Entry(interaction, self._clock(), done))
             lane.wake.set()
         return done
