@@ -3,12 +3,14 @@
 import argparse
 import asyncio
 import gc
+import sys
 from contextlib import AsyncExitStack
 from typing import Final
 
 import psycopg
 import structlog
 
+from bridge.administration import run_erase, run_topics
 from bridge.database import Database
 from bridge.feed_parts import open_feed
 from bridge.ingestion import KafkaPolicy, open_ingestion
@@ -48,16 +50,25 @@ def main() -> None:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["serve", "migrate"],
+        choices=["serve", "migrate", "topics", "erase"],
         default="serve",
-        help="serve (default), or bring the database schema up to date and end",
+        help="serve (default); or, and end: migrate brings the database schema up to date, topics makes or checks the"
+        " Kafka topics, erase forgets a viewer",
     )
-    command = parser.parse_args().command
+    parser.add_argument("--user", metavar="ID", help="the viewer to erase")
+    arguments = parser.parse_args()
+    command: str = arguments.command
+    if (command == "erase") is not bool(arguments.user):
+        parser.error("--user goes with erase")
     settings = BridgeSettings.load()
     configure_logs(settings.log_level, service="bridge")
     try:
         if command == "migrate":
             migrate(settings.database_url)
+        elif command == "topics":
+            sys.exit(run_topics(settings))
+        elif command == "erase":
+            sys.exit(run_erase(settings, arguments.user))
         else:
             asyncio.run(serve(settings))
     except psycopg.OperationalError as error:

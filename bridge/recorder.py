@@ -201,13 +201,11 @@ class Recorder:
                 continue
             if self._outbox is None:
                 await self._settle(batch)
-            elif not self._availability.away:
-                await self._settle_or_give_up(self._outbox, batch)
-            elif await self._may_pass_by(self._outbox):
-                self._settle_by_kafka(self._outbox, batch)
+            elif self._availability.away:
+                await self._pass_by(self._outbox, lane, batch, _Handover(self._outbox))
                 await asyncio.sleep(0)
             else:
-                lane.give_back(batch)
+                await self._settle_or_give_up(self._outbox, lane, batch)
 
     async def _settle(self, batch: Sequence[_Entry]) -> None:
         try:
@@ -229,7 +227,7 @@ class Recorder:
         for entry in batch:
             await self._settle([entry])
 
-    async def _settle_or_give_up(self, outbox: Outbox, batch: Sequence[_Entry]) -> None:
+    async def _settle_or_give_up(self, outbox: Outbox, lane: _Lane, batch: Sequence[_Entry]) -> None:
         """Commit the batch, or leave it to Kafka when Postgres is away or takes too long."""
         commit = asyncio.create_task(self._commit(batch))
         # Not cancelled when late: psycopg would wait for Postgres to confirm that, and the commit may yet succeed.
@@ -237,21 +235,29 @@ class Recorder:
         if not done:
             self._late.add(commit)
             self._availability.lost()
-            await self._may_pass_by(outbox)
-            handover = self._settle_by_kafka(outbox, batch)
+            handover = _Handover(outbox)
             commit.add_done_callback(partial(self._settled_late, handover))
+            await self._pass_by(outbox, lane, batch, handover)
             return
         error = commit.exception()
         if isinstance(error, DatabaseUnavailableError):
             self._availability.lost()
-            await self._may_pass_by(outbox)
-            self._settle_by_kafka(outbox, batch)
+            await self._pass_by(outbox, lane, batch, _Handover(outbox))
         elif isinstance(error, psycopg.Error):
             await self._settle_apart(batch, error)
         elif isinstance(error, Exception):
             _fail(batch, error)
         else:
             self._finish(batch, commit.result())
+
+    async def _pass_by(self, outbox: Outbox, lane: _Lane, batch: Sequence[_Entry], handover: _Handover) -> None:
+        """Leave the batch to Kafka, or try Postgres again when that is back before order allows it."""
+        if await self._may_pass_by(outbox):
+            self._settle_by_kafka(outbox, batch, handover)
+            return
+        for entry in batch:
+            handover.sent(entry.interaction.event_id, durable=False)
+        lane.give_back(batch)
 
     async def _may_pass_by(self, outbox: Outbox) -> bool:
         """Wait until later messages cannot overtake what is left in the outbox; return whether Postgres is still away.
@@ -273,12 +279,11 @@ class Recorder:
         if not commit.cancelled() and commit.exception() is None:
             handover.committed(commit.result().fresh)
 
-    def _settle_by_kafka(self, outbox: Outbox, batch: Sequence[_Entry]) -> _Handover:
+    def _settle_by_kafka(self, outbox: Outbox, batch: Sequence[_Entry], handover: _Handover) -> None:
         """Send the batch to Kafka, and acknowledge each entry when Kafka has it."""
         together: dict[UUID, list[_Entry]] = {}
         for entry in batch:
             together.setdefault(entry.interaction.event_id, []).append(entry)
-        handover = _Handover(outbox)
         for event_id, entries in together.items():
             if event_id in self._recent:
                 handover.sent(event_id, durable=True)
@@ -286,7 +291,6 @@ class Recorder:
                 continue
             message = interaction_message(entries[0].interaction, unrecorded=True)
             outbox.send_unrecorded(message, entries[0].accepted_at, partial(self._sent, entries, handover))
-        return handover
 
     def _sent(self, entries: Sequence[_Entry], handover: _Handover, durable: bool) -> None:  # noqa: FBT001  # a callback
         event_id = entries[0].interaction.event_id

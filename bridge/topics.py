@@ -1,16 +1,20 @@
 """The Kafka topics of the system: made where they are missing, compared with what they should be where they exist."""
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # they are public
 
 from bridge.kafka_client import quiet_logger
 from bridge.message import DEAD_LETTER_TOPIC, INTERACTIONS_TOPIC
 
+T = TypeVar("T")
+
 TIMEOUT_S: Final = 15.0
+PAUSE_S: Final = 0.1
 RETENTION_MS: Final = 7 * 24 * 60 * 60 * 1000
 FEEDBACK_TOPIC: Final = "feed.feedback.v1"
 SESSION_CREATED_TOPIC: Final = "playback.session-created"
@@ -75,7 +79,7 @@ def ensure_topics(client: Mapping[str, Any], wanted: list[Topic]) -> list[TopicR
         created = _create(admin, [topic for topic in wanted if topic.name not in known])
         known = admin.list_topics(timeout=TIMEOUT_S).topics
         old = [topic for topic in wanted if topic.name not in created]
-        configs = _configs(admin, old)
+        configs = _settled(lambda: _configs(admin, old))
         reports = [TopicReport(name=name, created=True) for name in created]
         for topic in old:
             found = tuple(_differences(topic, known[topic.name].partitions, configs.get(topic.name, {})))
@@ -99,6 +103,18 @@ def _create(admin: AdminClient, missing: list[Topic]) -> list[str]:
         else:
             created.append(name)
     return created
+
+
+def _settled(ask: Callable[[], T]) -> T:
+    """Ask until every broker knows of the topics that were made just now."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE_S)
 
 
 def _configs(admin: AdminClient, old: list[Topic]) -> dict[str, dict[str, str]]:
