@@ -1,5 +1,6 @@
 """Viewers as this server knows them: by the live model, by what they did since, and by what must be forgotten."""
 
+import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from recsvc.viewers import COLD, Viewer, ViewerState
 TOP_TAGS: Final = 10
 FOLDED: Final = 10_000
 """Folded viewers kept ready."""
+STALE_DROPPED: Final = 8
+"""Most viewers of earlier models that are dropped for each that is folded: no call waits for all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +52,7 @@ class Audience:
         self._profiles = profiles
         self._journal = journal
         self._now_ms = now_ms
+        self._keeping = threading.Lock()
         self._folded: OrderedDict[str, tuple[Profile, FoldIn, Viewer]] = OrderedDict()
 
     def viewer(self, serving: ServingModel, user_id: str, recent: Sequence[Interaction] = ()) -> Viewer:
@@ -91,7 +95,8 @@ class Audience:
         self._catch_up()
         mark, now_ms = fingerprint(user_id), self._now_ms()
         self._profiles.forget(mark, at_ms=now_ms, user_id=user_id)
-        self._folded.pop(user_id, None)
+        with self._keeping:
+            self._folded.pop(user_id, None)
         if self._journal:
             self._journal.rewrite(lambda entry: entry.get("user") != user_id, [{"forget": mark.hex(), "at": now_ms}])
 
@@ -123,10 +128,21 @@ class Audience:
         if kept is not None and kept[0] is profile and kept[1] is serving.fold_in:
             return kept[2]
         viewer = folded(serving, base, profile.interactions, ())
-        self._folded[user_id] = (profile, serving.fold_in, viewer)
-        while len(self._folded) > FOLDED:
-            self._folded.popitem(last=False)
+        with self._keeping:
+            self._folded[user_id] = (profile, serving.fold_in, viewer)
+            self._folded.move_to_end(user_id)
+            if len(self._folded) > FOLDED:
+                self._folded.popitem(last=False)
+            self._drop_stale(serving.fold_in)
         return viewer
+
+    def _drop_stale(self, fold_in: FoldIn) -> None:
+        """Drop some viewers of earlier models, which they keep in memory."""
+        for _ in range(STALE_DROPPED):
+            _, earlier, _ = next(iter(self._folded.values()))
+            if earlier is fold_in:
+                return
+            self._folded.popitem(last=False)
 
     def _catch_up(self) -> None:
         """Apply what other processes noted, and what was noted before this one started."""

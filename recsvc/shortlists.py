@@ -17,6 +17,8 @@ LENGTH: Final = 256
 """Videos of a shortlist: a dozen pages."""
 KEPT: Final = 20_000
 """Shortlists kept, about 4 KiB each."""
+STALE_DROPPED: Final = 8
+"""Most shortlists of earlier rankers that are dropped for each that is made: no call waits for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,16 @@ class Shortlists:
             self._lists.move_to_end(user_id)
             if len(self._lists) > self._kept:
                 self._lists.popitem(last=False)
+            self._drop_stale(ranker)
         return made
+
+    def _drop_stale(self, ranker: Ranker) -> None:
+        """Drop some of the lists that no call will read again: each keeps a whole ranker or model in memory."""
+        for _ in range(STALE_DROPPED):
+            oldest = next(iter(self._lists.values()))
+            if oldest.ranker is ranker:
+                return
+            self._lists.popitem(last=False)
 
 
 def _same(one: Viewer, other: Viewer) -> bool:

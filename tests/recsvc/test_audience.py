@@ -92,6 +92,17 @@ def test_viewers_are_folded_anew_into_the_next_model() -> None:
     assert vectors[1].tolist() == pytest.approx(NEW.fold_in.fold([like("v3")]))
 
 
+def test_viewers_of_earlier_models_are_let_go() -> None:
+    """Each would keep its model in memory."""
+    viewers = audience()
+    for serving, count in ((OLD, 20), (NEW, 3)):
+        for index in range(count):
+            viewers.update(f"{count}-{index}", [like("v3")])
+            viewers.viewer(serving, f"{count}-{index}")
+
+    assert len(viewers._folded) == 3
+
+
 def test_the_request_tells_what_is_not_known_yet_and_leaves_no_trace() -> None:
     viewers = audience()
     viewers.update("new", [like("v3")])

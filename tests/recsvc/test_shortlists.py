@@ -110,6 +110,19 @@ def test_the_oldest_lists_give_way() -> None:
     assert len(shortlists) == 3
 
 
+def test_the_lists_of_earlier_rankers_are_dropped_little_by_little() -> None:
+    """Each would keep its model in memory."""
+    shortlists, old, new = Shortlists(), ranker_of(1), ranker_of(2)
+    for index in range(20):
+        shortlists.top(old, f"u{index}", COLD, 5, Barred((COLD.seen,)))
+    sizes = []
+    for index in range(4):
+        shortlists.top(new, f"n{index}", COLD, 5, Barred((COLD.seen,)))
+        sizes.append(len(shortlists))
+
+    assert sizes == [13, 6, 3, 4]
+
+
 def test_a_ranking_that_ends_is_answered_from_its_list() -> None:
     ranker, shortlists = ranker_of(1, videos=30), Shortlists()
     for _ in range(2):
