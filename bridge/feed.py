@@ -36,7 +36,13 @@ class Feed:
 
     def trending(self, query: PageQuery, reason: FallbackReason, attempts: int = 0) -> Page:
         """Return a page of what is trending, for a reason."""
-        page = self._board.page(query.page_size, video_filter=query.filter, served=query.served, seen=query.seen)
+        page = self._board.page(
+            query.page_size,
+            video_filter=query.filter,
+            served=query.served,
+            seen=query.seen,
+            surface=query.surface,
+        )
         return Page(
             videos=page.videos,
             more=page.more,

@@ -98,7 +98,7 @@ class FeedService(FeedServiceServicer):
         trending = self._board.current  # once: a refresh may come between two looks
         if trending is None:
             return pb.GetTrendingResponse()
-        page = trending.page(wanted.page_size, video_filter=wanted.filter, served=wanted.served)
+        page = trending.at(wanted.surface).page(wanted.page_size, video_filter=wanted.filter, served=wanted.served)
         token = _next_token(wanted, "", page.videos, more=page.more)
         reply = pb.GetTrendingResponse(videos=encode_videos(page.videos), next_page_token=token)
         reply.computed_at.FromDatetime(trending.computed_at)

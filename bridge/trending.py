@@ -1,10 +1,10 @@
 """The trending ranking: an immutable list of videos, most popular first, and the pages cut from it."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from bridge.page import EVERYTHING, RankedVideo, VideoFilter
 
@@ -28,6 +28,10 @@ class TrendingVideo:
     published_at_us: int | None = None
 
 
+SURFACE_BOOST: Final = 4.0
+"""How many times more a viewer's deed counts on the surface where it was done."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrendingPage:
     """A page, and whether videos are left for another one."""
@@ -43,10 +47,13 @@ class Trending:
     Attributes:
         computed_at: When it was computed (UTC).
         videos: Most popular first; equal scores by id.
+        surface_scores: For each surface, the part of videos' scores that was earned there.
     """
 
     computed_at: datetime
     videos: Sequence[TrendingVideo]
+    surface_scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    _surfaces: Mapping[str, "Trending"] = field(init=False, compare=False, repr=False)
     _by_tag: Mapping[str, Sequence[int]] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +62,22 @@ class Trending:
             for tag in video.tags:
                 places.setdefault(tag, []).append(place)
         object.__setattr__(self, "_by_tag", places)  # frozen for others
+        surfaces = {name: Trending(self.computed_at, self._boosted(own)) for name, own in self.surface_scores.items()}
+        object.__setattr__(self, "_surfaces", surfaces)
+
+    def at(self, surface: str) -> "Trending":
+        """Return the ranking of a surface, or this one where too little is known of it."""
+        return self._surfaces.get(surface, self)
+
+    def _boosted(self, own: Mapping[str, float]) -> list[TrendingVideo]:
+        """Return the videos in the order of a surface, where what was earned there counts several times."""
+        boosted = [
+            replace(video, ranked=RankedVideo(video.ranked.video_id, video.ranked.score + SURFACE_BOOST * extra))
+            if (extra := own.get(video.ranked.video_id))
+            else video
+            for video in self.videos
+        ]
+        return sorted(boosted, key=lambda video: (-video.ranked.score, video.ranked.video_id))
 
     def page(
         self,
@@ -99,11 +122,12 @@ class TrendingBoard:
         video_filter: VideoFilter = EVERYTHING,
         served: Collection[str] = (),
         seen: Collection[str] = (),
+        surface: str = "",
     ) -> TrendingPage:
-        """Return a page of the current ranking; an empty one before there is any."""
+        """Return a page of a surface's current ranking; an empty one before there is any."""
         if self.current is None:
             return TrendingPage([], more=False)
-        return self.current.page(size, video_filter=video_filter, served=served, seen=seen)
+        return self.current.at(surface).page(size, video_filter=video_filter, served=served, seen=seen)
 
 
 def _late_last(videos: Iterator[RankedVideo], late: Collection[str]) -> Iterator[RankedVideo]:

@@ -11,13 +11,15 @@ from typing import Any, Final
 from bridge.page import RankedVideo
 from bridge.trending import Trending, TrendingVideo
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 def save_snapshot(path: Path, trending: Trending) -> None:
     """Replace the snapshot as a whole; OSError when the folder cannot be written to."""
     videos = [_row(video) for video in trending.videos]
-    body = json.dumps({"computed_at": trending.computed_at.isoformat(), "videos": videos}, ensure_ascii=False)
+    scores = {surface: dict(own) for surface, own in trending.surface_scores.items()}
+    content = {"computed_at": trending.computed_at.isoformat(), "videos": videos, "surface_scores": scores}
+    body = json.dumps(content, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".trending", dir=path.parent)
     try:
@@ -38,7 +40,8 @@ def load_snapshot(path: Path) -> Trending:
     if outer.get("sha256") != _checksum(outer["body"]):
         raise ValueError("its checksum is wrong")
     inner = json.loads(outer["body"])
-    return Trending(datetime.fromisoformat(inner["computed_at"]), [_video(row) for row in inner["videos"]])
+    videos = [_video(row) for row in inner["videos"]]
+    return Trending(datetime.fromisoformat(inner["computed_at"]), videos, inner["surface_scores"])
 
 
 def _row(video: TrendingVideo) -> tuple[object, ...]:

@@ -31,7 +31,13 @@ def rankings(draw: st.DrawFn) -> Trending:
         )
         for number in range(draw(st.integers(0, 30)))
     ]
-    return Trending(NOON, videos)
+    surfaces = draw(
+        st.dictionaries(
+            st.sampled_from(["home", "explore"]),
+            st.dictionaries(st.sampled_from(["v0", "v1", "v2"]), st.floats(0, 100)),
+        )
+    )
+    return Trending(NOON, videos, surfaces)
 
 
 FILTERS = st.builds(
@@ -77,6 +83,14 @@ def test_page_is_the_best_of_what_may_be_shown(
     allowed.sort(key=lambda video: video.video_id in late)
     assert page.videos == allowed[:size]
     assert page.more == (len(allowed) > size)
+
+
+@given(rankings())
+def test_surface_orders_the_same_videos(trending: Trending) -> None:
+    for surface in ("home", "explore", "unknown"):
+        ranked = [video.ranked for video in trending.at(surface).videos]
+        assert {video.video_id for video in ranked} == {video.ranked.video_id for video in trending.videos}
+        assert [video.score for video in ranked] == sorted((video.score for video in ranked), reverse=True)
 
 
 def test_nothing_yet_is_an_empty_page() -> None:

@@ -202,3 +202,25 @@ async def test_rare_tags_are_ranked_deep(database: Database) -> None:
     assert [video.ranked.video_id for video in trending.videos] == ["v1", "v2", "v3", "rare1", "rare2"]
     page = trending.page(5, video_filter=VideoFilter(any_tags=("rare", "odd")))
     assert [video.video_id for video in page.videos] == ["rare1", "rare2"]
+
+
+async def test_surfaces_have_their_own_order(database: Database) -> None:
+    """What was done on a surface, by the page that led to it, counts more there; elsewhere nothing changes."""
+    await _add(database, "u1", "everywhere", "share")
+    await _add(database, "u2", "everywhere", "like")
+    async with database.connection() as connection:
+        await connection.execute("TRUNCATE feed_cache")
+        await connection.execute(
+            "INSERT INTO feed_cache VALUES (now(), 's1', 1, 'u3', 'explore', '', '', '', '', '', '{}')"
+        )
+        await connection.execute(
+            "INSERT INTO user_interactions (user_id, video_id, interaction_type, occurred_at, feed_session_id)"
+            " VALUES ('u3', 'explored', 'like', %s, 's1'), ('u4', 'lost', 'like', %s, 's2')",
+            [THEN, THEN],
+        )
+    trending = await compute_trending(database, POLICY, THEN)
+    orders = {name: [one.ranked.video_id for one in trending.at(name).videos] for name in ("", "explore", "other")}
+    plain = ["everywhere", "explored", "lost"]
+    assert orders == {"": plain, "other": plain, "explore": ["explored", "everywhere", "lost"]}
+    scores = [one.ranked.score for one in trending.at("explore").videos]
+    assert scores == sorted(scores, reverse=True)
