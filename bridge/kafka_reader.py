@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException
 
-from bridge.kafka_client import quiet_logger
+from servicekit.kafka import quiet_logger
 
 BATCH: Final = 500
 WAIT_S: Final = 0.5

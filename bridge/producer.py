@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as LibrdkafkaProducer
 
-from bridge.kafka_client import quiet_logger
 from bridge.message import Message
+from servicekit.kafka import quiet_logger
 
 Done: TypeAlias = Callable[[bool], None]
 """Told on the event loop whether all in-sync replicas have the message."""

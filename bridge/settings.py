@@ -1,19 +1,18 @@
 """Settings of the bridge, from the environment."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, field_validator
 
 from bridge.identity import SignatureAlgorithm, TokenPolicy
-from bridge.kafka_client import KafkaSecurity, client_config
 from servicekit.credentials import TlsFiles
-from servicekit.settings import Settings
+from servicekit.kafka_settings import KafkaSettings
 
 
-class BridgeSettings(Settings):
+class BridgeSettings(KafkaSettings):
     """What the bridge is started with."""
 
     bridge_listen: str = Field("127.0.0.1:50052", description="host:port to listen on")
@@ -30,26 +29,14 @@ class BridgeSettings(Settings):
     kafka_bootstrap_servers: str | None = Field(
         None, description="Kafka brokers, host:port,...; without them interactions are kept in Postgres only"
     )
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="how brokers are spoken to"
-    )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] | None = Field(
-        None, description="how to sign in: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or AWS_MSK_IAM"
-    )
-    kafka_sasl_username: str | None = Field(None, description="for PLAIN and SCRAM")
-    kafka_sasl_password: SecretStr | None = Field(None, description="for PLAIN and SCRAM")
-    kafka_ca_file: Path | None = Field(None, description="authority of the brokers, PEM; the system's by default")
-    kafka_cert_file: Path | None = Field(None, description="certificate for brokers that ask for one, PEM")
-    kafka_key_file: Path | None = Field(None, description="its private key, PEM")
-    kafka_aws_region: str | None = Field(None, description="region of an MSK cluster")
-    kafka_aws_role_arn: str | None = Field(
-        None, description="role to take on for MSK, such as feed-rec-producer's; without one the environment's"
-    )
     kafka_replication: int = Field(3, ge=1, description="replicas of the topics that `topics` makes and expects")
     kafka_warm_up_s: float = Field(5.0, ge=0, description="seconds to wait for Kafka before serving without it")
     kafka_stall_s: float = Field(15.0, gt=0, description="seconds without any acknowledgement that end a producer")
     kafka_flush_s: float = Field(5.0, ge=0, description="seconds that unsent messages get at shutdown")
     interaction_budget_ms: int = Field(2000, ge=10, description="milliseconds to make an interaction durable")
+    position_sync_endpoint: str | None = Field(
+        None, description="PlaybackService that is told of positions, host:port; nobody by default"
+    )
     trending_snapshot_path: Path = Field(Path(".run/trending.json"), description="file of the last trending ranking")
     trending_interval_s: float = Field(30.0, gt=0, description="seconds between two trending rankings")
     trending_half_life_h: float = Field(24.0, gt=0, description="hours after which an interaction counts half")
@@ -84,21 +71,6 @@ class BridgeSettings(Settings):
         except psycopg.Error:
             raise ValueError("is not a postgresql:// URL") from None  # the driver's message would show the password
         return value
-
-    def kafka_client(self) -> dict[str, Any]:
-        """Return how to reach the brokers, which must be configured; ValueError when it does not fit together."""
-        security = KafkaSecurity(
-            protocol=self.kafka_security_protocol,
-            mechanism=self.kafka_sasl_mechanism,
-            username=self.kafka_sasl_username,
-            password=self.kafka_sasl_password.get_secret_value() if self.kafka_sasl_password else None,
-            ca_file=self.kafka_ca_file,
-            cert_file=self.kafka_cert_file,
-            key_file=self.kafka_key_file,
-            aws_region=self.kafka_aws_region,
-            aws_role_arn=self.kafka_aws_role_arn,
-        )
-        return client_config(self.kafka_bootstrap_servers or "", security)
 
     def tls(self) -> TlsFiles | None:
         """Return the TLS identity, None for plain text; ValueError when it is given in part."""

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # they are public
 
-from bridge.kafka_client import quiet_logger
 from bridge.message import DEAD_LETTER_TOPIC, INTERACTIONS_TOPIC
+from servicekit.kafka import quiet_logger
 
 T = TypeVar("T")
 

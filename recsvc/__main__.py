@@ -52,7 +52,7 @@ def serve(settings: RecsvcSettings) -> None:
                 threads=settings.recsvc_threads,
                 poll_interval_s=settings.model_poll_interval_s,
                 profile_interactions=settings.recsvc_profile_interactions,
-                kafka=settings.kafka_client(),
+                kafka=settings.kafka_client() if settings.kafka_bootstrap_servers else None,
                 freshness_interval_s=settings.recsvc_freshness_interval_s,
             )
             port = server.start(settings.recsvc_listen, credentials)

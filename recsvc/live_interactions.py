@@ -4,7 +4,6 @@ Every process reads all partitions for itself, without a consumer group: each ke
 the live model's data end, so what was known before a restart is known again; nothing is committed.
 """
 
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from recsvc.interaction_message import MalformedError, ViewerInteraction, parse
+from servicekit.kafka import quiet_logger
 from servicekit.telemetry import Metric, Metrics
 
 TOPIC: Final = "feed.interactions.v1"
@@ -80,7 +80,7 @@ class LiveInteractions:
             if self._stopping.wait(POLL_S):
                 return
             since_ms = self._since_ms()
-        consumer = Consumer({**CONSUMER, **self._client}, logger=_quiet())
+        consumer = Consumer({**CONSUMER, **self._client}, logger=quiet_logger())
         try:
             if self._assign(consumer, since_ms):
                 self._read(consumer)
@@ -160,12 +160,3 @@ def _starts(consumer: Consumer, since_ms: int) -> list[TopicPartition]:
     asked = [TopicPartition(TOPIC, number, since_ms) for number in topic.partitions]
     found = consumer.offsets_for_times(asked, timeout=ASK_TIMEOUT_S)
     return [TopicPartition(TOPIC, one.partition, one.offset if one.offset >= 0 else OFFSET_BEGINNING) for one in found]
-
-
-def _quiet() -> logging.Logger:
-    """Return a logger for librdkafka that says nothing: it repeats itself while brokers are away."""
-    quiet = logging.getLogger("librdkafka")
-    if not quiet.handlers:
-        quiet.addHandler(logging.NullHandler())
-    quiet.propagate = False
-    return quiet

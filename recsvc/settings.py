@@ -1,15 +1,15 @@
 """Settings of the server, from the environment."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from servicekit.credentials import TlsFiles
-from servicekit.settings import Settings
+from servicekit.kafka_settings import KafkaSettings
 
 
-class RecsvcSettings(Settings):
+class RecsvcSettings(KafkaSettings):
     """What the server is started with."""
 
     recsvc_listen: str = Field("127.0.0.1:50051", description="host:port to listen on")
@@ -33,10 +33,6 @@ class RecsvcSettings(Settings):
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
-
-    def kafka_client(self) -> dict[str, Any] | None:
-        """Return how to reach the brokers, None without any."""
-        return {"bootstrap.servers": self.kafka_bootstrap_servers} if self.kafka_bootstrap_servers else None
 
     def tls(self) -> TlsFiles | None:
         """Return the TLS identity, None for plain text; ValueError when it is given in part."""

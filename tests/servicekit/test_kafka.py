@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from bridge.kafka_client import MSK_IAM, KafkaSecurity, client_config
+from servicekit.kafka import MSK_IAM, KafkaSecurity, client_config
 
 
 def test_plain_text_by_default() -> None:

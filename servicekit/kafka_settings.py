@@ -1,0 +1,45 @@
+"""Settings of a client of Kafka, from the environment."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr
+
+from servicekit.kafka import KafkaSecurity, client_config
+from servicekit.settings import Settings
+
+
+class KafkaSettings(Settings):
+    """How the brokers are reached; without KAFKA_BOOTSTRAP_SERVERS there are none."""
+
+    kafka_bootstrap_servers: str | None = Field(None, description="Kafka brokers, host:port,...")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how brokers are spoken to"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] | None = Field(
+        None, description="how to sign in: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or AWS_MSK_IAM"
+    )
+    kafka_sasl_username: str | None = Field(None, description="for PLAIN and SCRAM")
+    kafka_sasl_password: SecretStr | None = Field(None, description="for PLAIN and SCRAM")
+    kafka_ca_file: Path | None = Field(None, description="authority of the brokers, PEM; the system's by default")
+    kafka_cert_file: Path | None = Field(None, description="certificate for brokers that ask for one, PEM")
+    kafka_key_file: Path | None = Field(None, description="its private key, PEM")
+    kafka_aws_region: str | None = Field(None, description="region of an MSK cluster")
+    kafka_aws_role_arn: str | None = Field(
+        None, description="role to take on for MSK, such as feed-rec-producer's; without one the environment's"
+    )
+
+    def kafka_client(self) -> dict[str, Any]:
+        """Return how to reach the brokers, which must be configured; ValueError when it does not fit together."""
+        security = KafkaSecurity(
+            protocol=self.kafka_security_protocol,
+            mechanism=self.kafka_sasl_mechanism,
+            username=self.kafka_sasl_username,
+            password=self.kafka_sasl_password.get_secret_value() if self.kafka_sasl_password else None,
+            ca_file=self.kafka_ca_file,
+            cert_file=self.kafka_cert_file,
+            key_file=self.kafka_key_file,
+            aws_region=self.kafka_aws_region,
+            aws_role_arn=self.kafka_aws_role_arn,
+        )
+        return client_config(self.kafka_bootstrap_servers or "", security)
