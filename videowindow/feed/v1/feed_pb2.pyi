@@ -207,7 +207,10 @@ class GetRecommendationsRequest(_message.Message):
     EXPERIMENT_VARIANT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The viewer. Required; an unknown one is a cold viewer, not an error."""
+    """The viewer. Required; an unknown one is a cold viewer, not an error. Where the server asks for viewers' bearer
+    tokens, the viewer is the token's subject: this may be empty, and another viewer is PERMISSION_DENIED; without a
+    token the call is UNAUTHENTICATED, or the viewer anonymous where the server allows that and this is empty.
+    """
     page_size: _builtins.int
     """Videos a page: 0 means 20, more than 500 means 500, negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
@@ -219,7 +222,7 @@ class GetRecommendationsRequest(_message.Message):
     feed_session_id: _builtins.str
     """The feed session; made when empty and kept across pages."""
     experiment_variant_id: _builtins.str
-    """Overrides the experiment variant that the viewer would be assigned."""
+    """Overrides the experiment variant that the viewer would be assigned; an unknown one is INVALID_ARGUMENT."""
     request_id: _builtins.str
     """The caller's identifier of this request, for logs and traces."""
     @_builtins.property
