@@ -15,14 +15,17 @@ from bridge.database import Database
 from bridge.feed_parts import open_feed
 from bridge.ingestion import KafkaPolicy, open_ingestion
 from bridge.interaction_service import InteractionService
+from bridge.journal import Journal
+from bridge.lightfm import open_channel
 from bridge.playback_service import PlaybackService
+from bridge.position_sync import PositionSync
 from bridge.schema import migrate
 from bridge.settings import BridgeSettings
 from servicekit.credentials import server_credentials
 from servicekit.lifecycle import AioServer, aio_termination
 from servicekit.logs import configure_logs
 from servicekit.settings import fail
-from servicekit.telemetry import connect_metrics
+from servicekit.telemetry import Metrics, connect_metrics
 from videowindow.feed.v1 import feed_pb2_grpc, interaction_pb2_grpc, playback_pb2_grpc
 
 SERVICES: Final = (
@@ -97,11 +100,12 @@ async def serve(settings: BridgeSettings) -> None:
             open_ingestion(database, _kafka_policy(settings), metrics, feed.listeners)
         )
         interaction_service = InteractionService(
-            ingestion.recorder, metrics, budget_s=settings.interaction_budget_ms / 1000
+            ingestion.recorder, ingestion.journal, metrics, budget_s=settings.interaction_budget_ms / 1000
         )
         feed_pb2_grpc.add_FeedServiceServicer_to_server(feed.service, server.grpc)
         interaction_pb2_grpc.add_InteractionServiceServicer_to_server(interaction_service, server.grpc)
-        playback_pb2_grpc.add_PlaybackServiceServicer_to_server(PlaybackService(), server.grpc)
+        playback = await _playback(settings, ingestion.journal, metrics, stack)
+        playback_pb2_grpc.add_PlaybackServiceServicer_to_server(playback, server.grpc)
         port = await server.start(settings.bridge_listen, credentials)
         stack.push_async_callback(server.drain, settings.bridge_drain_grace_s)
         logger.info("server.listening", address=settings.bridge_listen, port=port)
@@ -117,6 +121,16 @@ async def serve(settings: BridgeSettings) -> None:
         await stopping.wait()
         logger.info("server.draining")
     logger.info("server.stopped")
+
+
+async def _playback(
+    settings: BridgeSettings, journal: Journal, metrics: Metrics, stack: AsyncExitStack
+) -> PlaybackService:
+    positions = None
+    if settings.position_sync_endpoint:
+        channel = await stack.enter_async_context(open_channel(settings.position_sync_endpoint, settings.tls()))
+        positions = PositionSync(channel, metrics)
+    return PlaybackService(journal, budget_s=settings.interaction_budget_ms / 1000, positions=positions)
 
 
 def _kafka_policy(settings: BridgeSettings) -> KafkaPolicy | None:

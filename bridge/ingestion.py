@@ -14,6 +14,7 @@ from bridge.availability import Availability
 from bridge.background import background
 from bridge.database import Database, DatabaseUnavailableError
 from bridge.interaction import InteractionListener
+from bridge.journal import Journal
 from bridge.kafka import STALL_S, KafkaPublisher
 from bridge.kafka_reader import KafkaReader
 from bridge.message import INTERACTIONS_TOPIC, UNRECORDED
@@ -50,6 +51,7 @@ class Ingestion:
     """Where events go in; without outbox and publisher they are kept in Postgres only."""
 
     recorder: Recorder
+    journal: Journal
     outbox: Outbox | None = None
     publisher: KafkaPublisher | None = None
 
@@ -85,7 +87,8 @@ async def open_ingestion(
         )
         for number in range(WRITERS):
             await stack.enter_async_context(background(f"writer-{number}", partial(recorder.write, number)))
-        yield Ingestion(recorder=recorder, outbox=outbox, publisher=publisher)
+        journal = Journal(database, outbox, availability, time.monotonic)
+        yield Ingestion(recorder=recorder, journal=journal, outbox=outbox, publisher=publisher)
 
 
 async def _open_outbox(

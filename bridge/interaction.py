@@ -92,7 +92,7 @@ def check_interaction(interaction: Interaction, checker: Checker, path: str, now
     checker.identifier(interaction.video_id, f"{path}.video_id")
     _check_watch_time(interaction.watch_time_ms, checker, f"{path}.watch_time")
     check_timestamp(interaction.occurred_at, checker, f"{path}.timestamp", now)
-    _check_recommendation(interaction.recommendation, checker, f"{path}.recommendation")
+    check_recommendation(interaction.recommendation, checker, f"{path}.recommendation")
     _check_rating(interaction, checker, f"{path}.rating")
     _check_search_query(interaction, checker, f"{path}.search_query")
     _check_metadata(interaction.metadata, checker, f"{path}.metadata")
@@ -109,7 +109,8 @@ def _check_watch_time(milliseconds: int, checker: Checker, path: str) -> None:
     checker.require(inside, path, f"is {milliseconds}, must be from 0 to {MAX_WATCH_TIME_MS} milliseconds")
 
 
-def _check_recommendation(recommendation: RecommendationContext, checker: Checker, path: str) -> None:
+def check_recommendation(recommendation: RecommendationContext, checker: Checker, path: str) -> None:
+    """Report each bad part of what led to an event."""
     for name in ("feed_session_id", "algorithm", "model_version", "experiment_variant_id"):
         value: str = getattr(recommendation, name)
         if value:
@@ -133,7 +134,7 @@ def _check_search_query(interaction: Interaction, checker: Checker, path: str) -
         checker.require(not searched, path, "is required for a search")
         return
     checker.require(searched, path, "is allowed for a search only")
-    _check_text(interaction.search_query, MAX_SEARCH_QUERY_BYTES, checker, path)
+    check_text(interaction.search_query, MAX_SEARCH_QUERY_BYTES, checker, path)
 
 
 def _check_metadata(metadata: Mapping[str, str], checker: Checker, path: str) -> None:
@@ -142,10 +143,11 @@ def _check_metadata(metadata: Mapping[str, str], checker: Checker, path: str) ->
         return
     for key, value in sorted(metadata.items()):
         checker.require(bool(key), path, "has an empty key")
-        _check_text(key, MAX_METADATA_KEY_BYTES, checker, path)
-        _check_text(value, MAX_METADATA_VALUE_BYTES, checker, f"{path}[{key[:MAX_METADATA_KEY_BYTES]!r}]")
+        check_text(key, MAX_METADATA_KEY_BYTES, checker, path)
+        check_text(value, MAX_METADATA_VALUE_BYTES, checker, f"{path}[{key[:MAX_METADATA_KEY_BYTES]!r}]")
 
 
-def _check_text(value: str, most_bytes: int, checker: Checker, path: str) -> None:
+def check_text(value: str, most_bytes: int, checker: Checker, path: str) -> None:
+    """Report a text that is too long in UTF-8, or that Postgres cannot store."""
     checker.require(len(value.encode()) <= most_bytes, path, f"is longer than {most_bytes} bytes")
-    checker.require("\0" not in value, path, "must not contain a NUL character")  # Postgres cannot store one
+    checker.require("\0" not in value, path, "must not contain a NUL character")

@@ -6,11 +6,13 @@ from typing import Any, Final
 
 from grpc import aio
 
+from bridge.feedback_codec import decode_feedback
 from bridge.interaction import Interaction
 from bridge.interaction_codec import decode_interaction
 from bridge.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, status_of
+from bridge.journal import Journal
 from bridge.recorder import Acknowledgement, Recorder, RecorderUnavailableError
-from servicekit.errors import unavailable, unimplemented
+from servicekit.errors import unavailable
 from servicekit.telemetry import Metric, Metrics
 from servicekit.validation import Checker
 from videowindow.feed.v1 import interaction_pb2 as pb
@@ -24,6 +26,7 @@ class InteractionService(InteractionServiceServicer):
 
     Args:
         recorder: Makes them durable.
+        journal: Makes feedback durable.
         metrics: Told what became of each.
         budget_s: Seconds that this may take; less when the caller's deadline is nearer.
         now: The time of day (UTC).
@@ -32,12 +35,14 @@ class InteractionService(InteractionServiceServicer):
     def __init__(
         self,
         recorder: Recorder,
+        journal: Journal,
         metrics: Metrics,
         *,
         budget_s: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._recorder = recorder
+        self._journal = journal
         self._metrics = metrics
         self._budget_s = budget_s
         self._now = now
@@ -54,14 +59,16 @@ class InteractionService(InteractionServiceServicer):
         return pb.RecordInteractionResponse(event_id=str(acknowledgement.event_id), status=status_of(acknowledgement))
 
     async def _record(self, interaction: Interaction, caller_s: float | None) -> Acknowledgement:
-        allowed = self._budget_s if caller_s is None else min(self._budget_s, caller_s - _REPLY_RESERVE_S)
         try:
-            acknowledgement = await self._recorder.record(interaction, timeout_s=allowed)
+            acknowledgement = await self._recorder.record(interaction, timeout_s=self._allowed(caller_s))
         except RecorderUnavailableError as error:
             self._count("unavailable")
             raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None
         self._count("duplicate" if acknowledgement.duplicate else "accepted")
         return acknowledgement
+
+    def _allowed(self, caller_s: float | None) -> float:
+        return self._budget_s if caller_s is None else min(self._budget_s, caller_s - _REPLY_RESERVE_S)
 
     def _count(self, status: str) -> None:
         self._metrics.count(Metric.INTERACTIONS, tags=[f"status:{status}"])
@@ -76,9 +83,13 @@ class InteractionService(InteractionServiceServicer):
         return stream.replies(request_iterator)
 
     async def RecordFeedback(  # the name of the RPC
-        self,
-        request: pb.RecordFeedbackRequest,  # gRPC passes it
-        context: aio.ServicerContext[Any, Any],  # gRPC passes it
+        self, request: pb.RecordFeedbackRequest, context: aio.ServicerContext[Any, Any]
     ) -> pb.RecordFeedbackResponse:
-        """Say that this server does not offer it."""
-        raise unimplemented("RecordFeedback")
+        """Return once the feedback is durable."""
+        feedback = decode_feedback(request, self._now())
+        try:
+            fresh = await self._journal.write(feedback.record, timeout_s=self._allowed(context.time_remaining()))
+        except RecorderUnavailableError as error:
+            raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None
+        status = pb.ACKNOWLEDGEMENT_STATUS_ACCEPTED if fresh else pb.ACKNOWLEDGEMENT_STATUS_DUPLICATE
+        return pb.RecordFeedbackResponse(event_id=str(feedback.event_id), status=status)

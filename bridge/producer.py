@@ -53,8 +53,8 @@ class Producer:
         self._loop = asyncio.get_running_loop()
         self._ended: deque[tuple[Done, KafkaError | None]] = deque()
         self._retired = False
-        self._failed = 0
-        self._failures_told = 0
+        self._failing = False
+        self._outstanding = 0
         self._stopping = threading.Event()
         self.identified = asyncio.Event()
         """Set once it has its identity, so that a message no longer waits for that."""
@@ -71,7 +71,7 @@ class Producer:
 
     def produce(self, message: Message, done: Done) -> None:
         """Queue a message; BufferError when the queue is full, KafkaException when it cannot be sent now."""
-        if self._retired or self._failed != self._failures_told:
+        if self._retired or self._failing:
             raise KafkaException(KafkaError(KafkaError._FAIL))  # noqa: SLF001  # a public constant of librdkafka
         self._producer.produce(
             message.topic,
@@ -80,6 +80,7 @@ class Producer:
             headers=[(name, value.encode()) for name, value in message.headers.items()],
             on_delivery=lambda error, _: self._end(done, error),
         )
+        self._outstanding += 1
 
     async def knows(self, topic: str, timeout_s: float) -> bool:
         """Fetch where the topic's partitions are; return whether that worked."""
@@ -110,16 +111,22 @@ class Producer:
                 self._loop.call_soon_threadsafe(self._settle)
 
     def _end(self, done: Done, error: KafkaError | None) -> None:
-        """Take note of an outcome, in the polling thread; after a failure nothing may arrive that was behind it."""
+        """Take note of an outcome, in the polling thread.
+
+        Nothing may arrive that was behind a failure: what is queued fails too, and nothing is taken in before the
+        outcome of everything is known.
+        """
         if error is not None and error.code() not in PURGED:
-            self._failed += 1
+            self._failing = True
             self._producer.purge(blocking=False)
         self._ended.append((done, error))
 
     def _settle(self) -> None:
         while self._ended:
             done, error = self._ended.popleft()
-            self._failures_told += error is not None and error.code() not in PURGED
+            self._outstanding -= 1
+            if self._outstanding == 0:
+                self._failing = False
             self._noted(error)
             done(error is None)
 

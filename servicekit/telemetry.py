@@ -36,6 +36,8 @@ class Metric(StrEnum):
     """Interactions brought to Postgres from Kafka."""
     DEAD_LETTERS = "feed.interactions.dead_letters"
     """Messages that could not be processed."""
+    POSITION_SYNC_FAILED = "feed.playback.position_sync_failed"
+    """Positions that the sync service did not take in time."""
     KAFKA_QUEUE_FULL = "feed.interactions.queue_full"
     """Messages left to the outbox, as the producer's queue was full."""
     KAFKA_REPLACED = "feed.interactions.producer_replaced"

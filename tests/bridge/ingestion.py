@@ -14,14 +14,17 @@ from bridge.ingestion import KafkaPolicy, open_ingestion
 from bridge.interaction_service import InteractionService
 from bridge.kafka import KafkaPublisher
 from bridge.outbox import Outbox
+from bridge.playback_service import PlaybackService
+from bridge.position_sync import PositionListener
 from bridge.producer import PRODUCER
 from bridge.recorder import Recorder
 from servicekit.lifecycle import AioServer
 from servicekit.telemetry import Metrics, NoMetrics
 from tests.bridge.waiting import until
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub, add_InteractionServiceServicer_to_server
+from videowindow.feed.v1.playback_pb2_grpc import PlaybackServiceStub, add_PlaybackServiceServicer_to_server
 
-SERVICE = "videowindow.feed.v1.InteractionService"
+SERVICES = ("videowindow.feed.v1.InteractionService", "videowindow.feed.v1.PlaybackService")
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Ingestion:
     """A running ingestion service."""
 
     stub: Any
+    playback: Any
     database: Database
     recorder: Recorder
     outbox: Outbox | None
@@ -60,10 +64,11 @@ async def running_ingestion(
     stall_s: float = 15.0,
     wait_for_schema: bool = True,
     order_wait_s: float = 0,
+    positions: PositionListener | None = None,
 ) -> AsyncIterator[Ingestion]:
     """Run the service until the block ends; without Kafka where no bootstrap is given."""
     metrics = metrics or NoMetrics()
-    server = AioServer([SERVICE])
+    server = AioServer(SERVICES)
     async with AsyncExitStack() as stack:
         database = Database(url)
         await database.open()
@@ -82,12 +87,23 @@ async def running_ingestion(
             open_ingestion(database, policy, metrics, order_wait_s=order_wait_s)
         )
         recorder, outbox = ingestion.recorder, ingestion.outbox
-        add_InteractionServiceServicer_to_server(InteractionService(recorder, metrics, budget_s=budget_s), server.grpc)
+        add_InteractionServiceServicer_to_server(
+            InteractionService(recorder, ingestion.journal, metrics, budget_s=budget_s), server.grpc
+        )
+        add_PlaybackServiceServicer_to_server(
+            PlaybackService(ingestion.journal, budget_s=budget_s, positions=positions), server.grpc
+        )
         port = await server.start("127.0.0.1:0")
         stack.push_async_callback(server.drain, 1)
         channel = await stack.enter_async_context(aio.insecure_channel(f"127.0.0.1:{port}"))
         if wait_for_schema:
             await until(database.ready.is_set)
         yield Ingestion(
-            InteractionServiceStub(channel), database, recorder, outbox, ingestion.publisher, f"127.0.0.1:{port}"
+            stub=InteractionServiceStub(channel),
+            playback=PlaybackServiceStub(channel),
+            database=database,
+            recorder=recorder,
+            outbox=outbox,
+            publisher=ingestion.publisher,
+            address=f"127.0.0.1:{port}",
         )

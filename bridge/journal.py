@@ -1,0 +1,107 @@
+"""Events other than interactions: one transaction for an event's rows and its messages, published after the commit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+from uuid import UUID
+
+from bridge.availability import Availability
+from bridge.database import Connection, ConnectionBrokenError, Database, DatabaseUnavailableError
+from bridge.deadline import Clock
+from bridge.message import Message
+from bridge.outbox import Outbox
+from bridge.recorder import RecorderUnavailableError
+
+T = TypeVar("T")
+Work = Callable[[Connection], Awaitable[tuple[T, Sequence[Message]]]]
+"""Writes rows; returns its result, and the messages that tell of them."""
+
+_QUEUE: Final = """
+WITH queued AS (
+    INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, headers)
+    VALUES (%s, %s, %s, %s, %s::json, (SELECT json_object(%s::text[], %s::text[])))
+)
+SELECT ARRAY(SELECT id FROM interactions_outbox WHERE aggregateid = %s)
+"""
+
+
+class Journal:
+    """Makes events durable in Postgres, and sends their messages.
+
+    Args:
+        database: Where they become durable.
+        outbox: Sends their messages; None keeps the rows only.
+        availability: Whether Postgres answers.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, database: Database, outbox: Outbox | None, availability: Availability, clock: Clock) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._availability = availability
+        self._clock = clock
+
+    async def write(self, work: "Work[T]", *, timeout_s: float) -> T:
+        """Return the result of the work once it is durable; RecorderUnavailableError when that takes too long."""
+        if self._availability.away:
+            raise RecorderUnavailableError("events cannot be made durable now")
+        task = asyncio.create_task(self._commit(work, self._clock()))
+        # Not cancelled when late: psycopg would wait for Postgres to confirm that.
+        done, _ = await asyncio.wait([task], timeout=max(0.0, timeout_s))
+        if not done:
+            task.add_done_callback(_look_at)
+            raise RecorderUnavailableError("the event could not be made durable in time")
+        try:
+            return task.result()
+        except DatabaseUnavailableError:
+            raise RecorderUnavailableError("events cannot be made durable now") from None
+
+    async def _commit(self, work: "Work[T]", accepted_at: float) -> T:
+        try:
+            return await self._commit_once(work, accepted_at)
+        except ConnectionBrokenError:
+            await self._database.heal()
+            return await self._commit_once(work, accepted_at)
+
+    async def _commit_once(self, work: "Work[T]", accepted_at: float) -> T:
+        claimed: set[UUID] = set()
+        waiting: dict[UUID, list[UUID]] = {}
+        outbox = self._outbox
+        try:
+            async with self._database.connection() as connection:
+                result, messages = await work(connection)
+                if outbox is not None:
+                    claimed = outbox.claim(message.event_id for message in messages)
+                    waiting = {message.event_id: await _queue(connection, message) for message in messages}
+        except BaseException:
+            if outbox is not None:
+                outbox.release(claimed)
+            raise
+        if outbox is not None:
+            outbox.dispatch(messages, waiting, accepted_at)
+        return result
+
+
+async def _queue(connection: Connection, message: Message) -> list[UUID]:
+    """Add a message to the outbox; return those of its key that were there before."""
+    cursor = await connection.execute(
+        _QUEUE,
+        [
+            message.event_id,
+            message.topic,
+            message.key,
+            message.kind,
+            message.value,
+            [*message.headers.keys()],
+            [*message.headers.values()],
+            message.key,
+        ],
+    )
+    row = await cursor.fetchone()
+    return list(row[0]) if row else []
+
+
+def _look_at(task: "asyncio.Task[T]") -> None:
+    """Take the outcome that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
