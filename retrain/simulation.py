@@ -72,6 +72,10 @@ class _World:
     """(U, TASTES) tags that each viewer likes."""
     by_tag: tuple[Integers, ...]
     """The videos of each tag."""
+    user_ids: Any
+    """(U,) Arrow strings."""
+    video_ids: Any
+    """(V,) Arrow strings."""
 
 
 def simulate(simulation: Simulation, folder: Path) -> int:
@@ -100,6 +104,8 @@ def _make_world(simulation: Simulation, random: np.random.Generator) -> _World:
         shares=shares / shares.sum(),
         tastes=np.argsort(random.random((simulation.users, len(TAGS))), axis=1)[:, :TASTES],
         by_tag=tuple(np.flatnonzero(tags == tag) for tag in range(len(TAGS))),
+        user_ids=pa.array([f"sim-u{number:07}" for number in range(simulation.users)]),
+        video_ids=pa.array([f"sim-v{number:07}" for number in range(count)]),
     )
 
 
@@ -108,14 +114,14 @@ def _write_catalogue(simulation: Simulation, world: _World, random: np.random.Ge
     ages = random.integers(0, 60, simulation.videos)
     pairs = zip(world.tags.tolist(), world.second_tags.tolist(), strict=True)
     videos = {
-        "videoId": _video_ids(np.arange(simulation.videos)),
+        "videoId": world.video_ids,
         "authorId": pa.array([f"sim-a{author:05}" for author in authors]),
         "tags": pa.array([sorted({TAGS[main], TAGS[second]}) for main, second in pairs]),
         "durationMs": pa.array(world.durations_ms),
         "uploadDate": pa.array([str(simulation.last - timedelta(days=int(age))) for age in ages]),
     }
     pq.write_table(pa.table(videos), folder / "videos.parquet")
-    pq.write_table(pa.table({"userId": _user_ids(np.arange(simulation.users))}), folder / "users.parquet")
+    pq.write_table(pa.table({"userId": world.user_ids}), folder / "users.parquet")
 
 
 def _write_day(simulation: Simulation, world: _World, random: np.random.Generator, day: date, folder: Path) -> int:
@@ -167,8 +173,8 @@ def _interactions(
     every = np.concatenate((np.arange(len(users)), liked))
     return pa.table(
         {
-            "userId": _user_ids(users[every][order]),
-            "videoId": _video_ids(videos[every][order]),
+            "userId": world.user_ids.take(pa.array(users[every][order])),
+            "videoId": world.video_ids.take(pa.array(videos[every][order])),
             "interactionType": pa.array(np.concatenate((kinds, np.full(len(liked), "like")))[order], pa.string()),
             "watchTime": pa.array(np.concatenate((watch_ms, np.zeros(len(liked), np.int64)))[order]),
             "timestamp": _iso(begin, np.concatenate((at_ms, at_ms[liked] + watch_ms[liked]))[order]),
@@ -180,14 +186,6 @@ def _interactions(
 def _iso(begin: datetime, offsets_ms: Integers) -> Any:
     instants = np.datetime64(begin.replace(tzinfo=None), "ms") + offsets_ms
     return pa.array(np.char.add(np.datetime_as_string(instants, unit="ms"), "Z"), pa.string())
-
-
-def _user_ids(numbers: Integers) -> Any:
-    return pa.array(np.char.add("sim-u", np.char.zfill(numbers.astype(str), 7)), pa.string())
-
-
-def _video_ids(numbers: Integers) -> Any:
-    return pa.array(np.char.add("sim-v", np.char.zfill(numbers.astype(str), 7)), pa.string())
 
 
 _SCHEMA: Final = pa.schema(

@@ -167,7 +167,7 @@ def test_targets_leave_out_what_was_seen_before() -> None:
 
 
 def test_history_counts_as_seen_and_its_best_word_counts_as_liking() -> None:
-    past = [
+    past: list[dict[str, Any]] = [
         {
             "userId": "h",
             "lastWatchedAt": DAY,
@@ -198,7 +198,7 @@ def test_popularity_halves_with_age() -> None:
 
 
 def test_catalogue_rows_follow_the_videos_and_hold_those_never_shown() -> None:
-    videos = [
+    videos: list[dict[str, Any]] = [
         {"videoId": "b", "authorId": "z", "tags": ["t", "s", "t", ""], "durationMs": 5, "uploadDate": "2026-02-28"},
         {"videoId": "c", "authorId": "y", "tags": [], "durationMs": -5, "uploadDate": "someday"},
         {"videoId": "c", "authorId": "y", "tags": [], "durationMs": -5, "uploadDate": "someday"},
