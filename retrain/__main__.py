@@ -8,8 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from retrain.settings import RetrainSettings
+from retrain.settings import ExportSettings, RetrainSettings
 from servicekit.logs import configure_logs
+from servicekit.objectstore import open_store
 
 FAILED: Final = 1
 """Exit status of a run that failed, and may succeed when tried again."""
@@ -45,6 +46,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="print the plan, check the files, and stop")
     run.add_argument("--force", action="store_true", help="train again what was trained before")
     run.set_defaults(command=_run)
+    export = commands.add_parser(
+        "export",
+        help="write a day's interactions from Postgres, as run reads them",
+        epilog="environment:\n" + ExportSettings.describe(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_argument(
+        "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the day, UTC (default: yesterday)"
+    )
+    export.set_defaults(command=_export)
     simulate = commands.add_parser(
         "simulate",
         help="write a SIMULATED feed, laid out as real exports are",
@@ -81,6 +92,27 @@ def _run(options: argparse.Namespace) -> int:
     except RunFailure as failure:
         sys.stderr.write(f"error: {failure}\n")
         return BAD_INPUT if failure.is_input else FAILED
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    settings = ExportSettings.load()
+    configure_logs(settings.log_level, service="retrain")
+    import psycopg  # noqa: PLC0415  # no other command needs it
+
+    from retrain.export import DayNotOverError, export_day  # noqa: PLC0415  # imports pyarrow
+
+    day = options.date or datetime.now(UTC).date() - timedelta(days=1)
+    store = open_store(settings.interactions_url)
+    try:
+        done = export_day(settings.database_url.get_secret_value(), store, day)
+    except DayNotOverError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return BAD_INPUT
+    except (psycopg.Error, OSError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return FAILED
+    print(f"Exported {done.rows:,} interactions of {day} to {store.url}/{day} in {len(done.files)} files")  # noqa: T201  # the program's output
     return 0
 
 

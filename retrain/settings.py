@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SecretStr
 
 from retrain.hyperparameters import Hyperparameters
 from servicekit.settings import Settings
@@ -94,3 +94,13 @@ class RetrainSettings(Settings):
             for name, value in self.model_dump().items()
             if name.startswith("retrain_") and name not in apart
         }
+
+
+class ExportSettings(Settings):
+    """What an export is started with."""
+
+    database_url: SecretStr = Field(description="Postgres of the bridge, postgresql://user:password@host:port/database")
+    interactions_url: StoreUrl = Field(
+        description="folder that the YYYY-MM-DD/*.parquet exports go to, file:///folder or s3://bucket/prefix"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")

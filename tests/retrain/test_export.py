@@ -1,5 +1,8 @@
 """What was recorded is what is exported is what is trained on."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,6 +19,7 @@ from retrain.exports import choose_window, list_days
 from retrain.schema import INTERACTIONS, check_columns
 from servicekit.objectstore import FileStore
 
+ROOT = Path(__file__).parents[2]
 DAY = date(2026, 3, 14)
 START = datetime(2026, 3, 14, tzinfo=UTC)
 
@@ -102,3 +106,21 @@ def test_day_without_interactions_is_complete_and_empty(database: str, tmp_path:
 def test_day_must_be_over(database: str, tmp_path: Path) -> None:
     with pytest.raises(DayNotOverError):
         export_day(database, FileStore(tmp_path), DAY, now=START + timedelta(hours=23))
+
+
+def test_command(database: str, tmp_path: Path) -> None:
+    """From the command line: what was written, and errors in one line."""
+    _record(database, [("u", "v", "watch", 1, START)])
+    environment = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    environment |= {"DATABASE_URL": database, "INTERACTIONS_URL": tmp_path.as_uri()}
+
+    def run(day: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "retrain", "export", "--date", day]
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    done = run("2026-03-14")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Exported 1 interactions of 2026-03-14")
+    assert (tmp_path / "2026-03-14" / "_SUCCESS").exists()
+    early = run("2999-01-01")
+    assert (early.returncode, early.stderr) == (2, "error: 2999-01-01 is not over\n")
