@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -46,9 +46,18 @@ class Audience:
         profiles: What viewers did since training.
         journal: Where callers' updates and deletions are kept, shared by the server's processes; None for nowhere.
         now_ms: Milliseconds since 1970 UTC.
+        share: Tells other servers of a forgotten viewer's fingerprint and the time; None where there are none.
     """
 
-    def __init__(self, profiles: Profiles, journal: Journal | None, *, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        profiles: Profiles,
+        journal: Journal | None,
+        *,
+        now_ms: Callable[[], int],
+        share: Callable[[bytes, int], None] | None = None,
+    ) -> None:
+        self._share = share
         self._profiles = profiles
         self._journal = journal
         self._now_ms = now_ms
@@ -91,14 +100,35 @@ class Audience:
             self._profiles.add(user_id, past, now_ms=self._now_ms())
 
     def forget(self, user_id: str) -> None:
-        """Forget a viewer: a stranger from now on, under every model."""
+        """Forget a viewer: a stranger from now on, under every model.
+
+        ServiceError: UNAVAILABLE when other servers could not be told; this one has forgotten.
+        """
         self._catch_up()
         mark, now_ms = fingerprint(user_id), self._now_ms()
         self._profiles.forget(mark, at_ms=now_ms, user_id=user_id)
         with self._keeping:
             self._folded.pop(user_id, None)
         if self._journal:
-            self._journal.rewrite(lambda entry: entry.get("user") != user_id, [{"forget": mark.hex(), "at": now_ms}])
+            self._journal.rewrite(lambda entry: entry.get("user") != user_id, [_forgetting(mark, now_ms)])
+        if self._share:
+            self._share(mark, now_ms)
+
+    def learn_forgotten(self, marks: Mapping[bytes, int]) -> None:
+        """Forget viewers as other servers were asked to.
+
+        Args:
+            marks: Fingerprints, and the times up to which all is forgotten.
+        """
+        self._catch_up()
+        news = {mark: at_ms for mark, at_ms in marks.items() if at_ms > (self._profiles.forgotten_at(mark) or -1)}
+        for mark, at_ms in news.items():
+            self._profiles.forget(mark, at_ms=at_ms)
+        if news and self._journal:
+            self._journal.rewrite(
+                lambda entry: "user" not in entry or entry["told"] > news.get(fingerprint(entry["user"]), -1),
+                [_forgetting(mark, at_ms) for mark, at_ms in news.items()],
+            )
 
     def summary(self, serving: ServingModel, user_id: str) -> Summary | None:
         """Return what is known of a viewer, None when nothing is."""
@@ -182,6 +212,10 @@ def folded(
 def is_permanent(entry: Entry) -> bool:
     """Return whether an entry of the journal must outlive any limit of size."""
     return "forget" in entry
+
+
+def _forgetting(mark: bytes, at_ms: int) -> Entry:
+    return {"forget": mark.hex(), "at": at_ms}
 
 
 def _interaction(fields: list[Any]) -> Interaction:

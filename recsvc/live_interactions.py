@@ -91,6 +91,7 @@ class LiveInteractions:
         """Go to where the time begins in each partition; keep trying, and return False when told to stop."""
         while not self._stopping.is_set():
             try:
+                consumer.poll(0)  # which signs in to brokers that ask for a token
                 consumer.assign(_starts(consumer, since_ms))
             except KafkaException as error:
                 self._report(str(error.args[0]))

@@ -17,6 +17,8 @@ MOST_A_VIEWER: Final = 1000
 """Interactions kept of one viewer."""
 MOST: Final = 500_000
 """Interactions kept of all; about 200 bytes each."""
+_NEVER: Final = -(1 << 62)
+"""Before all times, milliseconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,14 @@ class Profiles:
 
     def get(self, user_id: str) -> Profile | None:
         """Return a viewer's profile, None when there is none."""
+        profile = self._profiles.get(user_id)
+        if profile is None or not self._forgotten:
+            return profile
+        at_ms = self._forgotten.get(fingerprint(user_id), _NEVER)
+        if profile.interactions[0].at_ms > at_ms:
+            return profile
+        with self._lock:
+            self._trim(user_id, at_ms)
         return self._profiles.get(user_id)
 
     def add(self, user_id: str, interactions: Iterable[Interaction], *, now_ms: int) -> Profile | None:
@@ -55,9 +65,10 @@ class Profiles:
         What was known already, and what happened before the viewer was forgotten, is passed over.
         """
         with self._lock:
+            since = self._forgotten.get(fingerprint(user_id), _NEVER) if self._forgotten else _NEVER
+            self._trim(user_id, since)
             known = self._profiles.get(user_id)
             before = known.interactions if known else ()
-            since = self._forgotten.get(fingerprint(user_id), -1) if self._forgotten else -1
             held = set(before)
             new = [one for one in dict.fromkeys(interactions) if one not in held and one.at_ms > since]
             if not new:
@@ -78,13 +89,16 @@ class Profiles:
         Args:
             mark: The viewer's fingerprint.
             at_ms: What happened up to then is forgotten, also when it is told only later.
-            user_id: The viewer, where the caller knows; else all profiles are searched.
+            user_id: The viewer, where the caller knows; else the profile is dropped when it is next asked for.
         """
         with self._lock:
             self._forgotten[mark] = max(at_ms, self._forgotten.get(mark, at_ms))
-            names = [user_id] if user_id is not None else [one for one in self._profiles if fingerprint(one) == mark]
-            for name in names:
-                self._trim(name, at_ms)
+            if user_id is not None:
+                self._trim(user_id, at_ms)
+
+    def forgotten_at(self, mark: bytes) -> int | None:
+        """Return up to when a viewer is forgotten, None for one who is not."""
+        return self._forgotten.get(mark)
 
     def is_forgotten(self, user_id: str) -> bool:
         """Return whether models must not be asked about a viewer."""
@@ -94,9 +108,10 @@ class Profiles:
         return len(self._profiles)
 
     def _trim(self, user_id: str, at_ms: int) -> None:
-        known = self._profiles.pop(user_id, None)
-        if known is None:
+        known = self._profiles.get(user_id)
+        if known is None or known.interactions[0].at_ms > at_ms:
             return
+        del self._profiles[user_id]
         kept = tuple(one for one in known.interactions if one.at_ms > at_ms)
         self._held -= len(known.interactions) - len(kept)
         if kept:

@@ -10,6 +10,7 @@ import grpc
 from recsvc.api_version import ApiVersionInterceptor
 from recsvc.audience import Audience, is_permanent
 from recsvc.cache import ModelCache
+from recsvc.forgotten import Forgotten
 from recsvc.freshness import Freshness
 from recsvc.interaction_message import ViewerInteraction
 from recsvc.inventory import Inventory
@@ -81,8 +82,12 @@ class RecommendationServer:
         def now_ms() -> int:
             return round(now().timestamp() * 1000)
 
+        self._forgotten = Forgotten(store)
         self.audience = audience = Audience(
-            Profiles(most=profile_interactions), Journal(cache / JOURNAL, is_permanent), now_ms=now_ms
+            Profiles(most=profile_interactions),
+            Journal(cache / JOURNAL, is_permanent),
+            now_ms=now_ms,
+            share=self._forgotten.add,
         )
         self.freshness = freshness = Freshness(self.live, interval_s=freshness_interval_s)
 
@@ -103,6 +108,7 @@ class RecommendationServer:
         """
         port = self._rpc.start(address, credentials)
         try:
+            self._forgotten.begin(self.audience.learn_forgotten)
             self.watcher.begin()
             if self._reader:
                 self._reader.begin()
@@ -116,6 +122,7 @@ class RecommendationServer:
         """Say NOT_SERVING, refuse new calls, let running ones finish for up to `grace_s` seconds."""
         self._rpc.drain(grace_s)
         self.watcher.end()
+        self._forgotten.end()
         if self._reader:
             self._reader.end()
             self.freshness.end()

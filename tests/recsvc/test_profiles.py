@@ -65,6 +65,14 @@ def test_who_is_forgotten_stays_forgotten_when_old_news_arrives_late() -> None:
     assert profiles.is_forgotten("u"), "what models know must not come back"
 
 
+def test_times_before_1970_are_times() -> None:
+    profiles = Profiles()
+    profiles.add("u", at(-5), now_ms=1)
+    profiles.add("u", at(-7), now_ms=1)
+
+    assert moments(profiles.get("u")) == [-7, -5]
+
+
 @pytest.mark.parametrize("user_id", ["u", None])
 def test_others_are_not_forgotten(user_id: str | None) -> None:
     """Also where only the fingerprint is known, as after a restart."""
