@@ -137,6 +137,8 @@ class Traffic:
         later = _difference(after, before, self._shape)
         viewers = np.intersect1d(np.unique(later.pairs.users), np.unique(before.pairs.users)).astype(np.int64)
         day = self._day(viewers)
+        popularity = self._interactions.popularity(middle, half_life=POPULARITY_HALF_LIFE)
+        stale = replace(day, popularity=popularity)
         old, new = self._fit(before), self._fit(after)
         fold_in = FoldIn(self._model(old))
         known = _sample(later, day.users, 10**9)
@@ -149,9 +151,16 @@ class Traffic:
             ]
         )
         return [
-            {"how": "trained before them", **_cells("", self._quality(day, old, old.user_factors[day.users]))},
+            {"how": "trained before them", **_cells("", self._quality(stale, old, old.user_factors[day.users]))},
+            {
+                "how": "trained before them, popularity kept fresh",
+                **_cells("", self._quality(day, old, old.user_factors[day.users])),
+            },
             {"how": "trained anew with them", **_cells("", self._quality(day, new, new.user_factors[day.users]))},
-            {"how": "trained before, folded in (served)", **_cells("", self._quality(day, old, folded))},
+            {
+                "how": "trained before them, popularity kept fresh, folded in (served)",
+                **_cells("", self._quality(day, old, folded)),
+            },
         ]
 
     def _positives(self, until: datetime) -> Positives:
