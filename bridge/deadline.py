@@ -35,9 +35,9 @@ def lightfm_deadline(clock: Clock, *, budget_s: float, caller_s: float | None, r
 
     Args:
         clock: Monotonic seconds.
-        budget_s: Seconds granted at most, retries included.
+        budget_s: Seconds in which the page is due, retries included.
         caller_s: Seconds until the caller's own deadline; None when the caller set none.
-        reserve_s: Seconds before the caller's deadline that are kept for the trending page.
+        reserve_s: Seconds of these that are kept for noticing that LightFM is late and for the trending page.
     """
-    granted = budget_s if caller_s is None else min(budget_s, caller_s - reserve_s)
-    return Deadline.after(granted, clock)
+    due = budget_s if caller_s is None else min(budget_s, caller_s)
+    return Deadline.after(due - reserve_s, clock)

@@ -22,7 +22,7 @@ from servicekit.telemetry import Metric, Metrics
 from videowindow.feed.v1 import feed_pb2 as pb
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceServicer
 
-CALLER_RESERVE_S: Final = 0.010
+FALLBACK_RESERVE_S: Final = 0.010
 """Kept of the caller's own time for the trending page and the way back."""
 
 
@@ -123,7 +123,7 @@ class FeedService(FeedServiceServicer):
 
     def _deadline(self, context: aio.ServicerContext[Any, Any]) -> Deadline:
         return lightfm_deadline(
-            self._clock, budget_s=self._budget_s, caller_s=context.time_remaining(), reserve_s=CALLER_RESERVE_S
+            self._clock, budget_s=self._budget_s, caller_s=context.time_remaining(), reserve_s=FALLBACK_RESERVE_S
         )
 
     def _served(self, wanted: FeedRequest, arm: Arm, page: Page) -> ServedPage:

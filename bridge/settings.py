@@ -20,7 +20,9 @@ class BridgeSettings(KafkaSettings):
     lightfm_grpc_endpoint: str = Field(
         "127.0.0.1:50051", description="recsvc: host:port, several with commas between, or dns:///host:port"
     )
-    lightfm_budget_ms: int = Field(150, ge=10, description="milliseconds LightFM may take for a page, retries included")
+    lightfm_budget_ms: int = Field(
+        150, ge=20, description="milliseconds in which a page is due; LightFM, retries included, gets 10 less"
+    )
     breaker_failures: int = Field(5, ge=1, description="failures in a row that open the circuit breaker")
     breaker_failure_ratio: float = Field(0.5, gt=0, le=1, description="share of failures in 10 s that opens it")
     breaker_open_s: float = Field(2.0, gt=0, description="seconds until an open breaker lets a probe through")
