@@ -97,7 +97,7 @@ class KafkaPublisher:
 
     def _note(self, error: KafkaError | None) -> None:
         if error is None:
-            self._unanswered_since = None
+            self._unanswered_since = self._clock() if self._producer.pending else None
         if (error is None) is not self._well:
             self._well = error is None
             if error is None:

@@ -7,6 +7,8 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import count
 from typing import Any, Final, TypeAlias
 
 from confluent_kafka import KafkaError, KafkaException
@@ -51,10 +53,11 @@ class Producer:
     def __init__(self, config: Mapping[str, Any], noted: Callable[[KafkaError | None], None]) -> None:
         self._noted = noted
         self._loop = asyncio.get_running_loop()
-        self._ended: deque[tuple[Done, KafkaError | None]] = deque()
+        self._numbers = count()
+        self._pending: dict[int, Done] = {}
+        self._ended: deque[tuple[int, KafkaError | None]] = deque()
         self._retired = False
         self._failing = False
-        self._outstanding = 0
         self._stopping = threading.Event()
         self.identified = asyncio.Event()
         """Set once it has its identity, so that a message no longer waits for that."""
@@ -69,18 +72,24 @@ class Producer:
         self._thread = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
         self._thread.start()
 
+    @property
+    def pending(self) -> int:
+        """How many messages have no outcome yet."""
+        return len(self._pending)
+
     def produce(self, message: Message, done: Done) -> None:
         """Queue a message; BufferError when the queue is full, KafkaException when it cannot be sent now."""
         if self._retired or self._failing:
             raise KafkaException(KafkaError(KafkaError._FAIL))  # noqa: SLF001  # a public constant of librdkafka
+        number = next(self._numbers)
         self._producer.produce(
             message.topic,
             key=message.key.encode(),
             value=None if message.value is None else message.value.encode(),
             headers=[(name, value.encode()) for name, value in message.headers.items()],
-            on_delivery=lambda error, _: self._end(done, error),
+            on_delivery=lambda error, _: self._end(number, error),
         )
-        self._outstanding += 1
+        self._pending[number] = done
 
     async def knows(self, topic: str, timeout_s: float) -> bool:
         """Fetch where the topic's partitions are; return whether that worked."""
@@ -92,11 +101,16 @@ class Producer:
 
     async def close(self, *, flush_s: float) -> int:
         """Wait for acknowledgements, then give up; return how many messages were not acknowledged."""
-        left = await asyncio.to_thread(self._producer.flush, flush_s)
+        with suppress(KafkaException):  # it can never send again
+            await asyncio.to_thread(self._producer.flush, flush_s)
         self._stopping.set()
         await asyncio.to_thread(self._thread.join)
         self._settle()
-        return left
+        left = [*self._pending.values()]
+        self._pending.clear()
+        for done in left:
+            done(False)  # noqa: FBT003  # the callback's only argument
+        return len(left)
 
     async def retire(self) -> None:
         """Fail everything at once, also what brokers may yet get, and end; nothing can be sent any more."""
@@ -106,11 +120,15 @@ class Producer:
 
     def _poll(self) -> None:
         while not self._stopping.is_set():
-            self._producer.poll(POLL_S)
+            try:
+                self._producer.poll(POLL_S)
+            except KafkaException:  # it can never send again; what is queued is reported nevertheless
+                self.broken = True
+                self._stopping.wait(POLL_S)
             if self._ended:
                 self._loop.call_soon_threadsafe(self._settle)
 
-    def _end(self, done: Done, error: KafkaError | None) -> None:
+    def _end(self, number: int, error: KafkaError | None) -> None:
         """Take note of an outcome, in the polling thread.
 
         Nothing may arrive that was behind a failure: what is queued fails too, and nothing is taken in before the
@@ -119,13 +137,15 @@ class Producer:
         if error is not None and error.code() not in PURGED:
             self._failing = True
             self._producer.purge(blocking=False)
-        self._ended.append((done, error))
+        self._ended.append((number, error))
 
     def _settle(self) -> None:
         while self._ended:
-            done, error = self._ended.popleft()
-            self._outstanding -= 1
-            if self._outstanding == 0:
+            number, error = self._ended.popleft()
+            done = self._pending.pop(number, None)
+            if done is None:
+                continue  # it was given up at the end
+            if not self._pending:
                 self._failing = False
             self._noted(error)
             done(error is None)
