@@ -11,12 +11,14 @@ import structlog
 from recsvc.artefact import ArtefactError, Manifest
 from recsvc.live import LiveModel
 from recsvc.registry import Registry, checked
+from recsvc.serving_model import ServingModel
 from servicekit.errors import ServiceError, Violation, invalid_argument, not_found, unavailable
 from servicekit.objectstore import ObjectNotFoundError
 
 logger = structlog.get_logger(__name__)
 
 RETRY_AFTER_S: Final = 1.0
+RECALL: Final = "retrieval.recall@20"
 _KEPT: Final = 256
 
 
@@ -36,7 +38,7 @@ class Inventory:
 
     def live(self) -> Manifest:
         """Return the live model's manifest; UNAVAILABLE when there is none."""
-        return self._live.get().manifest
+        return _measured(self._live.get())
 
     def is_live(self, manifest: Manifest) -> bool:
         """Return whether this server answers with that model now."""
@@ -47,7 +49,7 @@ class Inventory:
         """Return a version's manifest; NOT_FOUND, or INVALID_ARGUMENT when no version can be called so."""
         serving = self._live.peek()
         if serving is not None and serving.manifest.version == version:
-            return serving.manifest
+            return _measured(serving)
         try:
             checked(version)
         except ArtefactError as error:
@@ -85,6 +87,12 @@ class Inventory:
             raise ServiceError(
                 grpc.StatusCode.DATA_LOSS, "MODEL_BROKEN", f"model {version!r} cannot be read: {error}"
             ) from None
+
+
+def _measured(serving: ServingModel) -> Manifest:
+    """Return the manifest with what this server measured when it loaded the model."""
+    metrics = serving.manifest.metrics | {RECALL: serving.ranker.recall}
+    return serving.manifest.model_copy(update={"metrics": metrics})
 
 
 @contextmanager

@@ -61,6 +61,9 @@ class Wish:
 class Ranker(Protocol):
     """Finds the best videos of one model. A viewer's score for a video is the same number from every method."""
 
+    recall: float
+    """Share of a viewer's best 20 videos that are found, as measured against a scan."""
+
     def top(self, viewer: Viewer, count: int, barred: Barred) -> Ranked:
         """Return the best `count` videos that are not barred; fewer only when there are no more."""
 
@@ -92,8 +95,9 @@ class ExactRanker:
     def __init__(
         self, factors: NDArray[np.float32], static: NDArray[np.float32], *, longest: float | None = None
     ) -> None:
-        self._factors = factors
-        self._static = static
+        self.factors = factors
+        self.static = static
+        self.recall = 1.0
         self._longest = (
             float(np.sqrt(np.einsum("ij,ij->i", factors, factors).max(initial=0))) if longest is None else longest
         )
@@ -101,14 +105,14 @@ class ExactRanker:
 
     def with_static(self, static: NDArray[np.float32]) -> "ExactRanker":
         """Return a ranker of the same videos with another static part of their scores."""
-        return ExactRanker(self._factors, static, longest=self._longest)
+        return ExactRanker(self.factors, static, longest=self._longest)
 
     def scores(self, viewer: Viewer) -> NDArray[np.float32]:
         """Return the score of every video without the viewer's bias, (V,) float32, exact but for rounding."""
         if viewer.vector is None:
-            return self._static.copy()
-        scores: NDArray[np.float32] = self._factors @ viewer.vector
-        scores += self._static
+            return self.static.copy()
+        scores: NDArray[np.float32] = self.factors @ viewer.vector
+        scores += self.static
         return scores
 
     def scores_of(self, viewer: Viewer, rows: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -125,24 +129,28 @@ class ExactRanker:
         """Return what `top` returns for each, with one product for all."""
         if not wishes:
             return []
-        zeros = np.zeros(self._factors.shape[1], np.float32)
+        zeros = np.zeros(self.factors.shape[1], np.float32)
         vectors = [zeros if wish.viewer.vector is None else wish.viewer.vector for wish in wishes]
-        scores = np.stack(vectors) @ self._factors.T
-        scores += self._static
+        scores = np.stack(vectors) @ self.factors.T
+        scores += self.static
         return [self._best(row, wish) for row, wish in zip(scores, wishes, strict=True)]
 
     def _best(self, scores: NDArray[np.float32], wish: Wish) -> Ranked:
         """Return the answer from approximate scores, which are overwritten."""
         wish.barred.strike(scores)
         candidates = candidate_rows(scores, wish.count, self._slack(wish.viewer))
-        exact = self._unbiased(wish.viewer, candidates)
-        order = np.argsort(-exact, kind="stable")[: wish.count]
-        return Ranked(candidates[order], exact[order] + np.float32(wish.viewer.bias))
+        return self.best_of(wish.viewer, candidates, wish.count)
+
+    def best_of(self, viewer: Viewer, rows: NDArray[np.int64], count: int) -> Ranked:
+        """Return the best `count` of these rows, which ascend."""
+        exact = self._unbiased(viewer, rows)
+        order = np.argsort(-exact, kind="stable")[:count]
+        return Ranked(rows[order], exact[order] + np.float32(viewer.bias))
 
     def _unbiased(self, viewer: Viewer, rows: NDArray[np.integer]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = self._static[rows]
+        scores: NDArray[np.float32] = self.static[rows]
         if viewer.vector is not None:
-            scores += np.einsum("ij,j->i", self._factors[rows], viewer.vector)
+            scores += np.einsum("ij,j->i", self.factors[rows], viewer.vector)
         return scores
 
     def _slack(self, viewer: Viewer) -> float:

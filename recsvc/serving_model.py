@@ -10,6 +10,7 @@ from recsvc.artefact import Manifest, Model
 from recsvc.filters import FilterMasks
 from recsvc.fingerprints import Fingerprints
 from recsvc.fold_in import FoldIn
+from recsvc.index import ranker_of
 from recsvc.neighbours import Neighbours
 from recsvc.ranking import ExactRanker, Ranker
 from recsvc.viewers import Viewer, trained_viewer
@@ -34,7 +35,7 @@ class ServingModel:
         prior = model.prior()
         return cls(
             model=model,
-            ranker=ExactRanker(model.video_factors, model.video_biases + prior),
+            ranker=ranker_of(ExactRanker(model.video_factors, model.video_biases + prior), model.user_factors),
             masks=FilterMasks(model.catalogue),
             fingerprints=Fingerprints(model.videos),
             fold_in=FoldIn(model),

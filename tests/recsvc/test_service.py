@@ -217,7 +217,8 @@ def test_the_live_model_is_described(client: Client) -> None:
 
     assert (model.version, model.live, model.format, model.algorithm) == ("3", True, 1, "lightfm-warp")
     assert (model.user_count, model.video_count, model.interaction_count, model.dimensions) == (12, 60, 36, 4)
-    assert dict(model.metrics) == {"lightfm.ndcg@20": 0.084, "popularity.ndcg@20": 0.05}
+    expected = {"lightfm.ndcg@20": 0.084, "popularity.ndcg@20": 0.05, "retrieval.recall@20": 1.0}
+    assert dict(model.metrics) == expected
     assert model.popularity_weight == 0.5
     assert model.data_until.ToDatetime(DATA_UNTIL.tzinfo) == DATA_UNTIL
     assert client.models.GetModel(pb.GetModelRequest(version="3"), timeout=5).model == model

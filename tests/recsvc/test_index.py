@@ -1,0 +1,114 @@
+"""The index finds what the scan finds, but for a rare miss, and never what it must not."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsvc import index
+from recsvc.index import IndexedRanker, ranker_of
+from recsvc.ranking import Barred, ExactRanker, Wish
+from recsvc.viewers import COLD, Viewer, ViewerState
+
+VIDEOS, DIMENSIONS = 12_000, 15
+
+
+def taste(count: int, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Return vectors around fifty centres, as learnt ones are."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).standard_normal((50, DIMENSIONS))
+    noise = 0.3 * rng.standard_normal((count, DIMENSIONS))
+    return (centres[rng.integers(0, 50, count)] + noise).astype(np.float32)
+
+
+def viewer_of(vector: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Viewer:
+    return Viewer(state=ViewerState.TRAINED, vector=vector, bias=0.25, seen=np.empty(0, np.int32))
+
+
+STATIC = np.random.default_rng(3).standard_normal(VIDEOS).astype(np.float32)
+EXACT = ExactRanker(taste(VIDEOS, 1), STATIC)
+USERS = taste(300, 2)
+
+
+@pytest.fixture(scope="module")
+def ranker() -> IndexedRanker:
+    """Return an index that holds most videos in its lists."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "HEAD", 500)
+        made = IndexedRanker.built(EXACT)
+        made.tune(USERS[:100])
+        return made
+
+
+def test_it_finds_nearly_all_of_the_best(ranker: IndexedRanker) -> None:
+    """Also for viewers on whom it was not tuned; and with the scores of the scan."""
+    hits = []
+    for vector in USERS[100:]:
+        found, best = (one.top(viewer_of(vector), 20, Barred()) for one in (ranker, EXACT))
+        hits.append(len(set(found.rows.tolist()) & set(best.rows.tolist())) / 20)
+        assert found.scores.tolist() == EXACT.scores_of(viewer_of(vector), found.rows).tolist()
+
+    assert ranker.recall >= 0.99
+    assert np.mean(hits) >= 0.98
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 299),
+    count=st.integers(1, 300),
+    masked=st.sampled_from([None, 0.0, 0.5, 0.9, 0.999, 1.0]),
+    barred=st.sampled_from([0, 50, 500, 11_990]),
+)
+def test_nothing_barred_comes_and_the_page_is_full(
+    ranker: IndexedRanker, seed: int, count: int, masked: float | None, barred: int
+) -> None:
+    """The best videos are barred, the worst case for an index."""
+    rng = np.random.default_rng(seed)
+    viewer = viewer_of(USERS[seed])
+    gone = EXACT.top(viewer, max(1, barred), Barred()).rows if barred else np.empty(0, np.int64)
+    mask = None if masked is None else rng.random(VIDEOS) < masked
+
+    found = ranker.top(viewer, count, Barred((gone,), mask))
+
+    allowed = np.ones(VIDEOS, bool) if mask is None else ~mask
+    allowed[gone] = False
+    assert allowed[found.rows].all()
+    assert len(np.unique(found.rows)) == len(found) == min(count, int(allowed.sum()))
+    order = sorted(zip(-found.scores, found.rows, strict=True))
+    assert [row for _, row in order] == found.rows.tolist()
+
+
+def test_pages_never_repeat(ranker: IndexedRanker) -> None:
+    viewer, shown = viewer_of(USERS[0]), np.empty(0, np.int64)
+    for _ in range(20):
+        shown = np.concatenate((shown, ranker.top(viewer, 20, Barred((shown,))).rows))
+
+    assert len(np.unique(shown)) == 400
+
+
+def test_strangers_and_batches_are_ranked_the_same(ranker: IndexedRanker) -> None:
+    wishes = [Wish(viewer, 20) for viewer in (COLD, *map(viewer_of, USERS[:5]))]
+
+    assert ranker.top(COLD, 20, Barred()).rows.tolist() == EXACT.top(COLD, 20, Barred()).rows.tolist()
+    for wish, ranked in zip(wishes, ranker.top_many(wishes), strict=True):
+        assert ranked.rows.tolist() == ranker.top(wish.viewer, 20, Barred()).rows.tolist()
+
+
+def test_what_becomes_popular_is_found_at_once(ranker: IndexedRanker) -> None:
+    """The lists are not made anew for a fresher prior."""
+    static = STATIC.copy()
+    risen = np.argsort(STATIC)[:20]
+    static[risen] += 100
+
+    found = ranker.with_static(static).top(viewer_of(USERS[0]), 20, Barred())
+
+    assert set(found.rows.tolist()) == set(risen.tolist())
+
+
+def test_the_scan_serves_few_videos_and_what_no_index_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ranker_of(EXACT, USERS) is EXACT
+    monkeypatch.setattr(index, "FROM", 1000)
+    monkeypatch.setattr(index, "HEAD", 500)
+    assert isinstance(ranker_of(EXACT, USERS), IndexedRanker)
+    monkeypatch.setattr(index, "RECALL", 1.1)
+    assert ranker_of(EXACT, USERS) is EXACT
