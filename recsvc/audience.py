@@ -2,22 +2,29 @@
 
 import threading
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import structlog
 
 from recsvc.fold_in import FoldIn
+from recsvc.folded_viewer import folded
 from recsvc.idmap import UNKNOWN
 from recsvc.interaction_message import ViewerInteraction
 from recsvc.interactions import Interaction, Kind
 from recsvc.journal import Entry, Journal
-from recsvc.profiles import Profile, Profiles, fingerprint, merge
+from recsvc.profiles import Profile, Profiles, fingerprint
 from recsvc.serving_model import ServingModel
 from recsvc.viewers import COLD, Viewer, ViewerState
+from servicekit.errors import unavailable
+
+logger = structlog.get_logger(__name__)
 
 TOP_TAGS: Final = 10
+RETRY_AFTER_S: Final = 1.0
 FOLDED: Final = 10_000
 """Folded viewers kept ready."""
 STALE_DROPPED: Final = 8
@@ -61,6 +68,7 @@ class Audience:
         self._profiles = profiles
         self._journal = journal
         self._now_ms = now_ms
+        self._problem = ""
         self._keeping = threading.Lock()
         self._folded: OrderedDict[str, tuple[Profile, FoldIn, Viewer]] = OrderedDict()
 
@@ -91,10 +99,11 @@ class Audience:
             self._profiles.add(user_id, self._past(interactions), now_ms=self._now_ms())
 
     def update(self, user_id: str, interactions: Sequence[Interaction]) -> None:
-        """Note what a viewer did, in all processes and beyond a restart."""
+        """Note what a viewer did, in all processes and beyond a restart; UNAVAILABLE when the disk refuses."""
         past = self._past(interactions)
         if self._journal:
-            self._journal.append([{"user": user_id, "told": self._now_ms(), "did": [list(one) for one in past]}])
+            with _writing():
+                self._journal.append([{"user": user_id, "told": self._now_ms(), "did": [list(one) for one in past]}])
             self._catch_up()
         else:
             self._profiles.add(user_id, past, now_ms=self._now_ms())
@@ -110,7 +119,8 @@ class Audience:
         with self._keeping:
             self._folded.pop(user_id, None)
         if self._journal:
-            self._journal.rewrite(lambda entry: entry.get("user") != user_id, [_forgetting(mark, now_ms)])
+            with _writing():
+                self._journal.rewrite(lambda entry: entry.get("user") != user_id, [_forgetting(mark, now_ms)])
         if self._share:
             self._share(mark, now_ms)
 
@@ -177,36 +187,38 @@ class Audience:
     def _catch_up(self) -> None:
         """Apply what other processes noted, and what was noted before this one started."""
         if self._journal:
-            self._journal.follow(self._apply)
+            try:
+                self._journal.follow(self._apply)
+            except OSError as error:
+                self._complain(str(error))  # pages are made without it
+
+    def _complain(self, problem: str) -> None:
+        """Log each problem once, not for each page."""
+        if problem != self._problem:
+            logger.warning("journal.read_failed", problem=problem)
+        self._problem = problem
 
     def _apply(self, entry: Entry) -> None:
-        if "forget" in entry:
-            mark = bytes.fromhex(entry["forget"])
-            self._profiles.forget(mark, at_ms=entry["at"])
-        else:
-            self._profiles.add(entry["user"], map(_interaction, entry["did"]), now_ms=entry["told"])
+        """Apply an entry; one that this release cannot read is passed over."""
+        try:
+            if "forget" in entry:
+                self._profiles.forget(bytes.fromhex(entry["forget"]), at_ms=int(entry["at"]))
+            else:
+                done = list(map(_interaction, entry["did"]))
+                self._profiles.add(str(entry["user"]), done, now_ms=int(entry["told"]))
+        except (KeyError, TypeError, ValueError) as error:
+            logger.warning("journal.entry_unreadable", problem=type(error).__name__)
 
 
-def folded(
-    serving: ServingModel, base: Viewer, known: tuple[Interaction, ...], recent: Sequence[Interaction]
-) -> Viewer:
-    """Return a viewer with what was done since training; FOLDED_IN only when that says something of taste.
-
-    Args:
-        serving: The model to fold into.
-        base: The viewer before.
-        known: Of these, a trained viewer's from before the model's cut-off count as seen only: training had them.
-        recent: These always count.
-    """
-    cut_off = _ms(serving.manifest.data_until.timestamp()) if base.state is ViewerState.TRAINED else 0
-    news = merge([one for one in known if one.at_ms >= cut_off], recent)
-    everything = merge(known, recent)
-    rows = serving.model.videos.rows([one.video_id for one in everything])
-    viewer = replace(
-        base, seen=np.concatenate((base.seen, rows[rows != UNKNOWN].astype(np.int32))), interactions=everything
-    )
-    vector = serving.fold_in.fold(news, base.vector)
-    return viewer if vector is None else replace(viewer, state=ViewerState.FOLDED_IN, vector=vector)
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        logger.warning("journal.write_failed", problem=str(error))
+        raise unavailable(
+            "PROFILES_UNAVAILABLE", "profiles cannot be written now", retry_after_s=RETRY_AFTER_S
+        ) from None
 
 
 def is_permanent(entry: Entry) -> bool:

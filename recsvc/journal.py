@@ -52,7 +52,7 @@ class Journal:
             self._replace([*filter(wanted, _parse(handle.read())), *entries])
 
     def follow(self, apply: Callable[[Entry], None]) -> None:
-        """Apply the entries that were not applied yet; cheap when there are none."""
+        """Apply the entries that were not applied yet; cheap when there are none. OSError when it cannot be read."""
         try:
             state = self._path.stat()
         except FileNotFoundError:

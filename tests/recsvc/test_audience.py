@@ -1,5 +1,7 @@
+from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from recsvc.interactions import Interaction, Kind
 from recsvc.journal import Journal
 from recsvc.serving_model import ServingModel
 from recsvc.viewers import Viewer, ViewerState
+from servicekit.errors import ServiceError
 from tests.recsvc.audiences import CUT_OFF_MS, NOW_MS, audience
 from tests.recsvc.models import random_model
 
@@ -153,6 +156,27 @@ def test_nothing_of_the_forgotten_is_left_on_disk(tmp_path: Path) -> None:
 
     assert b"somebody" not in (tmp_path / "journal").read_bytes()
     assert audience(journal(tmp_path)).viewer(OLD, "somebody").state is ViewerState.COLD
+
+
+def test_entries_that_cannot_be_read_spoil_no_other(tmp_path: Path) -> None:
+    """Such as those of a later release."""
+    one = journal(tmp_path)
+    one.append([{}, {"user": "u1", "told": 1, "did": [["v1", "dance", 1, 1, None]]}, {"forget": "no hexadecimal"}])
+    audience(one).update("new", [like("v3")])
+
+    assert audience(journal(tmp_path)).viewer(OLD, "new").state is ViewerState.FOLDED_IN
+
+
+def test_pages_do_not_need_the_disk_and_updates_say_when_it_refuses(tmp_path: Path) -> None:
+    viewers = audience(journal(tmp_path))
+    (tmp_path / "journal").mkdir()  # neither a file to read nor to write
+
+    assert viewers.viewer(OLD, "u1").state is ViewerState.TRAINED
+    changes: list[Callable[[], None]] = [lambda: viewers.update("u1", [like("v3")]), lambda: viewers.forget("u1")]
+    for change in changes:
+        with pytest.raises(ServiceError) as caught:
+            change()
+        assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "PROFILES_UNAVAILABLE")
 
 
 def test_a_profile_tells_what_is_known() -> None:

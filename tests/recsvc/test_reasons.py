@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsvc.audience import folded
+from recsvc.folded_viewer import folded
 from recsvc.idmap import IdMap
 from recsvc.interactions import Interaction, Kind
 from recsvc.reasons import MOST_REASONS, ReasonKind, Reasons
