@@ -14,7 +14,7 @@ from servicekit.objectstore import FileStore
 
 
 def test_lightfm_beats_decayed_popularity_clearly(shared_data: Path, tmp_path: Path) -> None:
-    """With a fifth of the usual epochs and half of the factors, to be quick; on one thread, so always with the same result."""
+    """With a fifth of the epochs and half of the factors, to be quick; on one thread, to be the same each time."""
     data = shared_data / "kuairand"
     settings = RetrainSettings(
         interactions_url=(data / "exports").as_uri(),
