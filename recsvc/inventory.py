@@ -13,7 +13,7 @@ from recsvc.live import LiveModel
 from recsvc.registry import Registry, checked
 from recsvc.serving_model import ServingModel
 from servicekit.errors import ServiceError, Violation, invalid_argument, not_found, unavailable
-from servicekit.objectstore import ObjectNotFoundError
+from servicekit.objectstore import ObjectChangedError, ObjectNotFoundError
 
 logger = structlog.get_logger(__name__)
 
@@ -63,12 +63,12 @@ class Inventory:
         """
         versions = [version for version in self._versions() if not before or version < before]
         chosen = versions[:count]
-        with _reaching_the_store():
+        with reaching_the_store():
             manifests = [one for one in map(self._readable, chosen) if one]
         return manifests, chosen[-1] if len(versions) > count else ""
 
     def _versions(self) -> list[str]:
-        with _reaching_the_store():
+        with reaching_the_store():
             return self._registry.versions()
 
     def _readable(self, version: str) -> Manifest | None:
@@ -79,7 +79,7 @@ class Inventory:
 
     def _read(self, version: str) -> Manifest:
         try:
-            with _reaching_the_store():
+            with reaching_the_store():
                 return self._manifest(version)
         except ObjectNotFoundError:
             raise not_found("model", version) from None
@@ -96,10 +96,11 @@ def _measured(serving: ServingModel) -> Manifest:
 
 
 @contextmanager
-def _reaching_the_store() -> Iterator[None]:
+def reaching_the_store() -> Iterator[None]:
+    """Turn what a store raises when it cannot be reached into UNAVAILABLE."""
     try:
         yield
-    except (ArtefactError, ObjectNotFoundError):
+    except (ArtefactError, ObjectNotFoundError, ObjectChangedError):
         raise
     except Exception as error:  # noqa: BLE001  # each kind of store raises errors of its own
         logger.warning("store.read_failed", problem=f"{type(error).__name__}: {error}")

@@ -3,23 +3,25 @@
 import grpc
 
 from recsvc import page_token
+from recsvc.control import ModelControl
 from recsvc.encoding import model_message
 from recsvc.inventory import Inventory
-from servicekit.errors import unimplemented
 from servicekit.validation import Checker
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2_grpc as pb_grpc
 
 
 class ModelService(pb_grpc.ModelServiceServicer):
-    """Inspects the models.
+    """Inspects the models, and changes which one is live.
 
     Args:
         inventory: Knows them.
+        control: Moves the pointer.
     """
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, control: ModelControl) -> None:
         self._inventory = inventory
+        self._control = control
 
     def GetModel(self, request: pb.GetModelRequest, context: grpc.ServicerContext) -> pb.GetModelResponse:
         """Describe one model."""
@@ -40,13 +42,18 @@ class ModelService(pb_grpc.ModelServiceServicer):
         )
 
     def ReloadModel(self, request: pb.ReloadModelRequest, context: grpc.ServicerContext) -> pb.ReloadModelResponse:
-        """Not offered yet."""
-        raise unimplemented("ReloadModel")
+        """Look at the pointer now."""
+        manifest, changed = self._control.reload()
+        return pb.ReloadModelResponse(model=model_message(manifest, live=True), changed=changed)
 
     def ActivateModel(
         self,
         request: pb.ActivateModelRequest,
         context: grpc.ServicerContext,
     ) -> pb.ActivateModelResponse:
-        """Not offered yet."""
-        raise unimplemented("ActivateModel")
+        """Make a version live."""
+        checker = Checker()
+        checker.identifier(request.version, "version")
+        checker.finish()
+        manifest = self._control.activate(request.version, pin=request.pin)
+        return pb.ActivateModelResponse(model=model_message(manifest, live=True))

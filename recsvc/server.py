@@ -10,6 +10,7 @@ import grpc
 from recsvc.api_version import ApiVersionInterceptor
 from recsvc.audience import Audience, is_permanent
 from recsvc.cache import ModelCache
+from recsvc.control import ModelControl
 from recsvc.forgotten import Forgotten
 from recsvc.freshness import Freshness
 from recsvc.interaction_message import ViewerInteraction
@@ -21,6 +22,7 @@ from recsvc.model_service import ModelService
 from recsvc.profiles import MOST, Profiles
 from recsvc.recommendation_service import RecommendationService
 from recsvc.registry import Registry
+from recsvc.shedding import SheddingInterceptor
 from recsvc.watcher import ModelWatcher
 from servicekit.lifecycle import ThreadServer
 from servicekit.objectstore import ObjectStore
@@ -68,7 +70,9 @@ class RecommendationServer:
     ) -> None:
         registry = Registry(store)
         self.live = LiveModel(retry_after_s=poll_interval_s)
-        self._rpc = ThreadServer(SERVICES, threads=threads, interceptors=[ApiVersionInterceptor()])
+        self._rpc = ThreadServer(
+            SERVICES, threads=threads, interceptors=[SheddingInterceptor(), ApiVersionInterceptor()]
+        )
         self.watcher = ModelWatcher(
             registry,
             ModelCache(registry, cache),
@@ -99,7 +103,9 @@ class RecommendationServer:
         pb_grpc.add_RecommendationServiceServicer_to_server(
             RecommendationService(self.live, self.audience, now_ms=now_ms), self._rpc.grpc
         )
-        pb_grpc.add_ModelServiceServicer_to_server(ModelService(Inventory(registry, self.live)), self._rpc.grpc)
+        inventory = Inventory(registry, self.live)
+        control = ModelControl(registry, self.watcher, inventory, now=now)
+        pb_grpc.add_ModelServiceServicer_to_server(ModelService(inventory, control), self._rpc.grpc)
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen, load the first model if there is one, and return the port.

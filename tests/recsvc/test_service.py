@@ -270,22 +270,6 @@ def test_bad_input_to_the_list(client: Client, field: str, value: Any) -> None:
     assert (failure.code, failure.fields) == (grpc.StatusCode.INVALID_ARGUMENT, (field,))
 
 
-@pytest.mark.parametrize(
-    ("stub", "method", "request_type"),
-    [
-        ("models", "ReloadModel", pb.ReloadModelRequest),
-        ("models", "ActivateModel", pb.ActivateModelRequest),
-    ],
-)
-def test_methods_that_are_not_offered_say_so(client: Client, stub: str, method: str, request_type: Any) -> None:
-    call = getattr(getattr(client, stub), method)
-
-    failure = Failure.of(lambda: call(request_type(), timeout=5))
-
-    assert (failure.code, failure.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNIMPLEMENTED")
-    assert method in failure.message
-
-
 def test_from_the_command_line(port: int, grpcurl: Grpcurl) -> None:
     """Through reflection, as a data scientist would."""
     address = f"127.0.0.1:{port}"

@@ -1,0 +1,86 @@
+"""Load shedding: a call that can no longer be answered in time is refused before any work is done for it.
+
+A thread-pool server hands even dead calls to a handler. Under overload they would take the time of those that could
+still be answered, and the server would do nothing but late work. What an answer takes is learnt from the calls.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+
+from recsvc.api_version import PACKAGE
+from servicekit.errors import ServiceError
+
+RETRY_AFTER_S: Final = 0.1
+_NEW: Final = 0.05
+"""Share of the newest call in the expectation."""
+
+
+class Expectation:
+    """How long an answer takes, as a moving mean; threads may lose each other's notes, which does no harm.
+
+    Args:
+        seconds: The expectation before the first call.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+
+    def note(self, seconds: float) -> None:
+        """Learn from a call."""
+        self.seconds += _NEW * (seconds - self.seconds)
+
+    def refused(self) -> None:
+        """Forget a little: else one slow spell could refuse for ever, as refused calls teach nothing."""
+        self.seconds *= 1 - _NEW
+
+
+class SheddingInterceptor(grpc.ServerInterceptor):
+    """Ends unary calls with RESOURCE_EXHAUSTED and RetryInfo when their deadline comes before an answer could.
+
+    Args:
+        clock: Seconds, ascending.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], "grpc.RpcMethodHandler[Any, Any] | None"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        """Return the method's handler with the look at the deadline before it."""
+        handler = continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None or not handler_call_details.method.startswith(PACKAGE):
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            shedding(handler.unary_unary, Expectation(), self._clock),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+
+def shedding(
+    behaviour: Callable[[Any, grpc.ServicerContext], Any], expected: Expectation, clock: Callable[[], float]
+) -> Callable[[Any, grpc.ServicerContext], Any]:
+    """Return the behaviour with the look at the deadline before it."""
+
+    def call(request: Any, context: grpc.ServicerContext) -> Any:
+        # Without a deadline, what remains is centuries.
+        if context.time_remaining() < expected.seconds:
+            expected.refused()
+            raise ServiceError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "OVERLOADED",
+                "the deadline comes before an answer could",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        began = clock()
+        reply = behaviour(request, context)
+        expected.note(clock() - began)
+        return reply
+
+    return call
