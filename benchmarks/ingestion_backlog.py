@@ -23,8 +23,8 @@ QUIET_S = 6.0
 MOST_S = 600.0
 LEFT_BEHIND = """
 INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, headers, created_at)
-SELECT id, 'feed.interactions.v1', 'backlog-' || n % 2000, 'watch',
-    json_build_object('userId', 'backlog-' || n % 2000, 'videoId', 'v' || n, 'interactionType', 'watch',
+SELECT id, 'feed.interactions.v1', 'backlog-' || n %% 2000, 'watch',
+    json_build_object('userId', 'backlog-' || n %% 2000, 'videoId', 'v' || n, 'interactionType', 'watch',
         'watchTime', n, 'timestamp', '2026-01-01T00:00:00.000Z'),
     json_build_object('event-id', id), now() - interval '1 hour'
 FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, %s) AS n) AS events
@@ -50,7 +50,7 @@ async def _measure(peers: Peers) -> list[Row]:
     return [
         {"load": "live traffic, no backlog", **quiet.summary()},
         {"load": "live traffic, draining", **busy.summary()},
-        {**drained, "× arrival rate": round(rate / RATE, 1)},
+        {**drained, "times arrival rate": round(rate / RATE, 1)},
     ]
 
 
