@@ -69,7 +69,7 @@ class IndexedRanker:
         # What has become popular since the lists were made stands in both.
         self._head_rows = np.union1d(unlisted, _highest(exact.static))
         self._head = ExactRanker(exact.factors[self._head_rows], exact.static[self._head_rows])
-        self._depth = depth
+        self.depth = depth
         self.recall = recall
 
     @classmethod
@@ -87,7 +87,7 @@ class IndexedRanker:
         The lists keep the old one for the choice of candidates; the head follows, so what has become popular is found.
         """
         exact = self._exact.with_static(static)
-        return IndexedRanker(exact, self._lists, self._unlisted, depth=self._depth, recall=self.recall)
+        return IndexedRanker(exact, self._lists, self._unlisted, depth=self.depth, recall=self.recall)
 
     def tune(self, users: NDArray[np.float32]) -> None:
         """Choose how many lists to read, and measure recall against the scan.
@@ -98,7 +98,7 @@ class IndexedRanker:
         viewers = [Viewer(state=ViewerState.TRAINED, vector=one, bias=0.0, seen=_NONE) for one in users]
         best = [set(self._exact.top(viewer, PAGE, Barred()).rows.tolist()) for viewer in viewers]
         for depth in DEPTHS:
-            self._depth = depth
+            self.depth = depth
             found = [self.top(viewer, PAGE, Barred()).rows.tolist() for viewer in viewers]
             hits = [len(one & set(rows)) / len(one) for one, rows in zip(best, found, strict=True)]
             self.recall = float(np.mean(hits))
@@ -133,7 +133,7 @@ class IndexedRanker:
 
     def _candidates(self, viewer: Viewer, vector: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Return proposed rows, ascending, without repeats; the best `count` are among them."""
-        depth = _Depth(nprobe=self._depth)
+        depth = _Depth(nprobe=self.depth)
         _, listed = self._lists.search(_augmented(vector[None], _ONE), 2 * count + _MORE, params=depth)
         places = candidate_rows(self._head.scores(viewer), min(count, len(self._head_rows)))
         found: NDArray[np.int64] = np.sort(np.concatenate((listed[0], self._head_rows[places])))

@@ -1,0 +1,109 @@
+"""Latency of `Recommend` while another model goes live every two seconds, under open-loop load.
+
+The server runs with its default settings on one machine with the caller; models of 20,000 videos x 64 take turns.
+"""
+
+import asyncio
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+from grpc import aio
+
+from benchmarks.feed_model import publish_random_model
+from benchmarks.openloop import Load, drive
+from benchmarks.report import Row
+from deploy.local.ports import free_port
+from deploy.local.service import Service
+from recsvc.registry import Registry
+from servicekit.objectstore import FileStore
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
+from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
+
+SECONDS = float(os.environ.get("MODEL_SWAP_SECONDS", "30"))
+RATE = 300.0
+EVERY_S = 2.0
+USERS, VIDEOS, DIMENSIONS, PAGE = 5_000, 20_000, 64, 20
+VERSIONS = ("20250902-1", "20250902-2")
+
+
+def run() -> dict[str, list[Row]]:
+    """Measure before, and while models are swapped."""
+    with tempfile.TemporaryDirectory(prefix="bench-swap-") as name:
+        folder = Path(name)
+        for seed, version in enumerate(VERSIONS):
+            publish_random_model(
+                folder / "models", version, users=USERS, videos=VIDEOS, dimensions=DIMENSIONS, seed=seed
+            )
+        with _recsvc(folder) as address:
+            rows = asyncio.run(_measure(address, Registry(FileStore(folder / "models"))))
+    return {f"{RATE:.0f} calls/s, a swap every {EVERY_S:.0f} s": rows}
+
+
+async def _measure(address: str, registry: Registry) -> list[Row]:
+    async with aio.insecure_channel(address) as channel:
+        stub = RecommendationServiceStub(channel)
+        shown: set[str] = set()
+
+        async def call(number: int) -> str:
+            request = pb.RecommendRequest(user_id=f"u{number * 7919 % USERS}", page_size=PAGE)
+            try:
+                reply = await stub.Recommend(request, timeout=1)
+            except aio.AioRpcError as error:
+                return error.code().name
+            shown.add(reply.model_version)
+            return "OK" if len(reply.videos) == PAGE else "short"
+
+        await drive(call, rate=RATE, seconds=5)
+        before = await drive(call, rate=RATE, seconds=SECONDS)
+        with _swapping(registry) as swaps:
+            during = await drive(call, rate=RATE, seconds=SECONDS)
+    return [_row("before", before, before, 0), _row("during", during, before, len(swaps))]
+
+
+def _row(when: str, load: Load, before: Load, swaps: int) -> Row:
+    errors = sum(count for outcome, count in load.counts().items() if outcome != grpc.StatusCode.OK.name)
+    ratio = round(load.percentile(99) / before.percentile(99), 2)
+    return {"when": when, "swaps": swaps, **load.summary(), "errors": errors, "x p99 before": ratio}
+
+
+@contextmanager
+def _swapping(registry: Registry) -> Iterator[list[str]]:
+    """Move the pointer every two seconds, in a thread."""
+    ended, swaps = threading.Event(), list[str]()
+
+    def swap() -> None:
+        while not ended.wait(EVERY_S):
+            swaps.append(VERSIONS[len(swaps) % 2])
+            registry.activate(swaps[-1], at=datetime.now(UTC))
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        yield swaps
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def _recsvc(folder: Path) -> Iterator[str]:
+    address = f"127.0.0.1:{free_port()}"
+    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
+        "RECSVC_LISTEN": address,
+        "MODEL_STORE_URL": (folder / "models").as_uri(),
+        "MODEL_CACHE_DIR": str(folder / "cache"),
+        "MODEL_POLL_INTERVAL_S": "0.2",
+        "LOG_LEVEL": "warning",
+    }
+    service = Service("recsvc", address, environment, folder / "recsvc.log")
+    service.start()
+    try:
+        yield address
+    finally:
+        service.stop()

@@ -1,0 +1,150 @@
+"""Time, memory and recall of a viewer's best 20 videos, from a thousand videos to a million.
+
+The factors are those of a LightFM WARP fit on simulated tastes, multiplied by perturbed copies to the size of the
+catalogue, with a popularity prior of heavy tail. All ways answer the same viewers in the same process on one core;
+recall is against the exact scan. `implicit` takes part where it is installed.
+"""
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable
+from copy import copy
+from statistics import median
+from typing import Any
+
+import faiss
+import numpy as np
+import scipy.sparse as sp
+from lightfm import LightFM
+from numpy.typing import NDArray
+
+from benchmarks.machine import MEBIBYTE, resident_bytes
+from benchmarks.report import Row
+from recsvc.index import FROM, HEAD, RECALL, IndexedRanker
+from recsvc.ranking import Barred, ExactRanker
+from recsvc.viewers import Viewer, ViewerState
+
+SIZES = tuple(int(one) for one in os.environ.get("RETRIEVAL_SIZES", "1000,10000,20000,50000,100000,1000000").split(","))
+DIMENSIONS = 64
+PAGE = 20
+SHORTLIST = 256
+QUERIES = 200
+SLOW = 1_000_000
+"""Scores computed in all by each way that scans, beyond ten queries."""
+
+Answer = Callable[[int], NDArray[np.int64]]
+
+
+def run() -> dict[str, list[Row]]:
+    """Compare the ways at every size."""
+    faiss.omp_set_num_threads(1)
+    fit = _fit()
+    return {f"{size} videos x {DIMENSIONS}": _compare(fit, size) for size in SIZES}
+
+
+def _fit() -> LightFM:
+    """Return a model of simulated tastes: what a viewer watches follows taste, popularity and chance."""
+    rng = np.random.default_rng(0)
+    users, videos, watched = 2_000, 5_000, 40
+    taste = rng.standard_normal((users, 16)) @ rng.standard_normal((16, videos)) / 4
+    drawn = taste + 1.5 * rng.standard_normal(videos) + rng.gumbel(size=(users, videos))
+    columns = np.argpartition(-drawn, watched, axis=1)[:, :watched]
+    rows = np.repeat(np.arange(users), watched)
+    matrix = sp.coo_matrix((np.ones(rows.size, np.float32), (rows, columns.ravel())), (users, videos))
+    model = LightFM(no_components=DIMENSIONS, loss="warp", random_state=0)
+    model.fit(matrix, epochs=10)
+    return model
+
+
+def _compare(fit: LightFM, videos: int) -> list[Row]:
+    rng = np.random.default_rng(1)
+    base = rng.integers(0, len(fit.item_embeddings), videos)
+    noise = 0.5 * fit.item_embeddings.std(axis=0) * rng.standard_normal((videos, DIMENSIONS), dtype=np.float32)
+    factors = np.ascontiguousarray(fit.item_embeddings[base] + noise, np.float32)
+    static = (fit.item_biases[base] + 0.3 * np.log(1 + rng.pareto(1.2, videos))).astype(np.float32)
+    users = np.ascontiguousarray(fit.user_embeddings[:QUERIES], np.float32)
+    viewers = [Viewer(state=ViewerState.TRAINED, vector=one, bias=0.0, seen=np.empty(0, np.int32)) for one in users]
+    exact = ExactRanker(factors, static)
+    few = max(10, min(QUERIES, SLOW // videos))
+    best = [set(exact.top(viewer, PAGE, Barred()).rows.tolist()) for viewer in viewers]
+
+    def measured(way: str, answer: Answer, count: int) -> Row:
+        return {"way": way, **_timed(answer, count, best)}
+
+    rows = [
+        measured("LightFM predict + sort", _lightfm(fit, factors, static), min(few, 20)),
+        measured("flat FAISS", _flat(factors, static, users), few),
+        measured("exact scan", lambda number: exact.top(viewers[number], PAGE, Barred()).rows, few),
+    ]
+    if importlib.util.find_spec("implicit"):
+        rows.insert(1, measured("implicit topk", _implicit(factors, static, users), few))
+    if videos > 2 * HEAD:
+        rows += _indexed(exact, fit.user_embeddings[QUERIES : 2 * QUERIES].astype(np.float32), viewers, best)
+    return rows
+
+
+def _indexed(exact: ExactRanker, sample: NDArray[np.float32], viewers: list[Viewer], best: list[set[int]]) -> list[Row]:
+    held, began = resident_bytes(os.getpid()), time.perf_counter()
+    index = IndexedRanker.built(exact)
+    index.tune(sample)
+    seconds, size = time.perf_counter() - began, resident_bytes(os.getpid()) - held
+    page = _timed(lambda number: index.top(viewers[number], PAGE, Barred()).rows, QUERIES, best)
+    shortlist = _timed(lambda number: index.top(viewers[number], SHORTLIST, Barred()).rows, QUERIES, best)
+    is_chosen = len(exact.static) >= FROM and index.recall >= RECALL
+    built: Row = {
+        "build and tune s": round(seconds, 1),
+        "index MiB": round(size / MEBIBYTE),
+        "lists read": index.depth,
+        "recall at load": round(index.recall, 4),
+        "serves": "index" if is_chosen else "scan",
+    }
+    return [{"way": "index", **page, **built}, {"way": f"index, {SHORTLIST} for a shortlist", **shortlist}]
+
+
+def _timed(answer: Answer, count: int, best: list[set[int]]) -> dict[str, float | str]:
+    """Return the median time of a query, in wall time, and the share of the best that were found."""
+    times, hits = [], []
+    answer(0)
+    for number in range(count):
+        began = time.perf_counter()
+        found = answer(number)
+        times.append(time.perf_counter() - began)
+        hits.append(len(best[number] & set(found[:PAGE].tolist())) / PAGE)
+    return {"p50 ms": round(1000 * median(times), 3), "recall@20": round(float(np.mean(hits)), 4)}
+
+
+def _lightfm(fit: LightFM, factors: NDArray[np.float32], static: NDArray[np.float32]) -> Answer:
+    model = copy(fit)
+    model.item_embeddings, model.item_biases = factors, static
+    every = np.arange(len(factors))
+    return lambda number: np.argsort(-model.predict(number, every))[:PAGE]
+
+
+def _flat(factors: NDArray[np.float32], static: NDArray[np.float32], users: NDArray[np.float32]) -> Answer:
+    points, queries = _with_static(factors, static, users)
+    flat: Any = faiss.IndexFlatIP(DIMENSIONS + 1)
+    flat.add(points)
+
+    def answer(number: int) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = flat.search(queries[number : number + 1], PAGE)[1][0]
+        return rows
+
+    return answer
+
+
+def _implicit(factors: NDArray[np.float32], static: NDArray[np.float32], users: NDArray[np.float32]) -> Answer:
+    topk: Any = importlib.import_module("implicit.cpu.topk").topk
+    points, queries = _with_static(factors, static, users)
+
+    def answer(number: int) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = np.asarray(topk(points, queries[number : number + 1], PAGE, num_threads=1)[0][0])
+        return rows
+
+    return answer
+
+
+def _with_static(
+    factors: NDArray[np.float32], static: NDArray[np.float32], users: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return np.hstack([factors, static[:, None]]), np.hstack([users, np.ones((len(users), 1), np.float32)])
