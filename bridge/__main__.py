@@ -136,7 +136,12 @@ async def _playback(
 def _kafka_policy(settings: BridgeSettings) -> KafkaPolicy | None:
     if not settings.kafka_bootstrap_servers:
         return None
-    return KafkaPolicy(client=settings.kafka_client(), stall_s=settings.kafka_stall_s, flush_s=settings.kafka_flush_s)
+    return KafkaPolicy(
+        client=settings.kafka_client(),
+        stall_s=settings.kafka_stall_s,
+        flush_s=settings.kafka_flush_s,
+        features_interval_s=settings.features_interval_s,
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import structlog
 from bridge.availability import Availability
 from bridge.background import background
 from bridge.database import Database, DatabaseUnavailableError
+from bridge.features import Features
 from bridge.interaction import InteractionListener
 from bridge.journal import Journal
 from bridge.kafka import STALL_S, KafkaPublisher
@@ -37,6 +38,7 @@ class KafkaPolicy:
         stall_s: Seconds without any acknowledgement that end a producer.
         flush_s: Seconds that unsent messages get at the end.
         group: Consumer group that brings interactions to Postgres.
+        features_interval_s: Seconds between two publications of viewers' features.
     """
 
     client: Mapping[str, Any]
@@ -44,6 +46,7 @@ class KafkaPolicy:
     stall_s: float = STALL_S
     flush_s: float = 5.0
     group: str = GROUP
+    features_interval_s: float = 300.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +104,8 @@ async def _open_outbox(
     stack.push_async_callback(reader.close)
     await stack.enter_async_context(background("refill", Refill(reader, database, publisher, metrics).run))
     await stack.enter_async_context(background("relay", outbox.relay))
+    features = Features(database, publisher, interval_s=kafka.features_interval_s)
+    await stack.enter_async_context(background("features", features.run))
     await stack.enter_async_context(background("producer", publisher.keep_alive))
     return outbox
 

@@ -25,6 +25,14 @@ RETIRE_S: Final = 2.0
 PURGED: Final = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001  # public constants of librdkafka
 IDENTITY_INTERVAL_MS: Final = 250
 """How often the producer tells whether it has its identity, without which idempotent messages wait."""
+CONFINED: Final = (
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001  # likewise
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001  # likewise
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.MSG_SIZE_TOO_LARGE,
+)
+"""Failures that say nothing of messages to other topics."""
 PRODUCER: Final[Mapping[str, Any]] = {
     "client.id": "bridge",
     "acks": "all",
@@ -35,6 +43,8 @@ PRODUCER: Final[Mapping[str, Any]] = {
     "linger.ms": 5,
     # What is not acknowledged by then is left to the outbox.
     "delivery.timeout.ms": 10_000,
+    # A topic that does not exist is told from brokers that do not answer.
+    "topic.metadata.propagation.max.ms": 3000,
     "queue.buffering.max.messages": 50_000,
     "queue.buffering.max.kbytes": 65_536,
     "reconnect.backoff.max.ms": 1000,
@@ -134,7 +144,7 @@ class Producer:
         Nothing may arrive that was behind a failure: what is queued fails too, and nothing is taken in before the
         outcome of everything is known.
         """
-        if error is not None and error.code() not in PURGED:
+        if error is not None and error.code() not in (*PURGED, *CONFINED):
             self._failing = True
             self._producer.purge(blocking=False)
         self._ended.append((number, error))

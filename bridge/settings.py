@@ -36,6 +36,7 @@ class BridgeSettings(KafkaSettings):
     kafka_stall_s: float = Field(15.0, gt=0, description="seconds without any acknowledgement that end a producer")
     kafka_flush_s: float = Field(5.0, ge=0, description="seconds that unsent messages get at shutdown")
     interaction_budget_ms: int = Field(2000, ge=10, description="milliseconds to make an interaction durable")
+    features_interval_s: float = Field(300.0, gt=0, description="seconds between two publications of viewers' features")
     position_sync_endpoint: str | None = Field(
         None, description="PlaybackService that is told of positions, host:port; nobody by default"
     )

@@ -15,6 +15,7 @@ TOPICS: Final = {
     "playback.session-created": 6,
     "playback.position-updated": 6,
     "playback.session-ended": 6,
+    "processed_features": 6,
 }
 """Partitions by topic."""
 

@@ -9,12 +9,15 @@ from uuid import uuid4
 import pytest
 from grpc import StatusCode, aio
 
+from bridge.features import Features
 from bridge.playback import completion_rate
 from bridge.position_sync import MOST_UNDER_WAY, PositionSync
+from bridge.topics import FEATURES_TOPIC
 from deploy.local.postgres import Postgres
 from servicekit.telemetry import connect_metrics
-from tests.bridge.events import is_temporary, published
+from tests.bridge.events import event, is_temporary, published, record
 from tests.bridge.ingestion import Ingestion, running_ingestion
+from tests.bridge.topic import read_topic
 from tests.bridge.waiting import until
 from tests.support.dogstatsd import DogStatsdServer
 from videowindow.feed.v1 import interaction_pb2 as pb
@@ -160,3 +163,23 @@ async def test_without_postgres_nothing_is_acknowledged(own_postgres: Postgres) 
         finally:
             own_postgres.child.resume()
         is_temporary(caught.value)
+
+
+async def test_features_are_published(ingestion: Ingestion, kafka_bootstrap: str) -> None:
+    """What a viewer did lately, counted; those who did nothing are not named."""
+    user = f"viewer-{uuid4()}"
+    for kind in (pb.INTERACTION_TYPE_WATCH, pb.INTERACTION_TYPE_LIKE):
+        await record(ingestion, event(user, interaction_type=kind, watch_time=700))
+    assert ingestion.publisher is not None
+    assert await Features(ingestion.database, ingestion.publisher, interval_s=60).publish() >= 1
+    await until(lambda: ingestion.publisher and ingestion.publisher._unanswered_since is None)
+    (message,) = await asyncio.to_thread(read_topic, kafka_bootstrap, FEATURES_TOPIC, {user})
+    features = {name: value for name, value in message.value.items() if name != "timestamp"}
+    assert features == {
+        "userId": user,
+        "interactions7d": 2,
+        "watches7d": 1,
+        "engagements7d": 1,
+        "watchTime7d": 1400,
+        "completionRate": None,
+    }

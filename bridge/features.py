@@ -1,0 +1,99 @@
+"""Features of viewers, computed from what they did lately and published for other teams' models."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from bridge.database import Database, DatabaseUnavailableError
+from bridge.message import Message, iso_milliseconds
+from bridge.outbox import Publisher
+from bridge.topics import FEATURES_TOPIC
+
+LOCK: Final = 4_701_004
+MOST_VIEWERS: Final = 10_000
+
+# Viewers who did something since the last time, and what they did in a week.
+_FEATURES: Final = """
+WITH active AS (
+    SELECT DISTINCT user_id FROM user_interactions
+    WHERE occurred_at >= now() - make_interval(secs => %(interval_s)s) LIMIT %(most)s
+)
+SELECT user_id, count(*), count(*) FILTER (WHERE interaction_type = 'watch'),
+    count(*) FILTER (WHERE interaction_type IN ('like', 'favorite', 'share', 'comment', 'follow')),
+    coalesce(sum(watch_time_ms), 0)::bigint,
+    (SELECT avg(completion_rate) FROM playback_sessions AS sessions WHERE sessions.user_id = active.user_id)
+FROM active JOIN user_interactions USING (user_id)
+WHERE occurred_at >= now() - interval '7 days' GROUP BY user_id
+"""
+
+logger = structlog.get_logger(__name__)
+
+
+class Features:
+    """Publishes the features of active viewers at an interval; of several processes one does it at a time.
+
+    Args:
+        database: Where interactions are.
+        publisher: Where messages go; one that is lost is replaced by the next.
+        interval_s: Seconds between two publications.
+        sleep: Waits.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        publisher: Publisher,
+        *,
+        interval_s: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._database = database
+        self._publisher = publisher
+        self._interval_s = interval_s
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Publish; forever."""
+        while True:
+            await self._sleep(self._interval_s)
+            try:
+                await self.publish()
+            except DatabaseUnavailableError:
+                continue  # the database says so itself, once
+
+    async def publish(self) -> int:
+        """Publish the features of those who were active since the last time; return how many."""
+        async with self._database.connection() as connection:
+            lock = await (await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])).fetchone()
+            if lock is None or not lock[0]:
+                return 0
+            parameters = {"interval_s": 2 * self._interval_s, "most": MOST_VIEWERS}
+            rows = await (await connection.execute(_FEATURES, parameters)).fetchall()
+        computed_at = iso_milliseconds(datetime.now(UTC))
+        for user_id, *features in rows:
+            self._publisher.publish(_message(user_id, features, computed_at), _ignore)
+        logger.info("features.published", viewers=len(rows))
+        return len(rows)
+
+
+def _message(user_id: str, features: list[float | None], computed_at: str) -> Message:
+    names = ("interactions7d", "watches7d", "engagements7d", "watchTime7d", "completionRate")
+    event_id = uuid4()
+    value = {"userId": user_id, **dict(zip(names, features, strict=True)), "timestamp": computed_at}
+    return Message(
+        event_id=event_id,
+        topic=FEATURES_TOPIC,
+        key=user_id,
+        kind="features",
+        value=json.dumps(value, ensure_ascii=False, separators=(",", ":")),
+        headers={"event-id": str(event_id)},
+    )
+
+
+def _ignore(_: bool) -> None:  # noqa: FBT001  # a callback
+    pass
