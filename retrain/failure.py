@@ -12,6 +12,8 @@ class Reason(StrEnum):
     """A file that is not what it should be."""
     DATA = "data"
     """Rows that no model can be trained on."""
+    GATE = "gate"
+    """Input that is unlike what it was on the days before."""
     TRAINING = "training"
     """LightFM cannot run, or diverged."""
     ARTEFACT = "artefact"

@@ -19,6 +19,7 @@ from retrain.evaluation import (
 )
 from retrain.exports import Window, midnight
 from retrain.failure import Reason, RunFailure
+from retrain.gate import data_problems
 from retrain.preparation import Interactions, prepare
 from retrain.progress import Progress
 from retrain.publish import Publication, activate, find_published, live_version, name_prefix, publish, write_verified
@@ -73,7 +74,7 @@ def run(job: Run, *, force: bool = False) -> Result:
 
     Args:
         job: What to work with.
-        force: Train again even when the same recipe was published before.
+        force: Train again even when the same recipe was published before, and on data that the gate refuses.
     """
     prefix = name_prefix(job.window.until, recipe_digest(job.source, job.settings.recipe()))
     published = None if force else find_published(job.registry, prefix)
@@ -82,12 +83,23 @@ def run(job: Run, *, force: bool = False) -> Result:
     with Warehouse(job.folder, memory=job.settings.retrain_memory, threads=job.settings.retrain_threads) as warehouse:
         interactions = prepare(job.source, job.window, warehouse)
         logger.info("interactions.prepared", events=interactions.counts.events, broken=interactions.counts.broken)
+        _check_data(interactions, force=force)
         trained = train(job, interactions)
         model = assemble(job, interactions, trained)
     folder = job.folder / "model"
     manifest = write_verified(model, prefix, folder)
     publication = publish(job.registry, folder, manifest, now=job.now())
     return Result(publication=publication, interactions=interactions, evaluation=trained.evaluation)
+
+
+def _check_data(interactions: Interactions, *, force: bool) -> None:
+    counts = interactions.counts
+    broken = sum(counts.broken.values())
+    problems = data_problems(interactions.days(), read=counts.read, broken=broken, repeated=counts.repeated)
+    for problem in problems:
+        logger.warning("gate.data", problem=problem, forced=force)
+    if problems and not force:
+        raise RunFailure(Reason.GATE, f"{'; '.join(problems)} (--force trains on it all the same)")
 
 
 def train(job: Run, interactions: Interactions) -> Trained:

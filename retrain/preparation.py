@@ -12,6 +12,7 @@ from recsvc.artefact import Catalogue, Csr
 from recsvc.idmap import IdMap
 from retrain.exports import Window, midnight
 from retrain.failure import Reason, RunFailure
+from retrain.gate import DayFacts
 from retrain.source import Source
 from retrain.warehouse import Warehouse
 
@@ -103,6 +104,13 @@ class Interactions:
     def targets(self, since: datetime, until: datetime) -> Pairs:
         """Return what viewers liked within a time and had not been shown before it."""
         return _pairs(self._warehouse.arrays("targets", since_ms=_ms(since), until_ms=_ms(until)))
+
+    def days(self) -> list[DayFacts]:
+        """Return what each day's interactions look like, oldest first."""
+        return [
+            DayFacts(day=day, events=events, top_video_share=top, new_viewer_share=new)
+            for day, events, top, new in self._warehouse.rows("day_facts")
+        ]
 
     def users(self) -> IdMap:
         """Return the identifiers of the viewers."""
