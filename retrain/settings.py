@@ -96,6 +96,12 @@ class RetrainSettings(Settings):
         }
 
 
+class ActivateSettings(Settings):
+    """Environment of an activation by hand."""
+
+    model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
+
+
 class ExportSettings(Settings):
     """What an export is started with."""
 
