@@ -77,8 +77,8 @@ def ensure_topics(client: Mapping[str, Any], wanted: list[Topic]) -> list[TopicR
     try:
         known = admin.list_topics(timeout=TIMEOUT_S).topics
         created = _create(admin, [topic for topic in wanted if topic.name not in known])
-        known = admin.list_topics(timeout=TIMEOUT_S).topics
         old = [topic for topic in wanted if topic.name not in created]
+        known = _settled(lambda: _listed(admin, old))
         configs = _settled(lambda: _configs(admin, old))
         reports = [TopicReport(name=name, created=True) for name in created]
         for topic in old:
@@ -115,6 +115,14 @@ def _settled(ask: Callable[[], T]) -> T:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
                 raise
             time.sleep(PAUSE_S)
+
+
+def _listed(admin: AdminClient, old: list[Topic]) -> dict[str, Any]:
+    """Return all topics; KafkaException while these are not among them."""
+    found: dict[str, Any] = admin.list_topics(timeout=TIMEOUT_S).topics
+    if any(topic.name not in found for topic in old):
+        raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+    return found
 
 
 def _configs(admin: AdminClient, old: list[Topic]) -> dict[str, dict[str, str]]:
