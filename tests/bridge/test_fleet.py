@@ -95,7 +95,7 @@ async def test_both_hung_end_by_the_deadline(pair: Pair) -> None:
         server.play(otherwise=HUNG)
     started = time.monotonic()
     assert isinstance(await pair.call(), GaveUp)
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 2
     assert pair.attempts == 2
 
 

@@ -32,7 +32,7 @@ from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub
 ROOT = Path(__file__).parents[2]
 FEED = "videowindow.feed.v1.FeedService"
 INTERACTIONS = "videowindow.feed.v1.InteractionService"
-SLACK_S = 0.1
+SLACK_S = 1.0
 """What a busy machine may add to a promise in milliseconds."""
 
 
