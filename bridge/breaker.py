@@ -76,6 +76,11 @@ class Breaker:
         self._probing = self._state is BreakerState.HALF_OPEN
         return Permit(self._generation, self._probing)
 
+    def allow_probe(self) -> None:
+        """Let the next call through an open breaker be the probe: there is reason to think that the peer is back."""
+        if self._state is BreakerState.OPEN:
+            self._enter(BreakerState.HALF_OPEN)
+
     def record(self, permit: Permit, verdict: Verdict) -> None:
         """Take in how a call ended; calls begun before the last change of state no longer count."""
         if permit.generation != self._generation:

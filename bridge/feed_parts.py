@@ -72,7 +72,8 @@ async def open_feed(
         tell_health: Told whether calls to LightFM pass.
     """
     async with AsyncExitStack() as stack:
-        fleet = Fleet(settings.lightfm_grpc_endpoint, settings.tls())
+        breaker = _breaker(settings, metrics, tell_health)
+        fleet = Fleet(settings.lightfm_grpc_endpoint, settings.tls(), on_connected=breaker.allow_probe)
         stack.push_async_callback(fleet.close)
         await stack.enter_async_context(background("replicas", fleet.keep_resolved))
         board = await _keep_trending(settings, database, stack)
@@ -81,7 +82,7 @@ async def open_feed(
         await stack.enter_async_context(background("seen", loader.keep_loading))
         pages, listeners = await _open_listeners(settings, database, metrics, stack)
         service = FeedService(
-            Feed(fleet.lightfm, await _resilience(settings, metrics, tell_health, stack), board),
+            Feed(fleet.lightfm, await _resilience(breaker, metrics, stack), board),
             board,
             metrics,
             time.monotonic,
@@ -94,15 +95,16 @@ async def open_feed(
         yield FeedParts(service, fleet, [seen.note, *listeners])
 
 
-async def _resilience(
-    settings: BridgeSettings, metrics: Metrics, tell_health: Callable[[bool], None], stack: AsyncExitStack
-) -> Resilience:
+def _breaker(settings: BridgeSettings, metrics: Metrics, tell_health: Callable[[bool], None]) -> Breaker:
     policy = BreakerPolicy(
         consecutive_failures=settings.breaker_failures,
         failure_ratio=settings.breaker_failure_ratio,
         open_s=settings.breaker_open_s,
     )
-    breaker = Breaker(policy, time.monotonic, report_breaker(metrics, tell_health))
+    return Breaker(policy, time.monotonic, report_breaker(metrics, tell_health))
+
+
+async def _resilience(breaker: Breaker, metrics: Metrics, stack: AsyncExitStack) -> Resilience:
     limiter = Limiter(LimiterPolicy(), time.monotonic)
 
     async def report() -> None:

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 import structlog
 from grpc import aio
 
+from bridge.connection import keep_connected
 from bridge.lightfm import LightFm, open_channel, warm_up
 from servicekit.credentials import TlsFiles
 
@@ -32,6 +33,7 @@ class Fleet:
     Args:
         endpoint: `host:port`, several of them with commas between, or `dns:///host:port` for each address of a name.
         tls: This program's identity; None for plain text.
+        on_connected: Told of each new connection to a replica.
         resolve: Looks addresses up.
         sleep: Waits between two looks.
     """
@@ -41,15 +43,18 @@ class Fleet:
         endpoint: str,
         tls: TlsFiles | None,
         *,
+        on_connected: Callable[[], None] = lambda: None,
         resolve: Resolve = resolve_by_dns,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._tls = tls
+        self._on_connected = on_connected
+        self._watches: set[asyncio.Task[None]] = set()
         self._resolve = resolve
         self._sleep = sleep
         self._name = endpoint.removeprefix("dns:///") if endpoint.startswith("dns:///") else ""
         targets = [endpoint] if self._name else static_targets(endpoint)
-        self._channels = {target: open_channel(target, tls) for target in targets}
+        self._channels = {target: self._open(target) for target in targets}
         self.lightfm = LightFm(*self._channels.values())
 
     @property
@@ -85,10 +90,17 @@ class Fleet:
         if set(targets) != set(self._channels):
             await self._adopt(targets, host)
 
+    def _open(self, target: str, host: str = "") -> aio.Channel:
+        channel = open_channel(target, self._tls, host=host)
+        watch = asyncio.create_task(keep_connected(channel, self._on_connected))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+        return channel
+
     async def _adopt(self, targets: Sequence[str], host: str) -> None:
         gone = {target: channel for target, channel in self._channels.items() if target not in targets}
         kept = {target: channel for target, channel in self._channels.items() if target in targets}
-        fresh = {target: open_channel(target, self._tls, host=host) for target in targets if target not in kept}
+        fresh = {target: self._open(target, host) for target in targets if target not in kept}
         self._channels = kept | fresh
         self.lightfm.use(self.channels)
         logger.info("lightfm.replicas", addresses=sorted(self._channels))

@@ -78,6 +78,12 @@ class BreakerMachine(RuleBasedStateMachine):
         recent = [failed for when, failed in self.outcomes if int(when / width) >= oldest]
         return len(recent) >= POLICY.minimum_volume and sum(recent) >= POLICY.failure_ratio * len(recent)
 
+    @rule()
+    def allow_probe(self) -> None:
+        before = self.breaker.state
+        self.breaker.allow_probe()
+        assert self.breaker.state is (HALF_OPEN if before is OPEN else before)
+
     @rule(seconds=st.sampled_from([0.1, 0.9, 1.0, 2.0, 9.5, 30.0]))
     def wait(self, seconds: float) -> None:
         self.clock.now += seconds

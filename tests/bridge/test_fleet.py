@@ -108,6 +108,17 @@ async def test_budget_bounds_rivals(pair: Pair) -> None:
     assert pair.attempts <= 40 + 10 + 0.15 * 40
 
 
+async def test_connections_are_told_of() -> None:
+    """A replica that goes and comes back is connected to without any call."""
+    connections: list[float] = []
+    async with running_fault_server() as faults:
+        fleet = Fleet(faults.address, None, on_connected=lambda: connections.append(time.monotonic()))
+        await until(lambda: connections)
+    async with running_fault_server(port=faults.port):
+        await until(lambda: len(connections) == 2)
+        await fleet.close()
+
+
 async def test_addresses_of_a_name_are_followed() -> None:
     """Replicas that appear are called, those that go are not, and a lookup that fails changes nothing."""
     found: list[Sequence[str] | OSError] = [["127.0.0.1", "127.0.0.2"], OSError("no"), ["127.0.0.2"]]
