@@ -217,7 +217,7 @@ class Traffic:
             sums: Vectors = of_them @ base.video_factors.T
             return sums + base.video_biases + prior
 
-        return day.judge(scores)
+        return day.judge(scores)[0]
 
     def _judged(self, day: HeldOutDay, base: Representations, blocks: list[Vectors]) -> dict[str, float | str]:
         cells: dict[str, float | str] = {}

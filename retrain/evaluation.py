@@ -1,17 +1,17 @@
 """Quality on a held-out day: pages as they would have been served, judged by what viewers then liked."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
-from recsvc.ranking import top_rows
 from retrain.metrics import Quality, quality
+from retrain.pages import Scores, best_pages
 from retrain.preparation import Pairs
-from retrain.representations import Representations
 
 PAGE_SIZE: Final = 20
 POPULARITY_FLOOR: Final = 1.0
@@ -20,12 +20,6 @@ POPULARITY_WEIGHTS: Final = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
 """Weights of the popularity prior that validation chooses from."""
 DEFAULT_POPULARITY_WEIGHT: Final = 0.25
 """Where there is no day to choose on."""
-
-_BLOCK_SCORES: Final = 1 << 24
-"""Scores held at once."""
-
-Scores: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Returns the scores of all videos for some viewers, (n, V), an array that the caller may change."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,21 +51,18 @@ class HeldOutDay:
         )
         return cls(users=users, relevant=chosen, seen=seen, popularity=popularity)
 
-    def pages(self, scores: Scores) -> NDArray[np.int64]:
-        """Return the page of each viewer, (n, 20) rows of videos not shown before; -1 where there are no more."""
-        pages = np.full((len(self.users), PAGE_SIZE), -1, np.int64)
-        block = max(1, _BLOCK_SCORES // max(1, len(self.popularity)))
-        for begin in range(0, len(self.users), block):
-            users = self.users[begin : begin + block]
-            for place, (user, row) in enumerate(zip(users, scores(users), strict=True), begin):
-                row[self.seen[user]] = -np.inf
-                best = top_rows(row, PAGE_SIZE)
-                pages[place, : len(best)] = best
-        return pages
+    def pages(self, scores: Scores, weights: Sequence[float] = (0.0,), *, threads: int = 1) -> NDArray[np.int64]:
+        """Return the page of each viewer under each weight of the popularity prior.
 
-    def judge(self, scores: Scores) -> Quality:
-        """Return the quality of the pages that these scores give."""
-        return quality(self.pages(scores), self.relevant, self.popularity)
+        Returns:
+            (weights, n, 20) rows of videos not shown before; -1 where there are no more.
+        """
+        return best_pages(scores, self.users, self.seen, self.prior(1.0), weights, size=PAGE_SIZE, threads=threads)
+
+    def judge(self, scores: Scores, weights: Sequence[float] = (0.0,), *, threads: int = 1) -> list[Quality]:
+        """Return the quality of the pages under each weight."""
+        pages = self.pages(scores, weights, threads=threads)
+        return [quality(one, self.relevant, self.popularity) for one in pages]
 
     def prior(self, weight: float) -> NDArray[np.float32]:
         """Return the popularity part of the ranking score, (V,)."""
@@ -104,29 +95,15 @@ class Evaluation:
         return metrics
 
 
-def with_prior(representations: Representations, prior: NDArray[np.float32]) -> Scores:
-    """Return the scores that are served: LightFM's and the popularity prior's sum."""
-
-    def scores(users: NDArray[np.int64]) -> NDArray[np.float32]:
-        sums = representations.scores(users)
-        sums += prior
-        return sums
-
-    return scores
-
-
 def choose_weight(
-    representations: Representations, day: HeldOutDay, weights: Sequence[float] = POPULARITY_WEIGHTS
+    scores: Scores, day: HeldOutDay, weights: Sequence[float] = POPULARITY_WEIGHTS, *, threads: int = 1
 ) -> float:
     """Return the weight of the popularity prior that gives the best NDCG on a day."""
-    return max(weights, key=lambda weight: day.judge(with_prior(representations, day.prior(weight))).ndcg)
+    found = day.judge(scores, weights, threads=threads)
+    return weights[max(range(len(weights)), key=lambda number: found[number].ndcg)]
 
 
-def evaluate(representations: Representations, day: HeldOutDay, weight: float) -> Evaluation:
+def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1) -> Evaluation:
     """Return how LightFM, LightFM with the prior, and popularity alone rank on a day."""
-    return Evaluation(
-        lightfm=day.judge(representations.scores),
-        lightfm_prior=day.judge(with_prior(representations, day.prior(weight))),
-        popularity=day.judge(lambda users: np.tile(day.popularity, (len(users), 1))),
-        viewers=len(day.users),
-    )
+    lightfm, lightfm_prior, popularity = day.judge(scores, (0.0, weight, math.inf), threads=threads)
+    return Evaluation(lightfm=lightfm, lightfm_prior=lightfm_prior, popularity=popularity, viewers=len(day.users))

@@ -116,12 +116,16 @@ def train(job: Run, interactions: Interactions) -> Trained:
     if _fit(job, trainer, interactions, last - DAY, "base"):
         day = _held_out(job, interactions, last - DAY)
         if len(day.users):
-            weight = choose_weight(_representations(trainer, interactions), day)
+            weight = choose_weight(
+                _representations(trainer, interactions).scores, day, threads=settings.retrain_threads
+            )
             logger.info("popularity_weight.chosen", weight=weight, viewers=len(day.users))
     if _fit(job, trainer, interactions, last, "validated"):
         day = _held_out(job, interactions, last)
         if len(day.users):
-            evaluation = evaluate(_representations(trainer, interactions), day, weight)
+            evaluation = evaluate(
+                _representations(trainer, interactions).scores, day, weight, threads=settings.retrain_threads
+            )
     if not _fit(job, trainer, interactions, job.window.until, "final"):
         raise RunFailure(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
     representations = _representations(trainer, interactions)

@@ -1,7 +1,6 @@
 """Pages on a held-out day, and what is chosen and measured on them."""
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
@@ -42,7 +41,7 @@ def test_pages_are_best_first_without_what_was_seen_and_break_ties_by_row() -> N
     day = held_out(pairs((0, 5), (2, 7)), seen=pairs((0, 1), (0, 3), (1, 0)))
     biases = np.zeros(VIDEOS, np.float32)
     biases[[3, 30]] = 1, 2
-    pages = day.pages(representations(biases).scores)
+    (pages,) = day.pages(representations(biases).scores)
     assert day.users.tolist() == [0, 2]
     assert pages[0, :4].tolist() == [30, 0, 2, 4]
     assert pages[1, :4].tolist() == [30, 3, 0, 1]
@@ -50,7 +49,7 @@ def test_pages_are_best_first_without_what_was_seen_and_break_ties_by_row() -> N
 
 def test_page_of_a_viewer_who_saw_nearly_all_is_short() -> None:
     day = held_out(pairs((0, 49)), seen=pairs(*((0, video) for video in range(45))))
-    page = day.pages(representations(np.zeros(VIDEOS, np.float32)).scores)[0]
+    page = day.pages(representations(np.zeros(VIDEOS, np.float32)).scores)[0, 0]
     assert page.tolist() == [45, 46, 47, 48, 49] + [-1] * (PAGE_SIZE - 5)
 
 
@@ -68,26 +67,16 @@ def test_weight_of_the_prior_is_the_one_with_the_best_ndcg() -> None:
     biases[10], popularity[40] = 1.0, np.e - 1
     biases[11], popularity[41] = 0.6, np.e**0.7 - 1
     day = held_out(pairs((0, 10), (0, 40)), popularity=popularity)
-    assert choose_weight(representations(biases), day, (0.0, 0.01, 0.9, 100.0)) == 0.9
+    assert choose_weight(representations(biases).scores, day, (0.0, 0.01, 0.9, 100.0)) == 0.9
 
 
 def test_evaluation_compares_on_the_same_viewers() -> None:
     biases, popularity = np.zeros(VIDEOS, np.float32), np.arange(VIDEOS, dtype=np.float32)
     biases[5] = 1
-    found = evaluate(representations(biases), held_out(pairs((0, 5), (1, 5)), popularity=popularity), 0.0)
+    found = evaluate(representations(biases).scores, held_out(pairs((0, 5), (1, 5)), popularity=popularity), 0.0)
     assert (found.lightfm.ndcg, found.lightfm_prior.ndcg, found.popularity.ndcg) == (1.0, 1.0, 0.0)
     assert found.metrics()["lightfm.ndcg@20"] == 1.0
     assert found.metrics()["evaluation.viewers"] == 2.0
-
-
-@pytest.mark.parametrize("count", [1, 7])
-def test_blocks_do_not_show_in_the_pages(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    random = np.random.default_rng(1)
-    day = held_out(pairs(*((user, 3) for user in range(10))), users=10)
-    scores = random.random((10, VIDEOS)).astype(np.float32)
-    whole = day.pages(lambda users: scores[users])
-    monkeypatch.setattr("retrain.evaluation._BLOCK_SCORES", count * VIDEOS)
-    np.testing.assert_array_equal(day.pages(lambda users: scores[users]), whole)
 
 
 def test_seen_lists_are_those_of_the_viewer() -> None:

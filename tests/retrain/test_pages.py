@@ -1,0 +1,67 @@
+"""Pages under many weights of a prior equal those of a plain sort."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from recsvc.artefact import Csr
+from retrain import pages
+from retrain.pages import best_pages
+
+WEIGHTS = (0.0, 0.25, 1.0, 3.0, np.inf)
+USERS = 6
+
+
+def plainly_sorted(
+    scores: NDArray[np.float32], seen: Csr, prior: NDArray[np.float32], weight: float, size: int
+) -> list[list[int]]:
+    """Return each viewer's page, from sorting everything."""
+    found = []
+    for user, row in enumerate(scores):
+        sums = prior if np.isinf(weight) else row + np.float32(weight) * prior
+        hidden = {*seen[user].tolist(), *np.flatnonzero(np.isneginf(row)).tolist()}
+        best = [video for video in np.argsort(-sums, kind="stable").tolist() if video not in hidden][:size]
+        found.append(best + [-1] * (size - len(best)))
+    return found
+
+
+@given(seed=st.integers(0, 2**32 - 1), videos=st.integers(0, 400), values=st.sampled_from([2, 5, 1000]))
+def test_pages_are_those_of_a_plain_sort(seed: int, videos: int, values: int) -> None:
+    """Also with many equal scores and priors, with more seen than fits, and with fewer videos than places."""
+    random = np.random.default_rng(seed)
+    scores = (random.integers(0, values, (USERS, videos)) / 8).astype(np.float32)
+    scores[random.random(scores.shape) < 0.05] = -np.inf
+    prior = (random.integers(0, values, videos) / 16).astype(np.float32)
+    lists = [np.flatnonzero(random.random(videos) < share) for share in random.random(USERS)]
+    seen = Csr(np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int32))
+    found = best_pages(lambda users: scores[users], np.arange(USERS), seen, prior, WEIGHTS, size=20)
+    for number, weight in enumerate(WEIGHTS):
+        assert found[number].tolist() == plainly_sorted(scores, seen, prior, weight, 20)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_neither_blocks_nor_threads_show(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    random = np.random.default_rng(1)
+    scores, prior = random.random((50, 900), np.float32), random.random(900, np.float32)
+    seen, users = Csr(np.zeros(51, np.int64), np.empty(0, np.int32)), np.arange(0, 50, 2)
+
+    def found() -> NDArray[np.int64]:
+        return best_pages(lambda users: scores[users], users, seen, prior, WEIGHTS, size=20, threads=threads)
+
+    whole = found()
+    monkeypatch.setattr(pages, "BLOCK_SCORES", 2000)
+    np.testing.assert_array_equal(found(), whole)
+    assert (whole >= 0).all()
+
+
+def test_a_failure_in_a_thread_is_the_callers() -> None:
+    def scores(_: NDArray[np.int64]) -> NDArray[np.float32]:
+        raise MemoryError("too much")
+
+    with pytest.raises(MemoryError, match="too much"):
+        best_pages(
+            scores, np.arange(2), Csr(np.zeros(3, np.int64), np.empty(0, np.int32)), np.zeros(9, np.float32), [0.0],
+            size=5, threads=2,
+        )  # fmt: skip
