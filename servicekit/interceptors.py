@@ -114,8 +114,11 @@ def _wrap(handler: Handler, method: str) -> Handler:
     if unary is not None:
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            with _Mapping(context, method):
+            try:
                 return unary(_checked(request), context)
+            except Exception as error:  # noqa: BLE001  # of whatever kind, it is mapped
+                status = _visible(error, method)
+            return context.abort_with_status(status)
 
         return grpc.unary_unary_rpc_method_handler(call, *codec)
     if stream is not None:

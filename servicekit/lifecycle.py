@@ -5,13 +5,14 @@ import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from servicekit.call_pool import CallPool
 from servicekit.interceptors import AioErrorInterceptor, ErrorInterceptor
 
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
@@ -89,10 +90,9 @@ class ThreadServer:
         options: Sequence[tuple[str, int]] = (),
         interceptors: Sequence[grpc.ServerInterceptor] = (),
     ) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
-        self.grpc = grpc.server(
-            self._pool, interceptors=[ErrorInterceptor(), *interceptors], options=[*OPTIONS, *options]
-        )
+        self._pool = CallPool(threads)
+        pool: Any = self._pool  # gRPC's types ask for more than it uses
+        self.grpc = grpc.server(pool, interceptors=[ErrorInterceptor(), *interceptors], options=[*OPTIONS, *options])
         self._names = ["", *services]
         self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_WATCHES)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
@@ -114,7 +114,7 @@ class ThreadServer:
         """Say NOT_SERVING for good, refuse new calls, and let running ones finish for up to `grace_s` seconds."""
         self._health.enter_graceful_shutdown()
         self.grpc.stop(grace_s).wait()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown()
 
 
 def aio_termination() -> asyncio.Event:
