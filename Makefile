@@ -61,7 +61,7 @@ format: $(READY) ## Format code and API definition
 
 .PHONY: lock
 lock: $(READY) ## Renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group recsvc --group bridge --group retrain --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --group recsvc --group bridge --group retrain --group bench --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock
 
 .PHONY: clean

@@ -1,7 +1,7 @@
 """Published models in an object store, and the one pointer that says which is live.
 
-`<version>/…` holds a version's files, its manifest written last; it never changes. `current.json` is the pointer, moved
-by compare-and-swap, so of two publishers one wins.
+`<version>/…` holds a version's files, its manifest written last; every one of them is created and never replaced, so of
+two publishers of one version one wins. `current.json` is the pointer, moved by compare-and-swap.
 """
 
 import hashlib
@@ -15,8 +15,9 @@ from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from recsvc.artefact import MANIFEST, ArtefactError, Manifest, read_manifest
-from servicekit.objectstore import MISSING, ObjectNotFoundError, ObjectStore
+from recsvc.artefact import MANIFEST, ArtefactError, Manifest, digest, read_manifest
+from recsvc.signature import SignatureError, SigningKey, Verifier, signature_name
+from servicekit.objectstore import MISSING, ObjectChangedError, ObjectNotFoundError, ObjectStore
 
 POINTER: Final = "current.json"
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
@@ -39,10 +40,12 @@ class Registry:
 
     Args:
         store: Where versions and the pointer stand.
+        verifier: Knows whose models may be fetched; None takes anybody's.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, verifier: Verifier | None = None) -> None:
         self._store = store
+        self._verifier = verifier
 
     def current(self) -> tuple[Pointer, str] | None:
         """Return the pointer and its tag for `activate`, None when nothing was published, ArtefactError when broken."""
@@ -84,48 +87,118 @@ class Registry:
         """Return a version's manifest; ObjectNotFoundError when there is no such version."""
         return read_manifest(self._store.read(f"{checked(version)}/{MANIFEST}").data)
 
-    def publish(self, folder: Path, manifest: Manifest) -> None:
-        """Upload a written artefact, its manifest last; nothing is live before `activate`."""
+    def publish(self, folder: Path, manifest: Manifest, key: SigningKey | None = None) -> None:
+        """Upload a written artefact, its manifest last; nothing is live before `activate`.
+
+        What is there already with the same content, of an upload that was cut short, stays; ObjectChangedError when
+        another publisher gave the version another content.
+
+        Args:
+            folder: The artefact.
+            manifest: Its manifest.
+            key: Signs it, unless None.
+        """
         version = checked(manifest.version)
-        for name in manifest.files:
-            self._store.upload(folder / name, f"{version}/{name}")
-        self._store.upload(folder / MANIFEST, f"{version}/{MANIFEST}")
+        # In one order for all publishers: the first file that differs stops all but one of them.
+        for name in sorted(manifest.files):
+            self._create(folder / name, f"{version}/{name}")
+        if key:
+            self._sign(version, (folder / MANIFEST).read_bytes(), key)
+        self._create(folder / MANIFEST, f"{version}/{MANIFEST}")
+
+    def sign(self, version: str, key: SigningKey) -> None:
+        """Sign a published version; ObjectNotFoundError when there is none. Its files are not looked at."""
+        self._sign(version, self._store.read(f"{checked(version)}/{MANIFEST}").data, key)
 
     def fetch(self, pointer: Pointer, cache: Path) -> Path:
         """Return a local folder with the version's files, downloading what is not there yet.
 
-        The folder appears whole or not at all. Contents are not checked here: `artefact.read` does that.
-        ArtefactError when a file is missing or the manifest is not the one that was activated.
+        The folder appears whole or not at all, and only with a signature that the verifier knows. The files' contents
+        are not checked here: `artefact.read` does that. ArtefactError when a file is missing, the manifest is not the
+        one that was activated, or the signature is not good.
         """
         folder = cache / checked(pointer.version)
-        if _digest_of(folder / MANIFEST) == pointer.manifest_sha256:
-            return folder
+        if _digest_of(folder / MANIFEST) != pointer.manifest_sha256:
+            self._download(pointer, cache)
+        else:
+            self._check((folder / MANIFEST).read_bytes(), _content(folder / signature_name(pointer.manifest_sha256)))
+        return folder
+
+    def trusts(self, version: str) -> bool:
+        """Return whether a version could be fetched, as far as its signature goes."""
+        manifest = self._store.read(f"{checked(version)}/{MANIFEST}").data
+        try:
+            self._check(manifest, self._signature(version, hashlib.sha256(manifest).hexdigest()))
+        except ArtefactError:
+            return False
+        return True
+
+    def _check(self, manifest: bytes, signature: bytes | None) -> None:
+        if self._verifier:
+            try:
+                self._verifier.check(manifest, signature)
+            except SignatureError as error:
+                raise ArtefactError("signature", str(error)) from None
+
+    def _create(self, path: Path, key: str) -> None:
+        try:
+            self._store.create(path, key)
+        except ObjectChangedError:
+            if not self._holds(path, key):
+                raise
+
+    def _holds(self, path: Path, key: str) -> bool:
+        """Return whether the store holds the same bytes already."""
+        with tempfile.TemporaryDirectory(prefix="published-") as folder:
+            published = Path(folder) / "object"
+            try:
+                self._store.download(key, published)
+            except ObjectNotFoundError:  # another publisher's upload, which did not come to its end
+                return False
+            return digest(published) == digest(path)
+
+    def _sign(self, version: str, manifest: bytes, key: SigningKey) -> None:
+        """Write the signature, in place of one by another key."""
+        name = f"{version}/{signature_name(hashlib.sha256(manifest).hexdigest())}"
+        with tempfile.TemporaryDirectory(prefix="signed-") as folder:
+            written = Path(folder) / "signature"
+            written.write_bytes(key.sign(manifest))
+            self._store.upload(written, name)
+
+    def _download(self, pointer: Pointer, cache: Path) -> None:
+        folder = cache / pointer.version
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{pointer.version}.", dir=cache) as temporary:
             partial = Path(temporary) / pointer.version
             partial.mkdir()
-            self._download(pointer, partial)
+            for name in self._names(pointer):
+                try:
+                    self._store.download(f"{pointer.version}/{name}", partial / name)
+                except ObjectNotFoundError:
+                    raise ArtefactError("missing", f"{pointer.version}/{name} is not in the store") from None
             if _digest_of(folder / MANIFEST) != pointer.manifest_sha256:  # else another process was faster
                 shutil.rmtree(folder, ignore_errors=True)
                 partial.replace(folder)
-        return folder
-
-    def _download(self, pointer: Pointer, folder: Path) -> None:
-        for name in self._names(pointer):
-            try:
-                self._store.download(f"{pointer.version}/{name}", folder / name)
-            except ObjectNotFoundError:
-                raise ArtefactError("missing", f"{pointer.version}/{name} is not in the store") from None
 
     def _names(self, pointer: Pointer) -> Iterator[str]:
+        """Yield the names of what is to be downloaded, after the manifest and its signature were found to be good."""
         try:
             data = self._store.read(f"{pointer.version}/{MANIFEST}").data
         except ObjectNotFoundError:
             raise ArtefactError("missing", f"{pointer.version}/{MANIFEST} is not in the store") from None
         if hashlib.sha256(data).hexdigest() != pointer.manifest_sha256:
             raise ArtefactError("checksum", f"{pointer.version}/{MANIFEST} is not the one that was activated")
+        if self._verifier:
+            self._check(data, self._signature(pointer.version, pointer.manifest_sha256))
+            yield signature_name(pointer.manifest_sha256)
         yield from (checked(name) for name in read_manifest(data).files)
         yield MANIFEST
+
+    def _signature(self, version: str, manifest_sha256: str) -> bytes | None:
+        try:
+            return self._store.read(f"{version}/{signature_name(manifest_sha256)}").data
+        except ObjectNotFoundError:
+            return None
 
 
 def checked(name: str) -> str:
@@ -136,7 +209,12 @@ def checked(name: str) -> str:
 
 
 def _digest_of(path: Path) -> str | None:
+    data = _content(path)
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _content(path: Path) -> bytes | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.read_bytes()
     except FileNotFoundError:
         return None

@@ -23,6 +23,7 @@ from recsvc.profiles import MOST, Profiles
 from recsvc.recommendation_service import RecommendationService
 from recsvc.registry import Registry
 from recsvc.shedding import SheddingInterceptor
+from recsvc.signature import Verifier
 from recsvc.watcher import ModelWatcher
 from servicekit.lifecycle import ThreadServer
 from servicekit.objectstore import ObjectStore
@@ -52,6 +53,7 @@ class RecommendationServer:
         profile_interactions: Interactions since training that are kept of all viewers together.
         kafka: How to reach the brokers of live interactions, in librdkafka's properties; None to do without.
         freshness_interval_s: Seconds between two refreshments of popularity from them.
+        verifier: Knows whose models are served; None serves anybody's.
         now: The time (UTC).
     """
 
@@ -66,9 +68,10 @@ class RecommendationServer:
         profile_interactions: int = MOST,
         kafka: Mapping[str, Any] | None = None,
         freshness_interval_s: float = 10.0,
+        verifier: Verifier | None = None,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
-        registry = Registry(store)
+        registry = Registry(store, verifier)
         self.live = LiveModel(retry_after_s=poll_interval_s)
         self._rpc = ThreadServer(
             SERVICES, threads=threads, interceptors=[SheddingInterceptor(), ApiVersionInterceptor()]

@@ -1,12 +1,18 @@
 """Settings of the server, from the environment."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from recsvc.signature import Verifier
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
+
+
+def _public_keys(pem: str) -> str:
+    Verifier.parse(pem)
+    return pem
 
 
 class RecsvcSettings(KafkaSettings):
@@ -19,6 +25,9 @@ class RecsvcSettings(KafkaSettings):
         500_000, ge=1, description="interactions since training kept of all viewers, about 200 bytes each"
     )
     model_store_url: str = Field(description="where models are published, file:///folder or s3://bucket/prefix")
+    model_verify_key: Annotated[str, AfterValidator(_public_keys)] | None = Field(
+        None, description="public keys, PEM, of which one must have signed a model; without them any model is served"
+    )
     model_cache_dir: Path = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
     model_poll_interval_s: float = Field(5.0, gt=0, description="seconds between two looks at the live pointer")
     kafka_bootstrap_servers: str | None = Field(
@@ -33,6 +42,10 @@ class RecsvcSettings(KafkaSettings):
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    def verifier(self) -> Verifier | None:
+        """Return what knows whose models are served, None where anybody's are."""
+        return Verifier.parse(self.model_verify_key) if self.model_verify_key else None
 
     def tls(self) -> TlsFiles | None:
         """Return the TLS identity, None for plain text; ValueError when it is given in part."""

@@ -8,16 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from retrain.settings import ActivateSettings, ExportSettings, RetrainSettings
+from retrain import model_commands
+from retrain.exit_status import BAD_INPUT, FAILED, REJECTED
+from retrain.settings import ExportSettings, RetrainSettings
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
-
-FAILED: Final = 1
-"""Exit status of a run that failed, and may succeed when tried again."""
-BAD_INPUT: Final = 2
-"""Exit status of a run whose settings or input are wrong."""
-REJECTED: Final = 3
-"""Exit status of a run that the gate ended; what was live stays live."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,10 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         "--force", action="store_true", help="train again what was trained before, and on data that the gate refuses"
     )
     run.set_defaults(command=_run)
-    activate = commands.add_parser("activate", help="make a published version live: roll back, or on")
-    activate.add_argument("version", help="name of a published version")
-    activate.add_argument("--pin", action="store_true", help="keep it live when newer versions are published")
-    activate.set_defaults(command=_activate)
+    model_commands.add(commands)
     export = commands.add_parser(
         "export",
         help="write a day's interactions from Postgres, as run reads them",
@@ -102,21 +94,6 @@ def _run(options: argparse.Namespace) -> int:
         if failure.reason is Reason.GATE:
             return REJECTED
         return BAD_INPUT if failure.is_input else FAILED
-    return 0
-
-
-def _activate(options: argparse.Namespace) -> int:
-    settings = ActivateSettings.load()
-    from retrain.failure import RunFailure  # noqa: PLC0415
-    from retrain.rollback import activate_version  # noqa: PLC0415  # imports numpy
-
-    try:
-        store = open_store(settings.model_store_url)
-        activate_version(store, options.version, pin=options.pin, now=datetime.now(UTC))
-    except RunFailure as failure:
-        sys.stderr.write(f"error: {failure}\n")
-        return FAILED
-    print(f"Model {options.version}: live{', pinned' if options.pin else ''}")  # noqa: T201  # the program's output
     return 0
 
 

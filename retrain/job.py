@@ -48,7 +48,8 @@ def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, forc
 def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, force: bool) -> None:
     interactions = open_store(settings.interactions_url)
     catalogue = open_store(settings.catalogue_url) if settings.catalogue_url else None
-    registry = Registry(open_store(settings.model_store_url))
+    key = settings.signing_key()
+    registry = Registry(open_store(settings.model_store_url), key.verifier() if key else None)
     window = choose_window(
         interactions, last=last, length=settings.retrain_window_days, marker_required=settings.marker_required()
     )

@@ -88,7 +88,7 @@ def run(job: Run, *, force: bool = False) -> Result:
         model = assemble(job, interactions, trained)
     folder = job.folder / "model"
     manifest = write_verified(model, prefix, folder)
-    publication = publish(job.registry, folder, manifest, now=job.now())
+    publication = publish(job.registry, folder, manifest, now=job.now(), key=job.settings.signing_key())
     return Result(publication=publication, interactions=interactions, evaluation=trained.evaluation)
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from recsvc.artefact import MANIFEST, ArtefactError, Manifest, Model, read, write
 from recsvc.registry import Pointer, Registry
+from recsvc.signature import SigningKey
 from retrain.failure import Reason, RunFailure
 from retrain.recipe import DIGITS
 from servicekit.objectstore import MISSING, ObjectChangedError, ObjectNotFoundError
@@ -62,8 +63,9 @@ def write_verified(model: Model, prefix: str, folder: Path) -> Manifest:
 
 
 def find_published(registry: Registry, prefix: str) -> str | None:
-    """Return the newest complete version whose name begins so."""
-    return next((version for version in registry.versions() if version.startswith(prefix)), None)
+    """Return the newest complete version whose name begins so, and whose signature the registry trusts."""
+    named = (version for version in registry.versions() if version.startswith(prefix))
+    return next(filter(registry.trusts, named), None)
 
 
 def live_version(registry: Registry) -> str | None:
@@ -75,10 +77,29 @@ def live_version(registry: Registry) -> str | None:
     return current[0].version if current else None
 
 
-def publish(registry: Registry, folder: Path, manifest: Manifest, *, now: datetime) -> Publication:
-    """Upload a written model unless the store has it, and make it live; RunFailure when others keep winning."""
+def publish(
+    registry: Registry, folder: Path, manifest: Manifest, *, now: datetime, key: SigningKey | None = None
+) -> Publication:
+    """Upload a written model unless the store has it, and make it live; RunFailure when others keep winning.
+
+    Args:
+        registry: Where to.
+        folder: The model.
+        manifest: Its manifest.
+        now: The time (UTC).
+        key: Signs it, unless None.
+    """
     if find_published(registry, manifest.version) is None:
-        registry.publish(folder, manifest)
+        try:
+            registry.publish(folder, manifest, key)
+        except ObjectChangedError:
+            # Another run gave it this name, so it has the same files; whether it is signed is another matter.
+            if find_published(registry, manifest.version) is None:
+                raise RunFailure(
+                    Reason.PUBLISH,
+                    f"{manifest.version} was published by another run, not signed by the same key, or not in full "
+                    f"(`python -m retrain sign {manifest.version}` signs it after checking its files)",
+                ) from None
     return activate(registry, manifest.version, now=now)
 
 

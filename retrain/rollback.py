@@ -1,28 +1,49 @@
-"""A version made live by hand: back to an earlier model, or on to one that was held back."""
+"""Versions made live by hand: back to an earlier model, or on to one that was held back; and signed by hand."""
 
 import hashlib
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from recsvc.artefact import MANIFEST, ArtefactError, read
 from recsvc.registry import Pointer, Registry, checked
+from recsvc.signature import SigningKey, Verifier
 from retrain.failure import Reason, RunFailure
 from servicekit.objectstore import MISSING, ObjectChangedError, ObjectNotFoundError, ObjectStore
 
 
-def activate_version(store: ObjectStore, version: str, *, pin: bool, now: datetime) -> Pointer:
+def activate_version(
+    store: ObjectStore, version: str, *, pin: bool, now: datetime, verifier: Verifier | None = None
+) -> Pointer:
     """Make a published version live after checking all of its files; RunFailure leaves the pointer where it was."""
-    registry = Registry(store)
-    try:
+    registry = Registry(store, verifier)
+    with _told(store, version):
         current = registry.current()
-        manifest = store.read(f"{checked(version)}/{MANIFEST}").data
-        wanted = Pointer(
-            version=version, manifest_sha256=hashlib.sha256(manifest).hexdigest(), pinned=pin, activated_at=now
-        )
-        with tempfile.TemporaryDirectory(prefix="activate-") as folder:
-            read(registry.fetch(wanted, Path(folder)))
+        _check_files(registry, store, version, now)
         return registry.activate(version, at=now, pin=pin, tag=current[1] if current else MISSING)
+
+
+def sign_version(store: ObjectStore, version: str, *, key: SigningKey, now: datetime) -> None:
+    """Sign a published version after checking all of its files; RunFailure leaves it as it was."""
+    registry = Registry(store)
+    with _told(store, version):
+        _check_files(registry, store, version, now)
+        registry.sign(version, key)
+
+
+def _check_files(registry: Registry, store: ObjectStore, version: str, now: datetime) -> None:
+    manifest = store.read(f"{checked(version)}/{MANIFEST}").data
+    wanted = Pointer(version=version, manifest_sha256=hashlib.sha256(manifest).hexdigest(), activated_at=now)
+    with tempfile.TemporaryDirectory(prefix="checked-") as folder:
+        read(registry.fetch(wanted, Path(folder)))
+
+
+@contextmanager
+def _told(store: ObjectStore, version: str) -> Iterator[None]:
+    try:
+        yield
     except ObjectNotFoundError:
         raise RunFailure(Reason.PUBLISH, f"{store.url} holds no version {version}") from None
     except ArtefactError as error:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from recsvc.signature import SigningKey
 from retrain.hyperparameters import Hyperparameters
 from servicekit.settings import Settings
 
@@ -23,7 +24,24 @@ def _store_url(url: str) -> str:
 StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
 
 
-class RetrainSettings(Settings):
+def _private_key(pem: SecretStr) -> SecretStr:
+    SigningKey.parse(pem.get_secret_value())
+    return pem
+
+
+class SigningSettings(Settings):
+    """What a program that publishes or signs models is started with."""
+
+    model_signing_key: Annotated[SecretStr, AfterValidator(_private_key)] | None = Field(
+        None, description="private key, PEM, that signs models (`python -m retrain key` makes one); none: not signed"
+    )
+
+    def signing_key(self) -> SigningKey | None:
+        """Return the key that signs models, None where they are not signed."""
+        return SigningKey.parse(self.model_signing_key.get_secret_value()) if self.model_signing_key else None
+
+
+class RetrainSettings(SigningSettings):
     """What a run is started with."""
 
     interactions_url: StoreUrl = Field(
@@ -96,8 +114,8 @@ class RetrainSettings(Settings):
         }
 
 
-class ActivateSettings(Settings):
-    """Environment of an activation by hand."""
+class StoreSettings(SigningSettings):
+    """Environment of commands on published models."""
 
     model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
 

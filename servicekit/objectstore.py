@@ -9,12 +9,18 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
+
+CONNECT_S: Final = 3.0
+READ_S: Final = 20.0
+ATTEMPTS: Final = 4
+"""With a server that takes connections and never answers, a call ends after 4 x 20 s and some pauses."""
+_CHANGED: Final = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 
 MISSING: Final = ""
 """The tag of an object that does not exist, for `replace`."""
@@ -52,6 +58,9 @@ class ObjectStore(Protocol):
 
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object, checked by SHA-256 on the way."""
+
+    def create(self, path: Path, key: str) -> None:
+        """Copy a file to a new object, as `upload` does; ObjectChangedError when there is one of this key."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with the prefix, in order."""
@@ -115,6 +124,16 @@ class FileStore:
         with path.open("rb") as source, _replacing(target) as temporary:
             _copy(source.fileno(), temporary)
 
+    def create(self, path: Path, key: str) -> None:
+        """Copy a file to a new object; ObjectChangedError when there is one of this key."""
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("rb") as source, _creating(target) as temporary:
+                _copy(source.fileno(), temporary)
+        except FileExistsError:
+            raise ObjectChangedError(f"{self.url}/{key}") from None
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with the prefix, in order."""
         folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
@@ -142,18 +161,38 @@ def _locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Yield a file beside the path; afterwards it is on disk and stands in the path's place."""
+    with _beside(path) as temporary:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def _creating(path: Path) -> Iterator[Path]:
+    """Yield a file beside the path; afterwards it is on disk and stands there; FileExistsError if something did."""
+    with _beside(path) as temporary:
+        yield temporary
+        _sync(temporary)
+        path.hardlink_to(temporary)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    path.chmod(0o644)
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -176,16 +215,39 @@ def _copy(source: int, target: Path) -> None:
 
 
 class S3Store:
-    """Objects of an S3 bucket below a prefix."""
+    """Objects of an S3 bucket below a prefix.
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    Args:
+        bucket: The bucket.
+        prefix: What all keys begin with, without slashes around it.
+        connect_s: Seconds to wait for a connection.
+        read_s: Seconds to wait for the next bytes of a reply.
+        attempts: Tries of each request, the first one included.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        *,
+        connect_s: float = CONNECT_S,
+        read_s: float = READ_S,
+        attempts: int = ATTEMPTS,
+    ) -> None:
         import boto3  # noqa: PLC0415  # slow to import, and not needed for files
         from botocore.config import Config  # noqa: PLC0415
 
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._client: Any = boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+        self._client: Any = boto3.client(
+            "s3",
+            config=Config(
+                connect_timeout=connect_s,
+                read_timeout=read_s,
+                retries={"mode": "standard", "total_max_attempts": attempts},
+            ),
+        )
 
     def read(self, key: str) -> Content:
         """Return a small object; ObjectNotFoundError when there is none."""
@@ -195,15 +257,9 @@ class S3Store:
 
     def replace(self, key: str, data: bytes, *, tag: str) -> None:
         """Write a small object if its tag is still this (`MISSING`: if there is none), else ObjectChangedError."""
-        from botocore.exceptions import ClientError  # noqa: PLC0415
-
         condition = {"IfNoneMatch": "*"} if tag == MISSING else {"IfMatch": tag}
-        try:
+        with self._changed(key, lambda: self.read(key).data == data):
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, **condition)
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"):
-                raise ObjectChangedError(f"{self.url}/{key}") from None
-            raise
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a file; ObjectNotFoundError when there is none."""
@@ -212,15 +268,12 @@ class S3Store:
 
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object, checked by SHA-256 on the way."""
-        with path.open("rb") as body:
-            digest = hashlib.file_digest(body, "sha256").digest()
-            body.seek(0)
-            self._client.put_object(
-                Bucket=self._bucket,
-                Key=self._prefix + key,
-                Body=body,
-                ChecksumSHA256=base64.b64encode(digest).decode(),
-            )
+        self._put(path, key)
+
+    def create(self, path: Path, key: str) -> None:
+        """Copy a file to a new object; ObjectChangedError when there is one of this key."""
+        with self._changed(key, lambda: False):
+            self._put(path, key, IfNoneMatch="*")
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with the prefix, in order."""
@@ -234,6 +287,35 @@ class S3Store:
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
         self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    def _put(self, path: Path, key: str, **condition: str) -> None:
+        with path.open("rb") as body:
+            digest = hashlib.file_digest(body, "sha256").digest()
+            body.seek(0)
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._prefix + key,
+                Body=body,
+                ChecksumSHA256=base64.b64encode(digest).decode(),
+                **condition,
+            )
+
+    @contextmanager
+    def _changed(self, key: str, is_written: Callable[[], bool]) -> Iterator[None]:
+        """Turn a condition that did not hold into ObjectChangedError.
+
+        Where the request was tried again, an earlier try may have been the winner whose reply was lost.
+        """
+        from botocore.exceptions import ClientError  # noqa: PLC0415
+
+        try:
+            yield
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _CHANGED:
+                raise
+            if error.response["ResponseMetadata"].get("RetryAttempts") and is_written():
+                return
+            raise ObjectChangedError(f"{self.url}/{key}") from None
 
     @contextmanager
     def _not_found(self, key: str) -> Iterator[None]:

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes what the stack's parts know each other by, once: certificates of an authority of its own, and passwords.
+# Makes what the stack's parts know each other by, once: certificates of an authority of its own, a key that signs
+# models, and passwords.
 set -eu
 cd "${1:-/secrets}"
 [ -e complete ] && exit 0
@@ -14,6 +15,9 @@ for name in recsvc bridge client; do
 done
 rm ca.key  # nobody else is to be trusted
 
+openssl genpkey -algorithm ed25519 -out model-signing.key
+openssl pkey -in model-signing.key -pubout -out model-signing.pub
+
 password=$(openssl rand -hex 24)
 access=$(openssl rand -hex 10)
 secret=$(openssl rand -hex 24)
@@ -24,7 +28,7 @@ printf '{"identities":[{"name":"video-window","credentials":[{"accessKey":"%s","
   "$access" "$secret" > s3.json
 
 [ "$(id -u)" != 0 ] || chown 10001:10001 ./*  # the account of the programs
-chmod 0444 ./*.crt
+chmod 0444 ./*.crt ./*.pub
 chmod 0400 ./*.key database-url aws-credentials
 chmod 0444 postgres-password s3.json  # their readers run under accounts of their images
 touch complete

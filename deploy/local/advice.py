@@ -36,7 +36,7 @@ Ready. Type in another terminal:
 
 Train and publish a new model; recsvc takes it up by itself:
 
-  {_assignments(env, "INTERACTIONS_URL", "CATALOGUE_URL", "MODEL_STORE_URL")} make retrain
+  {_assignments(env, "INTERACTIONS_URL", "CATALOGUE_URL", "MODEL_STORE_URL", "MODEL_SIGNING_KEY_FILE")} make retrain
 
 DATABASE_URL={env["DATABASE_URL"]}
 KAFKA_BOOTSTRAP_SERVERS={env["KAFKA_BOOTSTRAP_SERVERS"]}

@@ -4,6 +4,7 @@
 environment names. A folder without exports gets simulated ones.
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -46,13 +47,27 @@ def prepare(data: DataSet, env: Mapping[str, str]) -> None:
             run_program("retrain", ["retrain", "run"], env)
 
 
+def make_signing_key(env: Mapping[str, str]) -> None:
+    """Make the key that models are signed with, unless it is there, and sign what was live before there was one."""
+    if Path(env["MODEL_SIGNING_KEY_FILE"]).exists():
+        return
+    run_program("key", ["retrain", "key", env["MODEL_SIGNING_KEY_FILE"]], env, log=Path(os.devnull))
+    live = _live_version(env["MODEL_STORE_URL"])
+    if live:
+        run_program("sign", ["retrain", "sign", live], env)
+
+
 def has_model(store_url: str) -> bool:
     """Return whether a model is live in the store."""
+    return _live_version(store_url) is not None
+
+
+def _live_version(store_url: str) -> str | None:
     try:
-        open_store(store_url).read("current.json")
+        pointer = open_store(store_url).read("current.json").data
     except ObjectNotFoundError:
-        return False
-    return True
+        return None
+    return str(json.loads(pointer)["version"])
 
 
 def run_program(name: str, module: list[str], env: Mapping[str, str], *, log: Path | None = None) -> None:

@@ -14,7 +14,7 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 15.0
 
 
-ELSEWHERE: Final = ("DD_", "SEGMENT_", "SNOWFLAKE_", "TLS_")
+ELSEWHERE: Final = ("DD_", "MODEL_SIGNING_", "MODEL_VERIFY_", "SEGMENT_", "SNOWFLAKE_", "TLS_")
 
 
 def local_environment(shell: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from deploy.local.kafka import choose_kafka
 from deploy.local.kafka_mock import MockKafka
 from deploy.local.ports import is_free
 from deploy.local.postgres import Postgres
-from deploy.local.prepare import prepare, simulate
+from deploy.local.prepare import make_signing_key, prepare, simulate
 from deploy.local.service import Service, local_environment
 from deploy.local.state import State
 from deploy.local.supervisor import Watched, supervise
@@ -54,6 +54,7 @@ class Stack:
         bootstrap = self._start_kafka(parts)
         data = self.given or DataSet(self.state.simulated)
         env = self._environment(database, bootstrap, data)
+        make_signing_key(env)
         simulate(data, env)
         prepare(data, env)
         self._serve(parts, "recsvc", self.recsvc_listen, env)
@@ -96,6 +97,8 @@ class Stack:
             "INTERACTIONS_URL": data.url("exports"),
             "CATALOGUE_URL": data.url(),
             "MODEL_STORE_URL": self.state.models.as_uri(),
+            "MODEL_SIGNING_KEY_FILE": str(self.state.signing_key),
+            "MODEL_VERIFY_KEY_FILE": f"{self.state.signing_key}.pub",
             "MODEL_CACHE_DIR": str(self.state.folder / "model-cache"),
             "TRENDING_SNAPSHOT_PATH": str(self.state.folder / "trending.json"),
         }

@@ -33,6 +33,11 @@ class State:
         return self.folder / "models"
 
     @property
+    def signing_key(self) -> Path:
+        """File of the private key that models are signed with; the public one is `<file>.pub`."""
+        return self.folder / "signing-key.pem"
+
+    @property
     def simulated(self) -> Path:
         """Folder of the simulated data set."""
         return self.folder / "data"

@@ -10,6 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto, without types
 
 from deploy.probe import serves
+from recsvc.signature import SigningKey, Verifier
 from servicekit.credentials import TlsFiles, server_credentials
 from servicekit.lifecycle import ThreadServer
 
@@ -47,6 +48,11 @@ def test_the_certificates_open_the_servers(secrets: Path, recsvc: str, caller: s
 
 def test_without_a_certificate_the_servers_stay_closed(recsvc: str) -> None:
     assert not serves(recsvc)
+
+
+def test_the_keys_that_sign_and_verify_models_are_a_pair(secrets: Path) -> None:
+    key = SigningKey.parse((secrets / "model-signing.key").read_text(encoding="utf-8"))
+    Verifier.parse((secrets / "model-signing.pub").read_text(encoding="utf-8")).check(b"model", key.sign(b"model"))
 
 
 def test_the_secrets_are_made_once(secrets: Path) -> None:

@@ -1,11 +1,17 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from recsvc.artefact import MANIFEST, ArtefactError, read
+from recsvc.artefact import MANIFEST, ArtefactError, read, read_manifest, write
 from recsvc.registry import POINTER, Registry
-from servicekit.objectstore import FileStore, ObjectChangedError, ObjectNotFoundError
+from recsvc.signature import SigningKey
+from servicekit.objectstore import FileStore, ObjectChangedError, ObjectNotFoundError, open_store
 from tests.recsvc.models import TRAINED_AT, publish, random_model
+from tests.support.s3 import new_bucket, seaweedfs_server
 
 
 @pytest.fixture
@@ -51,6 +57,69 @@ def test_of_two_publishers_one_wins(registry: Registry, store: Path) -> None:
     after = registry.current()
     assert after is not None
     assert after[0].version == "2"
+
+
+@pytest.fixture(scope="module")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")) as environment:
+        yield environment
+
+
+@pytest.mark.parametrize("kind", ["file", "s3"])
+@pytest.mark.parametrize("difference", ["manifest", "last file"])
+def test_of_two_publishers_of_one_version_one_wins(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, difference: str
+) -> None:
+    """Run against each other at full speed: what is published is the winner's, whole and signed by it."""
+    if kind == "s3":
+        environment: dict[str, str] = request.getfixturevalue("seaweedfs")
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        url = f"s3://{new_bucket(environment)}/models"
+    else:
+        url = (tmp_path / "raced").as_uri()
+    keys = [SigningKey.generate() for _ in range(2)]
+    folders = []
+    for number in range(2):
+        model = random_model(version="1")
+        if difference == "manifest":
+            model = replace(model, manifest=model.manifest.model_copy(update={"popularity_weight": number}))
+        else:
+            model.video_factors[0] = number
+        folders.append(tmp_path / f"written-{number}")
+        write(model, folders[-1])
+    together = Barrier(2)
+
+    def publish_one(number: int) -> bool:
+        registry = Registry(open_store(url))
+        together.wait(30)
+        try:
+            registry.publish(folders[number], read_manifest((folders[number] / MANIFEST).read_bytes()), keys[number])
+        except ObjectChangedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        won = list(pool.map(publish_one, range(2)))
+
+    assert sorted(won) == [False, True]
+    winner = won.index(True)
+    registry = Registry(open_store(url), keys[winner].verifier())
+    folder = registry.fetch(registry.activate("1", at=TRAINED_AT), tmp_path / "cache")
+    assert (folder / MANIFEST).read_bytes() == (folders[winner] / MANIFEST).read_bytes()
+    assert read(folder).manifest.version == "1"
+
+
+def test_an_upload_that_was_cut_short_is_taken_up_again(registry: Registry, store: Path, tmp_path: Path) -> None:
+    manifest = write(random_model(version="1"), tmp_path / "written")
+    registry.publish(tmp_path / "written", manifest)
+    (store / "1" / MANIFEST).unlink()
+    (store / "1" / "videos.npy").unlink()
+
+    registry.publish(tmp_path / "written", manifest)
+    registry.publish(tmp_path / "written", manifest)
+
+    assert read(registry.fetch(registry.activate("1", at=TRAINED_AT), tmp_path / "cache")).manifest.version == "1"
 
 
 def test_a_version_that_was_never_published_cannot_be_activated(registry: Registry) -> None:

@@ -14,6 +14,7 @@ from recsvc.artefact import MANIFEST, ArtefactError
 from recsvc.cache import ModelCache
 from recsvc.live import LiveModel
 from recsvc.registry import POINTER, Registry
+from recsvc.signature import Verifier
 from recsvc.watcher import ModelWatcher
 from servicekit.objectstore import FileStore
 from servicekit.telemetry import Metric, NoMetrics
@@ -53,14 +54,14 @@ class UnreachableStore(FileStore):
 class Bench:
     """A watcher with all that it needs, in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, verifier: Verifier | None = None) -> None:
         self.store = folder / "store"
         self.cache = folder / "cache"
         self.objects = UnreachableStore(self.store)
         self.live = LiveModel(retry_after_s=1)
         self.metrics = RecordedMetrics()
         self.went_live: list[str] = []
-        registry = Registry(self.objects)
+        registry = Registry(self.objects, verifier)
         self.watcher = ModelWatcher(
             registry,
             ModelCache(registry, self.cache),

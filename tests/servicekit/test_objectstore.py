@@ -1,10 +1,17 @@
 """Both stores keep the same promises: folders of this machine, and buckets of a real S3 server."""
 
+import socket
+import socketserver
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from servicekit.objectstore import (
     MISSING,
@@ -15,7 +22,7 @@ from servicekit.objectstore import (
     S3Store,
     open_store,
 )
-from tests.support.s3 import new_bucket, s3_server
+from tests.support.s3 import CREDENTIALS, new_bucket, s3_server, seaweedfs_server
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +31,53 @@ def s3_environment() -> Iterator[dict[str, str]]:
         yield environment
 
 
-@pytest.fixture(params=["file", "s3"])
-def store(
-    request: pytest.FixtureRequest, tmp_path: Path, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> ObjectStore:
+@pytest.fixture(scope="module")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")) as environment:
+        yield environment
+
+
+@pytest.fixture(params=["file", "s3_environment", "seaweedfs"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """A store of each kind, empty."""
     if request.param == "file":
         return open_store((tmp_path / "store with space").as_uri())
-    for name, value in s3_environment.items():
+    environment: dict[str, str] = request.getfixturevalue(request.param)
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return open_store(f"s3://{new_bucket(s3_environment)}/some/prefix")
+    return open_store(f"s3://{new_bucket(environment)}/some/prefix")
+
+
+@contextmanager
+def cut_reply(endpoint: str, method: str) -> Iterator[tuple[str, list[str]]]:
+    """Run a proxy that swallows the reply to the first request of this method, and yield its URL and what it cut."""
+    target = urlsplit(endpoint)
+    cut: list[str] = []
+
+    class Relay(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((str(target.hostname), target.port or 80)) as server:
+                threading.Thread(target=self.forward, args=(server,), daemon=True).start()
+                while data := server.recv(65_536):
+                    if not cut and self.method == method and data.startswith(b"HTTP/1.1 200"):
+                        cut.append(method)
+                        return
+                    self.request.sendall(data)
+
+        def forward(self, server: socket.socket) -> None:
+            with suppress(OSError):  # the other direction was cut
+                while data := self.request.recv(65_536):
+                    if b" HTTP/1.1\r\n" in data:
+                        self.method = data.split(b" ", 1)[0].decode()
+                    server.sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as proxy:
+        proxy.daemon_threads = True
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_address[1]}", cut
+        finally:
+            proxy.shutdown()
 
 
 def put(store: ObjectStore, key: str, data: bytes = b"x") -> None:
@@ -92,6 +136,52 @@ def test_of_many_writers_one_wins(store: ObjectStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         winners = [number for number in pool.map(write, range(16)) if number is not None]
     assert [store.read("current.json").data] == [str(number).encode() for number in winners]
+
+
+def test_of_many_creators_one_wins(store: ObjectStore, tmp_path: Path) -> None:
+    """The object is the winner's, whole, and all others are told."""
+
+    def write(number: int) -> int | None:
+        source = tmp_path / str(number)
+        source.write_bytes(str(number).encode() * 100_000)
+        try:
+            store.create(source, "v1/factors.npy")
+        except ObjectChangedError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(8) as pool:
+        winners = [number for number in pool.map(write, range(8)) if number is not None]
+    assert [store.read("v1/factors.npy").data] == [str(number).encode() * 100_000 for number in winners]
+    assert list(store.list("")) == ["v1/factors.npy"]
+
+
+def test_a_winner_whose_reply_was_lost_is_told_that_it_won(
+    s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks after the server wrote: the second try fails on the object of the first."""
+    with cut_reply(s3_environment["AWS_ENDPOINT_URL_S3"], "PUT") as (endpoint, cut):
+        for name, value in (s3_environment | {"AWS_ENDPOINT_URL_S3": endpoint}).items():
+            monkeypatch.setenv(name, value)
+        store = open_store(f"s3://{new_bucket(s3_environment)}/models")
+        put(store, "current.json", b"mine")
+        assert cut == ["PUT"]
+        with pytest.raises(ObjectChangedError):
+            put(store, "current.json", b"yours")
+        assert store.read("current.json").data == b"mine"
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections, as a hung one does; each try ends with its time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = CREDENTIALS | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        store = S3Store("bucket", "models", connect_s=0.2, read_s=0.2, attempts=2)
+        begin = time.monotonic()
+        with pytest.raises(ReadTimeoutError):
+            store.read("current.json")
+        assert time.monotonic() - begin < 30
 
 
 def test_files_travel_unchanged(store: ObjectStore, tmp_path: Path) -> None:

@@ -1,0 +1,10 @@
+"""What the exit status of a command says, besides 0 for success."""
+
+from typing import Final
+
+FAILED: Final = 1
+"""It failed, and may succeed when tried again."""
+BAD_INPUT: Final = 2
+"""Settings or input are wrong."""
+REJECTED: Final = 3
+"""The gate ended the run; what was live stays live."""

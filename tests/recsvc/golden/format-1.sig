@@ -1,0 +1,1 @@
+zNsv6AZYa49z/nyCkmR9CvCX86gb1nPFfInfVzrmcz+iwx4c90Bs+5PdeVoTFxosBgkDHiCdx1Pck8cO7m4IAQ==
