@@ -10,7 +10,7 @@ from typing import Final
 import psycopg
 import structlog
 
-from bridge.administration import run_erase, run_topics
+from bridge.administration import run_dead_letters, run_erase, run_topics
 from bridge.database import Database
 from bridge.feed_parts import open_feed
 from bridge.ingestion import KafkaPolicy, open_ingestion
@@ -53,10 +53,11 @@ def main() -> None:
     parser.add_argument(
         "command",
         nargs="?",
-        choices=["serve", "migrate", "topics", "erase"],
+        choices=["serve", "migrate", "topics", "erase", "dead-letters", "replay"],
         default="serve",
         help="serve (default); or, and end: migrate brings the database schema up to date, topics makes or checks the"
-        " Kafka topics, erase forgets a viewer",
+        " Kafka topics, erase forgets a viewer, dead-letters shows what could not be processed, and replay sends it"
+        " again",
     )
     parser.add_argument("--user", metavar="ID", help="the viewer to erase")
     arguments = parser.parse_args()
@@ -72,6 +73,8 @@ def main() -> None:
             sys.exit(run_topics(settings))
         elif command == "erase":
             sys.exit(run_erase(settings, arguments.user))
+        elif command in ("dead-letters", "replay"):
+            sys.exit(run_dead_letters(settings, replay=command == "replay"))
         else:
             asyncio.run(serve(settings))
     except psycopg.OperationalError as error:

@@ -1,14 +1,19 @@
-"""Commands for operators: topics and erasure."""
+"""Commands for operators: topics, erasure and dead letters."""
 
 import asyncio
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from bridge.database import Database, DatabaseUnavailableError
 from bridge.erasure import erase, tombstones_left
 from bridge.kafka import KafkaPublisher
+from bridge.message import DEAD_LETTER_TOPIC
 from bridge.outbox import Outbox
+from bridge.outbox_dead import MOST_SHOWN, count_dead, put_back, show_dead
+from bridge.replay import DeadLetterTopic, Letter, ReplayError
 from bridge.schema import migrate
 from bridge.settings import BridgeSettings
 from bridge.topics import TopicsError, ensure_topics, topics
@@ -34,6 +39,58 @@ def run_topics(settings: BridgeSettings) -> int:
     return DIFFERENT if any(report.differences for report in reports) else 0
 
 
+def run_dead_letters(settings: BridgeSettings, *, replay: bool) -> int:
+    """Print what could not be processed, or send it again; return 1 when there was something to print."""
+    migrate(settings.database_url)
+    try:
+        return asyncio.run(_replay(settings) if replay else _show(settings))
+    except ReplayError as error:
+        raise RuntimeError(f"Kafka: {error}") from None
+
+
+async def _show(settings: BridgeSettings) -> int:
+    async with _connected(settings) as database, database.connection(timeout_s=10) as connection:
+        refused, count = await show_dead(connection), await count_dead(connection)
+    sys.stdout.write(f"{count} messages that Kafka refused, in Postgres\n")
+    for one in refused:
+        sys.stdout.write(f"  {one.refused_at:%Y-%m-%dT%H:%M:%SZ} {one.event_id} {one.topic} {one.key}: {one.reason}\n")
+    letters = 0
+    if settings.kafka_bootstrap_servers:
+        shown, letters = await DeadLetterTopic(settings.kafka_client()).show(MOST_SHOWN)
+        sys.stdout.write(f"{letters} messages that could not be processed, in {DEAD_LETTER_TOPIC}\n")
+        sys.stdout.writelines(f"  {_line(letter)}\n" for letter in shown)
+    return DIFFERENT if count or letters else 0
+
+
+def _line(letter: Letter) -> str:
+    place = "/".join(letter.context.get(name, "?") for name in ("topic", "partition", "offset"))
+    reason = " ".join(letter.context.get("exception.message", "?").split())
+    return f"{place}: {letter.context.get('exception.class.name', '?')}: {reason}"
+
+
+async def _replay(settings: BridgeSettings) -> int:
+    async with _connected(settings) as database, database.connection(timeout_s=10) as connection:
+        refused = await put_back(connection)
+    sys.stdout.write(f"{refused} messages are in the outbox again\n")
+    if settings.kafka_bootstrap_servers:
+        letters = await DeadLetterTopic(settings.kafka_client()).replay()
+        sys.stdout.write(f"{letters} messages are in their topics again\n")
+    return 0
+
+
+@asynccontextmanager
+async def _connected(settings: BridgeSettings) -> AsyncIterator[Database]:
+    database = Database(settings.database_url, connections=4)
+    await database.open()
+    database.ready.set()
+    try:
+        yield database
+    except DatabaseUnavailableError as error:
+        raise RuntimeError(f"Postgres: {error}") from None
+    finally:
+        await database.close()
+
+
 def run_erase(settings: BridgeSettings, user_id: str) -> int:
     """Forget a viewer, print what was deleted, and return 1 when Kafka does not have the tombstones yet."""
     migrate(settings.database_url)
@@ -41,19 +98,12 @@ def run_erase(settings: BridgeSettings, user_id: str) -> int:
 
 
 async def _erase(settings: BridgeSettings, user_id: str) -> int:
-    database = Database(settings.database_url, connections=4)
-    await database.open()
-    database.ready.set()
-    try:
+    async with _connected(settings) as database:
         async with database.connection(timeout_s=10) as connection:
             deleted = await erase(connection, user_id)
         for table, rows in deleted.items():
             sys.stdout.write(f"{table:28} {rows} rows deleted\n")
         left = await _send_tombstones(settings, database, user_id)
-    except DatabaseUnavailableError as error:
-        raise RuntimeError(f"Postgres: {error}") from None
-    finally:
-        await database.close()
     sys.stdout.write(f"{'tombstones':28} {f'{left} wait in the outbox' if left else 'sent'}\n")
     return DIFFERENT if left else 0
 

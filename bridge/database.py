@@ -16,6 +16,8 @@ Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 LIMITS: Final[dict[str, str | int]] = {
     "connect_timeout": 2,
+    # A standby, or a primary that became one, is no use; of several hosts in the URL the writable one is taken.
+    "target_session_attrs": "read-write",
     # A server that vanishes without a word is noticed within ten seconds.
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -25,6 +27,8 @@ LIMITS: Final[dict[str, str | int]] = {
     # What a cut connection left open on the server must not hold its locks for long.
     "options": "-c idle_in_transaction_session_timeout=60s",
 }
+INSUFFICIENT_RESOURCES: Final = "53"
+"""Class of the error codes that say that the disk is full, or memory: nothing has happened, and nothing is broken."""
 RETRY_S: Final = 1.0
 PROBE_TIMEOUT_S: Final = 3.0
 DAY_S: Final = 24 * 60 * 60.0
@@ -80,10 +84,16 @@ class Database:
             raise DatabaseUnavailableError("the schema is not there yet")
         try:
             async with self._pool.connection(timeout=timeout_s) as connection:
-                yield connection
+                try:
+                    yield connection
+                except psycopg.errors.ReadOnlySqlTransaction as error:
+                    await connection.close()  # the pool would lend it again
+                    raise ConnectionBrokenError("Postgres is read-only") from error
         except (PoolTimeout, PoolClosed) as error:
             raise DatabaseUnavailableError(str(error)) from error
         except psycopg.OperationalError as error:
+            if (error.sqlstate or "").startswith(INSUFFICIENT_RESOURCES):
+                raise DatabaseUnavailableError(str(error).strip()) from error
             raise ConnectionBrokenError(str(error).strip()) from error
 
     async def heal(self) -> None:

@@ -3,6 +3,7 @@
 The headers are those of Kafka Connect's dead letter queues (KIP-298), so that its tools understand them.
 """
 
+from dataclasses import replace
 from typing import Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -10,6 +11,7 @@ from bridge.kafka_reader import Received
 from bridge.message import DEAD_LETTER_TOPIC, Message
 
 MAX_REASON: Final = 500
+PREFIX: Final = "__connect.errors."
 
 
 def dead_letter(received: Received, error: Exception, *, stage: str) -> Message:
@@ -28,6 +30,12 @@ def dead_letter(received: Received, error: Exception, *, stage: str) -> Message:
         topic=DEAD_LETTER_TOPIC,
         key=received.key,
         kind="dead-letter",
-        value=(received.value or b"").decode("utf-8", "backslashreplace"),
-        headers=received.headers | {f"__connect.errors.{name}": value for name, value in context.items()},
+        value=None if received.value is None else received.value.decode("utf-8", "backslashreplace"),
+        headers=received.headers | {f"{PREFIX}{name}": value for name, value in context.items()},
     )
+
+
+def without_content(letter: Message) -> Message:
+    """Return a dead letter that Kafka refuses as it is, with no more than where it came from and what is wrong."""
+    context = {name: value for name, value in letter.headers.items() if name.startswith(PREFIX)}
+    return replace(letter, key="", value="", headers=context)

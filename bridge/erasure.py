@@ -18,6 +18,7 @@ from bridge.topics import USER_TOPICS
 _TABLES: Final = (
     ("user_interactions", "user_id"),
     ("interactions_outbox", "aggregateid"),
+    ("interactions_outbox_dead", "aggregateid"),
     ("recommendation_feedback", "user_id"),
     ("playback_sessions", "user_id"),
     ("feed_cache", "user_id"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -10,7 +10,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from bridge.deadline import Clock
 from bridge.message import Message
-from bridge.producer import PRODUCER, Done, Producer
+from bridge.producer import PRODUCER, REFUSED, Done, Producer
+from bridge.refusal import Delivery, Singly
 from servicekit.telemetry import Metric, Metrics, NoMetrics
 
 STALL_S: Final = 15.0
@@ -50,6 +51,9 @@ class KafkaPublisher:
         self._sleep = sleep
         self._stall_s = stall_s
         self._well = True
+        self._untold = 0
+        self.refusals = 0
+        """How often messages were refused in a way that trying again does not mend."""
         self._unanswered_since: float | None = None
         self._producer = Producer(self._config, self._note)
 
@@ -57,12 +61,30 @@ class KafkaPublisher:
         """Send a message; `done` is called once, also when it could not even be queued."""
         if self._unanswered_since is None:
             self._unanswered_since = self._clock()
+        if self._untold:
+            self._fail(done)
+            return
         try:
             self._producer.produce(message, done)
         except (BufferError, KafkaException) as error:
             if isinstance(error, BufferError):
                 self._metrics.count(Metric.KAFKA_QUEUE_FULL)
-            asyncio.get_running_loop().call_soon(done, False)  # noqa: FBT003  # the callback's only argument
+            elif error.args[0].code() in REFUSED:
+                self.refusals += 1
+            self._fail(done)
+
+    def _fail(self, done: Done) -> None:
+        """Tell soon that a message was not sent; until then none is, as it could be a later one of the same key."""
+        self._untold += 1
+        asyncio.get_running_loop().call_soon(self._tell, done)
+
+    def _tell(self, done: Done) -> None:
+        self._untold -= 1
+        done(False)  # noqa: FBT003  # the callback's only argument
+
+    async def send_singly(self, messages: Sequence[Message]) -> list[Delivery]:
+        """Send messages that failed once more, each alone; nobody else may send messages of their keys meanwhile."""
+        return await Singly(self._config).send(messages)
 
     async def warm(self, topic: str, timeout_s: float) -> bool:
         """Prepare to send to a topic without delay; return whether that was done in time."""
@@ -96,6 +118,8 @@ class KafkaPublisher:
         self._unanswered_since = None
 
     def _note(self, error: KafkaError | None) -> None:
+        if error is not None and error.code() in REFUSED:
+            self.refusals += 1
         if error is None:
             self._unanswered_since = self._clock() if self._producer.pending else None
         if (error is None) is not self._well:

@@ -17,6 +17,8 @@ from bridge.database import Connection, Database, DatabaseUnavailableError
 from bridge.deadline import Clock
 from bridge.left_behind import LeftBehind
 from bridge.message import Message
+from bridge.outbox_dead import count_dead, set_aside
+from bridge.refusal import Delivery
 from servicekit.telemetry import Metric, Metrics
 
 RELAY_LOCK: Final = 4_701_003
@@ -48,6 +50,13 @@ class Publisher(Protocol):
 
     def publish(self, message: Message, done: Callable[[bool], None]) -> None:
         """Send a message and call `done` once, with whether it is durable."""
+
+    async def send_singly(self, messages: Sequence[Message]) -> list[Delivery]:
+        """Send messages alone, in order, while nobody else sends any of their keys; return what became of each."""
+
+    @property
+    def refusals(self) -> int:
+        """How often messages were refused in a way that trying again does not mend."""
 
 
 class Outbox:
@@ -183,10 +192,7 @@ class Outbox:
                 sent = await self.relay_batch()
                 if self._clock() >= depth_due:
                     depth_due = self._clock() + DEPTH_INTERVAL_S
-                    depth = await self.depth()
-                    self._metrics.gauge(Metric.OUTBOX_DEPTH, depth)
-                    if depth == 0:
-                        self._left.clear()
+                    await self._report()
             except DatabaseUnavailableError:
                 pass  # the database says so itself, once
             if sent < RELAY_BATCH:
@@ -199,47 +205,75 @@ class Outbox:
         """
         if len(self._own) > MOST_IN_FLIGHT:
             return 0
+        sent: list[UUID] = []
+        refused: dict[UUID, str] = {}
+        try:
+            async with self._database.connection() as connection:
+                locked = await _value(connection, "SELECT pg_try_advisory_xact_lock(%s)", [RELAY_LOCK])
+                if not locked:
+                    return 0
+                cursor = await connection.execute(_LEFT_BEHIND, [YOUNG_S, list(self._own), RELAY_BATCH])
+                messages = [_message(row) for row in await cursor.fetchall()]
+                sent, refused = await self._send(messages)
+                # What a process that has died just now left behind is too young to be found by the first looks.
+                settled_s = self._clock() - self._unsure_since
+                self.known = len(messages) < RELAY_BATCH and settled_s > YOUNG_S + RELAY_PAUSE_S
+                await self._remove(connection, sent, refused)
+        except DatabaseUnavailableError:
+            self.sent(sent)  # the rows may still be there: they are not sent again
+            raise
+        return len(sent) + len(refused)
+
+    async def _remove(self, connection: Connection, sent: Sequence[UUID], refused: Mapping[UUID, str]) -> None:
+        """Delete what Kafka has, and set aside what it will never have."""
+        if sent:
+            await connection.execute(_DELETE, [sent])
+            self._left.forget(sent)
+            logger.info("outbox.relayed", messages=len(sent))
+        if refused:
+            await set_aside(connection, refused)
+            self._left.forget(refused)
+            self._metrics.count(Metric.DEAD_LETTERS, len(refused))
+
+    async def _report(self) -> None:
+        depth = await self.depth()
+        self._metrics.gauge(Metric.OUTBOX_DEPTH, depth)
+        if depth == 0:
+            self._left.clear()
         async with self._database.connection() as connection:
-            locked = await _value(connection, "SELECT pg_try_advisory_xact_lock(%s)", [RELAY_LOCK])
-            if not locked:
-                return 0
-            cursor = await connection.execute(_LEFT_BEHIND, [YOUNG_S, list(self._own), RELAY_BATCH])
-            messages = [_message(row) for row in await cursor.fetchall()]
-            sent = await self._send(messages)
-            # What a process that has died just now left behind is too young to be found by the first looks.
-            self.known = len(messages) < RELAY_BATCH and self._clock() - self._unsure_since > YOUNG_S + RELAY_PAUSE_S
-            if sent:
-                await connection.execute(_DELETE, [sent])
-                self._left.forget(sent)
-                logger.info("outbox.relayed", messages=len(sent))
-        return len(sent)
+            self._metrics.gauge(Metric.OUTBOX_DEAD, await count_dead(connection))
 
     async def depth(self) -> int:
         """Return how many messages Kafka has not acknowledged, by a cheap estimate above 100,000."""
         async with self._database.connection() as connection:
             return int(await _value(connection, "SELECT count(*) FROM (SELECT FROM interactions_outbox LIMIT 100000)"))
 
-    async def _send(self, messages: Sequence[Message]) -> list[UUID]:
-        """Publish all, and return those that are durable once the outcome of each is known."""
+    async def _send(self, messages: Sequence[Message]) -> tuple[list[UUID], dict[UUID, str]]:
+        """Publish all; return, once the outcome of each is known, those that are durable and why others never will."""
         loop = asyncio.get_running_loop()
         self.claim(message.event_id for message in messages)
+        refusals = self._publisher.refusals
         outcomes = []
         for message in messages:
             outcome: asyncio.Future[bool] = loop.create_future()
-            self._publisher.publish(message, partial(_resolve, outcome))
+            self._publisher.publish(message, partial(self._relayed, message, outcome))
             outcomes.append(outcome)
         acknowledged = await asyncio.gather(*outcomes)
-        for message, well in zip(messages, acknowledged, strict=True):
-            if well:
-                self._own.discard(message.event_id)
-            else:
-                self.leave(message)
-        return [message.event_id for message, well in zip(messages, acknowledged, strict=True) if well]
+        sent = [message.event_id for message, well in zip(messages, acknowledged, strict=True) if well]
+        self.release(sent)
+        failed = [message for message, well in zip(messages, acknowledged, strict=True) if not well]
+        if not failed or self._publisher.refusals == refusals:
+            return sent, {}
+        deliveries = await self._publisher.send_singly(failed)
+        pairs = [*zip((message.event_id for message in failed), deliveries, strict=True)]
+        sent += [event_id for event_id, delivery in pairs if delivery.durable]
+        return sent, {event_id: delivery.refusal for event_id, delivery in pairs if delivery.refusal}
 
-
-def _resolve(outcome: "asyncio.Future[bool]", acknowledged: bool) -> None:  # noqa: FBT001  # a callback
-    if not outcome.done():
-        outcome.set_result(acknowledged)
+    def _relayed(self, message: Message, outcome: "asyncio.Future[bool]", acknowledged: bool) -> None:  # noqa: FBT001  # a callback
+        if not acknowledged:
+            self.leave(message)  # at once: a later message of its key must not be sent before it
+        if not outcome.done():
+            outcome.set_result(acknowledged)
 
 
 async def _value(connection: Connection, query: str, parameters: Sequence[object] = ()) -> Any:

@@ -6,7 +6,7 @@ The classic producer, not confluent_kafka's AIOProducer: that one refuses header
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final, TypeAlias
@@ -30,9 +30,16 @@ CONFINED: Final = (
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001  # likewise
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.MSG_SIZE_TOO_LARGE,
 )
 """Failures that say nothing of messages to other topics."""
+REFUSED: Final = (
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+)
+"""Failures that trying again does not mend, of a message or of another one in its batch."""
 PRODUCER: Final[Mapping[str, Any]] = {
     "client.id": "bridge",
     "acks": "all",
@@ -58,10 +65,18 @@ class Producer:
     Args:
         config: Properties of librdkafka.
         noted: Told of each outcome, None for success, before the message's own `done`.
+        confined: Failures after which other messages may go on.
     """
 
-    def __init__(self, config: Mapping[str, Any], noted: Callable[[KafkaError | None], None]) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        noted: Callable[[KafkaError | None], None],
+        *,
+        confined: Collection[int] = CONFINED,
+    ) -> None:
         self._noted = noted
+        self._confined = {*PURGED, *confined}
         self._loop = asyncio.get_running_loop()
         self._numbers = count()
         self._pending: dict[int, Done] = {}
@@ -144,7 +159,7 @@ class Producer:
         Nothing may arrive that was behind a failure: what is queued fails too, and nothing is taken in before the
         outcome of everything is known.
         """
-        if error is not None and error.code() not in (*PURGED, *CONFINED):
+        if error is not None and error.code() not in self._confined:
             self._failing = True
             self._producer.purge(blocking=False)
         self._ended.append((number, error))

@@ -14,7 +14,7 @@ import psycopg
 import structlog
 
 from bridge.database import ConnectionBrokenError, Database, DatabaseUnavailableError
-from bridge.dead_letter import dead_letter
+from bridge.dead_letter import dead_letter, without_content
 from bridge.erasure import forget_before
 from bridge.interaction import Interaction
 from bridge.interaction_store import record
@@ -25,6 +25,8 @@ from servicekit.telemetry import Metric, Metrics
 
 GROUP: Final = "bridge-refill"
 PAUSE_S: Final = 0.5
+REFUSALS: Final = (psycopg.Error, ValueError, TypeError)
+"""What is raised for values that Postgres cannot hold, such as half a surrogate pair."""
 
 logger = structlog.get_logger(__name__)
 
@@ -81,28 +83,34 @@ class Refill:
             if one.value is None:
                 await self._insert(pending)
                 pending = {}
-                await self._persist(partial(self._forget, one))
+                await self._obey(one)
                 continue
             try:
                 interaction = read_interaction(one.value, one.headers)
-            except (ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # noqa: BLE001  # anybody may write to the topic, and anything
                 await self._bury(one, error)
             else:
                 pending.setdefault(interaction.event_id, (one, interaction))
         await self._insert(pending)
+
+    async def _obey(self, tombstone: Received) -> None:
+        try:
+            await self._persist(partial(self._forget, tombstone))
+        except REFUSALS as error:
+            await self._bury(tombstone, error)
 
     async def _insert(self, pending: dict[object, tuple[Received, Interaction]]) -> None:
         if not pending:
             return
         try:
             fresh = await self._persist(partial(self._record, [interaction for _, interaction in pending.values()]))
-        except psycopg.Error as error:
+        except REFUSALS as error:
             await self._insert_apart([*pending.values()], error)
             return
         self._metrics.count(Metric.REFILLED, fresh)
         logger.info("refill.recorded", read=len(pending), new=fresh)
 
-    async def _insert_apart(self, pending: Sequence[tuple[Received, Interaction]], error: psycopg.Error) -> None:
+    async def _insert_apart(self, pending: Sequence[tuple[Received, Interaction]], error: Exception) -> None:
         """Find the interaction that Postgres refuses, so that the others do not share its fate."""
         if len(pending) == 1:
             await self._bury(pending[0][0], error)
@@ -133,6 +141,11 @@ class Refill:
         """Send a message that cannot be processed to the dead letter topic, however long that takes."""
         message = dead_letter(received, error, stage="REFILL")
         while not await self._publish(message):
+            (delivery,) = await self._publisher.send_singly([message])
+            if delivery.durable:
+                break
+            if delivery.refusal:
+                message = without_content(message)
             await self._sleep(PAUSE_S)
         self._metrics.count(Metric.DEAD_LETTERS)
         logger.error("refill.dead_letter", topic=received.topic, partition=received.partition, offset=received.offset)

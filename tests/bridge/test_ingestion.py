@@ -313,4 +313,4 @@ async def test_instances_may_migrate_together(own_database: str) -> None:
     started = [await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment) for _ in range(3)]
     assert [await process.wait() for process in started] == [0, 0, 0]
     with psycopg.connect(own_database) as connection:
-        assert connection.execute("SELECT * FROM bridge_schema_version").fetchall() == [("0003",)]
+        assert connection.execute("SELECT * FROM bridge_schema_version").fetchall() == [("0004",)]

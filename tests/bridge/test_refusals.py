@@ -1,0 +1,212 @@
+"""Messages that Kafka refuses for good: set aside, told of, and sent again when people say so."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are public
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from bridge.message import DEAD_LETTER_TOPIC, INTERACTIONS_TOPIC
+from deploy.local.kafka import choose_kafka
+from deploy.local.postgres import Postgres
+from servicekit.telemetry import connect_metrics
+from tests.bridge.events import drained, event, record, recorded
+from tests.bridge.ingestion import Ingestion, running_ingestion
+from tests.bridge.topic import read_topic
+from tests.bridge.waiting import until
+from tests.support.dogstatsd import DogStatsdServer
+
+ROOT = Path(__file__).parents[2]
+SMALL = 2000
+"""Bytes that a message may have in the small topic."""
+
+
+@pytest.fixture
+def own_database(postgres_server: Postgres) -> str:
+    """A database that no other relay looks at."""
+    return postgres_server.create_database(f"test_{uuid4().hex}")
+
+
+@dataclass(frozen=True, slots=True)
+class SmallTopic:
+    """A topic that takes small messages only."""
+
+    name: str
+    admin: AdminClient
+
+    def widen(self) -> None:
+        """Take larger ones."""
+        wider = ConfigEntry("max.message.bytes", str(10 * SMALL), incremental_operation=AlterConfigOpType.SET)
+        change = ConfigResource(ResourceType.TOPIC, self.name, incremental_configs=[wider])
+        self.admin.incremental_alter_configs([change])[change].result(15)
+
+
+@pytest.fixture
+def small_topic(kafka_bootstrap: str) -> SmallTopic:
+    """A topic of the test's own."""
+    if choose_kafka().jars is None:
+        pytest.skip("the mock cluster has no limits")
+    small = SmallTopic(f"test.small.{uuid4()}", AdminClient({"bootstrap.servers": kafka_bootstrap}))
+    topic = NewTopic(small.name, 1, 1, config={"max.message.bytes": str(SMALL)})
+    small.admin.create_topics([topic])[small.name].result(15)
+    return small
+
+
+@pytest.fixture
+async def ingestion(own_database: str, kafka_bootstrap: str, dogstatsd: DogStatsdServer) -> AsyncIterator[Ingestion]:
+    metrics = connect_metrics(dogstatsd.host, dogstatsd.port, service="bridge")
+    async with running_ingestion(own_database, kafka_bootstrap, metrics=metrics) as running:
+        yield running
+    metrics.close()
+
+
+def _run(command: str, database: str, bootstrap: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    environment |= {"DATABASE_URL": database, "KAFKA_BOOTSTRAP_SERVERS": bootstrap}
+    return subprocess.run(
+        [sys.executable, "-m", "bridge", command],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+async def _leave(running: Ingestion, topic: str, messages: list[tuple[str, int, int]]) -> list[str]:
+    """Leave messages in the outbox as a bridge that died would: (key, number, bytes); return their event ids."""
+    ids = [str(uuid4()) for _ in messages]
+    async with running.database.connection() as connection:
+        for event_id, (key, number, size) in zip(ids, messages, strict=True):
+            value = json.dumps({"number": number, "padding": os.urandom(size // 2).hex()})
+            await connection.execute(
+                "INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, headers, created_at)"
+                " VALUES (%s, %s, %s, 'watch', %s, %s, now() - interval '1 minute')",
+                [event_id, topic, key, value, json.dumps({"event-id": event_id})],
+            )
+    return ids
+
+
+async def test_refused_message_stands_in_nobodys_way(
+    ingestion: Ingestion, small_topic: SmallTopic, own_database: str, kafka_bootstrap: str
+) -> None:
+    """Of a batch that the broker refuses only the large message is set aside; the others arrive, in their order.
+
+    It is counted, shown to operators, and sent again on their word, once the topic takes it.
+    """
+    user, other = f"viewer-{uuid4()}", f"viewer-{uuid4()}"
+    small = [(key, number, 20) for number in range(8) for key in (user, other)]
+    ids = await _leave(ingestion, small_topic.name, [*small[:8], (user, 99, 2 * SMALL), *small[8:]])
+    await drained(ingestion)
+    records = read_topic(kafka_bootstrap, small_topic.name, {user, other})
+    for key in (user, other):
+        numbers = [one.value["number"] for one in records if one.key == key]
+        assert list(dict.fromkeys(numbers)) == list(range(8))
+    ((dead, reason),) = await ingestion.rows("SELECT id::text, reason FROM interactions_outbox_dead")
+    assert dead == ids[8]
+    assert "size too large" in reason.lower()
+    shown = await asyncio.to_thread(_run, "dead-letters", own_database, kafka_bootstrap)
+    assert shown.returncode == 1, shown.stderr
+    assert f"{dead} {small_topic.name} {user}: {reason}" in shown.stdout
+
+    small_topic.widen()
+    again = await asyncio.to_thread(_run, "replay", own_database, kafka_bootstrap)
+    assert again.stdout.startswith("1 messages are in the outbox again\n"), again.stderr
+    await drained(ingestion)
+    records = await asyncio.to_thread(read_topic, kafka_bootstrap, small_topic.name, {user})
+    assert [one.headers["event-id"] for one in records if one.value["number"] == 99] == [dead]
+    assert await ingestion.rows("SELECT 1 FROM interactions_outbox_dead") == []
+
+
+async def test_live_traffic_goes_on(
+    ingestion: Ingestion, small_topic: SmallTopic, kafka_bootstrap: str, dogstatsd: DogStatsdServer
+) -> None:
+    """Interactions recorded while the relay deals with refused messages arrive as ever, and these are counted."""
+    user = f"viewer-{uuid4()}"
+    await _leave(ingestion, small_topic.name, [(user, number, 2 * SMALL) for number in range(20)])
+    for number in range(100):
+        await record(ingestion, event(user, watch_time=number))
+    await drained(ingestion)
+    assert await ingestion.rows("SELECT count(*) FROM interactions_outbox_dead") == [(20,)]
+    await until(lambda: dogstatsd.packets("feed.interactions.dead_letters"))
+    records = await asyncio.to_thread(read_topic, kafka_bootstrap, INTERACTIONS_TOPIC, {user})
+    assert list(dict.fromkeys(one.value["watchTime"] for one in records)) == list(range(100))
+
+
+async def test_larger_than_any_message(ingestion: Ingestion, kafka_bootstrap: str) -> None:
+    """What the producer itself refuses is set aside as well."""
+    user = f"viewer-{uuid4()}"
+    await _leave(ingestion, INTERACTIONS_TOPIC, [(user, 0, 1_200_000), (user, 1, 10)])
+    await drained(ingestion)
+    assert len(await ingestion.rows("SELECT 1 FROM interactions_outbox_dead")) == 1
+    (one,) = await asyncio.to_thread(read_topic, kafka_bootstrap, INTERACTIONS_TOPIC, {user})
+    assert one.value["number"] == 1
+
+
+FIELDS: dict[str, Any] = {
+    "userId": "u",
+    "videoId": "v",
+    "interactionType": "like",
+    "watchTime": 0,
+    "timestamp": "2026-01-01T00:00:00Z",
+}
+POISON = {
+    "no JSON": b"{",
+    "no object": b"[1]",
+    "no UTF-8": b'{"userId": "\xff"}',
+    "infinite": json.dumps(FIELDS | {"watchTime": float("inf")}).encode(),
+    "half a character": json.dumps(FIELDS | {"userId": "\ud800"}).encode(),
+    "more than Postgres holds": json.dumps(FIELDS | {"watchTime": 10**20}).encode(),
+    "larger than a dead letter may be": b"\xff" * 400_000,
+}
+
+
+def _marked(event_id: str) -> list[tuple[str, str | bytes | None]]:
+    return [("event-id", event_id), ("unrecorded", "1")]
+
+
+async def test_no_poison_stops_the_refill(ingestion: Ingestion, kafka_bootstrap: str, own_database: str) -> None:
+    """Whatever is in the topic, what comes after it reaches Postgres, and each poisonous message is a dead letter."""
+    user, poison = f"viewer-{uuid4()}", f"poison-{uuid4()}"
+    producer = Producer({"bootstrap.servers": kafka_bootstrap})
+    for value in POISON.values():
+        producer.produce(INTERACTIONS_TOPIC, value, poison, headers=_marked(str(uuid4())), partition=0)
+    producer.produce(INTERACTIONS_TOPIC, None, b"\0" + poison.encode(), partition=0)  # a tombstone of an impossible key
+    good_id = str(uuid4())
+    good = json.dumps(FIELDS | {"userId": user})
+    producer.produce(INTERACTIONS_TOPIC, good, user, headers=_marked(good_id), partition=0)
+    producer.flush(10)
+    assert await recorded(ingestion, 1, user) == [good_id]
+    keys = {poison, "\0" + poison, ""}
+    letters = await asyncio.to_thread(read_topic, kafka_bootstrap, DEAD_LETTER_TOPIC, keys, decode=bytes)
+    ours = [one for one in letters if one.key or not one.value]
+    assert len(ours) == len(POISON) + 1
+    assert {one.headers["__connect.errors.topic"] for one in ours} == {INTERACTIONS_TOPIC}
+    shown = await asyncio.to_thread(_run, "dead-letters", own_database, kafka_bootstrap)
+    assert "JSONDecodeError" in shown.stdout
+
+
+async def test_letters_are_replayed_once(own_database: str, kafka_bootstrap: str) -> None:
+    """A letter goes back to its topic as it was, and is not sent by a second replay."""
+    key, topic = f"viewer-{uuid4()}", INTERACTIONS_TOPIC
+    producer = Producer({"bootstrap.servers": kafka_bootstrap})
+    headers: list[tuple[str, str | bytes | None]] = [("event-id", "e"), ("__connect.errors.topic", topic)]
+    producer.produce(DEAD_LETTER_TOPIC, b"\xffvalue", key, headers=headers)
+    producer.flush(10)
+    for _ in range(2):
+        done = await asyncio.to_thread(_run, "replay", own_database, kafka_bootstrap)
+        assert done.returncode == 0, done.stderr
+    (letter,) = await asyncio.to_thread(read_topic, kafka_bootstrap, topic, {key}, decode=bytes)
+    assert (letter.value, letter.headers) == (b"\xffvalue", {"event-id": "e"})
