@@ -20,6 +20,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="jepsen-") as folder:
         Path(folder).chmod(0o755)  # Postgres may run as somebody else
         with running_cluster(Path(folder)) as cluster:
+            if not cluster.disk.small:
+                sys.stdout.write("no file system may be mounted here: the disk is never full\n")
             for seed in range(options.first, options.first + options.seeds):
                 sys.stdout.write(f"seed {seed}\n")
                 result = run(cluster, seed, steps=options.steps, loud=True)
@@ -27,7 +29,8 @@ def main() -> int:
                 sys.stdout.write(
                     f"  {'valid' if result.verdict.valid else 'BROKEN'}: {result.acknowledged} acknowledged,"
                     f" {result.refused} refused, {result.duplicates} repeated in Kafka,"
-                    f" {result.swallowed} acknowledgements swallowed, {result.seconds:.0f} s\n"
+                    f" {result.swallowed} acknowledgements swallowed, {result.clipped} replies clipped,"
+                    f" {result.seconds:.0f} s\n"
                 )
                 if not result.verdict.valid:
                     sys.stdout.write(f"  {result.verdict}\n"[:2000])

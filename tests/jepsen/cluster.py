@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
 from deploy.local.child import Child
 from deploy.local.kafka_apache import ApacheKafka
 from deploy.local.kafka_jars import kafka_jars
 from deploy.local.ports import free_port, is_open
 from deploy.local.postgres import Postgres
+from tests.jepsen.disk import Disk
 from tests.jepsen.link import KafkaLink, Link
 
 ROOT: Final = Path(__file__).parents[2]
@@ -71,12 +76,17 @@ class Cluster:
     def __init__(self, folder: Path, loop: Loop) -> None:
         self._folder = folder
         self.loop = loop
-        self.postgres = Postgres(folder / "postgres")
+        self.disk = Disk(folder / "disk")
+        self.postgres = Postgres(self.disk.folder / "postgres")
         bridge_port, kafka_port = free_port(), free_port()
         self.client_link, self.postgres_link = Link(bridge_port), Link(self.postgres.port)
         self.kafka_link = KafkaLink(kafka_port)
-        self._links = {"clients": self.client_link, "postgres": self.postgres_link, "kafka": self.kafka_link}
-        for link in self._links.values():
+        self.links: dict[str, Link] = {
+            "clients": self.client_link,
+            "postgres": self.postgres_link,
+            "kafka": self.kafka_link,
+        }
+        for link in self.links.values():
             loop.run(link.open())
         jars = kafka_jars()
         self.kafka = ProxiedKafka(
@@ -96,19 +106,41 @@ class Cluster:
         self.stop_bridge()
         self.kafka.stop()
         self.postgres.stop()
-        for link in self._links.values():
+        for link in self.links.values():
             self.loop.run(link.close())
+        self.disk.unmount()
 
     def start_run(self) -> None:
         """Start a bridge over an empty database."""
         self.database_url = self.postgres.create_database(f"run_{uuid4().hex}")
         self.start("bridge")
 
+    def end_run(self) -> None:
+        """End the bridge in order, and drop its database."""
+        self.stop_bridge()
+        name = conninfo_to_dict(self.database_url)["dbname"]
+        with psycopg.connect(self.postgres.url("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(str(name))))
+            connection.execute("CHECKPOINT")  # its log need not be kept any more
+
     def stop_bridge(self) -> None:
         """End the bridge in order."""
         if self._bridge:
             self._bridge.stop(timeout_s=30)
             self._bridge = None
+
+    def revive_postgres(self) -> None:
+        """Start Postgres where it has given up, as it does when its log cannot be written."""
+        if not self.child("postgres").running:
+            self.postgres.start()
+
+    def lock_postgres(self, *, locked: bool) -> None:
+        """Make Postgres read-only, as a standby is, or writable again."""
+        value = sql.SQL("on" if locked else "off")
+        with psycopg.connect(self.postgres.url("postgres"), autocommit=True) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(sql.SQL("ALTER SYSTEM SET default_transaction_read_only = {}").format(value))
+            connection.execute("SELECT pg_reload_conf()")
 
     def start(self, target: str) -> None:
         """Start a server again after it was killed."""
@@ -127,10 +159,6 @@ class Cluster:
         child = {"postgres": self.postgres.child, "kafka": self.kafka.child, "bridge": self._bridge}[target]
         assert child is not None
         return child
-
-    def cut(self, target: str) -> None:
-        """Break the connections of a link."""
-        self.loop.call(self._links[target].cut)
 
     def _environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}

@@ -1,4 +1,4 @@
-"""TCP links that can be cut, and one that knows enough of Kafka's protocol to swallow acknowledgements."""
+"""TCP links that can be cut, also in the middle of a reply, and held back; one of them swallows acknowledgements."""
 
 import asyncio
 import struct
@@ -16,7 +16,12 @@ class Link:
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._audible = asyncio.Event()
+        self._audible.set()
         self.port = 0
+        self.clips = 0
+        """Replies, of those to come, that end in their middle, together with their connections."""
+        self.clipped = 0
 
     async def open(self) -> None:
         """Listen."""
@@ -33,6 +38,25 @@ class Link:
         """Break every connection, with whatever is on its way."""
         for writer in list(self._writers):
             writer.transport.abort()
+
+    def mute(self) -> None:
+        """Hold replies back; requests go through."""
+        self._audible.clear()
+
+    def unmute(self) -> None:
+        """Let replies go through, the late ones too."""
+        self._audible.set()
+
+    async def _deliver(self, reply: bytes, writer: asyncio.StreamWriter) -> None:
+        await self._audible.wait()
+        if self.clips:
+            self.clips -= 1
+            self.clipped += 1
+            writer.write(reply[: len(reply) // 2])
+            await writer.drain()
+            raise ConnectionResetError
+        writer.write(reply)
+        await writer.drain()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -54,8 +78,17 @@ class Link:
         far_reader: asyncio.StreamReader,
         far_writer: asyncio.StreamWriter,
     ) -> None:
-        pumps = [asyncio.create_task(pump) for pump in (_pump(reader, far_writer), _pump(far_reader, writer))]
-        await _first_of(pumps)
+        requests, replies = self._requests(reader, far_writer), self._replies(far_reader, writer)
+        await _first_of([asyncio.create_task(requests), asyncio.create_task(replies)])
+
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+    async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            await self._deliver(data, writer)
 
 
 class KafkaLink(Link):
@@ -75,11 +108,13 @@ class KafkaLink(Link):
         far_writer: asyncio.StreamWriter,
     ) -> None:
         produced: set[int] = set()
-        requests = self._requests(reader, far_writer, produced)
-        replies = self._replies(far_reader, writer, produced)
+        requests = self._frames_there(reader, far_writer, produced)
+        replies = self._frames_back(far_reader, writer, produced)
         await _first_of([asyncio.create_task(requests), asyncio.create_task(replies)])
 
-    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, produced: set[int]) -> None:
+    async def _frames_there(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, produced: set[int]
+    ) -> None:
         while True:
             frame = await _frame(reader)
             api, _, correlation = struct.unpack_from(">hhi", frame, 4)
@@ -88,7 +123,9 @@ class KafkaLink(Link):
             writer.write(frame)
             await writer.drain()
 
-    async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, produced: set[int]) -> None:
+    async def _frames_back(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, produced: set[int]
+    ) -> None:
         while True:
             frame = await _frame(reader)
             (correlation,) = struct.unpack_from(">i", frame, 4)
@@ -97,19 +134,12 @@ class KafkaLink(Link):
                 if self.swallowing:
                     self.swallowed += 1
                     return
-            writer.write(frame)
-            await writer.drain()
+            await self._deliver(frame, writer)
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readexactly(4)
     return head + await reader.readexactly(struct.unpack(">i", head)[0])
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
 
 
 async def _first_of(tasks: list["asyncio.Task[None]"]) -> None:

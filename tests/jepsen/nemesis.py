@@ -5,11 +5,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tests.jepsen.cluster import Cluster
-
-RESTARTS: Final = frozenset({"restart kafka", "kill bridge", "restart postgres"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,31 +19,44 @@ class Fault:
     seconds: float
 
     @property
+    def verb(self) -> str:
+        """What is done."""
+        return self.name.split()[0]
+
+    @property
     def target(self) -> str:
         """Whom it hits."""
         return self.name.split()[-1]
 
 
+SERVERS: Final = ("bridge", "kafka", "postgres")
 NAMES: Final = (
-    "kill bridge",
-    "hang kafka",
-    "restart kafka",
-    "hang postgres",
-    "restart postgres",
-    "cut clients",
-    "cut postgres",
-    "cut kafka",
+    *(f"kill {server}" for server in SERVERS),
+    *(f"hang {server}" for server in SERVERS),
+    *(f"{verb} {link}" for verb in ("cut", "clip", "mute") for link in ("clients", "kafka", "postgres")),
     "swallow kafka",
+    "fill postgres",
+    "lock postgres",
 )
+"""kill: SIGKILL, started again on its data. hang: SIGSTOP. cut: all connections break. clip: single replies end in
+their middle. mute: replies are held back. swallow: acknowledgements are lost. fill: the disk is full. lock: it is
+read-only, as a standby is."""
+PAIRS: Final = 0.4
+BLACKOUTS: Final = 0.15
+CLIPS_A_SECOND: Final = 4
 
 
 def plan(seed: int, *, steps: int) -> list[list[Fault]]:
-    """Return the steps of a run: in each, one fault, or two at once that hit different targets."""
+    """Return the steps of a run: in each one fault, or two at once on different targets, or all servers are killed."""
     rng = random.Random(seed)
     steps_planned = []
     for _ in range(steps):
-        faults = [Fault(rng.choice(NAMES), round(rng.uniform(0.3, 2.5), 2))]
-        if rng.random() < 0.4:
+        if rng.random() < BLACKOUTS:
+            servers = rng.sample(SERVERS, k=len(SERVERS))
+            steps_planned.append([Fault(f"kill {server}", round(rng.uniform(0.1, 1.5), 2)) for server in servers])
+            continue
+        faults = [Fault(rng.choice(NAMES), round(rng.uniform(0.5, 3.0), 2))]
+        if rng.random() < PAIRS:
             second = Fault(rng.choice(NAMES), round(rng.uniform(0.3, 1.5), 2))
             faults += [second] * (second.target != faults[0].target)
         steps_planned.append(faults)
@@ -74,17 +86,35 @@ class Nemesis:
 
     def _break(self, fault: Fault) -> Callable[[], None]:
         """Start a fault, and return what ends it."""
+        match fault.verb:
+            case "kill":
+                self._cluster.child(fault.target).kill()
+                return partial(self._cluster.start, fault.target)
+            case "hang":
+                child = self._cluster.child(fault.target)
+                child.suspend()
+                return child.resume
+            case "fill":
+                return self._cluster.disk.fill(self._cluster.revive_postgres)
+            case "lock":
+                self._cluster.lock_postgres(locked=True)
+                return partial(self._cluster.lock_postgres, locked=False)
+            case _:
+                return self._disturb(fault)
+
+    def _disturb(self, fault: Fault) -> Callable[[], None]:
+        """Start a fault of a link."""
         cluster = self._cluster
-        verb = fault.name.split()[0]
-        if verb == "cut":
-            cluster.cut(fault.target)
-            return lambda: None
-        if verb == "swallow":
-            cluster.kafka_link.swallowing = True
-            return lambda: setattr(cluster.kafka_link, "swallowing", False)
-        child = cluster.child(fault.target)
-        if verb == "hang":
-            child.suspend()
-            return child.resume
-        child.kill()
-        return lambda: cluster.start(fault.target)
+        link = cluster.links[fault.target]
+        match fault.verb:
+            case "cut":
+                cluster.loop.call(link.cut)
+                return lambda: None
+            case "clip":
+                link.clips = 1 + round(CLIPS_A_SECOND * fault.seconds)
+                return lambda: setattr(link, "clips", 0)
+            case "mute":
+                cluster.loop.call(link.mute)
+                return lambda: cluster.loop.call(link.unmute)
+        cluster.kafka_link.swallowing = True
+        return lambda: setattr(cluster.kafka_link, "swallowing", False)

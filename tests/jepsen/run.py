@@ -27,6 +27,7 @@ class Result:
     refused: int
     duplicates: int
     swallowed: int
+    clipped: int
     verdict: Verdict
 
 
@@ -37,7 +38,7 @@ def run(cluster: Cluster, seed: int, *, steps: int, pause_s: float = 0.5, loud: 
     prefix = f"{seed}-{int(time.time())}"
     address = f"127.0.0.1:{cluster.client_link.port}"
     clients = [Client(address, f"{prefix}-{number}", seed) for number in range(CLIENTS)]
-    swallowed = cluster.kafka_link.swallowed
+    swallowed, clipped = cluster.kafka_link.swallowed, _clipped(cluster)
     running = [cluster.loop.spawn(client.run()) for client in clients]
     time.sleep(pause_s)
     Nemesis(cluster, loud=loud).run(plan(seed, steps=steps), pause_s=pause_s)
@@ -46,7 +47,7 @@ def run(cluster: Cluster, seed: int, *, steps: int, pause_s: float = 0.5, loud: 
     for one in running:
         one.result(60)
     history = _settled(cluster, clients, prefix)
-    cluster.stop_bridge()
+    cluster.end_run()
     return Result(
         seed=seed,
         seconds=time.monotonic() - started,
@@ -54,8 +55,13 @@ def run(cluster: Cluster, seed: int, *, steps: int, pause_s: float = 0.5, loud: 
         refused=history.refused,
         duplicates=duplicates(history),
         swallowed=cluster.kafka_link.swallowed - swallowed,
+        clipped=_clipped(cluster) - clipped,
         verdict=check(history),
     )
+
+
+def _clipped(cluster: Cluster) -> int:
+    return sum(link.clipped for link in cluster.links.values())
 
 
 def _settled(cluster: Cluster, clients: list[Client], prefix: str) -> History:
