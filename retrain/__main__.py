@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from retrain import model_commands
+from retrain import import_command, model_commands
 from retrain.exit_status import BAD_INPUT, FAILED, REJECTED
 from retrain.settings import ExportSettings, RetrainSettings
 from servicekit.logs import configure_logs
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
     model_commands.add(commands)
+    import_command.add(commands)
     export = commands.add_parser(
         "export",
         help="write a day's interactions from Postgres, as run reads them",

@@ -1,6 +1,6 @@
 """The SQL side: statements from the files of `sql/`, run by DuckDB on a scratch database that may outgrow memory."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -53,19 +53,37 @@ class Warehouse:
         for name in names:
             self._connection.execute(statement(name), parameters or None)
 
+    def view(self, name: str, query: str) -> None:
+        """Name a query that was put together by this package."""
+        self._connection.execute(f'CREATE VIEW "{name}" AS {query}')
+
+    def function(self, name: str, function: Callable[[Any], Any], takes: str, gives: str) -> None:
+        """Let statements call a function of one argument."""
+        self._connection.create_function(name, function, [takes], gives)  # type: ignore[list-item, arg-type]  # by name
+
     def rows(self, name: str, **parameters: object) -> list[tuple[Any, ...]]:
         """Return the rows of a small result."""
         return self._connection.execute(statement(name), parameters or None).fetchall()
 
     def row(self, name: str, **parameters: object) -> dict[str, Any]:
         """Return the only row of a result by column."""
+        (row,) = self.dicts(name, **parameters)
+        return row
+
+    def dicts(self, name: str, **parameters: object) -> list[dict[str, Any]]:
+        """Return the rows of a small result by column."""
         result = self._connection.execute(statement(name), parameters or None)
-        (row,) = result.fetchall()
-        return dict(zip((column[0] for column in result.description), row, strict=True))
+        names = [column[0] for column in result.description]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def arrays(self, name: str, **parameters: object) -> dict[str, NDArray[Any]]:
         """Return a result's columns as arrays, without a Python object for each number."""
         return dict(self._connection.execute(statement(name), parameters or None).fetchnumpy())
+
+    def batches(self, name: str, *, rows: int) -> Iterator[Any]:
+        """Yield a result as Arrow record batches of so many rows, streamed, in its order."""
+        # Not `execute`: what it returns is out of order here, as insertion order is not preserved (DuckDB 2.0).
+        yield from self._connection.sql(statement(name)).to_arrow_reader(rows)
 
     def identifiers(self, name: str) -> "NDArray[np.bytes_]":
         """Return the first column of a result, identifiers in ascending order, as a fixed-width array of UTF-8."""

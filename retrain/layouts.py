@@ -1,0 +1,211 @@
+"""Public layouts of rating and interaction data, each told in SQL as rows that an import can judge.
+
+A layout's `rows` give `user_id`, `video_id`, `kind` (null where a rating says it), `value` (a rating), `watch_ms` and
+`happened_at`, all text; its `catalogue`, where there is one, the columns of `videos.parquet`.
+"""
+
+import csv
+import gzip
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from retrain.failure import Reason, RunFailure
+
+KINDS: Final = ("is_like", "is_follow", "is_comment", "is_forward", "is_hate")
+"""Flags of KuaiRand, each an interaction of its own."""
+_LOG: Final = ("user_id", "video_id", "time_ms", "is_click", *KINDS, "play_time_ms")
+_FEATURES: Final = ("video_id", "author_id", "upload_dt", "video_duration", "tag")
+_RATINGS: Final = ("userId", "movieId", "rating", "timestamp")
+_MOVIES: Final = ("movieId", "title", "genres")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Data as somebody published it."""
+
+    name: str
+    files: tuple[Path, ...]
+    rows: str
+    """A query."""
+    catalogue: str | None = None
+    """A query."""
+    is_rated: bool = False
+    """Whether ratings, rather than kinds, say what was liked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """Which columns of a plain CSV file hold what; None for one that it lacks."""
+
+    user: str
+    item: str
+    time: str
+    kind: str | None = None
+    value: str | None = None
+    watch_time: str | None = None
+
+
+def find_layout(path: Path) -> Layout | None:
+    """Return the layout of a folder by the names of its files, None where no known one is there."""
+    if ratings := _find(path, "ratings.dat"):
+        return _movie_tweetings(ratings[0], _find(path, "movies.dat"))
+    if ratings := _find(path, "ratings.csv*"):
+        return _movie_lens(ratings[0], _find(path, "movies.csv*"))
+    if logs := _find(path, "log_standard*.csv*"):
+        return _kuairand(logs, _find(path, "video_features_basic*.csv*"))
+    return None
+
+
+def plain_csv(path: Path, columns: Columns, delimiter: str, *, kinds: Mapping[str, str], kind: str) -> Layout:
+    """Return the layout of a file with a head line; RunFailure when it lacks a column.
+
+    Args:
+        path: The file.
+        columns: Which of its columns are meant.
+        delimiter: What stands between two columns.
+        kinds: This project's names of the file's kinds, where they differ.
+        kind: What every row is in a file that has neither kinds nor values.
+    """
+    parts = {
+        "user_id": columns.user,
+        "video_id": columns.item,
+        "happened_at": columns.time,
+        "kind": columns.kind,
+        "value": columns.value,
+        "watch_ms": columns.watch_time,
+    }
+    source = _read((path,), [name for name in parts.values() if name], delimiter)
+    told = {part: _column(name) if name else "NULL::VARCHAR" for part, name in parts.items()}
+    told["kind"] = _renamed(told["kind"], kinds) if columns.kind else _text(kind)
+    listed = ", ".join(f"{expression} AS {part}" for part, expression in told.items())
+    is_rated = bool(columns.value and not columns.kind)
+    return Layout(name="CSV", files=(path,), rows=f"SELECT {listed} FROM {source}", is_rated=is_rated)
+
+
+def _movie_tweetings(ratings: Path, movies: Sequence[Path]) -> Layout:
+    """`user::film::rating::seconds`, and `film::title (year)::genre|genre`."""
+    rows = (
+        "SELECT user_id, video_id, NULL::VARCHAR AS kind, value, NULL::VARCHAR AS watch_ms, happened_at "
+        f"FROM {_headless(ratings, ('user_id', 'video_id', 'value', 'happened_at'))}"
+    )
+    catalogue = _films(_headless(movies[0], ("movieId", "title", "genres"))) if movies else None
+    return Layout(
+        name="MovieTweetings or MovieLens 1M and 10M",
+        files=(ratings, *movies[:1]),
+        rows=rows,
+        catalogue=catalogue,
+        is_rated=True,
+    )
+
+
+def _movie_lens(ratings: Path, movies: Sequence[Path]) -> Layout:
+    rows = (
+        'SELECT "userId" AS user_id, "movieId" AS video_id, NULL::VARCHAR AS kind, "rating" AS value, '
+        f'NULL::VARCHAR AS watch_ms, "timestamp" AS happened_at FROM {_read((ratings,), _RATINGS, ",")}'
+    )
+    catalogue = _films(_read(movies[:1], _MOVIES, ",")) if movies else None
+    return Layout(name="MovieLens", files=(ratings, *movies[:1]), rows=rows, catalogue=catalogue, is_rated=True)
+
+
+def _films(source: str) -> str:
+    """Return the catalogue of films: genres are tags, the year in a title is when it came out."""
+    return f"""SELECT
+    "movieId" AS "videoId", NULL::VARCHAR AS "authorId",
+    list_filter(string_split(coalesce("genres", ''), '|'), lambda tag: tag NOT IN ('', '(no genres listed)')) AS "tags",
+    NULL::BIGINT AS "durationMs",
+    nullif(regexp_extract("title", '\\((\\d{{4}})\\)\\s*$', 1), '') || '-01-01' AS "uploadDate"
+FROM {source}"""
+
+
+def _kuairand(logs: Sequence[Path], features: Sequence[Path]) -> Layout:
+    """One line an exposure: a watch where it was clicked, else an impression; each set flag is one more interaction.
+
+    Flags carry no time of their own: they are dated to the end of the exposure.
+    """
+    kinds = "CASE WHEN is_click = '1' THEN 'watch' ELSE 'impression' END" + "".join(
+        f", CASE WHEN {flag} = '1' THEN '{kind}' END"
+        for flag, kind in zip(KINDS, ("like", "follow", "comment", "share", "hide"), strict=True)
+    )
+    rows = f"""SELECT
+    'u' || user_id AS user_id, 'v' || video_id AS video_id, kind, NULL::VARCHAR AS value,
+    CASE WHEN kind IN ('watch', 'impression') THEN play_time_ms END AS watch_ms,
+    CASE WHEN kind IN ('watch', 'impression') THEN time_ms
+        ELSE (try_cast(time_ms AS BIGINT) + coalesce(try_cast(play_time_ms AS BIGINT), 0))::VARCHAR END AS happened_at
+FROM (SELECT *, unnest([{kinds}]) AS kind FROM {_read(logs, _LOG, ",")})
+WHERE kind IS NOT NULL"""
+    return Layout(
+        name="KuaiRand", files=(*logs, *features[:1]), rows=rows, catalogue=_videos(features[0]) if features else None
+    )
+
+
+def _videos(features: Path) -> str:
+    return f"""SELECT
+    'v' || video_id AS "videoId", 'a' || author_id AS "authorId",
+    list_transform(
+        list_filter(string_split(coalesce(tag, ''), ','), lambda one: one <> ''), lambda one: 't' || one
+    ) AS "tags",
+    try_cast(video_duration AS DOUBLE)::BIGINT AS "durationMs", upload_dt AS "uploadDate"
+FROM {_read((features,), _FEATURES, ",")}"""
+
+
+def _find(folder: Path, name: str) -> list[Path]:
+    """Return the files of a name in a folder or a folder below it, of the first of these that has any."""
+    here = sorted(folder.glob(name))
+    return here or sorted(folder.glob(f"*/{name}"))
+
+
+def _read(files: Sequence[Path], needed: Sequence[str], delimiter: str) -> str:
+    """Return the table function that reads files with a head line as text; RunFailure when one lacks a column."""
+    heads = [_head(file, delimiter) for file in files]
+    for file, head in zip(files, heads, strict=True):
+        missing = next((name for name in needed if name not in head), None)
+        if missing:
+            raise RunFailure(Reason.SCHEMA, f"{file.name}: column {missing!r} is missing, it has {', '.join(head)}")
+        if head != heads[0]:
+            raise RunFailure(Reason.SCHEMA, f"{file.name}: its columns are not those of {files[0].name}")
+    options = f"header = true, delim = {_text(delimiter)}, quote = '\"', escape = '\"'"
+    return _table(files, heads[0], options)
+
+
+def _headless(file: Path, names: Sequence[str]) -> str:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            for _ in lines:
+                pass
+        encoding = "utf-8"
+    except UnicodeDecodeError:
+        encoding = "latin-1"  # as MovieLens 1M is
+    return _table((file,), names, f"header = false, delim = '::', quote = '', escape = '', encoding = '{encoding}'")
+
+
+def _table(files: Sequence[Path], names: Sequence[str], options: str) -> str:
+    columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names)
+    listed = ", ".join(_text(str(file)) for file in files)
+    return f"read_csv([{listed}], columns = {{{columns}}}, auto_detect = false, store_rejects = true, {options})"
+
+
+def _head(file: Path, delimiter: str) -> list[str]:
+    opened = gzip.open if file.suffix == ".gz" else open
+    try:
+        with opened(file, "rt", encoding="utf-8-sig") as lines:
+            head = next(csv.reader(cast(Iterable[str], lines), delimiter=delimiter), [])
+    except (UnicodeDecodeError, OSError) as error:
+        raise RunFailure(Reason.SCHEMA, f"{file.name} is not a text file: {error}") from None
+    if len(set(head)) < len(head) or "" in head:
+        raise RunFailure(Reason.SCHEMA, f"{file.name}: names of columns are empty or repeated: {', '.join(head)}")
+    return head
+
+
+def _column(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _renamed(kind: str, names: Mapping[str, str]) -> str:
+    cases = "".join(f" WHEN {_text(theirs)} THEN {_text(ours)}" for theirs, ours in names.items())
+    return f"CASE {kind}{cases} ELSE {kind} END" if cases else kind

@@ -1,0 +1,1 @@
+SELECT median(try_cast(value AS DOUBLE)) AS median FROM raw
