@@ -18,13 +18,15 @@ MAX_BATCH: Final = 10_000
 MAX_CONDITIONS: Final = 100
 _FREE: Final = ("page_size", "page_token", "explain", "request_id")
 """Fields that may change from page to page."""
+_PERSONS: Final = {kind: kind.__name__.encode()[:16] for kind in (pb.RecommendRequest, pb.ListSimilarVideosRequest)}
+"""Keep the digests of different methods apart."""
 
 
 def feed_query(request: pb.RecommendRequest, *, now_ms: int) -> FeedQuery:
     """Return the query; INVALID_ARGUMENT for bad fields.
 
     Args:
-        request: The request.
+        request: The request, which is used up.
         now_ms: When interactions without a timestamp happened, milliseconds since 1970 UTC.
     """
     checker = Checker()
@@ -32,22 +34,25 @@ def feed_query(request: pb.RecommendRequest, *, now_ms: int) -> FeedQuery:
     page_size = checker.page_size(request.page_size)
     _check_label(checker, request.surface, "surface")
     _check_label(checker, request.request_id, "request_id")
-    checker.identifiers(request.exclude_video_ids, "exclude_video_ids", most=MAX_EXCLUDED)
-    checker.require(0 <= request.diversity <= 1, "diversity", f"is {request.diversity}, must be from 0 to 1")
-    recent = interactions(checker, request.recent_interactions, "recent_interactions", now_ms=now_ms)
+    excluded, told, diversity = request.exclude_video_ids, request.recent_interactions, request.diversity
+    if excluded:
+        checker.identifiers(excluded, "exclude_video_ids", most=MAX_EXCLUDED)
+    if diversity:
+        checker.require(0 <= diversity <= 1, "diversity", f"is {diversity}, must be from 0 to 1")
+    recent = interactions(checker, told, "recent_interactions", now_ms=now_ms) if told else ()
     video_filter = _video_filter(checker, request.filter, "filter") if request.HasField("filter") else None
     checker.finish()
     return FeedQuery(
         user_id=request.user_id,
         page_size=page_size,
-        digest=_digest(request, *_FREE),
         page_token=request.page_token,
         video_filter=video_filter,
-        exclude_video_ids=request.exclude_video_ids,
+        exclude_video_ids=excluded,
         include_seen=request.include_seen,
         recent=tuple(recent),
-        diversity=request.diversity,
+        diversity=diversity,
         explain=request.explain,
+        digest=_digest(request, *_FREE),
     )
 
 
@@ -61,9 +66,9 @@ def similar_query(request: pb.ListSimilarVideosRequest) -> SimilarQuery:
     return SimilarQuery(
         video_id=request.video_id,
         page_size=page_size,
-        digest=_digest(request, "page_size", "page_token"),
         page_token=request.page_token,
         video_filter=video_filter,
+        digest=_digest(request, "page_size", "page_token"),
     )
 
 
@@ -103,13 +108,11 @@ def profile_update(request: pb.UpdateUserProfileRequest, *, now_ms: int) -> list
 
 
 def _digest(request: pb.RecommendRequest | pb.ListSimilarVideosRequest, *free: str) -> bytes:
-    """Return a digest of all fields but those that may change from page to page."""
-    bound = type(request)()
-    bound.MergeFrom(request)  # type: ignore[arg-type]  # of its own type
+    """Return a digest of all fields but those that may change from page to page, which the request loses."""
     for name in free:
-        bound.ClearField(name)  # type: ignore[arg-type]  # fields of the message
-    person = type(request).__name__.encode()[:16]
-    return blake2b(bound.SerializeToString(deterministic=True), digest_size=DIGEST_BYTES, person=person).digest()
+        request.ClearField(name)  # type: ignore[arg-type]  # fields of the message
+    person = _PERSONS[type(request)]
+    return blake2b(request.SerializeToString(deterministic=True), digest_size=DIGEST_BYTES, person=person).digest()
 
 
 def _check_label(checker: Checker, value: str, path: str) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from recsvc import wire
 from recsvc.artefact import Manifest
 from recsvc.audience import Summary
 from recsvc.reasons import Reason, ReasonKind
@@ -27,6 +28,15 @@ _REASONS: Final = {
     ReasonKind.AUTHOR: pb.REASON_KIND_AUTHOR,
     ReasonKind.TRENDING: pb.REASON_KIND_TRENDING,
 }
+
+
+def recommend_reply(page: Page) -> bytes:
+    """Return the reply for a page, serialised."""
+    if page.reasons:
+        return recommend_response(page).SerializeToString()
+    tail = wire.tail(page.algorithm, page.model_version, page.model_trained_at, _STATES[page.viewer_state])
+    ranked = page.ranked
+    return wire.reply(page.serving.heads.of(ranked.rows), ranked.scores, page.next_page_token, tail)
 
 
 def recommend_response(page: Page) -> pb.RecommendResponse:

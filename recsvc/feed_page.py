@@ -1,30 +1,33 @@
 """What pages of one feed have in common: what they must not show, and the token of the next one."""
 
+from typing import Final, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from recsvc.filters import VideoFilter
-from recsvc.page_token import PageToken
+from recsvc import page_token
+from recsvc.fingerprints import Fingerprints
 from recsvc.ranking import Barred
 from recsvc.serving_model import ServingModel
 
-
-def barred_rows(
-    serving: ServingModel,
-    served: NDArray[np.uint32],
-    video_filter: VideoFilter | None,
-    *further: NDArray[np.integer],
-) -> Barred:
-    """Return what must not be shown: what earlier pages held, what the filter drops, and further rows."""
-    rows = (*further, serving.fingerprints.rows(served)) if len(served) else further
-    mask = serving.masks.blocked(video_filter) if video_filter else None
-    return Barred(rows, mask)
+NO_ROWS: Final = np.empty(0, np.int64)
 
 
-def next_token(serving: ServingModel, digest: bytes, served: NDArray[np.uint32], rows: NDArray[np.int64]) -> str:
+class Unwanted(NamedTuple):
+    """What a request rules out, besides what its viewer has seen."""
+
+    served: NDArray[np.uint32] = page_token.NOTHING
+    """Fingerprints of what earlier pages held."""
+    rows: NDArray[np.int64] = NO_ROWS
+    """Rows of excluded videos, in any order and with repeats."""
+    mask: NDArray[np.bool_] | None = None
+    """(V,) True where a filter drops the video."""
+
+    def barred(self, fingerprints: Fingerprints, *further: NDArray[np.integer]) -> Barred:
+        """Return it in terms of one model, with further rows."""
+        return Barred((*further, self.rows, fingerprints.rows(self.served)), self.mask)
+
+
+def next_token(serving: ServingModel, digest: bytes, served: NDArray[np.uint32], rows: NDArray[np.integer]) -> str:
     """Return the token of the page after one with these rows."""
-    return PageToken(
-        model_version=serving.manifest.version,
-        digest=digest,
-        served=np.concatenate((served, serving.fingerprints.of(rows))),
-    ).encode()
+    return page_token.encode(serving.manifest.version, digest, served, serving.fingerprints.of(rows))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from recsvc.idmap import IdMap
 
+_NONE: Final = np.empty(0, np.int32)
 _CHUNK: Final = 4096
 """Identifiers hashed at a stretch, below a millisecond: other threads cannot run meanwhile."""
 
@@ -26,12 +27,15 @@ class Fingerprints:
         self._order = np.argsort(self._of_rows, kind="stable").astype(np.int32)
         self._sorted = self._of_rows[self._order]
 
-    def of(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+    def of(self, rows: NDArray[np.integer]) -> NDArray[np.uint32]:
         """Return the fingerprints of these rows."""
-        return self._of_rows[rows]
+        found: NDArray[np.uint32] = self._of_rows[rows]
+        return found
 
     def rows(self, fingerprints: NDArray[np.uint32]) -> NDArray[np.int32]:
         """Return all rows that have one of these fingerprints."""
+        if not len(fingerprints):
+            return _NONE
         low = np.searchsorted(self._sorted, fingerprints)
         counts = np.searchsorted(self._sorted, fingerprints, side="right") - low
         # Position j of list i is low[i] + j, flattened.

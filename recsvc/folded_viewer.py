@@ -1,7 +1,6 @@
 """A viewer as the model and later interactions tell."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -27,8 +26,8 @@ def folded(
     news = merge([one for one in known if one.at_ms >= cut_off], recent)
     everything = merge(known, recent)
     rows = serving.model.videos.rows([one.video_id for one in everything])
-    viewer = replace(
-        base, seen=np.concatenate((base.seen, rows[rows != UNKNOWN].astype(np.int32))), interactions=everything
+    viewer = base._replace(
+        seen=np.concatenate((base.seen, rows[rows != UNKNOWN].astype(np.int32))), interactions=everything
     )
     vector = serving.fold_in.fold(news, base.vector)
-    return viewer if vector is None else replace(viewer, state=ViewerState.FOLDED_IN, vector=vector)
+    return viewer if vector is None else viewer._replace(state=ViewerState.FOLDED_IN, vector=vector)

@@ -10,7 +10,8 @@ format u8 | length of model version u8 | model version | request digest 8 bytes 
 import base64
 import binascii
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -27,7 +28,7 @@ _MODELS: Final = b"M"
 """First byte of the tokens of lists of models; never a format."""
 _MAX_CHARACTERS: Final = (2 + 255 + DIGEST_BYTES + 4 * MAX_POSITION + _CHECKSUM_BYTES) * 4 // 3 + 4
 
-_NOTHING: Final = np.empty(0, np.uint32)
+NOTHING: Final = np.empty(0, np.uint32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +39,7 @@ class PageToken:
     """The model that ranked the page before."""
     digest: bytes
     """Digest of the request fields that must not change."""
-    served: NDArray[np.uint32] = field(default_factory=lambda: _NOTHING)
+    served: NDArray[np.uint32]
     """Fingerprints of the videos returned so far."""
 
     @property
@@ -46,11 +47,10 @@ class PageToken:
         """Return how many videos were returned so far."""
         return len(self.served)
 
-    def encode(self) -> str:
-        """Return the token's text."""
-        version = self.model_version.encode()
-        head = bytes((FORMAT, len(version))) + version + self.digest
-        return _seal(head + self.served.astype("<u4", copy=False).tobytes())
+
+def encode(model_version: str, digest: bytes, *served: NDArray[np.uint32]) -> str:
+    """Return the text of a token; see `PageToken`, whose `served` is the arrays joined."""
+    return _seal(b"".join((_head(model_version), digest, *(one.astype("<u4", copy=False).tobytes() for one in served))))
 
 
 def decode(text: str, digest: bytes) -> PageToken:
@@ -81,6 +81,12 @@ def decode_version(text: str) -> str:
     if not body.startswith(_MODELS):
         raise _invalid("belongs to another method")
     return body.removeprefix(_MODELS).decode(errors="replace")
+
+
+@lru_cache(16)
+def _head(model_version: str) -> bytes:
+    version = model_version.encode()
+    return bytes((FORMAT, len(version))) + version
 
 
 def _seal(body: bytes) -> str:

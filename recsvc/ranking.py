@@ -5,7 +5,7 @@ Order is by score, best first, and by row where scores are equal, so that the sa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,7 @@ class Ranked:
         return len(self.rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Barred:
+class Barred(NamedTuple):
     """Videos that must not be returned, whatever their score."""
 
     rows: tuple[NDArray[np.integer], ...] = ()
@@ -48,6 +47,9 @@ class Barred:
             np.putmask(scores, self.mask, -np.inf)
 
 
+NOTHING_BARRED: Final = Barred()
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What one viewer asks for."""
@@ -55,7 +57,7 @@ class Wish:
     viewer: Viewer
     count: int
     """Videos wanted, at least 1."""
-    barred: Barred = Barred()  # immutable
+    barred: Barred = NOTHING_BARRED
 
 
 class Ranker(Protocol):

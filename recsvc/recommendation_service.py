@@ -32,7 +32,7 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:
         """Return the next page for one viewer."""
         query = decoding.feed_query(request, now_ms=self._now_ms())
-        return encoding.recommend_response(self._recommender.recommend(query))
+        return encoding.recommend_reply(self._recommender.recommend(query))  # type: ignore[return-value]  # sent as it is
 
     def BatchRecommend(
         self,

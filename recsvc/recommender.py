@@ -1,21 +1,17 @@
 """Recommends videos: one page of one viewer's feed at a time, or of many viewers at once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final, NamedTuple
 
 from recsvc.audience import Audience
 from recsvc.diversity import diversify, pool_size
-from recsvc.feed_page import barred_rows, next_token
+from recsvc.feed_page import NO_ROWS, Unwanted, next_token
 from recsvc.filters import VideoFilter
 from recsvc.idmap import UNKNOWN
 from recsvc.interactions import Interaction
 from recsvc.live import LiveModel
-from recsvc.page_token import MAX_POSITION, decode
+from recsvc.page_token import MAX_POSITION, NOTHING, decode
 from recsvc.ranking import Ranked, Wish
 from recsvc.reasons import Reason, Reasons
 from recsvc.serving_model import ServingModel
@@ -29,8 +25,7 @@ SCORES_TOGETHER: Final = 1 << 22
 """Scores held at once for them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FeedQuery:
+class FeedQuery(NamedTuple):
     """What a page is asked for with."""
 
     user_id: str
@@ -50,33 +45,61 @@ class FeedQuery:
     explain: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One page of a feed."""
 
-    video_ids: list[str]
-    """Best first."""
-    scores: list[float]
-    reasons: list[list[Reason]]
-    """One list a video, or none at all."""
+    serving: ServingModel
+    """The model that ranked."""
+    ranked: Ranked
+    """The page's videos."""
+    viewer_state: ViewerState
     next_page_token: str
     """Empty on the last page."""
-    algorithm: str
-    model_version: str
-    model_trained_at: datetime
-    viewer_state: ViewerState
+    reasons: Sequence[list[Reason]] = ()
+    """One list a video, or none at all."""
+
+    @property
+    def video_ids(self) -> list[str]:
+        """Return the videos, best first."""
+        return self.serving.model.videos.ids(self.ranked.rows)
+
+    @property
+    def scores(self) -> list[float]:
+        """Return their scores."""
+        scores: list[float] = self.ranked.scores.tolist()
+        return scores
+
+    @property
+    def algorithm(self) -> str:
+        """Return what the model was trained with."""
+        return self.serving.manifest.algorithm
+
+    @property
+    def model_version(self) -> str:
+        """Return the model's version."""
+        return self.serving.manifest.version
+
+    @property
+    def model_trained_at(self) -> datetime:
+        """Return when the model was trained."""
+        return self.serving.manifest.trained_at
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Plan:
+class _Plan(NamedTuple):
     """A query in terms of one model."""
 
     query: FeedQuery
-    wish: Wish
-    served: NDArray[np.uint32]
-    """What earlier pages held."""
-    count: int
-    """Videos of this page; the wish is for more, to choose from and to see whether there is a next page."""
+    viewer: Viewer
+    unwanted: Unwanted
+    size: int
+    """Videos of this page."""
+    sought: int
+    """Videos to find: more, to choose from and to see whether there is a next page."""
+
+    def wish(self, serving: ServingModel) -> Wish:
+        """Return what to ask the ranking for."""
+        seen = () if self.query.include_seen else (self.viewer.seen,)
+        return Wish(self.viewer, self.sought, self.unwanted.barred(serving.fingerprints, *seen))
 
 
 class Recommender:
@@ -120,12 +143,13 @@ class Recommender:
         return [next(found) if one else None for one in known.tolist()], serving.manifest.version, viewer.state
 
     def _ranked(self, serving: ServingModel, plan: _Plan) -> Ranked:
-        query, wish = plan.query, plan.wish
+        query, viewer = plan.query, plan.viewer
         # What was told with one request makes a viewer of that request only; strangers are all one viewer.
-        if query.include_seen or query.recent or wish.count > LENGTH // 2:
-            return serving.ranker.top(wish.viewer, wish.count, wish.barred)
-        name = "" if wish.viewer is COLD else query.user_id
-        return self._shortlists.top(serving.ranker, name, wish.viewer, wish.count, wish.barred)
+        if query.include_seen or query.recent or plan.sought > LENGTH // 2:
+            wish = plan.wish(serving)
+            return serving.ranker.top(viewer, wish.count, wish.barred)
+        name = "" if viewer is COLD else query.user_id
+        return self._shortlists.top(serving, name, viewer, plan.sought, plan.unwanted)
 
     def _together(self, serving: ServingModel, queries: Sequence[FeedQuery]) -> Iterator[Page | ServiceError]:
         plans: list[_Plan | ServiceError] = []
@@ -134,52 +158,37 @@ class Recommender:
                 plans.append(self._plan(serving, query))
             except ServiceError as error:
                 plans.append(error)
-        ranked = iter(serving.ranker.top_many([plan.wish for plan in plans if isinstance(plan, _Plan)]))
+        ranked = iter(serving.ranker.top_many([plan.wish(serving) for plan in plans if isinstance(plan, _Plan)]))
         for plan in plans:
             yield _page(serving, plan, next(ranked)) if isinstance(plan, _Plan) else plan
 
     def _plan(self, serving: ServingModel, query: FeedQuery) -> _Plan:
-        served = decode(query.page_token, query.digest).served if query.page_token else np.empty(0, np.uint32)
+        served = decode(query.page_token, query.digest).served if query.page_token else NOTHING
         viewer = self._audience.viewer(serving, query.user_id, query.recent)
-        further: list[NDArray[np.integer]] = [] if query.include_seen else [viewer.seen]
+        excluded = NO_ROWS
         if query.exclude_video_ids:
-            excluded = serving.model.videos.rows(query.exclude_video_ids)
-            further.append(excluded[excluded != UNKNOWN])
+            rows = serving.model.videos.rows(query.exclude_video_ids)
+            excluded = rows[rows != UNKNOWN]
+        mask = serving.masks.blocked(query.video_filter) if query.video_filter else None
         count = min(query.page_size, MAX_POSITION - len(served))
-        return _Plan(
-            query=query,
-            # One more than wanted tells whether there is a next page.
-            wish=Wish(
-                viewer,
-                pool_size(count) if query.diversity else count + 1,
-                barred_rows(serving, served, query.video_filter, *further),
-            ),
-            served=served,
-            count=count,
-        )
+        # One more than wanted tells whether there is a next page.
+        sought = pool_size(count) if query.diversity else count + 1
+        return _Plan(query, viewer, Unwanted(served, excluded, mask), count, sought)
 
 
 def _page(serving: ServingModel, plan: _Plan, ranked: Ranked) -> Page:
-    manifest, query, viewer = serving.manifest, plan.query, plan.wish.viewer
+    query, viewer, served = plan.query, plan.viewer, plan.unwanted.served
     page = _chosen(serving, plan, ranked)
-    more = len(ranked) > plan.count and len(plan.served) + plan.count < MAX_POSITION
-    return Page(
-        video_ids=serving.model.videos.ids(page.rows),
-        scores=page.scores.tolist(),
-        reasons=_reasons(serving, viewer, page) if query.explain else [],
-        next_page_token=next_token(serving, query.digest, plan.served, page.rows) if more else "",
-        algorithm=manifest.algorithm,
-        model_version=manifest.version,
-        model_trained_at=manifest.trained_at,
-        viewer_state=viewer.state,
-    )
+    more = len(ranked) > plan.size and len(served) + plan.size < MAX_POSITION
+    token = next_token(serving, query.digest, served, page.rows) if more else ""
+    return Page(serving, page, viewer.state, token, _reasons(serving, viewer, page) if query.explain else ())
 
 
 def _chosen(serving: ServingModel, plan: _Plan, ranked: Ranked) -> Ranked:
     diversity = plan.query.diversity
     if not diversity:
-        return ranked.head(plan.count)
-    places = diversify(ranked.scores, serving.neighbours.directions(ranked.rows), plan.count, diversity)
+        return ranked.head(plan.size)
+    places = diversify(ranked.scores, serving.neighbours.directions(ranked.rows), plan.size, diversity)
     return Ranked(ranked.rows[places], ranked.scores[places])
 
 

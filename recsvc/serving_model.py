@@ -14,6 +14,7 @@ from recsvc.index import ranker_of
 from recsvc.neighbours import Neighbours
 from recsvc.ranking import ExactRanker, Ranker
 from recsvc.viewers import Viewer, trained_viewer
+from recsvc.wire import VideoHeads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,7 @@ class ServingModel:
     fingerprints: Fingerprints
     fold_in: FoldIn
     neighbours: Neighbours
+    heads: VideoHeads
     prior: NDArray[np.float32]
     """(V,) the popularity part of the scores, of the model's popularity or a fresher one."""
 
@@ -40,6 +42,7 @@ class ServingModel:
             fingerprints=Fingerprints(model.videos),
             fold_in=FoldIn(model),
             neighbours=Neighbours(model.video_factors),
+            heads=VideoHeads(model.videos),
             prior=prior,
         )
 

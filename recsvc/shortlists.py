@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import Final
 
+from recsvc.feed_page import Unwanted
+from recsvc.fingerprints import Fingerprints
 from recsvc.ranking import Barred, Ranked, Ranker
+from recsvc.serving_model import ServingModel
 from recsvc.viewers import Viewer
 
 LENGTH: Final = 256
@@ -29,16 +32,17 @@ class _Shortlist:
     is_whole: bool
     """Whether the ranking ends with the list."""
 
-    def without(self, barred: Barred, count: int) -> Ranked:
-        """Return the first `count` that are not barred, fewer when there are no more here."""
-        if not barred.rows and barred.mask is None:
+    def without(self, unwanted: Unwanted, count: int, fingerprints: Fingerprints) -> Ranked:
+        """Return the first `count` that are wanted, fewer when there are no more here."""
+        if not len(unwanted.served) and not len(unwanted.rows) and unwanted.mask is None:
             return self.ranked.head(count)
         rows = self.ranked.rows
         # One look at each row until enough are found; numpy's set operations cost more than a page.
-        gone = {row for further in barred.rows for row in further.tolist()}
-        blocked = repeat(object=False) if barred.mask is None else barred.mask[rows].tolist()
-        pairs = enumerate(zip(rows.tolist(), blocked, strict=False))
-        places = list(islice((place for place, (row, bar) in pairs if not bar and row not in gone), count))
+        served, gone = set(unwanted.served.tolist()), set(unwanted.rows.tolist())
+        blocked = repeat(object=False) if unwanted.mask is None else unwanted.mask[rows].tolist()
+        looks = enumerate(zip(rows.tolist(), fingerprints.of(rows).tolist(), blocked, strict=False))
+        left = (place for place, (row, mark, bar) in looks if not (bar or mark in served or row in gone))
+        places = list(islice(left, count))
         return Ranked(rows[places], self.ranked.scores[places])
 
 
@@ -54,20 +58,21 @@ class Shortlists:
         self._lists: OrderedDict[str, _Shortlist] = OrderedDict()
         self._lock = threading.Lock()
 
-    def top(self, ranker: Ranker, user_id: str, viewer: Viewer, count: int, barred: Barred) -> Ranked:
-        """Return the best `count` videos that are not barred; fewer only when there are no more.
+    def top(self, serving: ServingModel, user_id: str, viewer: Viewer, count: int, unwanted: Unwanted) -> Ranked:
+        """Return the best `count` videos that are wanted and unseen; fewer only when there are no more.
 
         Args:
-            ranker: Of the model that the viewer is known by.
+            serving: The model that the viewer is known by.
             user_id: The viewer's name; of each, one shortlist is kept.
             viewer: The viewer now.
-            count: Videos wanted.
-            barred: What must not be returned; `viewer.seen` itself is among it.
+            count: Videos to return.
+            unwanted: What must not be returned, nor what the viewer has seen.
         """
-        shortlist = self._of(ranker, user_id, viewer)
-        further = tuple(rows for rows in barred.rows if rows is not viewer.seen and len(rows))
-        left = shortlist.without(Barred(further, barred.mask), count)
-        return left if len(left) == count or shortlist.is_whole else ranker.top(viewer, count, barred)
+        shortlist = self._of(serving.ranker, user_id, viewer)
+        left = shortlist.without(unwanted, count, serving.fingerprints)
+        if len(left) == count or shortlist.is_whole:
+            return left
+        return serving.ranker.top(viewer, count, unwanted.barred(serving.fingerprints, viewer.seen))
 
     def __len__(self) -> int:
         return len(self._lists)

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from recsvc.feed_page import barred_rows, next_token
+from recsvc.feed_page import Unwanted, next_token
 from recsvc.filters import VideoFilter
 from recsvc.idmap import UNKNOWN
 from recsvc.live import LiveModel
-from recsvc.page_token import MAX_POSITION, decode
+from recsvc.page_token import MAX_POSITION, NOTHING, decode
 from servicekit.errors import not_found
 
 
@@ -46,9 +44,10 @@ def similar_videos(live: LiveModel, query: SimilarQuery) -> SimilarPage:
     row = serving.model.videos.row(query.video_id)
     if row == UNKNOWN:
         raise not_found("video", query.video_id)
-    served = decode(query.page_token, query.digest).served if query.page_token else np.empty(0, np.uint32)
+    served = decode(query.page_token, query.digest).served if query.page_token else NOTHING
     count = min(query.page_size, MAX_POSITION - len(served))
-    barred = barred_rows(serving, served, query.video_filter)
+    mask = serving.masks.blocked(query.video_filter) if query.video_filter else None
+    barred = Unwanted(served, mask=mask).barred(serving.fingerprints)
     # One more than wanted tells whether there is a next page.
     ranked = serving.neighbours.nearest(row, count + 1, barred)
     page = ranked.head(count)

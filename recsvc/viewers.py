@@ -1,8 +1,7 @@
 """How a model knows a viewer."""
 
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +22,7 @@ class ViewerState(Enum):
     """There is none: popularity ranks."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Viewer:
+class Viewer(NamedTuple):
     """What ranking needs to know of a viewer."""
 
     state: ViewerState
@@ -41,13 +39,18 @@ COLD: Final = Viewer(state=ViewerState.COLD, vector=None, bias=0.0, seen=np.empt
 
 
 def trained_viewer(model: Model, user_id: str) -> Viewer:
-    """Return the viewer as trained, or a cold one when the model does not know the viewer."""
+    """Return the viewer as trained, or a cold one when the model does not know the viewer.
+
+    A viewer of whom the training data held nothing but what was shown has factors of zero: cold, with videos seen.
+    """
     row = model.users.row(user_id)
     if row == UNKNOWN:
         return COLD
+    vector = model.user_factors[row]
+    is_trained = np.count_nonzero(vector) > 0
     return Viewer(
-        state=ViewerState.TRAINED,
-        vector=model.user_factors[row],
+        state=ViewerState.TRAINED if is_trained else ViewerState.COLD,
+        vector=vector if is_trained else None,
         bias=float(model.user_biases[row]),
         seen=model.seen[row],
     )

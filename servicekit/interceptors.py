@@ -56,6 +56,17 @@ def _forgiving(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] 
     return attempt
 
 
+def _encoder(encode: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """Return an encoder that passes replies on which are bytes already."""
+    if encode is None:
+        return None
+
+    def encoded(reply: Any) -> bytes:
+        return reply if type(reply) is bytes else encode(reply)
+
+    return encoded
+
+
 def _checked(request: Any) -> Any:
     """Return the request; ServiceError when it could not be decoded."""
     if type(request) is _Undecodable:
@@ -69,7 +80,7 @@ async def _each_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 class ErrorInterceptor(grpc.ServerInterceptor):
-    """Maps exceptions of a thread-pool server's handlers to statuses."""
+    """Maps exceptions of a thread-pool server's handlers to statuses; handlers may return a reply as its bytes."""
 
     def __init__(self) -> None:
         self._wrapped: dict[str, Handler] = {}
@@ -110,7 +121,7 @@ class _Mapping:
 
 def _wrap(handler: Handler, method: str) -> Handler:
     unary, stream = handler.unary_unary, handler.unary_stream
-    codec = (_forgiving(handler.request_deserializer), handler.response_serializer)
+    codec = (_forgiving(handler.request_deserializer), _encoder(handler.response_serializer))
     if unary is not None:
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:

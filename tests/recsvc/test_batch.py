@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsvc import encoding
 from recsvc.filters import VideoFilter
 from recsvc.interactions import Interaction, Kind
 from recsvc.live import LiveModel
@@ -58,11 +59,16 @@ QUERIES = st.builds(
 )
 
 
-def alone(recommender: Recommender, query: FeedQuery) -> Page | str:
+def told(outcome: Page | ServiceError) -> bytes | str:
+    """Return what the caller is told, to the last bit."""
+    return encoding.recommend_reply(outcome) if isinstance(outcome, Page) else str(outcome)
+
+
+def alone(recommender: Recommender, query: FeedQuery) -> bytes | str:
     try:
-        return recommender.recommend(query)
+        return told(recommender.recommend(query))
     except ServiceError as error:
-        return str(error)
+        return told(error)
 
 
 def recommender_of(serving: ServingModel) -> Recommender:
@@ -77,7 +83,7 @@ def test_a_batch_equals_single_calls(serving: ServingModel, queries: list[FeedQu
     """To the last bit of each score; what fails, fails alone."""
     recommender = recommender_of(serving)
 
-    together = [one if isinstance(one, Page) else str(one) for one in recommender.recommend_many(queries)]
+    together = [told(one) for one in recommender.recommend_many(queries)]
 
     assert together == [alone(recommender, query) for query in queries]
 
@@ -97,7 +103,7 @@ def test_a_batch_larger_than_one_product_keeps_its_order() -> None:
         for index in range(2 * MOST_TOGETHER + 3)
     ]
 
-    assert [*recommender.recommend_many(queries)] == [recommender.recommend(query) for query in queries]
+    assert [told(one) for one in recommender.recommend_many(queries)] == [alone(recommender, one) for one in queries]
 
 
 def test_however_a_shared_product_rounds_the_pages_are_the_same() -> None:

@@ -1,6 +1,7 @@
 """Shortlists answer as the whole ranking does."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,12 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from recsvc.feed_page import Unwanted
 from recsvc.ranking import Barred, ExactRanker, Ranked
+from recsvc.serving_model import ServingModel
 from recsvc.shortlists import LENGTH, Shortlists
 from recsvc.viewers import COLD, Viewer, ViewerState
+from tests.recsvc.models import random_model
 
 VIDEOS = 2 * LENGTH
-NOTHING = Barred()
+NOTHING = Unwanted()
+SERVING = {videos: ServingModel.of(random_model(videos=videos)) for videos in (VIDEOS, 30)}
 
 
 class CountingRanker(ExactRanker):
@@ -43,36 +48,54 @@ def viewer_of(seed: int, seen: NDArray[np.int32] | None = None) -> Viewer:
     )
 
 
-def answer(shortlists: Shortlists, ranker: ExactRanker, viewer: Viewer, count: int, barred: Barred = NOTHING) -> Ranked:
-    return shortlists.top(ranker, "u", viewer, count, Barred((viewer.seen, *barred.rows), barred.mask))
+def serving(ranker: ExactRanker) -> ServingModel:
+    """Return a model in which this ranker ranks."""
+    return replace(SERVING[len(ranker.static)], ranker=ranker)
+
+
+def answer(  # noqa: PLR0917  # most have defaults
+    shortlists: Shortlists,
+    ranker: ExactRanker,
+    viewer: Viewer,
+    count: int,
+    unwanted: Unwanted = NOTHING,
+    name: str = "u",
+) -> Ranked:
+    return shortlists.top(serving(ranker), name, viewer, count, unwanted)
 
 
 @given(
     seed=st.integers(0, 1000),
     count=st.integers(1, LENGTH),
     barred=st.integers(0, VIDEOS),
+    served=st.integers(0, LENGTH),
     masked=st.sampled_from([None, 0.1, 0.5, 0.97]),
 )
-def test_a_shortlist_answers_as_the_ranking(seed: int, count: int, barred: int, masked: float | None) -> None:
+def test_a_shortlist_answers_as_the_ranking(
+    seed: int, count: int, barred: int, served: int, masked: float | None
+) -> None:
     """Whatever is barred, rows and scores are those of the scan, ties included; nothing barred or seen comes."""
     rng = np.random.default_rng(seed)
     ranker, viewer, shortlists = ranker_of(seed), viewer_of(seed + 1), Shortlists()
     mask = None if masked is None else rng.random(VIDEOS) < masked
-    condition = Barred((rng.choice(VIDEOS, barred, replace=False),), mask)
+    fingerprints = SERVING[VIDEOS].fingerprints
+    shown = ranker.top(viewer, served, Barred((viewer.seen,))).rows if served else np.empty(0, np.int64)
+    condition = Unwanted(fingerprints.of(shown), rng.choice(VIDEOS, barred, replace=False), mask)
     for _ in range(2):
         found = answer(shortlists, ranker, viewer, count, condition)
 
-        expected = ranker.top(viewer, count, Barred((viewer.seen, *condition.rows), mask))
+        gone: NDArray[np.int64] = np.concatenate((viewer.seen, condition.rows, fingerprints.rows(condition.served)))
+        expected = ranker.top(viewer, count, Barred((gone,), mask))
         assert found.rows.tolist() == expected.rows.tolist()
         assert found.scores.tolist() == expected.scores.tolist()
-        assert not set(found.rows.tolist()) & {*viewer.seen.tolist(), *condition.rows[0].tolist()}
+        assert not set(found.rows.tolist()) & set(gone.tolist())
 
 
 def test_pages_of_a_known_viewer_need_no_scan() -> None:
     ranker, viewer, shortlists = ranker_of(1), viewer_of(2), Shortlists()
     shown = np.empty(0, np.int64)
     for _ in range(10):
-        page = answer(shortlists, ranker, viewer, 20, Barred((shown,)))
+        page = answer(shortlists, ranker, viewer, 20, Unwanted(rows=shown))
         shown = np.concatenate((shown, page.rows))
 
     assert len(np.unique(shown)) == 200
@@ -93,11 +116,11 @@ def test_another_model_ranks_anew() -> None:
 @pytest.mark.parametrize(
     "change", [{"state": ViewerState.FOLDED_IN, "interactions": ("something",)}, {"state": ViewerState.FOLDED_IN}]
 )
-def test_a_viewer_of_whom_more_is_known_is_ranked_anew(change: dict[str, object]) -> None:
+def test_a_viewer_of_whom_more_is_known_is_ranked_anew(change: dict[str, Any]) -> None:
     """What was seen since never comes back from a list that was made before."""
     ranker, viewer, shortlists = ranker_of(1), viewer_of(2), Shortlists()
     first = answer(shortlists, ranker, viewer, 20)
-    later = replace(viewer, seen=np.concatenate((viewer.seen, first.rows.astype(np.int32))), **change)  # type: ignore[arg-type]  # any field
+    later = viewer._replace(seen=np.concatenate((viewer.seen, first.rows.astype(np.int32))), **change)
 
     assert not set(answer(shortlists, ranker, later, 20).rows.tolist()) & set(first.rows.tolist())
 
@@ -105,7 +128,7 @@ def test_a_viewer_of_whom_more_is_known_is_ranked_anew(change: dict[str, object]
 def test_the_oldest_lists_give_way() -> None:
     ranker, shortlists = ranker_of(1), Shortlists(kept=3)
     for name in ("a", "b", "c", "d"):
-        shortlists.top(ranker, name, COLD, 5, Barred((COLD.seen,)))
+        answer(shortlists, ranker, COLD, 5, name=name)
 
     assert len(shortlists) == 3
 
@@ -114,10 +137,10 @@ def test_the_lists_of_earlier_rankers_are_dropped_little_by_little() -> None:
     """Each would keep its model in memory."""
     shortlists, old, new = Shortlists(), ranker_of(1), ranker_of(2)
     for index in range(20):
-        shortlists.top(old, f"u{index}", COLD, 5, Barred((COLD.seen,)))
+        answer(shortlists, old, COLD, 5, name=f"u{index}")
     sizes = []
     for index in range(4):
-        shortlists.top(new, f"n{index}", COLD, 5, Barred((COLD.seen,)))
+        answer(shortlists, new, COLD, 5, name=f"n{index}")
         sizes.append(len(shortlists))
 
     assert sizes == [13, 6, 3, 4]
@@ -126,6 +149,6 @@ def test_the_lists_of_earlier_rankers_are_dropped_little_by_little() -> None:
 def test_a_ranking_that_ends_is_answered_from_its_list() -> None:
     ranker, shortlists = ranker_of(1, videos=30), Shortlists()
     for _ in range(2):
-        assert len(shortlists.top(ranker, "", COLD, 50, Barred((COLD.seen,)))) == 30
+        assert len(answer(shortlists, ranker, COLD, 50)) == 30
 
     assert ranker.asked == 1

@@ -1,0 +1,96 @@
+"""Pages as the bytes of a `RecommendResponse`, put together from parts that are made once for each model.
+
+Building a message of twenty videos and serialising it costs more than finding them. Only the plain page is written
+here; what has reasons is built as a message. The wire format: https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from google.protobuf.timestamp_pb2 import Timestamp
+from numpy.typing import NDArray
+
+from recsvc.idmap import IdMap
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
+
+_CHUNK: Final = 4096
+_SCORE_BYTES: Final = 8
+
+
+def _tag(message: type, field: str, wire_type: int) -> bytes:
+    number: int = message.DESCRIPTOR.fields_by_name[field].number  # type: ignore[attr-defined]  # of a message
+    return _varint(number << 3 | wire_type)
+
+
+def _varint(number: int) -> bytes:
+    groups = bytearray()
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
+
+
+_FIXED64, _LENGTH = 1, 2
+_VIDEO: Final = _tag(pb.RecommendResponse, "videos", _LENGTH)
+_TOKEN: Final = _tag(pb.RecommendResponse, "next_page_token", _LENGTH)
+_ID: Final = _tag(pb.ScoredVideo, "video_id", _LENGTH)
+_SCORE: Final = _tag(pb.ScoredVideo, "score", _FIXED64)
+
+
+class VideoHeads:
+    """Of each video, a `videos` entry of the reply up to the bytes of its score.
+
+    Args:
+        videos: The videos of one model.
+    """
+
+    def __init__(self, videos: IdMap) -> None:
+        width = videos.array.dtype.itemsize
+        starts = [_start(length) for length in range(width + 1)]
+        # No head ends in NUL, which a fixed-width array would not keep.
+        self._heads = np.empty(len(videos), f"S{len(starts[-1]) + width + len(_SCORE)}")
+        for first in range(0, len(videos), _CHUNK):
+            ids: list[bytes] = videos.array[first : first + _CHUNK].tolist()
+            self._heads[first : first + len(ids)] = [starts[len(one)] + one + _SCORE for one in ids]
+
+    def of(self, rows: NDArray[np.integer]) -> list[bytes]:
+        """Return the heads of these rows."""
+        heads: list[bytes] = self._heads[rows].tolist()
+        return heads
+
+
+def _start(length: int) -> bytes:
+    """Return what precedes an identifier of this many bytes."""
+    identifier = _ID + _varint(length)
+    return _VIDEO + _varint(len(identifier) + length + len(_SCORE) + _SCORE_BYTES) + identifier
+
+
+def reply(heads: list[bytes], scores: NDArray[np.float32], next_page_token: str, tail: bytes) -> bytes:
+    """Return the bytes of a reply.
+
+    Args:
+        heads: Of the page's videos.
+        scores: Theirs.
+        next_page_token: Empty on the last page.
+        tail: See `tail`.
+    """
+    packed = scores.astype("<f8").tobytes()
+    parts = [b""] * (2 * len(heads))
+    parts[::2] = heads
+    parts[1::2] = [packed[at : at + _SCORE_BYTES] for at in range(0, len(packed), _SCORE_BYTES)]
+    if next_page_token:
+        parts += (_TOKEN, _varint(len(next_page_token)), next_page_token.encode())
+    parts.append(tail)
+    return b"".join(parts)
+
+
+@lru_cache(64)
+def tail(algorithm: str, version: str, trained_at: datetime, state: "pb.UserState.ValueType") -> bytes:
+    """Return what all replies of one model to viewers known in one way have in common."""
+    moment = Timestamp()
+    moment.FromDatetime(trained_at)
+    common = pb.RecommendResponse(algorithm=algorithm, model_version=version, model_trained_at=moment, user_state=state)
+    return common.SerializeToString()
