@@ -1,7 +1,8 @@
 """What callers told this server of viewers, in one file that its processes share and a restart finds again.
 
 One JSON object a line, appended under a lock. A reader takes what was added since it last looked; when the file was
-rewritten, it starts from its beginning, so applying an entry twice must change nothing.
+rewritten, it starts from its beginning, so applying an entry twice must change nothing. A shared count of changes tells
+readers when to look: a change that was acknowledged anywhere is known everywhere from the next call on.
 """
 
 import fcntl
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
+
+from recsvc.generation import Generation
 
 Entry: TypeAlias = dict[str, Any]
 
@@ -33,8 +36,10 @@ class Journal:
         self._keep = keep
         self._most_bytes = most_bytes
         self._place = (0, 0)
+        self._known = -1
         self._following = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._generation = Generation(path.with_suffix(".count"))
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries; they are on disk when this returns."""
@@ -45,22 +50,27 @@ class Journal:
             _write(handle, entries)
             if handle.tell() > self._most_bytes:
                 self._halve(handle)
+            self._generation.advance()
 
     def rewrite(self, wanted: Callable[[Entry], bool], entries: Sequence[Entry] = ()) -> None:
         """Keep only the entries that are wanted, and add some."""
         with self._locked() as handle:
             self._replace([*filter(wanted, _parse(handle.read())), *entries])
+            self._generation.advance()
 
     def follow(self, apply: Callable[[Entry], None]) -> None:
         """Apply the entries that were not applied yet; cheap when there are none. OSError when it cannot be read."""
-        try:
-            state = self._path.stat()
-        except FileNotFoundError:
-            return
-        if (state.st_ino, state.st_size) == self._place:
+        generation = self._generation.get()
+        if generation == self._known:
             return
         # Moved on only when all is applied: whoever finds nothing to do may count on that.
-        with self._following, self._path.open("rb") as handle:
+        with self._following:
+            if self._path.exists():
+                self._apply_rest(apply)
+            self._known = generation
+
+    def _apply_rest(self, apply: Callable[[Entry], None]) -> None:
+        with self._path.open("rb") as handle:
             inode = os.fstat(handle.fileno()).st_ino
             start = self._place[1] if inode == self._place[0] else 0
             handle.seek(start)

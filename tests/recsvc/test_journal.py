@@ -75,6 +75,21 @@ def _write(path: Path, name: str) -> None:
             writer.rewrite(lambda _: True)
 
 
+def test_looking_when_nothing_changed_reads_nothing(tmp_path: Path) -> None:
+    """Every page looks: without a change, it may not even open the file."""
+    writer, reader = (journal(tmp_path / "j") for _ in range(2))
+    writer.append([{"n": 1}])
+    read(reader)
+    content = (tmp_path / "j").read_bytes()
+    (tmp_path / "j").unlink()
+
+    assert read(reader) == []
+
+    (tmp_path / "j").write_bytes(content)
+    writer.append([{"n": 2}])
+    assert read(reader)[-1] == {"n": 2}
+
+
 def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     """Also while each of them rewrites the file."""
     context = multiprocessing.get_context("spawn")
