@@ -13,10 +13,21 @@ FEWEST_EVENTS: Final = 1000
 """Median interactions a day below which a day's figures are chance."""
 LEAST_VOLUME: Final = 0.6
 """Of the median of earlier days."""
+LEAST_OF_KNOWN_VIEWERS: Final = 0.7
+"""Of the median of earlier days: also of a busy day, half is missed by those who were there the day before."""
+MOST_SILENT_SHARE: Final = 0.3
 MOST_TOP_VIDEO_SHARE: Final = 0.2
 MOST_NEW_VIEWER_SHARE: Final = 0.5
 MOST_RISE: Final = 2.0
 """A share above its limit is refused only when it is also so many times the median of earlier days."""
+LEAST_AGREEMENT: Final = 0.5
+"""Of the median of earlier days."""
+TELLING_AGREEMENT: Final = 0.2
+"""Median below which the videos of one day say nothing of those of the next."""
+MOST_REPEAT_CHANGE: Final = 2.0
+"""Times that of the day before, up or down."""
+FEWEST_REPEATS: Final = 50
+"""Repeats a day below which their share is chance."""
 MOST_BROKEN_SHARE: Final = 0.2
 """Of all rows read."""
 MOST_REPEATED_SHARE: Final = 0.5
@@ -25,15 +36,23 @@ MOST_REPEATED_SHARE: Final = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DayFacts:
-    """What the interactions of a day look like."""
+    """What the interactions of a day look like. Shares are 0..1."""
 
     day: int
     """Days since 1970."""
     events: int
     top_video_share: float
-    """Share of the interactions that are with the one video that has most, 0..1."""
+    """Share of the interactions that are with the one video that has most."""
     new_viewer_share: float
-    """Share of the interactions that are by viewers nobody knew before the day, 0..1."""
+    """Share of the interactions that are by viewers nobody knew before the day."""
+    events_of_known_viewers: float
+    """Interactions by viewers of the day before, for each of these viewers."""
+    video_agreement: float
+    """Cosine of the videos' counts with those of the day before."""
+    repeat_share: float
+    """Share of the pairs of viewer and video that had been there before."""
+    silent_share: float
+    """Share of earlier days' interactions in the hours of day in which this one has next to none."""
 
 
 def data_problems(days: Sequence[DayFacts], *, read: int, broken: int, repeated: int) -> list[str]:
@@ -57,27 +76,58 @@ def _row_problems(read: int, broken: int, repeated: int) -> Iterator[str]:
 
 def _day_problems(days: Sequence[DayFacts]) -> Iterator[str]:
     *earlier, last = days[-LOOK_BACK - 1 :]
-    if len(earlier) < FEWEST_DAYS:
+    if len(earlier) < FEWEST_DAYS or median(day.events for day in earlier) < FEWEST_EVENTS:
         return
-    usual = median(day.events for day in earlier)
-    if usual < FEWEST_EVENTS:
-        return
-    if last.events < LEAST_VOLUME * usual:
-        yield f"the last day has {last.events:,} interactions, {last.events / usual:.0%} of the median of {usual:,.0f}"
+    yield from _volume_problems(earlier, last)
     yield from _rise(
-        "with one video",
-        last.top_video_share,
-        median(day.top_video_share for day in earlier),
-        MOST_TOP_VIDEO_SHARE,
+        "with one video", last.top_video_share, [day.top_video_share for day in earlier], MOST_TOP_VIDEO_SHARE
     )
     yield from _rise(
         "by viewers not known before",
         last.new_viewer_share,
-        median(day.new_viewer_share for day in earlier),
+        [day.new_viewer_share for day in earlier],
         MOST_NEW_VIEWER_SHARE,
     )
+    yield from _identity_problems(earlier, last)
 
 
-def _rise(what: str, share: float, usual: float, most: float) -> Iterator[str]:
+def _volume_problems(earlier: Sequence[DayFacts], last: DayFacts) -> Iterator[str]:
+    usual = median(day.events for day in earlier)
+    if last.events < LEAST_VOLUME * usual:
+        yield f"the last day has {last.events:,} interactions, {last.events / usual:.0%} of the median of {usual:,.0f}"
+        return
+    silent = last.silent_share
+    if silent > MOST_SILENT_SHARE:
+        yield f"the last day has next to nothing in hours that usually hold {silent:.0%} of the interactions"
+        return
+    expected = median(day.events_of_known_viewers for day in earlier)
+    if last.events_of_known_viewers < LEAST_OF_KNOWN_VIEWERS * expected:
+        yield (
+            f"viewers of the day before have {last.events_of_known_viewers:.2f} interactions each on the last day, "
+            f"{last.events_of_known_viewers / expected:.0%} of the median of {expected:.2f}: some are missing"
+        )
+
+
+def _identity_problems(earlier: Sequence[DayFacts], last: DayFacts) -> Iterator[str]:
+    """Yield the signs of identifiers that do not mean what they meant before."""
+    usual = median(day.video_agreement for day in earlier)
+    if usual > TELLING_AGREEMENT and last.video_agreement < LEAST_AGREEMENT * usual:
+        yield (
+            f"the last day's videos agree with those of the day before by {last.video_agreement:.2f}, "
+            f"the median is {usual:.2f}: video ids may have changed"
+        )
+    # The share grows with what is known of viewers, so the day before is the one to compare with.
+    repeats = earlier[-1].repeat_share
+    if max(repeats, last.repeat_share) * last.events < FEWEST_REPEATS:
+        return
+    if not repeats / MOST_REPEAT_CHANGE <= last.repeat_share <= repeats * MOST_REPEAT_CHANGE:
+        yield (
+            f"{last.repeat_share:.1%} of the last day's pairs of viewer and video had been there before, "
+            f"{repeats:.1%} on the day before it: viewer ids may have changed"
+        )
+
+
+def _rise(what: str, share: float, earlier: Sequence[float], most: float) -> Iterator[str]:
+    usual = median(earlier)
     if share > most and share > MOST_RISE * usual:
         yield f"{share:.0%} of the last day's interactions are {what}; the median is {usual:.0%}"

@@ -22,6 +22,8 @@ MOST_WEIGHT: Final = 3.0
 """Most weight of one viewer's positives on one video: LightFM clips a step's loss at 10."""
 
 
+DAY_SAMPLE: Final = 100_000
+"""About so many viewers tell how often pairs of viewer and video repeat."""
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pairs:
     """Pairs of a viewer's and a video's row, ascending, each once."""
@@ -107,10 +109,8 @@ class Interactions:
 
     def days(self) -> list[DayFacts]:
         """Return what each day's interactions look like, oldest first."""
-        return [
-            DayFacts(day=day, events=events, top_video_share=top, new_viewer_share=new)
-            for day, events, top, new in self._warehouse.rows("day_facts")
-        ]
+        stride = max(1, self.counts.users // DAY_SAMPLE)
+        return [DayFacts(**row) for row in self._warehouse.dicts("day_facts", stride=stride)]
 
     def users(self) -> IdMap:
         """Return the identifiers of the viewers."""
