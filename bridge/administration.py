@@ -13,6 +13,7 @@ from bridge.kafka import KafkaPublisher
 from bridge.message import DEAD_LETTER_TOPIC
 from bridge.outbox import Outbox
 from bridge.outbox_dead import MOST_SHOWN, count_dead, put_back, show_dead
+from bridge.relay import Relay
 from bridge.replay import DeadLetterTopic, Letter, ReplayError
 from bridge.schema import migrate
 from bridge.settings import BridgeSettings
@@ -108,20 +109,25 @@ async def _erase(settings: BridgeSettings, user_id: str) -> int:
     return DIFFERENT if left else 0
 
 
+def _relay(database: Database, publisher: KafkaPublisher) -> Relay:
+    outbox = Outbox(database, publisher, NoMetrics(), time.monotonic)
+    return Relay(database, outbox, publisher, NoMetrics(), time.monotonic)
+
+
 async def _send_tombstones(settings: BridgeSettings, database: Database, user_id: str) -> int:
     """Relay until the viewer's tombstones are in Kafka, or time is over; return how many are not."""
     publisher = None
     if settings.kafka_bootstrap_servers:
         publisher = KafkaPublisher(settings.kafka_client())
-    outbox = Outbox(database, publisher, NoMetrics(), time.monotonic) if publisher else None
+    relay = _relay(database, publisher) if publisher else None
     deadline = time.monotonic() + TOMBSTONE_S
     while True:
         async with database.connection() as connection:
             left = await tombstones_left(connection, user_id)
-        if not left or outbox is None or time.monotonic() > deadline:
+        if not left or relay is None or time.monotonic() > deadline:
             break
         await asyncio.sleep(TOMBSTONE_PAUSE_S)
-        await outbox.relay_batch()
+        await relay.relay_batch()
     if publisher:
         await publisher.close(flush_s=1)
     return left

@@ -64,6 +64,7 @@ class Database:
             max_size=connections,
             # The pool doubles its pauses without limit; giving up early makes the next caller start afresh.
             reconnect_timeout=RETRY_S,
+            kwargs={"autocommit": True},
             open=False,
         )
         self.ready = asyncio.Event()
@@ -80,6 +81,12 @@ class Database:
     @asynccontextmanager
     async def connection(self, *, timeout_s: float = 1.0) -> AsyncIterator[Connection]:
         """Lend a connection in a transaction that ends with the block; DatabaseUnavailableError when there is none."""
+        async with self.statements(timeout_s=timeout_s) as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def statements(self, *, timeout_s: float = 1.0) -> AsyncIterator[Connection]:
+        """Lend a connection on which each statement is a transaction of its own, and so one round trip."""
         if not self.ready.is_set():
             raise DatabaseUnavailableError("the schema is not there yet")
         try:

@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import structlog
@@ -21,8 +20,9 @@ from bridge.kafka_reader import KafkaReader
 from bridge.message import INTERACTIONS_TOPIC, UNRECORDED
 from bridge.outbox import Outbox
 from bridge.producer import PRODUCER
-from bridge.recorder import ORDER_WAIT_S, WRITERS, Recorder
+from bridge.recorder import ORDER_WAIT_S, Recorder
 from bridge.refill import GROUP, Refill
+from bridge.relay import Relay
 from servicekit.telemetry import Metrics
 
 logger = structlog.get_logger(__name__)
@@ -56,6 +56,7 @@ class Ingestion:
     recorder: Recorder
     journal: Journal
     outbox: Outbox | None = None
+    relay: Relay | None = None
     publisher: KafkaPublisher | None = None
 
     async def warm(self, timeout_s: float) -> bool:
@@ -79,35 +80,35 @@ async def open_ingestion(
     async with AsyncExitStack() as stack:
         availability = Availability(database, time.monotonic)
         await stack.enter_async_context(background("availability", availability.watch))
-        outbox = publisher = None
+        outbox = relay = publisher = None
         if kafka is None:
             logger.warning("kafka.not_configured", consequence="interactions are kept in Postgres only")
         else:
             publisher = KafkaPublisher(kafka.client, options=kafka.options, metrics=metrics, stall_s=kafka.stall_s)
-            outbox = await _open_outbox(database, publisher, kafka, metrics, stack)
+            outbox, relay = await _open_outbox(database, publisher, kafka, metrics, stack)
         recorder = Recorder(
             database, outbox, time.monotonic, availability, order_wait_s=order_wait_s, listeners=listeners
         )
-        for number in range(WRITERS):
-            await stack.enter_async_context(background(f"writer-{number}", partial(recorder.write, number)))
+        await stack.enter_async_context(background("writer", recorder.write))
         journal = Journal(database, outbox, availability, time.monotonic)
-        yield Ingestion(recorder=recorder, journal=journal, outbox=outbox, publisher=publisher)
+        yield Ingestion(recorder=recorder, journal=journal, outbox=outbox, relay=relay, publisher=publisher)
 
 
 async def _open_outbox(
     database: Database, publisher: KafkaPublisher, kafka: KafkaPolicy, metrics: Metrics, stack: AsyncExitStack
-) -> Outbox:
+) -> tuple[Outbox, Relay]:
     outbox = Outbox(database, publisher, metrics, time.monotonic)
     await stack.enter_async_context(background("outbox", outbox.keep_clean))
     stack.push_async_callback(_flush, publisher, outbox, kafka.flush_s)
     reader = KafkaReader(kafka.client, INTERACTIONS_TOPIC, group=kafka.group, header=UNRECORDED)
     stack.push_async_callback(reader.close)
     await stack.enter_async_context(background("refill", Refill(reader, database, publisher, metrics).run))
-    await stack.enter_async_context(background("relay", outbox.relay))
+    relay = Relay(database, outbox, publisher, metrics, time.monotonic)
+    await stack.enter_async_context(background("relay", relay.run))
     features = Features(database, publisher, interval_s=kafka.features_interval_s)
     await stack.enter_async_context(background("features", features.run))
     await stack.enter_async_context(background("producer", publisher.keep_alive))
-    return outbox
+    return outbox, relay
 
 
 async def _flush(publisher: KafkaPublisher, outbox: Outbox, flush_s: float) -> None:

@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from grpc import aio
 
+from bridge.acknowledgement import Acknowledgement, RecorderUnavailableError
 from bridge.feedback_codec import decode_feedback
 from bridge.interaction import Interaction
 from bridge.interaction_codec import decode_interaction
 from bridge.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, status_of
 from bridge.journal import Journal
-from bridge.recorder import Acknowledgement, Recorder, RecorderUnavailableError
+from bridge.recorder import Recorder
 from servicekit.errors import unavailable
 from servicekit.telemetry import Metric, Metrics
 from servicekit.validation import Checker
@@ -60,7 +61,7 @@ class InteractionService(InteractionServiceServicer):
 
     async def _record(self, interaction: Interaction, caller_s: float | None) -> Acknowledgement:
         try:
-            acknowledgement = await self._recorder.record(interaction, timeout_s=self._allowed(caller_s))
+            acknowledgement = await self._recorder.submit(interaction, timeout_s=self._allowed(caller_s))
         except RecorderUnavailableError as error:
             self._count("unavailable")
             raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None

@@ -11,16 +11,15 @@ from bridge.message import Message
 
 # Identifiers are inserted in order, so that two batches that share several of them cannot deadlock. A batch sees
 # the outbox as it was before: `waiting` are the key's messages that Kafka had not acknowledged by then.
-# JSON goes in binary form: escaping its quotes as elements of a text array would take a third of the whole work.
+# All rows travel as one JSON text: adapting an array for each column takes twice the time here.
 _RECORD: Final = """
 WITH input AS (
-    SELECT * FROM unnest(
-        %(event_id)s::uuid[], %(user_id)s::text[], %(video_id)s::text[], %(interaction_type)s::text[],
-        %(watch_time_ms)s::bigint[], %(occurred_at)s::timestamptz[], %(rating)s::float8[], %(search_query)s::text[],
-        %(feed_session_id)s::text[], %(algorithm)s::text[], %(model_version)s::text[],
-        %(experiment_variant_id)s::text[], %(recommendation_score)s::float8[], %(metadata)b::text[],
-        %(topic)s::text[], %(value)b::text[], %(headers)b::text[]
-    ) WITH ORDINALITY AS rows (
+    SELECT * FROM ROWS FROM (json_to_recordset(%s::json) AS (
+        event_id uuid, user_id text, video_id text, interaction_type text, watch_time_ms bigint,
+        occurred_at timestamptz, rating float8, search_query text, feed_session_id text, algorithm text,
+        model_version text, experiment_variant_id text, recommendation_score float8, metadata jsonb,
+        topic text, value text, headers json
+    )) WITH ORDINALITY AS rows (
         event_id, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query,
         feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata,
         topic, value, headers, position
@@ -34,11 +33,11 @@ WITH input AS (
         feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata
     ) SELECT
         event_id, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query,
-        feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata::jsonb
+        feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata
     FROM input JOIN fresh USING (event_id)
 ), queued AS (
     INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, headers)
-    SELECT event_id, topic, user_id, interaction_type, value::json, headers::json
+    SELECT event_id, topic, user_id, interaction_type, value::json, headers
     FROM input JOIN fresh USING (event_id) WHERE topic IS NOT NULL ORDER BY position
 )
 SELECT event_id, CASE row_number() OVER (PARTITION BY user_id ORDER BY position)
@@ -63,19 +62,19 @@ async def record(
         event of each key only, as those of one busy viewer are many.
     """
     rows = [*map(_columns, interactions, messages)]
-    cursor = await connection.execute(_RECORD, {name: [row[name] for row in rows] for name in rows[0]})
-    return dict(await cursor.fetchall())
+    text = json.dumps(rows, ensure_ascii=False, check_circular=False, separators=(",", ":"))
+    return dict(await (await connection.execute(_RECORD, [text])).fetchall())
 
 
 def _columns(interaction: Interaction, message: Message | None) -> dict[str, Any]:
     origin = interaction.recommendation
     return {
-        "event_id": interaction.event_id,
+        "event_id": str(interaction.event_id),
         "user_id": interaction.user_id,
         "video_id": interaction.video_id,
         "interaction_type": interaction.interaction_type.value,
         "watch_time_ms": interaction.watch_time_ms,
-        "occurred_at": interaction.occurred_at,
+        "occurred_at": interaction.occurred_at.isoformat(),
         "rating": interaction.rating,
         "search_query": interaction.search_query or None,
         "feed_session_id": origin.feed_session_id or None,
@@ -83,8 +82,8 @@ def _columns(interaction: Interaction, message: Message | None) -> dict[str, Any
         "model_version": origin.model_version or None,
         "experiment_variant_id": origin.experiment_variant_id or None,
         "recommendation_score": origin.recommendation_score,
-        "metadata": json.dumps(dict(interaction.metadata), ensure_ascii=False),
+        "metadata": dict(interaction.metadata),
         "topic": message.topic if message else None,
         "value": message.value if message else None,
-        "headers": json.dumps(message.headers, ensure_ascii=False) if message else None,
+        "headers": message.headers if message else None,
     }

@@ -10,8 +10,9 @@ from typing import Final
 import structlog
 from grpc import StatusCode
 
+from bridge.acknowledgement import Acknowledgement, Outcome, RecorderUnavailableError
 from bridge.interaction_codec import decode_interaction
-from bridge.recorder import Acknowledgement, Outcome, Recorder, RecorderUnavailableError
+from bridge.recorder import Recorder
 from servicekit.errors import INTERNAL, ServiceError, Violation, invalid_argument
 from videowindow.feed.v1 import interaction_pb2 as pb
 
@@ -29,7 +30,6 @@ class _Event:
 
     event_id: str
     outcome: Outcome | ServiceError
-    due: float
 
 
 class InteractionStream:
@@ -69,29 +69,29 @@ class InteractionStream:
             self._abandon()
 
     async def _read(self, requests: AsyncIterator[pb.StreamInteractionsRequest]) -> None:
-        loop = asyncio.get_running_loop()
         try:
             async for request in requests:
-                await self._window.put(self._accept(request, loop.time() + self._budget_s))
+                await self._window.put(self._accept(request))
         except Exception:
             await self._window.put(None)
             raise
         await self._window.put(None)
 
-    def _accept(self, request: pb.StreamInteractionsRequest, due: float) -> _Event:
+    def _accept(self, request: pb.StreamInteractionsRequest) -> _Event:
         try:
             if not request.HasField("interaction"):
                 raise invalid_argument(Violation("interaction", "is required"))
             interaction = decode_interaction(request.interaction, self._now())
         except ServiceError as error:
-            return _Event(request.interaction.event_id, error, due)
-        return _Event(str(interaction.event_id), self._recorder.submit(interaction), due)
+            return _Event(request.interaction.event_id, error)
+        outcome = self._recorder.submit(interaction, timeout_s=self._budget_s)
+        return _Event(str(interaction.event_id), outcome)
 
     async def _reply(self, index: int, event: _Event) -> pb.StreamInteractionsResponse:
         if isinstance(event.outcome, ServiceError):
             return self._refusal(index, event, event.outcome, "invalid")
         try:
-            acknowledgement = await _within(event.outcome, event.due)
+            acknowledgement = await event.outcome
         except RecorderUnavailableError as error:
             shown = ServiceError(StatusCode.UNAVAILABLE, UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S)
             return self._refusal(index, event, shown, "unavailable")
@@ -116,16 +116,6 @@ class InteractionStream:
 def status_of(acknowledgement: Acknowledgement) -> pb.AcknowledgementStatus.ValueType:
     """Return the status as callers know it."""
     return pb.ACKNOWLEDGEMENT_STATUS_DUPLICATE if acknowledgement.duplicate else pb.ACKNOWLEDGEMENT_STATUS_ACCEPTED
-
-
-async def _within(outcome: Outcome, due: float) -> Acknowledgement:
-    if outcome.done():
-        return outcome.result()
-    try:
-        async with asyncio.timeout_at(due):
-            return await outcome
-    except TimeoutError:
-        raise RecorderUnavailableError("the interaction could not be made durable in time") from None
 
 
 def _error(error: ServiceError) -> pb.EventError:

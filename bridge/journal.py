@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 from uuid import UUID
 
+from bridge.acknowledgement import RecorderUnavailableError
 from bridge.availability import Availability
 from bridge.database import Connection, ConnectionBrokenError, Database, DatabaseUnavailableError
 from bridge.deadline import Clock
 from bridge.message import Message
-from bridge.outbox import Outbox
-from bridge.recorder import RecorderUnavailableError
+from bridge.outbox import Accepted, Outbox
 
 T = TypeVar("T")
 Work = Callable[[Connection], Awaitable[tuple[T, Sequence[Message]]]]
@@ -78,7 +78,7 @@ class Journal:
                 outbox.release(claimed)
             raise
         if outbox is not None:
-            outbox.dispatch(messages, waiting, accepted_at)
+            outbox.dispatch([Accepted(message, accepted_at) for message in messages], waiting)
         return result
 
 

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from grpc import aio
 
+from bridge.acknowledgement import RecorderUnavailableError
 from bridge.interaction import check_timestamp
 from bridge.interaction_codec import Stamped, decode_instant, decode_uuid, to_milliseconds
 from bridge.interaction_stream import RETRY_AFTER_S, UNAVAILABLE
 from bridge.journal import Journal, Work
 from bridge.playback import OtherSessionError, Position, Session, SessionEnd, UnknownSessionError
 from bridge.position_sync import NoPositionSync, PositionListener
-from bridge.recorder import RecorderUnavailableError
 from servicekit.errors import Violation, invalid_argument, not_found, unavailable
 from servicekit.validation import Checker
 from videowindow.feed.v1 import playback_pb2 as pb

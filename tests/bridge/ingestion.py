@@ -18,6 +18,7 @@ from bridge.playback_service import PlaybackService
 from bridge.position_sync import PositionListener
 from bridge.producer import PRODUCER
 from bridge.recorder import Recorder
+from bridge.relay import Relay
 from servicekit.lifecycle import AioServer
 from servicekit.telemetry import Metrics, NoMetrics
 from tests.bridge.waiting import until
@@ -36,6 +37,7 @@ class Ingestion:
     database: Database
     recorder: Recorder
     outbox: Outbox | None
+    relay: Relay | None
     publisher: KafkaPublisher | None
     address: str
 
@@ -104,6 +106,7 @@ async def running_ingestion(
             database=database,
             recorder=recorder,
             outbox=outbox,
+            relay=ingestion.relay,
             publisher=ingestion.publisher,
             address=f"127.0.0.1:{port}",
         )

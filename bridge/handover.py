@@ -1,0 +1,39 @@
+"""Events that Kafka gets because a commit took too long; the commit may yet succeed, and leave rows in the outbox."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from bridge.message import Message
+from bridge.outbox import Outbox
+
+
+class Handover:
+    """Brings what became of the messages together with the rows of the late commit.
+
+    A row whose message Kafka has by then, or gets, is deleted; any other is left to the relay.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._durable: dict[UUID, bool] = {}
+        self._committed: dict[UUID, Message] = {}
+
+    def sent(self, event_id: UUID, *, durable: bool) -> None:
+        """Take note of what became of a message."""
+        self._durable[event_id] = durable
+        if event_id in self._committed:
+            self._settle(self._committed[event_id], durable=durable)
+
+    def committed(self, messages: Iterable[Message]) -> None:
+        """Take note of the rows of the late commit, which the relay has been kept from."""
+        for message in messages:
+            self._committed[message.event_id] = message
+            durable = self._durable.get(message.event_id)
+            if durable is not None:
+                self._settle(message, durable=durable)
+
+    def _settle(self, message: Message, *, durable: bool) -> None:
+        if durable:
+            self._outbox.sent([message.event_id])
+        else:
+            self._outbox.leave(message)

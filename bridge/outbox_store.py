@@ -1,0 +1,64 @@
+"""The outbox in Postgres: what waits there, and what is taken away."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from bridge.database import Connection
+from bridge.message import Message
+
+RELAY_LOCK: Final = 4_701_003
+MOST_COUNTED: Final = 100_000
+
+# Identity order is not commit order: only below the oldest running transaction can no earlier row turn up any more.
+_LEFT_BEHIND: Final = """
+SELECT id, aggregatetype, aggregateid, type, payload::text, headers FROM interactions_outbox
+WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
+  AND created_at < now() - make_interval(secs => %s) AND NOT id = ANY(%s::uuid[])
+ORDER BY transaction_id, sequence LIMIT %s
+"""
+_DELETE: Final = "DELETE FROM interactions_outbox WHERE id = ANY(%s::uuid[])"
+_DEPTH: Final = "SELECT count(*) FROM (SELECT FROM interactions_outbox LIMIT %s)"
+
+
+async def delete(connection: Connection, event_ids: Iterable[UUID]) -> None:
+    """Take rows away."""
+    await connection.execute(_DELETE, [_array(event_ids)])
+
+
+async def left_behind(connection: Connection, own: Collection[UUID], *, age_s: float, most: int) -> Sequence[Message]:
+    """Return the first messages that are older than an age, but for some, in order.
+
+    Args:
+        connection: In a transaction.
+        own: Rows to leave alone.
+        age_s: Seconds.
+        most: Messages at most.
+    """
+    cursor = await connection.execute(_LEFT_BEHIND, [age_s, _array(own), most])
+    return [_message(row) for row in await cursor.fetchall()]
+
+
+async def lock_relay(connection: Connection) -> bool:
+    """Return whether this transaction is the only one, among all processes, that relays."""
+    return bool(await _value(connection, "SELECT pg_try_advisory_xact_lock(%s)", [RELAY_LOCK]))
+
+
+async def count_waiting(connection: Connection) -> int:
+    """Return how many messages Kafka has not acknowledged, at most 100,000."""
+    return int(await _value(connection, _DEPTH, [MOST_COUNTED]))
+
+
+def _array(event_ids: Iterable[UUID]) -> str:
+    """Return an array in Postgres' own notation, which takes a tenth of the time of adapting it by element."""
+    return "{" + ",".join(map(str, event_ids)) + "}"
+
+
+async def _value(connection: Connection, query: str, parameters: Sequence[object] = ()) -> Any:
+    row = await (await connection.execute(query, parameters)).fetchone()
+    return row[0] if row else None
+
+
+def _message(row: tuple[Any, ...]) -> Message:
+    event_id, topic, key, kind, value, headers = row
+    return Message(event_id=event_id, topic=topic, key=key, kind=kind, value=value, headers=headers)

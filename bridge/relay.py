@@ -1,0 +1,149 @@
+"""Sends what was left behind in the outbox, by this process or another, and sets aside what Kafka will never take.
+
+Only one process relays at a time, so that the messages of each key keep their order.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from bridge.database import Connection, Database, DatabaseUnavailableError
+from bridge.deadline import Clock
+from bridge.message import Message
+from bridge.outbox import Outbox, Publisher
+from bridge.outbox_dead import count_dead, set_aside
+from bridge.outbox_store import count_waiting, delete, left_behind, lock_relay
+from servicekit.telemetry import Metric, Metrics
+
+BATCH: Final = 2000
+PAUSE_S: Final = 1.0
+YOUNG_S: Final = 2.0
+"""Seconds in which a row is left to the process that made it."""
+MOST_IN_FLIGHT: Final = 10_000
+"""Messages in the producer above which the relay adds none."""
+DEPTH_INTERVAL_S: Final = 10.0
+
+logger = structlog.get_logger(__name__)
+
+
+class Relay:
+    """Moves rows from Postgres to Kafka. Belongs to the event loop of its outbox.
+
+    Args:
+        database: Where the rows are.
+        outbox: Knows which rows this process sends itself.
+        publisher: Sends messages.
+        metrics: Told how much is left.
+        clock: Monotonic seconds.
+        sleep: Pauses between two looks.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        publisher: Publisher,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._publisher = publisher
+        self._metrics = metrics
+        self._clock = clock
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """Send what was left behind, and report how much there is; forever."""
+        depth_due = self._clock()
+        while True:
+            sent = 0
+            try:
+                sent = await self.relay_batch()
+                if self._clock() >= depth_due:
+                    depth_due = self._clock() + DEPTH_INTERVAL_S
+                    await self._report()
+            except DatabaseUnavailableError:
+                pass  # the database says so itself, once
+            if sent < BATCH:
+                await self._sleep(PAUSE_S)
+
+    async def relay_batch(self) -> int:
+        """Send one batch of rows left behind, in order; return how many reached Kafka, or never will.
+
+        While another process relays, nothing is sent.
+        """
+        if len(self._outbox.own) > MOST_IN_FLIGHT:
+            return 0
+        sent: list[UUID] = []
+        refused: dict[UUID, str] = {}
+        try:
+            async with self._database.connection() as connection:
+                if not await lock_relay(connection):
+                    return 0
+                messages = await left_behind(connection, self._outbox.own, age_s=YOUNG_S, most=BATCH)
+                sent, refused = await self._send(messages)
+                # What a process that has died just now left behind is too young to be found by the first looks.
+                self._outbox.looked(complete=len(messages) < BATCH, settled_s=YOUNG_S + PAUSE_S)
+                await self._remove(connection, sent, refused)
+        except DatabaseUnavailableError:
+            self._outbox.sent(sent)  # the rows may still be there: they are not sent again
+            raise
+        return len(sent) + len(refused)
+
+    async def depth(self) -> int:
+        """Return how many messages Kafka has not acknowledged, at most 100,000."""
+        async with self._database.connection() as connection:
+            return await count_waiting(connection)
+
+    async def _remove(self, connection: Connection, sent: Sequence[UUID], refused: Mapping[UUID, str]) -> None:
+        """Delete what Kafka has, and set aside what it will never have."""
+        if sent:
+            await delete(connection, sent)
+            self._outbox.forget(sent)
+            logger.info("outbox.relayed", messages=len(sent))
+        if refused:
+            await set_aside(connection, refused)
+            self._outbox.forget(refused)
+            self._metrics.count(Metric.DEAD_LETTERS, len(refused))
+
+    async def _report(self) -> None:
+        depth = await self.depth()
+        self._metrics.gauge(Metric.OUTBOX_DEPTH, depth)
+        if depth == 0:
+            self._outbox.forget_all()
+        async with self._database.connection() as connection:
+            self._metrics.gauge(Metric.OUTBOX_DEAD, await count_dead(connection))
+
+    async def _send(self, messages: Sequence[Message]) -> tuple[list[UUID], dict[UUID, str]]:
+        """Publish all; return, once the outcome of each is known, those that are durable and why others never will."""
+        loop = asyncio.get_running_loop()
+        self._outbox.claim(message.event_id for message in messages)
+        refusals = self._publisher.refusals
+        outcomes = []
+        for message in messages:
+            outcome: asyncio.Future[bool] = loop.create_future()
+            self._publisher.publish(message, partial(self._relayed, message, outcome))
+            outcomes.append(outcome)
+        acknowledged = await asyncio.gather(*outcomes)
+        sent = [message.event_id for message, well in zip(messages, acknowledged, strict=True) if well]
+        self._outbox.release(sent)
+        failed = [message for message, well in zip(messages, acknowledged, strict=True) if not well]
+        if not failed or self._publisher.refusals == refusals:
+            return sent, {}
+        deliveries = await self._publisher.send_singly(failed)
+        pairs = [*zip((message.event_id for message in failed), deliveries, strict=True)]
+        sent += [event_id for event_id, delivery in pairs if delivery.durable]
+        return sent, {event_id: delivery.refusal for event_id, delivery in pairs if delivery.refusal}
+
+    def _relayed(self, message: Message, outcome: "asyncio.Future[bool]", acknowledged: bool) -> None:  # noqa: FBT001  # a callback
+        if not acknowledged:
+            self._outbox.leave(message)  # at once: a later message of its key must not be sent before it
+        if not outcome.done():
+            outcome.set_result(acknowledged)
