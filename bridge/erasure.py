@@ -1,7 +1,8 @@
 """Forgets a viewer: their rows are deleted, and a tombstone tells the consumers of each topic.
 
 Event identifiers stay, which say nothing of a viewer: an erased event that is sent again, or read again from Kafka,
-is recognised as known and not recorded anew.
+is recognised as known and not recorded anew. So does a fingerprint of the viewer with the time, which goes beside the
+exports, so that nothing that was exported before is trained on.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from psycopg import sql
 from bridge.database import Connection
 from bridge.message import iso_milliseconds
 from bridge.topics import USER_TOPICS
+from servicekit.viewer_mark import viewer_mark
 
 _TABLES: Final = (
     ("user_interactions", "user_id"),
@@ -30,6 +32,11 @@ INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, 
 VALUES (%s, %s, %s, 'erasure', NULL, json_build_object('event-id', %s::text, 'erased-at', %s::text))
 """
 
+_NOTE: Final = """
+INSERT INTO erased_viewers (mark, erased_at) VALUES (%s, now())
+ON CONFLICT (mark) DO UPDATE SET erased_at = excluded.erased_at
+"""
+
 
 async def erase(connection: Connection, user_id: str, *, topics: Sequence[str] = USER_TOPICS) -> dict[str, int]:
     """Delete a viewer's rows and queue a tombstone for each topic, in the caller's transaction.
@@ -37,6 +44,7 @@ async def erase(connection: Connection, user_id: str, *, topics: Sequence[str] =
     Returns:
         How many rows were deleted from each table.
     """
+    await connection.execute(_NOTE, [viewer_mark(user_id)])
     deleted = {}
     for table, column in _TABLES:
         statement = sql.SQL("DELETE FROM {} WHERE {} = %s").format(sql.Identifier(table), sql.Identifier(column))

@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from recsvc.interaction_message import MalformedError, ViewerInteraction, parse
 from servicekit.kafka import quiet_logger
 from servicekit.telemetry import Metric, Metrics
+from servicekit.viewer_mark import viewer_mark
 
 TOPIC: Final = "feed.interactions.v1"
 BATCH: Final = 500
@@ -46,6 +47,7 @@ class LiveInteractions:
         since_ms: Asked before reading where to begin, milliseconds since 1970 UTC; None to be asked again later.
         receive: Given what was read, in order for each viewer; called in the thread.
         metrics: Told what was read and what was malformed.
+        forget: Told of tombstones: the viewer's fingerprint, and the time up to which all is to be forgotten.
     """
 
     def __init__(
@@ -54,10 +56,13 @@ class LiveInteractions:
         since_ms: Callable[[], int | None],
         receive: Callable[[Sequence[ViewerInteraction]], None],
         metrics: Metrics,
+        *,
+        forget: Callable[[Mapping[bytes, int]], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._since_ms = since_ms
         self._receive = receive
+        self._forget = forget
         self._metrics = metrics
         self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._trouble = ""
@@ -118,6 +123,9 @@ class LiveInteractions:
         for message in messages:
             if message.error():
                 self._report(message.error().str())
+            elif message.value() is None:
+                viewer = (message.key() or b"").decode("utf-8", "replace")
+                self._forget({viewer_mark(viewer): message.timestamp()[1]})
             elif not self._is_repeated(message):
                 try:
                     yield parse(message.value())

@@ -8,10 +8,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Final
 
 from recsvc.interactions import Interaction
+from servicekit.viewer_mark import viewer_mark
 
 MOST_A_VIEWER: Final = 1000
 """Interactions kept of one viewer."""
@@ -123,6 +123,5 @@ def merge(before: Sequence[Interaction], new: Iterable[Interaction]) -> tuple[In
     return tuple(sorted((*before, *new), key=lambda one: one.at_ms))
 
 
-def fingerprint(user_id: str) -> bytes:
-    """Return a viewer's name for the list of the forgotten, which must not hold names."""
-    return blake2b(user_id.encode(), digest_size=16, person=b"forgotten").digest()
+fingerprint = viewer_mark
+"""Returns a viewer's name for the list of the forgotten, which must not hold names."""

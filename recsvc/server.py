@@ -19,8 +19,10 @@ from recsvc.journal import Journal
 from recsvc.live import LiveModel
 from recsvc.live_interactions import LiveInteractions
 from recsvc.model_service import ModelService
+from recsvc.preparation import Preparation
 from recsvc.profiles import MOST, Profiles
 from recsvc.recommendation_service import RecommendationService
+from recsvc.recommender import Recommender
 from recsvc.registry import Registry
 from recsvc.shedding import SheddingInterceptor
 from recsvc.signature import Verifier
@@ -53,6 +55,7 @@ class RecommendationServer:
         profile_interactions: Interactions since training that are kept of all viewers together.
         kafka: How to reach the brokers of live interactions, in librdkafka's properties; None to do without.
         freshness_interval_s: Seconds between two refreshments of popularity from them.
+        prepared_viewers: Trained viewers whose pages are found ahead.
         verifier: Knows whose models are served; None serves anybody's.
         now: The time (UTC).
     """
@@ -68,6 +71,7 @@ class RecommendationServer:
         profile_interactions: int = MOST,
         kafka: Mapping[str, Any] | None = None,
         freshness_interval_s: float = 10.0,
+        prepared_viewers: int = 0,
         verifier: Verifier | None = None,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
@@ -102,9 +106,15 @@ class RecommendationServer:
             audience.observe(done)
             freshness.count(done, now_ms=now_ms())
 
-        self._reader = LiveInteractions(kafka, self.live.cut_off_ms, receive, metrics) if kafka else None
+        self._reader = None
+        if kafka:
+            self._reader = LiveInteractions(
+                kafka, self.live.cut_off_ms, receive, metrics, forget=audience.learn_forgotten
+            )
+        recommender = Recommender(self.live, self.audience)
+        self._preparation = Preparation(self.live, cache, recommender.adopt, most=prepared_viewers)
         pb_grpc.add_RecommendationServiceServicer_to_server(
-            RecommendationService(self.live, self.audience, now_ms=now_ms), self._rpc.grpc
+            RecommendationService(self.live, self.audience, recommender, now_ms=now_ms), self._rpc.grpc
         )
         inventory = Inventory(registry, self.live)
         control = ModelControl(registry, self.watcher, inventory, now=now)
@@ -119,6 +129,7 @@ class RecommendationServer:
         try:
             self._forgotten.begin(self.audience.learn_forgotten)
             self.watcher.begin()
+            self._preparation.begin()
             if self._reader:
                 self._reader.begin()
                 self.freshness.begin()
@@ -131,6 +142,7 @@ class RecommendationServer:
         """Say NOT_SERVING, refuse new calls, let running ones finish for up to `grace_s` seconds."""
         self._rpc.drain(grace_s)
         self.watcher.end()
+        self._preparation.end()
         self._forgotten.end()
         if self._reader:
             self._reader.end()

@@ -16,6 +16,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from retrain.erasures import add_erasures
 from retrain.exports import MARKER, midnight
 from servicekit.objectstore import ObjectStore
 
@@ -54,7 +55,7 @@ class Exported:
 def export_day(
     conninfo: str, store: ObjectStore, day: date, *, now: datetime | None = None, file_rows: int = FILE_ROWS
 ) -> Exported:
-    """Write a day's interactions and then its completion marker.
+    """Write a day's interactions, who was erased, and then the day's completion marker.
 
     Args:
         conninfo: The database of the bridge.
@@ -85,10 +86,16 @@ def export_day(
         for key in [*store.list(f"{day}/")]:
             if key not in files:
                 store.delete(key)  # of an earlier export that had more files
+        add_erasures(store, _erased(connection))
         marker = Path(folder) / MARKER
         marker.touch()
         store.upload(marker, f"{day}/{MARKER}")
     return Exported(day=day, rows=rows, files=tuple(files))
+
+
+def _erased(connection: "psycopg.Connection[Any]") -> dict[bytes, int]:
+    cursor = connection.execute("SELECT mark, (extract(epoch FROM erased_at) * 1000)::bigint FROM erased_viewers")
+    return dict(cursor.fetchall())
 
 
 def _batches(connection: "psycopg.Connection[Any]", day: date) -> Iterator[pa.RecordBatch]:

@@ -2,6 +2,7 @@
 
 import tempfile
 from contextlib import closing
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recsvc.registry import Registry
+from retrain.erasures import local_list
 from retrain.exports import choose_window
 from retrain.failure import Reason, RunFailure
 from retrain.pipeline import Run, run, utc_now
@@ -20,18 +22,19 @@ from servicekit.objectstore import open_store
 from servicekit.telemetry import Metric, Metrics, connect_metrics
 
 
-def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, force: bool) -> None:
+def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: bool, force: bool) -> None:
     """Run once; any failure after its metric was sent, a RunFailure where it was foreseen.
 
     Args:
         settings: What the run is started with.
         last: The last day to use; None for the newest complete one.
         dry_run: Stop after the plan.
-        force: Train again what was trained before.
+        again: Train what was trained before.
+        force: Publish whatever the gate finds.
     """
     with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="retrain")) as metrics:
         try:
-            _run(settings, last=last, dry_run=dry_run, force=force)
+            _run(settings, last=last, dry_run=dry_run, again=again, force=force)
         except RunFailure as failure:
             _count_failure(metrics, failure.reason, dry_run=dry_run)
             raise
@@ -45,7 +48,7 @@ def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, forc
             metrics.count(Metric.RETRAIN_SUCCESS)
 
 
-def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, force: bool) -> None:
+def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: bool, force: bool) -> None:
     interactions = open_store(settings.interactions_url)
     catalogue = open_store(settings.catalogue_url) if settings.catalogue_url else None
     key = settings.signing_key()
@@ -57,6 +60,7 @@ def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, force: 
     with tempfile.TemporaryDirectory(prefix="retrain-", dir=settings.retrain_work_dir) as scratch:
         folder = Path(scratch)
         source = fetch(window, interactions, catalogue, folder)
+        source = replace(source, erased=local_list(interactions, open_store(settings.model_store_url), folder))
         _say(plan(settings, window, source))
         source.check()
         if dry_run:
@@ -69,8 +73,9 @@ def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, force: 
             folder=folder,
             progress=choose_progress(),
             now=utc_now,
+            force=force,
         )
-        _say(summary(run(job, force=force)))
+        _say(summary(run(job, again=again)))
 
 
 def _say(text: str) -> None:

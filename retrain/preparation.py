@@ -10,20 +10,22 @@ from numpy.typing import NDArray
 
 from recsvc.artefact import Catalogue, Csr
 from recsvc.idmap import IdMap
+from retrain.erasures import decode
 from retrain.exports import Window, midnight
 from retrain.failure import Reason, RunFailure
 from retrain.gate import DayFacts
 from retrain.source import Source
 from retrain.warehouse import Warehouse
+from servicekit.viewer_mark import viewer_mark
 
 LONG_WATCH_MS: Final = 18_000
 """A video watched this long counts as watched to its end."""
 MOST_WEIGHT: Final = 3.0
 """Most weight of one viewer's positives on one video: LightFM clips a step's loss at 10."""
-
-
 DAY_SAMPLE: Final = 100_000
 """About so many viewers tell how often pairs of viewer and video repeat."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pairs:
     """Pairs of a viewer's and a video's row, ascending, each once."""
@@ -151,17 +153,29 @@ def prepare(source: Source, window: Window, warehouse: Warehouse) -> Interaction
 
 def _load(source: Source, window: Window, warehouse: Warehouse) -> None:
     warehouse.define(exports=[str(path) for path in source.exports], until_ms=_ms(window.until))
-    warehouse.run("identifier", "kinds", "exported")
+    warehouse.run("identifier", "kinds")
     if source.history:
         warehouse.run("history", file=str(source.history), start_ms=_ms(midnight(window.days[0].day)))
     else:
         warehouse.run("no_history")
+    _forget(source, warehouse)
+    warehouse.run("forget_past", "exported")
     if source.catalogue:
         warehouse.run("catalogue", file=str(source.catalogue))
     else:
         warehouse.run("no_catalogue")
     warehouse.run("viewers", "videos", "coded", "past_events")
     warehouse.run("events", long_watch_ms=LONG_WATCH_MS)
+
+
+def _forget(source: Source, warehouse: Warehouse) -> None:
+    """Name those viewers of the files who must not be trained on."""
+    if source.erased is None:
+        warehouse.run("no_forgotten")
+        return
+    marks = decode(source.erased.read_bytes())
+    warehouse.function("viewer_mark", viewer_mark, "VARCHAR", "BLOB")
+    warehouse.run("forgotten", marks=[*marks.keys()], times=[*marks.values()])
 
 
 def _ms(instant: datetime) -> int:

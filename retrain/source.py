@@ -20,6 +20,8 @@ class Source:
     exports: tuple[Path, ...]
     catalogue: Path | None
     history: Path | None
+    erased: Path | None = None
+    """Viewers who must not be trained on, see `erasures`."""
 
     def check(self) -> None:
         """Raise RunFailure for the first file that has a wrong column."""
@@ -36,7 +38,7 @@ class Source:
     @property
     def files(self) -> list[Path]:
         """All files, in a fixed order."""
-        return [path for path, _ in self._parts()]
+        return [path for path, _ in self._parts()] + ([self.erased] if self.erased else [])
 
     def _parts(self) -> Iterator[tuple[Path, dict[str, str]]]:
         for path in self.exports:

@@ -59,7 +59,7 @@ class Warehouse:
 
     def function(self, name: str, function: Callable[[Any], Any], takes: str, gives: str) -> None:
         """Let statements call a function of one argument."""
-        self._connection.create_function(name, function, [takes], gives)  # type: ignore[list-item, arg-type]  # by name
+        self._connection.create_function(name, function, [takes], gives)
 
     def rows(self, name: str, **parameters: object) -> list[tuple[Any, ...]]:
         """Return the rows of a small result."""

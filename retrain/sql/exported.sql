@@ -15,3 +15,6 @@ FROM (
     FROM read_parquet(getvariable('exports'))
 ) AS r
 LEFT JOIN kinds ON kinds.name = r.type
+WHERE NOT EXISTS (
+    SELECT 1 FROM forgotten WHERE forgotten.user_id = r.user_id AND coalesce(r.at_ms <= forgotten.at_ms, true)
+)

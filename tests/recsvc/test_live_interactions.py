@@ -18,6 +18,7 @@ from recsvc.live_interactions import TOPIC, LiveInteractions
 from recsvc.server import RecommendationServer
 from servicekit.objectstore import FileStore
 from servicekit.telemetry import Metric, NoMetrics
+from servicekit.viewer_mark import viewer_mark
 from tests.recsvc.audiences import CUT_OFF_MS
 from tests.recsvc.calls import Client
 from tests.recsvc.models import publish, random_model
@@ -81,7 +82,7 @@ def test_a_malformed_message_is_told_apart(value: bytes | None) -> None:
         parse(value)
 
 
-def send(bootstrap: str, *values: bytes, key: str, at_ms: int = LATER_MS, event_id: str = "") -> None:
+def send(bootstrap: str, *values: bytes | None, key: str, at_ms: int = LATER_MS, event_id: str = "") -> None:
     producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
     for value in values:
         headers: list[tuple[str, str | bytes | None]] = [("event-id", (event_id or str(uuid4())).encode())]
@@ -130,6 +131,25 @@ def test_reading_begins_at_the_cut_off_and_takes_each_event_once(kafka_bootstrap
     assert [name for name in videos if name != "old"] == ["twice", "last", "live"]
     assert metrics.counts[Metric.LIVE_MALFORMED] >= 1
     assert metrics.counts[Metric.LIVE_INTERACTIONS] >= 5
+
+
+def test_tombstone_forgets_its_viewer(kafka_bootstrap: str) -> None:
+    """The key's fingerprint and the message's time are passed on; what came before it was read as ever."""
+    viewer, since_ms, metrics = f"viewer-{uuid4()}", now_ms(), CountedMetrics()
+    forgotten: dict[bytes, int] = {}
+    got: list[ViewerInteraction] = []
+    reader = LiveInteractions(
+        {"bootstrap.servers": kafka_bootstrap}, lambda: since_ms, got.extend, metrics, forget=forgotten.update
+    )
+    send(kafka_bootstrap, done(viewer, "before"), key=viewer, at_ms=since_ms)
+    send(kafka_bootstrap, None, key=viewer, at_ms=since_ms + 7)
+    reader.begin()
+    try:
+        wait_for(lambda: viewer_mark(viewer) in forgotten, what="the tombstone")
+    finally:
+        reader.end()
+    assert forgotten[viewer_mark(viewer)] == since_ms + 7
+    assert [one.interaction.video_id for one in got if one.user_id == viewer] in ([], ["before"])
 
 
 def test_a_defect_in_one_batch_does_not_end_the_reading(kafka_bootstrap: str) -> None:

@@ -1,0 +1,25 @@
+"""Who was erased, and when: by fingerprint, so that exports made before can be read without them."""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+SCHEMA = """
+CREATE TABLE erased_viewers (
+    mark bytea PRIMARY KEY,
+    erased_at timestamptz NOT NULL
+);
+"""
+
+
+def upgrade() -> None:
+    """Create the table."""
+    op.execute(SCHEMA)
+
+
+def downgrade() -> None:
+    """Refuse: going back would bring erased viewers into models again."""
+    raise NotImplementedError("erased viewers stay erased")

@@ -1,0 +1,11 @@
+-- Those viewers of the files who are to be forgotten, and until when.
+CREATE TABLE forgotten AS
+SELECT viewer.user_id, marks.at_ms
+FROM (
+    SELECT DISTINCT "userId" AS user_id FROM read_parquet(getvariable('exports')) WHERE "userId" IS NOT NULL
+    UNION
+    SELECT user_id FROM past WHERE user_id IS NOT NULL
+) AS viewer
+JOIN (
+    SELECT unnest($marks) AS mark, unnest($times) AS at_ms
+) AS marks ON marks.mark = viewer_mark(viewer.user_id)

@@ -1,0 +1,1 @@
+CREATE TABLE forgotten (user_id VARCHAR, at_ms BIGINT)
