@@ -2,7 +2,9 @@
 
 Both servers stand on one core, the caller on another; they take turns in short stretches. The empty server is of
 recsvc's kind, a pool of threads, and its reply has as many bytes. `first page` asks for a viewer whom nobody asked for
-since the model went live, `known viewer` for one who comes back, `next page` carries the token of the page before.
+since the model went live, `known viewer` for one who comes back, `next page` carries the token of the page before. All
+trained viewers' shortlists are prepared, as they are some time after a model went live; `first page, unprepared` is
+measured on a server that prepares none.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -39,6 +41,7 @@ USERS = ROUNDS * CALLS + 1_000
 """Viewers of the model; the last thousand come back."""
 
 EMPTY = "empty RPC"
+UNPREPARED = "first page, unprepared"
 
 
 @dataclass(slots=True)
@@ -69,31 +72,42 @@ def run() -> dict[str, list[Row]]:
     """Run the comparison."""
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="bench-call-") as name, ExitStack() as stack:
-        recsvc = stack.enter_context(_recsvc(Path(name), cores[0]))
-        reply = asyncio.run(_reply(recsvc.address))
+        folder = Path(name)
+        publish_random_model(folder / "models", "20250902-1", users=USERS, videos=VIDEOS, dimensions=DIMENSIONS)
+        recsvc = stack.enter_context(_recsvc(folder, cores[0], prepared=USERS))
+        unprepared = stack.enter_context(_recsvc(folder, cores[0], prepared=0))
+        reply = asyncio.run(_reply(recsvc[1]))
         empty = stack.enter_context(_empty(reply.ByteSize(), cores[0]))
         os.sched_setaffinity(0, {cores[-1]})
         stack.callback(os.sched_setaffinity, 0, cores)
-        pid = recsvc.child.pid if recsvc.child else 0
-        rows = asyncio.run(_measure(pid, recsvc.address, *empty, reply))
+        rows = asyncio.run(_measure(recsvc, unprepared, empty, reply))
     return {f"Recommend, {VIDEOS} videos x {DIMENSIONS}, page of {PAGE}, reply of {reply.ByteSize()} bytes": rows}
 
 
-async def _measure(pid: int, address: str, empty_pid: int, empty: str, reply: pb.RecommendResponse) -> list[Row]:
-    async with aio.insecure_channel(address) as channel, aio.insecure_channel(empty) as empty_channel:
-        recsvc, peer = Server(pid, channel), Server(empty_pid, empty_channel)
+async def _measure(
+    prepared: tuple[int, str], unprepared: tuple[int, str], empty: tuple[int, str], reply: pb.RecommendResponse
+) -> list[Row]:
+    async with AsyncExitStack() as stack:
+        servers = [
+            Server(pid, await stack.enter_async_context(aio.insecure_channel(address)))
+            for pid, address in (prepared, unprepared, empty)
+        ]
+        recsvc, other, peer = servers
         again = [_request(USERS - 1 - index % 1_000) for index in range(CALLS)]
         further = [_request(USERS - 1, reply.next_page_token)] * CALLS
         await recsvc.call("warm up", again)
         await peer.call("warm up", again)
+        await other.call("warm up", again)
         for number in range(ROUNDS):
             new = [_request(number * CALLS + index) for index in range(CALLS)]
             await peer.call(EMPTY, new)
             await recsvc.call("first page", new)
             await recsvc.call("known viewer", again)
             await recsvc.call("next page", further)
-    costs, rates = recsvc.spent_us | peer.spent_us, recsvc.rates | peer.rates
-    return [_row(kind, costs, rates) for kind in (EMPTY, "first page", "known viewer", "next page")]
+            await other.call(UNPREPARED, new)
+    costs = recsvc.spent_us | other.spent_us | peer.spent_us
+    rates = recsvc.rates | other.rates | peer.rates
+    return [_row(kind, costs, rates) for kind in (EMPTY, "first page", "known viewer", "next page", UNPREPARED)]
 
 
 def _row(kind: str, costs: dict[str, list[float]], rates: dict[str, list[float]]) -> Row:
@@ -119,22 +133,26 @@ async def _reply(address: str) -> pb.RecommendResponse:
 
 
 @contextmanager
-def _recsvc(folder: Path, core: int) -> Iterator[Service]:
-    """Run recsvc on one core."""
-    publish_random_model(folder / "models", "20250902-1", users=USERS, videos=VIDEOS, dimensions=DIMENSIONS)
+def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, str]]:
+    """Run recsvc on one core, with so many viewers' lists prepared; its process and address."""
     address = f"127.0.0.1:{free_port()}"
     environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
         "RECSVC_LISTEN": address,
         "RECSVC_THREADS": str(THREADS),
+        "RECSVC_PREPARED_VIEWERS": str(prepared),
         "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "MODEL_CACHE_DIR": str(folder / "cache"),
-        "LOG_LEVEL": "warning",
+        "MODEL_CACHE_DIR": str(folder / f"cache-{prepared}"),
     }
-    service = Service("recsvc", address, environment, folder / "recsvc.log")
+    log = folder / f"recsvc-{prepared}.log"
+    service = Service("recsvc", address, environment, log)
     with _on_core(core):
         service.start()
     try:
-        yield service
+        if not service.child:
+            raise RuntimeError("not started")
+        if prepared:
+            service.child.wait_until(lambda: b"preparation.done" in log.read_bytes(), timeout_s=120, what="no lists")
+        yield service.child.pid, address
     finally:
         service.stop()
 

@@ -54,6 +54,7 @@ def serve(settings: RecsvcSettings) -> None:
                 profile_interactions=settings.recsvc_profile_interactions,
                 kafka=settings.kafka_client() if settings.kafka_bootstrap_servers else None,
                 freshness_interval_s=settings.recsvc_freshness_interval_s,
+                prepared_viewers=settings.recsvc_prepared_viewers,
                 verifier=settings.verifier(),
             )
             port = server.start(settings.recsvc_listen, credentials)

@@ -27,7 +27,7 @@ def folded(
     everything = merge(known, recent)
     rows = serving.model.videos.rows([one.video_id for one in everything])
     viewer = base._replace(
-        seen=np.concatenate((base.seen, rows[rows != UNKNOWN].astype(np.int32))), interactions=everything
+        seen=np.concatenate((base.seen, rows[rows != UNKNOWN].astype(np.int32))), interactions=everything, row=UNKNOWN
     )
     vector = serving.fold_in.fold(news, base.vector)
     return viewer if vector is None else viewer._replace(state=ViewerState.FOLDED_IN, vector=vector)

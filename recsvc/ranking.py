@@ -140,7 +140,7 @@ class ExactRanker:
     def _best(self, scores: NDArray[np.float32], wish: Wish) -> Ranked:
         """Return the answer from approximate scores, which are overwritten."""
         wish.barred.strike(scores)
-        candidates = candidate_rows(scores, wish.count, self._slack(wish.viewer))
+        candidates = candidate_rows(scores, wish.count, self.slack(wish.viewer))
         return self.best_of(wish.viewer, candidates, wish.count)
 
     def best_of(self, viewer: Viewer, rows: NDArray[np.int64], count: int) -> Ranked:
@@ -155,7 +155,7 @@ class ExactRanker:
             scores += np.einsum("ij,j->i", self.factors[rows], viewer.vector)
         return scores
 
-    def _slack(self, viewer: Viewer) -> float:
+    def slack(self, viewer: Viewer) -> float:
         """Return how far two ways of summing a score can lie apart, twice (Higham 2002, section 3.1)."""
         if viewer.vector is None:
             return 0.0

@@ -20,13 +20,16 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
     Args:
         live: Holds the model.
         audience: Knows the viewers.
+        recommender: Makes their pages.
         now_ms: Milliseconds since 1970 UTC.
     """
 
-    def __init__(self, live: LiveModel, audience: Audience, *, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, live: LiveModel, audience: Audience, recommender: Recommender, *, now_ms: Callable[[], int]
+    ) -> None:
         self._live = live
         self._audience = audience
-        self._recommender = Recommender(live, audience)
+        self._recommender = recommender
         self._now_ms = now_ms
 
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:

@@ -114,6 +114,7 @@ class Recommender:
         self._live = live
         self._audience = audience
         self._shortlists = Shortlists()
+        self.adopt = self._shortlists.adopt
 
     def recommend(self, query: FeedQuery) -> Page:
         """Return the next page; shorter than asked for only when the feed ends there.

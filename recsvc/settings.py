@@ -29,6 +29,9 @@ class RecsvcSettings(KafkaSettings):
         None, description="public keys, PEM, of which one must have signed a model; without them any model is served"
     )
     model_cache_dir: Path = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
+    recsvc_prepared_viewers: int = Field(
+        500_000, ge=0, description="trained viewers whose pages are found ahead, about 512 bytes of disk each"
+    )
     model_poll_interval_s: float = Field(5.0, gt=0, description="seconds between two looks at the live pointer")
     kafka_bootstrap_servers: str | None = Field(
         None, description="Kafka brokers, host:port,...; without them pages follow from training and profiles only"

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import Final
 
+import numpy as np
+
 from recsvc.feed_page import Unwanted
 from recsvc.fingerprints import Fingerprints
+from recsvc.prepared import Prepared
 from recsvc.ranking import Barred, Ranked, Ranker
 from recsvc.serving_model import ServingModel
 from recsvc.viewers import Viewer
@@ -32,19 +35,6 @@ class _Shortlist:
     is_whole: bool
     """Whether the ranking ends with the list."""
 
-    def without(self, unwanted: Unwanted, count: int, fingerprints: Fingerprints) -> Ranked:
-        """Return the first `count` that are wanted, fewer when there are no more here."""
-        if not len(unwanted.served) and not len(unwanted.rows) and unwanted.mask is None:
-            return self.ranked.head(count)
-        rows = self.ranked.rows
-        # One look at each row until enough are found; numpy's set operations cost more than a page.
-        served, gone = set(unwanted.served.tolist()), set(unwanted.rows.tolist())
-        blocked = repeat(object=False) if unwanted.mask is None else unwanted.mask[rows].tolist()
-        looks = enumerate(zip(rows.tolist(), fingerprints.of(rows).tolist(), blocked, strict=False))
-        left = (place for place, (row, mark, bar) in looks if not (bar or mark in served or row in gone))
-        places = list(islice(left, count))
-        return Ranked(rows[places], self.ranked.scores[places])
-
 
 class Shortlists:
     """The shortlists of the viewers who were asked for last, for many threads.
@@ -55,6 +45,7 @@ class Shortlists:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
+        self._prepared: Prepared | None = None
         self._lists: OrderedDict[str, _Shortlist] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -68,11 +59,21 @@ class Shortlists:
             count: Videos to return.
             unwanted: What must not be returned, nor what the viewer has seen.
         """
+        ready = self._prepared
+        if ready is not None and ready.model is serving.model:
+            head = ready.of(serving, viewer)
+            left = _without(head, unwanted, count, serving.fingerprints) if head is not None else _NOTHING
+            if len(left) == count:
+                return left
         shortlist = self._of(serving.ranker, user_id, viewer)
-        left = shortlist.without(unwanted, count, serving.fingerprints)
+        left = _without(shortlist.ranked, unwanted, count, serving.fingerprints)
         if len(left) == count or shortlist.is_whole:
             return left
         return serving.ranker.top(viewer, count, unwanted.barred(serving.fingerprints, viewer.seen))
+
+    def adopt(self, prepared: Prepared | None) -> None:
+        """Answer from prepared lists, where they suffice and are of the model that is asked for."""
+        self._prepared = prepared
 
     def __len__(self) -> int:
         return len(self._lists)
@@ -100,6 +101,23 @@ class Shortlists:
             self._lists.popitem(last=False)
 
 
+def _without(head: Ranked, unwanted: Unwanted, count: int, fingerprints: Fingerprints) -> Ranked:
+    """Return the first `count` that are wanted, fewer when there are no more here."""
+    if not len(unwanted.served) and not len(unwanted.rows) and unwanted.mask is None:
+        return head.head(count)
+    rows = head.rows
+    # One look at each row until enough are found; numpy's set operations cost more than a page.
+    served, gone = set(unwanted.served.tolist()), set(unwanted.rows.tolist())
+    blocked = repeat(object=False) if unwanted.mask is None else unwanted.mask[rows].tolist()
+    looks = enumerate(zip(rows.tolist(), fingerprints.of(rows).tolist(), blocked, strict=False))
+    left = (place for place, (row, mark, bar) in looks if not (bar or mark in served or row in gone))
+    places = list(islice(left, count))
+    return Ranked(rows[places], head.scores[places])
+
+
 def _same(one: Viewer, other: Viewer) -> bool:
     """Return whether one name's viewers under one ranker are the same: the model knows each name in one way only."""
     return one is other or (not one.interactions and not other.interactions and one.state is other.state)
+
+
+_NOTHING: Final = Ranked(np.empty(0, np.int64), np.empty(0, np.float32))

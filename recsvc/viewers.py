@@ -33,6 +33,8 @@ class Viewer(NamedTuple):
     """Rows of videos that the viewer was shown."""
     interactions: tuple[Interaction, ...] = ()
     """What the viewer did since training, oldest first."""
+    row: int = UNKNOWN
+    """Of a viewer who is as the model was trained."""
 
 
 COLD: Final = Viewer(state=ViewerState.COLD, vector=None, bias=0.0, seen=np.empty(0, np.int32))
@@ -44,8 +46,11 @@ def trained_viewer(model: Model, user_id: str) -> Viewer:
     A viewer of whom the training data held nothing but what was shown has factors of zero: cold, with videos seen.
     """
     row = model.users.row(user_id)
-    if row == UNKNOWN:
-        return COLD
+    return COLD if row == UNKNOWN else viewer_at(model, row)
+
+
+def viewer_at(model: Model, row: int) -> Viewer:
+    """Return the viewer of a row of the model; see `trained_viewer`."""
     vector = model.user_factors[row]
     is_trained = np.count_nonzero(vector) > 0
     return Viewer(
@@ -53,4 +58,5 @@ def trained_viewer(model: Model, user_id: str) -> Viewer:
         vector=vector if is_trained else None,
         bias=float(model.user_biases[row]),
         seen=model.seen[row],
+        row=row,
     )

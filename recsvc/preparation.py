@@ -1,0 +1,91 @@
+"""Has shortlists prepared for each model that goes live."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from recsvc.artefact import Model
+from recsvc.live import LiveModel
+from recsvc.prepared import FOLDER, Prepared
+from recsvc.ranking import ExactRanker
+
+POLL_S: Final = 0.5
+LEAST_VIDEOS: Final = 2_000
+"""Below this, a scan costs less than the lists would."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Preparation:
+    """Starts the process that prepares, and hands over what it leaves.
+
+    Args:
+        live: Holds the model.
+        cache: Folder of local copies of models.
+        adopt: Given the lists of the live model, and None when another one is live.
+        most: Viewers to prepare for, 0 for none; each takes half a kilobyte on disk.
+    """
+
+    def __init__(self, live: LiveModel, cache: Path, adopt: Callable[[Prepared | None], None], *, most: int) -> None:
+        self._live = live
+        self._cache = cache
+        self._adopt = adopt
+        self._most = most
+        self._settled: Model | None = None
+        self._wanted: Model | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="preparation", daemon=True)
+
+    def begin(self) -> None:
+        """Prepare from now on."""
+        if self._most:
+            self._thread.start()
+
+    def end(self) -> None:
+        """Stop; what is under way is given up."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._give_up()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(POLL_S):
+            try:
+                self._look()
+            except OSError as error:
+                logger.warning("preparation.failed", problem=str(error))
+
+    def _look(self) -> None:
+        serving = self._live.peek()
+        if serving is None or serving.model is self._settled:
+            return
+        model, folder = serving.model, self._cache / serving.manifest.version
+        if self._wanted is not model:
+            self._give_up()
+            self._adopt(None)
+            self._wanted = model
+        ended = self._child is not None and self._child.poll() is not None
+        prepared = Prepared.read(folder / FOLDER, model)
+        if prepared:
+            self._adopt(prepared)
+            logger.info("preparation.done", version=serving.manifest.version)
+        if prepared or ended or len(model.videos) < LEAST_VIDEOS or not isinstance(serving.ranker, ExactRanker):
+            self._settled = model
+            self._give_up()
+        elif self._child is None:
+            command = [sys.executable, "-m", "recsvc.prepare", str(folder), str(self._most)]
+            environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+            self._child = subprocess.Popen(command, env=environment)
+
+    def _give_up(self) -> None:
+        if self._child:
+            self._child.kill()
+            self._child.wait()
+            self._child = None

@@ -1,0 +1,85 @@
+"""`python -m recsvc.prepare <model folder> <viewers>`: find the shortlists of a model's trained viewers.
+
+A process of its own, so that the work can have the lowest priority without holding up a thread that serves: threads of
+one interpreter wait for each other.
+"""
+
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsvc.artefact import Model, read
+from recsvc.prepared import FOLDER, LENGTH, PLACES, ROWS, SCORES, published
+from recsvc.ranking import Barred, Wish
+from recsvc.viewers import viewer_at
+
+TOGETHER: Final = 64
+LOWEST_PRIORITY: Final = 19
+_PARTIAL: Final = f".{FOLDER}"
+_LOCK: Final = f".{FOLDER}.lock"
+
+
+def main() -> None:
+    """Do it, unless another process of this machine has; end early when nobody waits for it any more."""
+    os.nice(LOWEST_PRIORITY)
+    folder, most, parent = Path(sys.argv[1]), int(sys.argv[2]), os.getppid()
+    with (folder / _LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / FOLDER).exists():
+            prepare(read(folder), folder, most=most, wanted=lambda: os.getppid() == parent)
+
+
+def prepare(model: Model, folder: Path, *, most: int, wanted: Callable[[], bool] = lambda: True) -> None:
+    """Write the lists; the folder of them appears whole or not at all.
+
+    Args:
+        model: The model.
+        folder: Where its files stand.
+        most: Viewers to prepare for; those who were shown most come first.
+        wanted: Asked now and then whether to go on.
+    """
+    partial = folder / _PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    viewers = _chosen(model, most)
+    places = np.full(len(model.users), -1, np.int32)
+    places[viewers] = np.arange(len(viewers))
+    np.save(partial / PLACES, places)
+    if _rank(model, viewers, partial, wanted):
+        partial.rename(folder / FOLDER)
+
+
+def _chosen(model: Model, most: int) -> NDArray[np.int64]:
+    """Return the rows of viewers of whom the model knows something, and for whom enough is left to fill a list."""
+    shown = model.seen.lengths()
+    viewers = np.flatnonzero(model.user_factors.any(axis=1) & (shown <= len(model.videos) - LENGTH))
+    if len(viewers) > most:
+        viewers = viewers[np.argpartition(-shown[viewers], most)[:most]]
+    sorted_rows: NDArray[np.int64] = np.sort(viewers)
+    return sorted_rows
+
+
+def _rank(model: Model, viewers: NDArray[np.int64], folder: Path, wanted: Callable[[], bool]) -> bool:
+    ranker = published(model)
+    all_rows = np.empty((len(viewers), LENGTH), np.int32)
+    all_scores = np.empty((len(viewers), LENGTH), np.float32)
+    for start in range(0, len(viewers), TOGETHER):
+        if not wanted():
+            return False
+        known = [viewer_at(model, row) for row in viewers[start : start + TOGETHER].tolist()]
+        for place, ranked in enumerate(ranker.top_many([Wish(one, LENGTH, Barred((one.seen,))) for one in known])):
+            all_rows[start + place], all_scores[start + place] = ranked.rows, ranked.scores
+    np.save(folder / ROWS, all_rows)
+    np.save(folder / SCORES, all_scores)
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Prepared shortlists answer as the ranking does, also when popularity has moved since."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from recsvc.artefact import Model, write
+from recsvc.feed_page import Unwanted
+from recsvc.live import LiveModel
+from recsvc.preparation import LEAST_VIDEOS, Preparation
+from recsvc.prepare import prepare
+from recsvc.prepared import FOLDER, LENGTH, ROWS, SCORES, Prepared
+from recsvc.ranking import Barred, Ranked
+from recsvc.serving_model import ServingModel
+from recsvc.shortlists import Shortlists
+from tests.recsvc.models import csr, random_model
+from tests.support.polling import wait_for
+
+VIDEOS = 400
+MODEL = random_model(3, users=12, videos=VIDEOS)
+SERVING = ServingModel.of(MODEL)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    folder = tmp_path_factory.mktemp("model")
+    prepare(MODEL, folder, most=100)
+    found = Prepared.read(folder / FOLDER, MODEL)
+    assert found
+    return found
+
+
+def moved(seed: int, share: float, by: float) -> ServingModel:
+    """Return the model with another popularity: all decayed, some videos risen, some forgotten."""
+    rng = np.random.default_rng(seed)
+    popularity = MODEL.popularity * np.float32(rng.choice([1, 0.5]))
+    risen = rng.random(VIDEOS) < share
+    popularity[risen] += np.float32(by) * rng.integers(1, 4, VIDEOS).astype(np.float32)[risen]
+    popularity[rng.random(VIDEOS) < share / 2] = 0
+    return SERVING.with_popularity(popularity)
+
+
+def same(found: Ranked, expected: Ranked) -> None:
+    assert found.rows.tolist() == expected.rows.tolist()
+    assert found.scores.tolist() == expected.scores.tolist()
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    seed=st.integers(0, 10_000),
+    user=st.integers(0, 11),
+    share=st.sampled_from([0.0, 0.01, 0.05, 0.5]),
+    by=st.sampled_from([0.1, 3.0, 100.0]),
+    count=st.integers(1, LENGTH + 10),
+    served=st.integers(0, LENGTH),
+)
+def test_prepared_lists_answer_as_the_ranking(  # noqa: PLR0917  # each is drawn
+    prepared: Prepared, seed: int, user: int, share: float, by: float, count: int, served: int
+) -> None:
+    """To the last bit and tie, whatever rose, fell, was served before or was seen."""
+    serving = moved(seed, share, by) if share else SERVING
+    viewer = serving.viewer(f"u{user}")
+    shortlists = Shortlists()
+    shortlists.adopt(prepared)
+    shown = serving.ranker.top(viewer, served, Barred((viewer.seen,))).rows if served else np.empty(0, np.int64)
+    unwanted = Unwanted(serving.fingerprints.of(shown))
+
+    found = shortlists.top(serving, f"u{user}", viewer, count, unwanted)
+
+    same(found, serving.ranker.top(viewer, count, unwanted.barred(serving.fingerprints, viewer.seen)))
+    assert not set(found.rows.tolist()) & {*viewer.seen.tolist(), *shown.tolist()}
+
+
+def test_the_first_pages_need_no_scan(prepared: Prepared) -> None:
+    """Also when a few videos became popular; of strangers and those of whom more is known, nothing is prepared."""
+    for serving in (SERVING, moved(1, 0.01, 100.0)):
+        shortlists = Shortlists()
+        shortlists.adopt(prepared)
+        for user in range(12):
+            viewer = serving.viewer(f"u{user}")
+            shortlists.top(serving, f"u{user}", viewer, 21, Unwanted())
+            assert prepared.of(serving, serving.viewer("nobody")) is None
+            assert prepared.of(serving, viewer._replace(row=-1)) is None
+        assert len(shortlists) <= 2
+
+
+def test_another_model_is_not_answered_from_them(prepared: Prepared) -> None:
+    other = ServingModel.of(random_model(4, users=12, videos=VIDEOS))
+    viewer, shortlists = other.viewer("u1"), Shortlists()
+    shortlists.adopt(prepared)
+
+    same(shortlists.top(other, "u1", viewer, 21, Unwanted()), other.ranker.top(viewer, 21, Barred((viewer.seen,))))
+
+
+def test_of_too_many_viewers_those_who_were_shown_most_are_prepared(tmp_path: Path) -> None:
+    model = replace(MODEL, seen=csr([list(range(user)) for user in range(12)]))
+    prepare(model, tmp_path, most=3)
+    found, serving = Prepared.read(tmp_path / FOLDER, model), ServingModel.of(model)
+
+    assert found
+    assert [user for user in range(12) if found.of(serving, serving.viewer(model.users.ids(np.array([user]))[0]))] == [
+        9,
+        10,
+        11,
+    ]
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "rows", "type"])
+def test_damaged_lists_are_not_served(tmp_path: Path, damage: str) -> None:
+    prepare(MODEL, tmp_path, most=100)
+    path = tmp_path / FOLDER / ROWS
+    rows: NDArray[np.int32] = np.load(path)
+    if damage == "missing":
+        (tmp_path / FOLDER / SCORES).unlink()
+    elif damage == "short":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        np.save(path, rows + VIDEOS if damage == "rows" else rows.astype(np.int64))
+
+    assert Prepared.read(tmp_path / FOLDER, MODEL) is None
+
+
+def test_a_process_that_nobody_waits_for_leaves_nothing(tmp_path: Path) -> None:
+    prepare(MODEL, tmp_path, most=100, wanted=lambda: False)
+
+    assert Prepared.read(tmp_path / FOLDER, MODEL) is None
+
+
+def large(cache: Path, version: str) -> Model:
+    """Return a model that is worth preparing for, and leave its copy in the cache."""
+    model = random_model(len(version), users=6, videos=LEAST_VIDEOS, version=version)
+    write(model, cache / version)
+    return model
+
+
+def holds(adopted: list[Prepared | None], model: Model) -> bool:
+    last = adopted[-1] if adopted else None
+    return last is not None and last.model is model
+
+
+def test_lists_follow_the_live_model(tmp_path: Path) -> None:
+    """Each model that goes live gets its lists from a process; until then none are handed over."""
+    live, adopted = LiveModel(retry_after_s=1), list[Prepared | None]()
+    preparation = Preparation(live, tmp_path, adopted.append, most=100)
+    preparation.begin()
+    try:
+        for version in ("1", "22"):
+            model = large(tmp_path, version)
+            live.swap(ServingModel.of(model))
+            wait_for(partial(holds, adopted, model), what="lists")
+    finally:
+        preparation.end()
+
+    assert [one is None for one in adopted] == [True, False, True, False]
+    serving = ServingModel.of(model)
+    viewer = serving.viewer("u3")
+    found = adopted[-1].of(serving, viewer) if adopted[-1] else None
+    assert found
+    same(found, serving.ranker.top(viewer, LENGTH, Barred((viewer.seen,))))
+
+
+def test_processes_do_not_do_it_twice(tmp_path: Path) -> None:
+    """One that finds another at work waits for its end and keeps what it made."""
+    large(tmp_path, "1")
+    command = [sys.executable, "-m", "recsvc.prepare", str(tmp_path / "1"), "100"]
+    first = subprocess.Popen(command)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = subprocess.Popen(command)
+    os.kill(first.pid, signal.SIGCONT)
+
+    assert (first.wait(60), second.wait(60)) == (0, 0)
+    assert sorted(path.name for path in (tmp_path / "1" / FOLDER).iterdir()) == ["places.npy", "rows.npy", "scores.npy"]
