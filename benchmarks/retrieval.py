@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import MEBIBYTE, resident_bytes
 from benchmarks.report import Row
-from recsvc.index import FROM, HEAD, RECALL, IndexedRanker
+from recsvc.index import FROM, RECALL, IndexedRanker
+from recsvc.inverted_file import HEAD
 from recsvc.ranking import Barred, ExactRanker
 from recsvc.viewers import Viewer, ViewerState
 
@@ -95,7 +96,8 @@ def _indexed(exact: ExactRanker, sample: NDArray[np.float32], viewers: list[View
     built: Row = {
         "build and tune s": round(seconds, 1),
         "index MiB": round(size / MEBIBYTE),
-        "lists read": index.depth,
+        "lists read": index.effort.depth,
+        "candidates": 2 * PAGE + index.effort.spare,
         "recall at load": round(index.recall, 4),
         "serves": "index" if is_chosen else "scan",
     }

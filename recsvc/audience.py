@@ -144,11 +144,11 @@ class Audience:
         """Return what is known of a viewer, None when nothing is."""
         viewer = self.viewer(serving, user_id)
         profile = self._profiles.get(user_id)
-        if viewer.state is ViewerState.COLD and profile is None:
+        is_known = serving.model.users.row(user_id) != UNKNOWN and not self._profiles.is_forgotten(user_id)
+        if profile is None and not is_known:
             return None
         manifest = serving.manifest
-        is_trained = serving.model.users.row(user_id) != UNKNOWN and not self._profiles.is_forgotten(user_id)
-        cut_off = _ms(manifest.data_until.timestamp()) if is_trained else 0
+        cut_off = _ms(manifest.data_until.timestamp()) if is_known else 0
         return Summary(
             user_id=user_id,
             state=viewer.state,

@@ -4,35 +4,52 @@ A FAISS inverted file with product-quantised residuals (Jégou et al. 2011, its 
 proposes candidates from a few of its lists. The static score stands in an added dimension. The videos of the highest
 static score are scanned beside it, since an inverted file alone loses the most popular. All candidates are scored and
 ordered as by the exact scan, which also answers where a filter leaves few videos.
+
+A fresher static score is known to the scan beside the lists and to the final scores at once. The lists keep the one
+that they were made with; as it grows old, recall is measured again, and where it suffers they are made anew.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from recsvc.inverted_file import InvertedFile
 from recsvc.ranking import Barred, ExactRanker, Ranked, Ranker, Wish, candidate_rows
 from recsvc.viewers import Viewer, ViewerState
 
 FROM: Final = 50_000
 """Videos from which the index is faster than the scan (`benchmarks/retrieval.py`)."""
-HEAD: Final = 8_192
-"""Videos of the highest static score that are all scanned."""
-DEPTHS: Final = (8, 16, 32, 48, 64, 96, 128)
-"""Lists to read; the first depth of enough recall is taken."""
+DEPTHS: Final = (8, 16, 32, 64, 128)
+"""Lists to read."""
+SPARES: Final = (200, 600, 1_800)
+"""Candidates proposed beyond what is wanted, since their quantised scores are rough."""
+GAIN: Final = 0.002
+"""Recall that twice as many lists must bring; else more candidates are proposed from fewer lists."""
 RECALL: Final = 0.99
-"""Recall at 20 that a depth must reach on the sample; where none does, the scan serves."""
+"""Recall at 20 that must be reached on the sample with the least effort; where none does, the scan serves."""
 PAGE: Final = 20
 SAMPLE: Final = 200
 """Viewers on whom recall is measured."""
-_TRAINING: Final = 64
-"""Videos a list or code of the quantisers is trained on."""
-_MORE: Final = 200
-"""Candidates proposed beyond what is wanted, since their quantised scores are rough."""
+DRIFT: Final = 0.02
+"""Change of the static scores, as a share of their spread, after which recall is measured again."""
+TOGETHER: Final = 8
+"""Viewers of the sample who share one scan."""
 _FURTHEST: Final = 2_048
 """Videos wanted after which the scan is cheaper."""
+
+
+class Effort(NamedTuple):
+    """What a search takes."""
+
+    depth: int
+    """Lists to read."""
+    spare: int
+    """Candidates beyond twice what is wanted."""
+
+
+EFFORTS: Final = tuple(Effort(depth, spare) for spare in SPARES for depth in DEPTHS)
 
 
 def ranker_of(exact: ExactRanker, users: NDArray[np.float32]) -> Ranker:
@@ -40,12 +57,20 @@ def ranker_of(exact: ExactRanker, users: NDArray[np.float32]) -> Ranker:
 
     Args:
         exact: The scan.
-        users: (U, d) representations of viewers to measure recall on.
+        users: (U, d) representations of viewers to measure recall on; those of zeros are passed over.
     """
-    if len(exact.static) < FROM or not len(users):
+    if len(exact.static) < FROM:
         return exact
+    known = np.flatnonzero(users.any(axis=1))
+    if not len(known):
+        return exact
+    sample = users[known[np.linspace(0, len(known) - 1, min(SAMPLE, len(known)), dtype=np.int64)]]
+    return _chosen(exact, sample)
+
+
+def _chosen(exact: ExactRanker, sample: NDArray[np.float32]) -> Ranker:
     index = IndexedRanker.built(exact)
-    index.tune(users[np.linspace(0, len(users) - 1, min(SAMPLE, len(users)), dtype=np.int64)])
+    index.tune(sample)
     return index if index.recall >= RECALL else exact
 
 
@@ -55,55 +80,73 @@ class IndexedRanker:
     Args:
         exact: The scan of the same videos.
         lists: The inverted file.
-        unlisted: Rows of the videos that it does not hold.
-        depth: Lists to read.
+        effort: What a search takes.
         recall: Share of the best 20 that are found, as measured.
+        sample: (n, d) representations of viewers that it is measured on.
+        measured: (V,) the static scores that it was measured with.
     """
 
     def __init__(
-        self, exact: ExactRanker, lists: Any, unlisted: NDArray[np.int64], *, depth: int, recall: float
+        self,
+        exact: ExactRanker,
+        lists: InvertedFile,
+        *,
+        effort: Effort,
+        recall: float,
+        sample: NDArray[np.float32],
+        measured: NDArray[np.float32],
     ) -> None:
         self._exact = exact
         self._lists = lists
-        self._unlisted = unlisted
-        # What has become popular since the lists were made stands in both.
-        self._head_rows = np.union1d(unlisted, _highest(exact.static))
+        self._head_rows = lists.beside(exact.static)
         self._head = ExactRanker(exact.factors[self._head_rows], exact.static[self._head_rows])
-        self.depth = depth
+        rest = np.ones(len(exact.static), np.bool_)
+        rest[self._head_rows] = False
+        self._highest_beside = exact.static.max(where=rest, initial=-np.inf)
+        self._sample = sample
+        self._measured = measured
+        self.effort = effort
         self.recall = recall
 
     @classmethod
     def built(cls, exact: ExactRanker) -> "IndexedRanker":
-        """Build the index, on one core; about 7 s for a million videos of 64 dimensions."""
-        faiss.omp_set_num_threads(1)
-        unlisted = _highest(exact.static)
-        rows = np.setdiff1d(np.arange(len(exact.static)), unlisted, assume_unique=True)
-        lists = _inverted_file(_augmented(exact.factors[rows], exact.static[rows]), rows)
-        return cls(exact, lists, unlisted, depth=DEPTHS[-1], recall=0.0)
+        """Build the index; `tune` makes it fit to serve."""
+        none = np.empty((0, exact.factors.shape[1]), np.float32)
+        lists = InvertedFile.built(exact.factors, exact.static)
+        return cls(exact, lists, effort=EFFORTS[0], recall=0.0, sample=none, measured=exact.static)
 
-    def with_static(self, static: NDArray[np.float32]) -> "IndexedRanker":
-        """Return a ranker of the same videos with another static part of their scores.
-
-        The lists keep the old one for the choice of candidates; the head follows, so what has become popular is found.
-        """
+    def with_static(self, static: NDArray[np.float32]) -> Ranker:
+        """Return a ranker of the same videos with another static part of their scores."""
         exact = self._exact.with_static(static)
-        return IndexedRanker(exact, self._lists, self._unlisted, depth=self.depth, recall=self.recall)
+        fresh = IndexedRanker(
+            exact, self._lists, effort=self.effort, recall=self.recall, sample=self._sample, measured=self._measured
+        )
+        if _drift(self._measured, static) <= DRIFT:
+            return fresh
+        fresh.tune(self._sample)
+        return fresh if fresh.recall >= RECALL else _chosen(exact, self._sample)
 
-    def tune(self, users: NDArray[np.float32]) -> None:
-        """Choose how many lists to read, and measure recall against the scan.
+    def tune(self, sample: NDArray[np.float32]) -> None:
+        """Raise the effort as far as recall needs, and measure it against the scan.
 
         Args:
-            users: (n, d) representations of a sample of viewers.
+            sample: (n, d) representations of viewers.
         """
-        viewers = [Viewer(state=ViewerState.TRAINED, vector=one, bias=0.0, seen=_NONE) for one in users]
-        best = [set(self._exact.top(viewer, PAGE, Barred()).rows.tolist()) for viewer in viewers]
-        for depth in DEPTHS:
-            self.depth = depth
+        self._sample, self._measured = sample, self._exact.static
+        viewers = [Viewer(state=ViewerState.TRAINED, vector=one, bias=0.0, seen=_NONE) for one in sample]
+        best = [set(ranked.rows.tolist()) for ranked in _scanned(self._exact, viewers)]
+        useless = -1
+        for effort in EFFORTS[EFFORTS.index(self.effort) :]:
+            if effort.spare == useless:
+                continue
+            before, self.effort = self.recall, effort
             found = [self.top(viewer, PAGE, Barred()).rows.tolist() for viewer in viewers]
             hits = [len(one & set(rows)) / len(one) for one, rows in zip(best, found, strict=True)]
             self.recall = float(np.mean(hits))
             if self.recall >= RECALL:
                 return
+            if effort.depth != DEPTHS[0] and self.recall < before + GAIN:
+                useless = effort.spare
 
     def scores(self, viewer: Viewer) -> NDArray[np.float32]:
         """Return the score of every video without the viewer's bias, (V,) float32, exact but for rounding."""
@@ -120,7 +163,7 @@ class IndexedRanker:
     def top(self, viewer: Viewer, count: int, barred: Barred) -> Ranked:
         """Return the best `count` videos that are not barred, but for what the index misses; never fewer."""
         if viewer.vector is None:
-            return self._exact.top(viewer, count, barred)
+            return self._popular(viewer, count, barred)
         share = 1.0 if barred.mask is None else 1 - float(np.count_nonzero(barred.mask)) / len(barred.mask)
         # What is barred may all stand first.
         wanted = (count + sum(map(len, barred.rows))) / max(share, 1e-9)
@@ -131,12 +174,20 @@ class IndexedRanker:
             wanted *= 4
         return self._exact.top(viewer, count, barred)
 
+    def _popular(self, viewer: Viewer, count: int, barred: Barred) -> Ranked:
+        """Return what the scan returns: among the videos of the highest static score are the best for strangers."""
+        rows = self._allowed(self._head_rows, barred)
+        if len(rows) >= count:
+            ranked = self._exact.best_of(viewer, rows, count)
+            if self._exact.static[ranked.rows[-1]] > self._highest_beside:
+                return ranked
+        return self._exact.top(viewer, count, barred)
+
     def _candidates(self, viewer: Viewer, vector: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Return proposed rows, ascending, without repeats; the best `count` are among them."""
-        depth = _Depth(nprobe=self.depth)
-        _, listed = self._lists.search(_augmented(vector[None], _ONE), 2 * count + _MORE, params=depth)
+        listed = self._lists.search(vector, 2 * count + self.effort.spare, depth=self.effort.depth)
         places = candidate_rows(self._head.scores(viewer), min(count, len(self._head_rows)))
-        found: NDArray[np.int64] = np.sort(np.concatenate((listed[0], self._head_rows[places])))
+        found: NDArray[np.int64] = np.sort(np.concatenate((listed, self._head_rows[places])))
         fresh = found >= 0  # the lists read may hold too few
         fresh[1:] &= found[1:] != found[:-1]
         return found[fresh]
@@ -153,35 +204,15 @@ class IndexedRanker:
         return left
 
 
-def _augmented(vectors: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the vectors with one dimension more, and another one of zeros where their number would be odd."""
-    count, dimensions = vectors.shape
-    points = np.zeros((count, dimensions + 2 - dimensions % 2), np.float32)
-    points[:, :dimensions] = vectors
-    points[:, dimensions] = last
-    return points
+def _drift(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """Return how much static scores changed among each other, as a share of their spread."""
+    change, spread = float(np.std(after - before)), float(np.std(after))
+    return change / spread if spread else change
 
 
-def _inverted_file(points: NDArray[np.float32], rows: NDArray[np.int64]) -> Any:
-    count, dimensions = points.shape
-    lists = 1 << round(np.log2(count) / 2)
-    index: Any = faiss.IndexIVFPQFastScan(
-        faiss.IndexFlatIP(dimensions), dimensions, lists, dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT
-    )
-    index.cp.niter, index.cp.max_points_per_centroid = 8, _TRAINING
-    sample = np.random.default_rng(0).choice(count, min(count, _TRAINING * lists), replace=False)
-    index.train(points[np.sort(sample)])
-    index.add_with_ids(points, rows)
-    return index
+def _scanned(exact: ExactRanker, viewers: Sequence[Viewer]) -> Iterator[Ranked]:
+    for start in range(0, len(viewers), TOGETHER):
+        yield from exact.top_many([Wish(viewer, PAGE) for viewer in viewers[start : start + TOGETHER]])
 
 
-def _highest(static: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the rows of the highest static scores, ascending."""
-    size = min(HEAD, len(static))
-    rows: NDArray[np.int64] = np.sort(np.argpartition(-static, size - 1)[:size])
-    return rows
-
-
-_Depth: Final[Any] = faiss.IVFSearchParameters  # its constructor is not in its stubs
-_ONE: Final = np.ones(1, np.float32)
 _NONE: Final = np.empty(0, np.int32)

@@ -167,3 +167,4 @@ class ModelWatcher:
         serving = self._live.peek()
         if serving is not None:
             self._metrics.gauge(Metric.MODEL_AGE, (self._now() - serving.manifest.trained_at).total_seconds())
+            self._metrics.gauge(Metric.RETRIEVAL_RECALL, serving.ranker.recall)

@@ -46,6 +46,8 @@ class Metric(StrEnum):
     """Kafka producers that had stopped acknowledging."""
     MODEL_AGE = "feed.lightfm.model_age_seconds"
     """Seconds since the live model was trained."""
+    RETRIEVAL_RECALL = "feed.lightfm.retrieval_recall"
+    """Share of the best 20 videos that the live model's index finds, as measured against a scan; 1 without an index."""
     MODEL_LOADED = "feed.lightfm.model_loaded"
     """Models that went live."""
     MODEL_REFUSED = "feed.lightfm.model_refused"

@@ -1,13 +1,15 @@
 """The index finds what the scan finds, but for a rare miss, and never what it must not."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsvc import index
-from recsvc.index import IndexedRanker, ranker_of
-from recsvc.ranking import Barred, ExactRanker, Wish
+from recsvc import index, inverted_file
+from recsvc.index import Effort, IndexedRanker, ranker_of
+from recsvc.ranking import Barred, ExactRanker, Ranker, Wish
 from recsvc.viewers import COLD, Viewer, ViewerState
 
 VIDEOS, DIMENSIONS = 12_000, 15
@@ -30,14 +32,19 @@ EXACT = ExactRanker(taste(VIDEOS, 1), STATIC)
 USERS = taste(300, 2)
 
 
-@pytest.fixture(scope="module")
-def ranker() -> IndexedRanker:
-    """Return an index that holds most videos in its lists."""
+@pytest.fixture(scope="module", autouse=True)
+def _most_videos_are_listed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(index, "HEAD", 500)
-        made = IndexedRanker.built(EXACT)
-        made.tune(USERS[:100])
-        return made
+        patch.setattr(inverted_file, "HEAD", 500)
+        patch.setattr(inverted_file, "RISEN", 100)
+        yield
+
+
+@pytest.fixture(scope="module")
+def ranker(_most_videos_are_listed: None) -> IndexedRanker:
+    made = IndexedRanker.built(EXACT)
+    made.tune(USERS[:100])
+    return made
 
 
 def test_it_finds_nearly_all_of_the_best(ranker: IndexedRanker) -> None:
@@ -89,9 +96,70 @@ def test_pages_never_repeat(ranker: IndexedRanker) -> None:
 def test_strangers_and_batches_are_ranked_the_same(ranker: IndexedRanker) -> None:
     wishes = [Wish(viewer, 20) for viewer in (COLD, *map(viewer_of, USERS[:5]))]
 
-    assert ranker.top(COLD, 20, Barred()).rows.tolist() == EXACT.top(COLD, 20, Barred()).rows.tolist()
     for wish, ranked in zip(wishes, ranker.top_many(wishes), strict=True):
         assert ranked.rows.tolist() == ranker.top(wish.viewer, 20, Barred()).rows.tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    count=st.sampled_from([1, 20, 500, 700, 12_000]),
+    masked=st.sampled_from([None, 0.5, 0.99]),
+    equal=st.integers(0, 1),
+)
+def test_strangers_get_what_the_scan_gives(
+    ranker: IndexedRanker, seed: int, count: int, masked: float | None, equal: int
+) -> None:
+    """Without an error, and in the same order: also where many scores are equal, and far down."""
+    rng = np.random.default_rng(seed)
+    fresh = np.round(STATIC) if equal else STATIC
+    barred = Barred((rng.integers(0, VIDEOS, 300),), None if masked is None else rng.random(VIDEOS) < masked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "DRIFT", np.inf)
+        found = ranker.with_static(fresh).top(COLD, count, barred)
+
+    best = EXACT.with_static(fresh).top(COLD, count, barred)
+    assert found.rows.tolist() == best.rows.tolist()
+    assert found.scores.tolist() == best.scores.tolist()
+
+
+def recall_of(ranker: Ranker, exact: ExactRanker) -> float:
+    """Return the recall at 20 for viewers on whom nothing was tuned; scores must be the scan's."""
+    hits = []
+    for vector in USERS[100:]:
+        found, best = (one.top(viewer_of(vector), 20, Barred()) for one in (ranker, exact))
+        hits.append(len(set(found.rows.tolist()) & set(best.rows.tolist())) / 20)
+        assert found.scores.tolist() == exact.scores_of(viewer_of(vector), found.rows).tolist()
+    return float(np.mean(hits))
+
+
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("change", [0.1, 1.0, 5.0])
+def test_recall_is_what_is_told_however_popularity_changes(ranker: IndexedRanker, share: float, change: float) -> None:
+    """Some videos rise and some fall, in several steps; scores are always those of the fresh popularity."""
+    rng = np.random.default_rng(int(1000 * share + change))
+    fresh: Ranker = ranker
+    for _ in range(3):
+        static = EXACT.static.copy()
+        moved = rng.random(VIDEOS) < share
+        static[moved] += (change * rng.standard_normal(moved.sum())).astype(np.float32)
+        fresh = fresh.with_static(static)
+
+        assert fresh.recall >= 0.99
+        assert recall_of(fresh, EXACT.with_static(static)) >= fresh.recall - 0.015
+
+
+def test_lists_that_grew_too_old_are_made_anew(ranker: IndexedRanker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they lose recall at every depth; where new ones would, too, the scan serves."""
+    monkeypatch.setattr(ranker, "effort", Effort(8, 0))
+    monkeypatch.setattr(index, "EFFORTS", (Effort(8, 0),))
+    static = np.random.default_rng(9).permutation(STATIC) * 3
+    exact = EXACT.with_static(static)
+    monkeypatch.setattr(index, "DRIFT", np.inf)
+    assert recall_of(ranker.with_static(static), exact) < 0.97
+    monkeypatch.setattr(index, "DRIFT", 0.02)
+    assert recall_of(ranker.with_static(static), exact) >= 0.98
 
 
 def test_what_becomes_popular_is_found_at_once(ranker: IndexedRanker) -> None:
@@ -108,7 +176,6 @@ def test_what_becomes_popular_is_found_at_once(ranker: IndexedRanker) -> None:
 def test_the_scan_serves_few_videos_and_what_no_index_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ranker_of(EXACT, USERS) is EXACT
     monkeypatch.setattr(index, "FROM", 1000)
-    monkeypatch.setattr(index, "HEAD", 500)
     assert isinstance(ranker_of(EXACT, USERS), IndexedRanker)
     monkeypatch.setattr(index, "RECALL", 1.1)
     assert ranker_of(EXACT, USERS) is EXACT

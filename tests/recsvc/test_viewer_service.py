@@ -69,6 +69,35 @@ def batch(client: Client, *requests: pb.RecommendRequest) -> list[pb.BatchRecomm
     return [*client.recommendations.BatchRecommend(pb.BatchRecommendRequest(requests=requests), timeout=20)]
 
 
+def test_a_viewer_who_was_only_shown_videos_is_cold_and_sees_none_of_them_again(
+    tmp_path: Path, grpcurl: Grpcurl
+) -> None:
+    """Training held no positive of u1: factors of zero, but videos seen."""
+    model = random_model(3, version="3")
+    row = model.users.row("u1")
+    model.user_factors[row], model.user_biases[row] = 0, 0
+    publish(tmp_path / "store", model)
+    seen = set(model.videos.ids(model.seen[row]))
+    server = server_of(tmp_path)
+    address = f"127.0.0.1:{server.start('127.0.0.1:0')}"
+    try:
+        page = grpcurl(address, f"{SERVICE}/Recommend", {"user_id": "u1", "page_size": 60}).message
+        stranger = grpcurl(address, f"{SERVICE}/Recommend", {"user_id": "nobody", "page_size": 60}).message
+        known = grpcurl(address, f"{SERVICE}/GetUserProfile", {"user_id": "u1"}).message["profile"]
+        liked = {"user_id": "u1", "interactions": [{"video_id": "v7", "interaction_type": "INTERACTION_TYPE_LIKE"}]}
+        folded = grpcurl(address, f"{SERVICE}/UpdateUserProfile", liked).message["profile"]
+        nobody = grpcurl(address, f"{SERVICE}/GetUserProfile", {"user_id": "nobody"})
+    finally:
+        server.stop(0)
+
+    assert page["user_state"] == stranger["user_state"] == "USER_STATE_COLD"
+    shown = [video["video_id"] for video in page["videos"]]
+    assert shown == [video["video_id"] for video in stranger["videos"] if video["video_id"] not in seen]
+    assert (known["state"], int(known["seen_count"])) == ("USER_STATE_COLD", len(seen))
+    assert (folded["state"], int(folded["seen_count"])) == ("USER_STATE_FOLDED_IN", len(seen | {"v7"}))
+    assert nobody.code is grpc.StatusCode.NOT_FOUND
+
+
 def test_the_next_page_follows_from_an_update(client: Client) -> None:
     before = recommend(client, "fresh")
 

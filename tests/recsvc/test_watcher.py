@@ -226,7 +226,7 @@ def test_the_models_age_is_reported_at_every_look(bench: Bench) -> None:
     publish(bench.store, random_model(version="1"))
     bench.watcher.poll()
 
-    assert bench.metrics.gauges == {Metric.MODEL_AGE: 3600.0}
+    assert bench.metrics.gauges == {Metric.MODEL_AGE: 3600.0, Metric.RETRIEVAL_RECALL: 1.0}
 
 
 def test_a_damaged_local_copy_is_downloaded_again(bench: Bench) -> None:
