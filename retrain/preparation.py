@@ -1,5 +1,6 @@
 """From exported files to numbers: coded events, and what was known at any instant."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -113,6 +114,22 @@ class Interactions:
         """Return what each day's interactions look like, oldest first."""
         stride = max(1, self.counts.users // DAY_SAMPLE)
         return [DayFacts(**row) for row in self._warehouse.dicts("day_facts", stride=stride)]
+
+    def liked_before(self, users: Sequence[int], until: datetime) -> dict[int, list[tuple[int, bool]]]:
+        """Return what some viewers liked before an instant, the latest first, and whether they said so."""
+        liked: dict[int, list[tuple[int, bool]]] = {}
+        for user, video, told in self._warehouse.rows("liked_before", users=list(users), until_ms=_ms(until)):
+            liked.setdefault(user, []).append((video, told))
+        return liked
+
+    def names_of(self, users: Sequence[int]) -> dict[int, str]:
+        """Return the identifiers of some viewers by their rows."""
+        return dict(self._warehouse.rows("about_viewers", rows=list(users)))
+
+    def about(self, videos: Sequence[int]) -> dict[int, tuple[str, str | None, list[str]]]:
+        """Return identifier, author and tags of some videos by their rows."""
+        rows = self._warehouse.rows("about_videos", rows=list(videos))
+        return {video: (name, author, tags) for video, name, author, tags in rows}
 
     def users(self) -> IdMap:
         """Return the identifiers of the viewers."""
