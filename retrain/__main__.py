@@ -41,9 +41,8 @@ def _parser() -> argparse.ArgumentParser:
         "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="last day to use (default: the newest)"
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan, check the files, and stop")
-    run.add_argument(
-        "--force", action="store_true", help="train again what was trained before, and on data that the gate refuses"
-    )
+    run.add_argument("--again", action="store_true", help="train what was trained before")
+    run.add_argument("--force", action="store_true", help="publish whatever the gate finds")
     run.set_defaults(command=_run)
     model_commands.add(commands)
     import_command.add(commands)
@@ -85,14 +84,14 @@ def _run(options: argparse.Namespace) -> int:
     configure_logs(settings.log_level, service="retrain")
     # Read when numpy is imported. LightFM brings threads of its own, which BLAS threads would fight with.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from retrain.failure import Reason, RunFailure  # noqa: PLC0415
+    from retrain.failure import RunFailure  # noqa: PLC0415
     from retrain.job import run_job  # noqa: PLC0415  # imports LightFM
 
     try:
-        run_job(settings, last=options.date, dry_run=options.dry_run, force=options.force)
+        run_job(settings, last=options.date, dry_run=options.dry_run, again=options.again, force=options.force)
     except RunFailure as failure:
         sys.stderr.write(f"error: {failure}\n")
-        if failure.reason is Reason.GATE:
+        if failure.is_rejection:
             return REJECTED
         return BAD_INPUT if failure.is_input else FAILED
     return 0

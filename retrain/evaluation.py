@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
-from retrain.metrics import Quality, quality
+from retrain.metrics import Quality, hits, ndcg, quality
 from retrain.pages import Scores, best_pages
 from retrain.preparation import Pairs
 
@@ -79,6 +79,10 @@ class Evaluation:
     """With the popularity prior: what is served."""
     popularity: Quality
     """The baseline: decayed popularity alone."""
+    lightfm_prior_gains: NDArray[np.float64]
+    """(n,) NDCG of each viewer's page."""
+    popularity_gains: NDArray[np.float64]
+    """The same of the baseline."""
     viewers: int
 
     def metrics(self) -> dict[str, float]:
@@ -105,5 +109,14 @@ def choose_weight(
 
 def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1) -> Evaluation:
     """Return how LightFM, LightFM with the prior, and popularity alone rank on a day."""
-    lightfm, lightfm_prior, popularity = day.judge(scores, (0.0, weight, math.inf), threads=threads)
-    return Evaluation(lightfm=lightfm, lightfm_prior=lightfm_prior, popularity=popularity, viewers=len(day.users))
+    pages = day.pages(scores, (0.0, weight, math.inf), threads=threads)
+    lightfm, lightfm_prior, popularity = (quality(one, day.relevant, day.popularity) for one in pages)
+    gains = [ndcg(hits(one, day.relevant), day.relevant.lengths()) for one in pages[1:]]
+    return Evaluation(
+        lightfm=lightfm,
+        lightfm_prior=lightfm_prior,
+        popularity=popularity,
+        lightfm_prior_gains=gains[0],
+        popularity_gains=gains[1],
+        viewers=len(day.users),
+    )

@@ -14,6 +14,16 @@ class Reason(StrEnum):
     """Rows that no model can be trained on."""
     GATE = "gate"
     """Input that is unlike what it was on the days before."""
+    QUALITY = "quality"
+    """A model that is no better than popularity, or worse than the live one."""
+    SMOKE = "smoke"
+    """A model whose server does not answer as it should."""
+    BUSY = "busy"
+    """Another run holds the lock."""
+    LOCK = "lock"
+    """The lock was lost on the way, or cannot be taken."""
+    HUNG = "hung"
+    """A run that the schedule ended as it took too long."""
     TRAINING = "training"
     """LightFM cannot run, or diverged."""
     ARTEFACT = "artefact"
@@ -32,6 +42,11 @@ class RunFailure(Exception):  # noqa: N818  # the word of the metric's name
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+    @property
+    def is_rejection(self) -> bool:
+        """Whether a gate ended the run: what was live stays live, and trying again on the same input is no use."""
+        return self.reason in (Reason.GATE, Reason.QUALITY, Reason.SMOKE)
 
     @property
     def is_input(self) -> bool:

@@ -1,7 +1,7 @@
 """A training run, stage by stage: each takes what the one before returned."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import structlog
 
 from recsvc.artefact import Manifest, Model
 from recsvc.registry import Registry
+from retrain.champion import load_champion
 from retrain.evaluation import (
     DEFAULT_POPULARITY_WEIGHT,
     POPULARITY_FLOOR,
@@ -23,7 +24,9 @@ from retrain.gate import data_problems
 from retrain.preparation import Interactions, prepare
 from retrain.progress import Progress
 from retrain.publish import Publication, activate, find_published, live_version, name_prefix, publish, write_verified
+from retrain.quality_gate import judge
 from retrain.recipe import recipe_digest
+from retrain.record import Record
 from retrain.representations import Representations
 from retrain.settings import RetrainSettings
 from retrain.source import Source
@@ -47,6 +50,9 @@ class Run:
     """For scratch files."""
     progress: Progress
     now: Callable[[], datetime]
+    force: bool = False
+    """Publish whatever the gate finds."""
+    record: Record = field(default_factory=Record)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,37 +75,74 @@ class Result:
     evaluation: Evaluation | None
 
 
-def run(job: Run, *, force: bool = False) -> Result:
+def run(job: Run, *, again: bool = False) -> Result:
     """Train, evaluate and publish; RunFailure leaves what is live alone.
 
     Args:
         job: What to work with.
-        force: Train again even when the same recipe was published before, and on data that the gate refuses.
+        again: Train even when the same recipe was published before.
     """
-    prefix = name_prefix(job.window.until, recipe_digest(job.source, job.settings.recipe()))
-    published = None if force else find_published(job.registry, prefix)
+    record = job.record
+    record.parent = live_version(job.registry)
+    record.input_digest = recipe_digest(job.source, job.settings.recipe())
+    prefix = name_prefix(job.window.until, record.input_digest)
+    published = None if again else find_published(job.registry, prefix)
     if published:
+        record.version = published
         return Result(publication=activate(job.registry, published, now=job.now()), interactions=None, evaluation=None)
     with Warehouse(job.folder, memory=job.settings.retrain_memory, threads=job.settings.retrain_threads) as warehouse:
-        interactions = prepare(job.source, job.window, warehouse)
+        with record.stage("prepare"):
+            interactions = prepare(job.source, job.window, warehouse)
+        record.counts = interactions.counts
         logger.info("interactions.prepared", events=interactions.counts.events, broken=interactions.counts.broken)
-        _check_data(interactions, force=force)
+        with record.stage("gate"):
+            _check_data(job, interactions)
         trained = train(job, interactions)
         model = assemble(job, interactions, trained)
     folder = job.folder / "model"
-    manifest = write_verified(model, prefix, folder)
-    publication = publish(job.registry, folder, manifest, now=job.now(), key=job.settings.signing_key())
+    with record.stage("write"):
+        manifest = write_verified(model, prefix, folder)
+    record.version = manifest.version
+    with record.stage("publish"):
+        publication = publish(job.registry, folder, manifest, now=job.now(), key=job.settings.signing_key())
     return Result(publication=publication, interactions=interactions, evaluation=trained.evaluation)
 
 
-def _check_data(interactions: Interactions, *, force: bool) -> None:
+def _check_data(job: Run, interactions: Interactions) -> None:
     counts = interactions.counts
     broken = sum(counts.broken.values())
-    problems = data_problems(interactions.days(), read=counts.read, broken=broken, repeated=counts.repeated)
+    job.record.days = tuple(interactions.days())
+    problems = data_problems(job.record.days, read=counts.read, broken=broken, repeated=counts.repeated)
+    job.record.data_problems = tuple(problems)
     for problem in problems:
-        logger.warning("gate.data", problem=problem, forced=force)
-    if problems and not force:
+        logger.warning("gate.data", problem=problem, forced=job.force)
+    if problems and not job.force:
         raise RunFailure(Reason.GATE, f"{'; '.join(problems)} (--force trains on it all the same)")
+
+
+def _check_quality(
+    job: Run, interactions: Interactions, day: HeldOutDay, evaluation: Evaluation, candidate: Representations
+) -> None:
+    """Raise RunFailure when the fit on everything before the last day is not fit to take the live model's place."""
+    champion = load_champion(job.registry, job.folder / "live", interactions.users(), interactions.videos())
+    since = midnight(job.window.last)
+    verdict = judge(
+        day,
+        evaluation,
+        candidate,
+        champion,
+        since=since,
+        until=job.window.until,
+        threads=job.settings.retrain_threads,
+        seed=job.settings.retrain_seed,
+    )
+    job.record.verdict = verdict
+    for comparison in verdict.comparisons:
+        logger.info("gate.compared", rival=comparison.rival, found=str(comparison), viewers=verdict.viewers)
+    for problem in verdict.problems:
+        logger.warning("gate.quality", problem=problem, forced=job.force)
+    if verdict.problems and not job.force:
+        raise RunFailure(Reason.QUALITY, f"{'; '.join(verdict.problems)} (--force publishes it all the same)")
 
 
 def train(job: Run, interactions: Interactions) -> Trained:
@@ -116,16 +159,21 @@ def train(job: Run, interactions: Interactions) -> Trained:
     if _fit(job, trainer, interactions, last - DAY, "base"):
         day = _held_out(job, interactions, last - DAY)
         if len(day.users):
-            weight = choose_weight(
-                _representations(trainer, interactions).scores, day, threads=settings.retrain_threads
-            )
+            with job.record.stage("evaluate"):
+                weight = choose_weight(
+                    _representations(trainer, interactions).scores, day, threads=settings.retrain_threads
+                )
+            job.record.popularity_weight = weight
             logger.info("popularity_weight.chosen", weight=weight, viewers=len(day.users))
     if _fit(job, trainer, interactions, last, "validated"):
         day = _held_out(job, interactions, last)
         if len(day.users):
-            evaluation = evaluate(
-                _representations(trainer, interactions).scores, day, weight, threads=settings.retrain_threads
-            )
+            candidate = _representations(trainer, interactions)
+            with job.record.stage("evaluate"):
+                evaluation = evaluate(candidate.scores, day, weight, threads=settings.retrain_threads)
+            job.record.evaluation = evaluation
+            with job.record.stage("gate"):
+                _check_quality(job, interactions, day, evaluation, candidate)
     if not _fit(job, trainer, interactions, job.window.until, "final"):
         raise RunFailure(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
     representations = _representations(trainer, interactions)
@@ -151,7 +199,7 @@ def assemble(job: Run, interactions: Interactions, trained: Trained) -> Model:
         popularity_floor=POPULARITY_FLOOR,
         popularity_half_life_s=job.settings.popularity_half_life().total_seconds(),
         metrics=trained.evaluation.metrics() if trained.evaluation else {},
-        parent=live_version(job.registry),
+        parent=job.record.parent,
     )
     return Model(
         manifest=manifest,
@@ -174,7 +222,8 @@ def _fit(job: Run, trainer: Trainer, interactions: Interactions, until: datetime
         return False
     epochs = job.settings.retrain_day_epochs if trainer.is_fitted else job.settings.retrain_epochs
     begin = job.now()
-    trainer.fit(positives, job.progress.epochs(title, epochs))
+    with job.record.stage("fit"):
+        trainer.fit(positives, job.progress.epochs(title, epochs))
     logger.info("fit.done", fit=title, positives=len(positives), seconds=round((job.now() - begin).total_seconds(), 1))
     return True
 

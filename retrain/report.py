@@ -34,7 +34,9 @@ def summary(result: Result) -> str:
         parts.append(_counts(result.interactions.counts))
         parts.append(quality_table(result.evaluation) if result.evaluation else NOT_EVALUATED)
     else:
-        parts.append("Nothing to do: this input was trained on before with these settings (--force trains again).")
+        parts.append(
+            "Nothing to do: this input was trained on before with these settings (--again trains all the same)."
+        )
     parts.append(f"Model {result.publication.version}: {result.publication.outcome.value}")
     return "\n\n".join(parts)
 

@@ -186,7 +186,7 @@ async def test_recorded_is_exported_is_trained_on(postgres_server: Postgres, tmp
     changed = {path.parent.name for path, content in files.items() if path.read_bytes() != content}
     assert changed == {f"{_days()[1]}"}
 
-    await _program("retrain", "run", "--force", env=env)
+    await _program("retrain", "run", "--again", "--force", env=env)
     _learns(_model(tmp_path / "models", tmp_path / "cache"), events)
 
     await _program("bridge", "erase", "--user", ERASED, env=env, status=1)  # without Kafka tombstones have to wait
@@ -194,5 +194,5 @@ async def test_recorded_is_exported_is_trained_on(postgres_server: Postgres, tmp
     kept = [one for one in events if one.user != ERASED]
     assert _exported(exports, _days()[-1]) == _expected(kept, _days()[-1])
     assert _exported(exports, _days()[0]) == _expected(events, _days()[0])
-    await _program("retrain", "run", env=env)
+    await _program("retrain", "run", "--force", env=env)
     _learns(_model(tmp_path / "models", tmp_path / "cache"), kept)

@@ -31,7 +31,7 @@ NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)
 MakeSettings: TypeAlias = Callable[..., RetrainSettings]
 
 
-def job(settings: RetrainSettings, folder: Path, *, last: date | None = None) -> Run:
+def job(settings: RetrainSettings, folder: Path, *, last: date | None = None, force: bool = False) -> Run:
     interactions = open_store(settings.interactions_url)
     window = choose_window(interactions, last=last, length=settings.retrain_window_days, marker_required=False)
     folder.mkdir(parents=True)
@@ -44,6 +44,7 @@ def job(settings: RetrainSettings, folder: Path, *, last: date | None = None) ->
         folder=folder,
         progress=Lines(),
         now=lambda: NOW,
+        force=force,
     )
 
 
@@ -113,7 +114,7 @@ def test_same_input_is_not_trained_on_twice(settings: MakeSettings, tmp_path: Pa
     with capture_logs() as logs:
         first = run(job(settings(), tmp_path / "1"))
         again = run(job(settings(retrain_threads=2), tmp_path / "2"))
-        other = run(job(settings(retrain_epochs=2), tmp_path / "3"))
+        other = run(job(settings(retrain_epochs=2), tmp_path / "3", force=True))
     assert again.publication.version == first.publication.version
     assert again.publication.outcome is Outcome.ALREADY_LIVE
     assert again.interactions is None
@@ -121,10 +122,10 @@ def test_same_input_is_not_trained_on_twice(settings: MakeSettings, tmp_path: Pa
     assert [entry["fit"] for entry in logs if entry["event"] == "fit.done"] == ["base", "validated", "final"] * 2
 
 
-def test_forced_run_on_one_thread_comes_to_the_same_bits(settings: MakeSettings, tmp_path: Path) -> None:
+def test_repeated_run_on_one_thread_comes_to_the_same_bits(settings: MakeSettings, tmp_path: Path) -> None:
     with capture_logs():
         first = run(job(settings(), tmp_path / "1"))
-        again = run(job(settings(), tmp_path / "2"), force=True)
+        again = run(job(settings(), tmp_path / "2"), again=True)
     assert again.interactions
     assert again.publication.version == first.publication.version
 
@@ -145,7 +146,7 @@ def test_evaluation_knows_nothing_of_the_last_day(settings: MakeSettings, feed: 
         write_day(folder, "2026-03-04", liked[:: 1 if kind == "like" else 7])
         chosen = settings(interactions_url=folder.as_uri())
         with capture_logs() as logs:
-            found = run(job(chosen, tmp_path / kind), force=True).evaluation
+            found = run(job(chosen, tmp_path / kind, force=True), again=True).evaluation
         assert found
         weights.append(next(entry["weight"] for entry in logs if entry["event"] == "popularity_weight.chosen"))
         pages.append(found.popularity.coverage)
@@ -212,4 +213,4 @@ def test_poisoned_last_day_is_refused_unless_forced(settings: MakeSettings, feed
     assert caught.value.reason is Reason.GATE
     assert not (tmp_path / "models").exists()
     with capture_logs():
-        assert run(job(chosen, tmp_path / "2"), force=True).publication.outcome is Outcome.LIVE
+        assert run(job(chosen, tmp_path / "2", force=True)).publication.outcome is Outcome.LIVE

@@ -1,0 +1,83 @@
+"""The live model in the terms of a run: its scores for the run's viewers and videos."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from recsvc.artefact import ArtefactError, Manifest, Model, read
+from recsvc.idmap import UNKNOWN, IdMap
+from recsvc.registry import Registry
+from retrain.representations import Representations
+
+logger = structlog.get_logger("retrain")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Champion:
+    """What a candidate must not be worse than."""
+
+    manifest: Manifest
+    representations: Representations
+    """Of the run's U viewers and V videos. A viewer whom the model does not know has zeros, as a stranger is ranked
+    for; a video that it does not know has a bias of minus infinity, as it is on no page."""
+
+    @classmethod
+    def of(cls, model: Model, users: IdMap, videos: IdMap) -> "Champion":
+        """Return a model in the rows of these viewers and videos."""
+        user_rows, video_rows = _rows(model.users, users), _rows(model.videos, videos)
+        return cls(
+            manifest=model.manifest,
+            representations=Representations(
+                user_factors=_taken(model.user_factors, user_rows),
+                user_biases=_taken(model.user_biases, user_rows),
+                video_factors=_taken(model.video_factors, video_rows),
+                video_biases=_taken(model.video_biases, video_rows, -np.inf),
+            ),
+        )
+
+    @property
+    def version(self) -> str:
+        """The model's name."""
+        return self.manifest.version
+
+    def knows(self, instant: datetime) -> bool:
+        """Return whether the model has learnt from what happened after an instant."""
+        return self.manifest.data_until > instant
+
+
+def load_champion(registry: Registry, folder: Path, users: IdMap, videos: IdMap) -> Champion | None:
+    """Return the live model, None where there is none that can be served.
+
+    Args:
+        registry: Knows the live model.
+        folder: Where its files go.
+        users: The run's viewers.
+        videos: The run's videos.
+    """
+    try:
+        current = registry.current()
+        if current is None:
+            return None
+        return Champion.of(read(registry.fetch(current[0], folder)), users, videos)
+    except ArtefactError as error:
+        logger.warning("gate.live_model_unusable", problem=str(error))
+        return None
+
+
+def _rows(known: IdMap, wanted: IdMap) -> NDArray[np.int64]:
+    """Return the row of each wanted identifier among the known ones, UNKNOWN where there is none."""
+    if not len(known):
+        return np.full(len(wanted), UNKNOWN, np.int64)
+    places = np.minimum(np.searchsorted(known.array, wanted.array), len(known) - 1)
+    return np.where(known.array[places] == wanted.array, places, UNKNOWN)
+
+
+def _taken(values: NDArray[np.float32], rows: NDArray[np.int64], rest: float = 0.0) -> NDArray[np.float32]:
+    taken = np.full((len(rows), *values.shape[1:]), rest, np.float32)
+    known = rows != UNKNOWN
+    taken[known] = values[rows[known]]
+    return taken

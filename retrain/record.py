@@ -1,0 +1,44 @@
+"""What is known of a run so far, whatever its end: for metrics, the log of runs, and reports."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from retrain.evaluation import Evaluation
+from retrain.gate import DayFacts
+from retrain.preparation import Counts
+from retrain.quality_gate import Verdict
+
+
+@dataclass(kw_only=True, slots=True)
+class Record:
+    """Is filled in as a run goes on."""
+
+    clock: Callable[[], float] = time.monotonic
+    """Seconds."""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    """How long each stage took, in the order of their begin; also the one in which the run failed."""
+    input_digest: str = ""
+    """Of the input, the settings and the code."""
+    counts: Counts | None = None
+    days: tuple[DayFacts, ...] = ()
+    """Oldest first."""
+    data_problems: tuple[str, ...] | None = None
+    """What the gate found in the data; None before it looked."""
+    popularity_weight: float | None = None
+    evaluation: Evaluation | None = None
+    verdict: Verdict | None = None
+    version: str | None = None
+    parent: str | None = None
+    """The version that was live before."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; the same one again adds to it."""
+        begin = self.clock()
+        self.stage_seconds.setdefault(name, 0.0)
+        try:
+            yield
+        finally:
+            self.stage_seconds[name] += self.clock() - begin
