@@ -18,6 +18,7 @@ from retrain.progress import choose_progress
 from retrain.report import plan, summary
 from retrain.settings import RetrainSettings
 from retrain.source import fetch
+from retrain.smoke import smoke
 from servicekit.objectstore import open_store
 from servicekit.telemetry import Metric, Metrics, connect_metrics
 
@@ -76,6 +77,7 @@ def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: 
             force=force,
         )
         _say(summary(run(job, again=again)))
+            smoke=smoke,
 
 
 def _say(text: str) -> None:

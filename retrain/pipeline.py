@@ -1,7 +1,7 @@
 """A training run, stage by stage: each takes what the one before returned."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from retrain.recipe import recipe_digest
 from retrain.record import Record
 from retrain.representations import Representations
 from retrain.settings import RetrainSettings
+from retrain.showcase import showcase
+from retrain.smoke import Smoke
 from retrain.source import Source
 from retrain.trainer import Trainer
 from retrain.warehouse import Warehouse
@@ -50,6 +52,8 @@ class Run:
     """For scratch files."""
     progress: Progress
     now: Callable[[], datetime]
+    smoke: Callable[..., Smoke] | None = None
+    """Serves a written model for a test, as `smoke.smoke` does; None serves none."""
     force: bool = False
     """Publish whatever the gate finds."""
     record: Record = field(default_factory=Record)
@@ -103,9 +107,24 @@ def run(job: Run, *, again: bool = False) -> Result:
     with record.stage("write"):
         manifest = write_verified(model, prefix, folder)
     record.version = manifest.version
+    with record.stage("smoke"):
+        _smoke(job, folder)
     with record.stage("publish"):
         publication = publish(job.registry, folder, manifest, now=job.now(), key=job.settings.signing_key())
     return Result(publication=publication, interactions=interactions, evaluation=trained.evaluation)
+
+
+def _smoke(job: Run, folder: Path) -> None:
+    if job.smoke is None:
+        return
+    try:
+        job.record.smoke = job.smoke(folder, job.folder / "smoke", now=job.now())
+    except RunFailure as failure:
+        logger.warning("gate.smoke", problem=str(failure), forced=job.force)
+        if not job.force:
+            raise
+    else:
+        logger.info("gate.smoked", **asdict(job.record.smoke))
 
 
 def _check_data(job: Run, interactions: Interactions) -> None:

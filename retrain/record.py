@@ -9,6 +9,8 @@ from retrain.evaluation import Evaluation
 from retrain.gate import DayFacts
 from retrain.preparation import Counts
 from retrain.quality_gate import Verdict
+from retrain.runreport import Showcase
+from retrain.smoke import Smoke
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,6 +31,9 @@ class Record:
     popularity_weight: float | None = None
     evaluation: Evaluation | None = None
     verdict: Verdict | None = None
+    showcase: Showcase | None = None
+    """Pages of the held-out day to look at."""
+    smoke: Smoke | None = None
     version: str | None = None
     parent: str | None = None
     """The version that was live before."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-EXEC_WITH_PARENT: Final = Path(__file__).with_name("exec_with_parent.py")
+EXEC_WITH_PARENT: Final = Path(__file__).parents[2] / "servicekit" / "exec_with_parent.py"
 POLL_INTERVAL_S: Final = 0.02
 
 
