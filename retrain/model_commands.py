@@ -1,4 +1,4 @@
-"""The commands on models that are there already: sign, make live."""
+"""The commands on models that are there already: sign, make live, import from a pickle."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from recsvc.signature import SigningKey
 from retrain.exit_status import BAD_INPUT, FAILED
@@ -26,6 +26,29 @@ def add(commands: Any) -> None:
     key.set_defaults(command=_key)
     sign = _command(commands, "sign", "sign a version that was published before there was a key", _sign)
     sign.add_argument("version", help="name of a published version")
+    bring = _command(commands, "import-lightfm", "publish a LightFM model that was pickled elsewhere", _import_lightfm)
+    bring.add_argument(
+        "pickle", type=Path, help="the model, alone or in a tuple, list or dict beside its Dataset or mapping()"
+    )
+    bring.add_argument("--trust-pickle", action="store_true", help="say that the maker of the file is trusted")
+    for name, meaning in IMPORTED:
+        bring.add_argument(f"--{name}", type=Path, metavar="FILE", help=meaning)
+    bring.add_argument(
+        "--trained-at", type=_instant, metavar="TIME", help="ISO 8601, UTC (default: when the pickle was written)"
+    )
+
+
+IMPORTED: Final = (
+    ("users", "identifiers in the model's order: JSON list or object of positions, .npy, or one a line"),
+    ("items", "the same of videos"),
+    ("user-features", "matrix of users x features that it was fitted with, of scipy.sparse.save_npz"),
+    ("item-features", "the same of videos"),
+    ("interactions", "matrix of users x videos of what was seen, likewise"),
+)
+UNTRUSTED: Final = (
+    "reading a pickle runs whatever code it brings, with all rights of this account: "
+    "--trust-pickle says that the maker of {path} is trusted; nothing was read"
+)
 
 
 def _command(
@@ -73,6 +96,32 @@ def _sign(options: argparse.Namespace) -> int:
     return _told(sign)
 
 
+def _import_lightfm(options: argparse.Namespace) -> int:
+    settings = StoreSettings.load()
+    if not options.trust_pickle:
+        sys.stderr.write(f"error: {UNTRUSTED.format(path=options.pickle)}\n")
+        return BAD_INPUT
+    from recsvc.registry import Registry  # noqa: PLC0415  # imports numpy
+    from retrain.lightfm_import import Source, import_lightfm  # noqa: PLC0415  # imports LightFM
+
+    key = settings.signing_key()
+    files = {name.replace("-", "_"): getattr(options, name.replace("-", "_")) for name, _ in IMPORTED}
+
+    def bring() -> str:
+        trained_at = options.trained_at or datetime.fromtimestamp(options.pickle.stat().st_mtime, UTC)
+        registry = Registry(open_store(settings.model_store_url), key.verifier() if key else None)
+        source = Source(pickle=options.pickle, **files)
+        publication = import_lightfm(source, registry, trained_at=trained_at, key=key)
+        return f"Model {publication.version}: {publication.outcome.value}"
+
+    return _told(bring)
+
+
+def _instant(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def _key(options: argparse.Namespace) -> int:
     key, path = SigningKey.generate(), options.path
     public = path.with_name(f"{path.name}.pub")
@@ -104,5 +153,5 @@ def _told(command: Callable[[], str]) -> int:
         print(command())  # noqa: T201  # the program's output
     except (RunFailure, OSError, BotoCoreError, ClientError) as failure:
         sys.stderr.write(f"error: {failure}\n")
-        return FAILED
+        return BAD_INPUT if isinstance(failure, RunFailure) and failure.is_input else FAILED
     return 0

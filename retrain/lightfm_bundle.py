@@ -1,0 +1,166 @@
+"""A LightFM model that somebody pickled, with the identifiers of its rows.
+
+Unpickling runs whatever code the file brings. It happens here only, in a command that people start by hand on files
+whose makers they trust; no server imports this package.
+"""
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from lightfm import LightFM
+from lightfm.data import Dataset
+
+from retrain.failure import Reason, RunFailure
+from retrain.representations import Representations
+from servicekit.validation import identifier_problem
+
+Ids: TypeAlias = Sequence[Any] | Mapping[Any, int]
+"""Identifiers by position, or their positions."""
+
+SHOWN: Final = 3
+"""Wrong identifiers that a message names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """A model, and what was pickled with it: None where it was not."""
+
+    model: Any
+    users: Ids | None
+    videos: Ids | None
+
+
+def unpickle(path: Path) -> Bundle:
+    """Return the model in a pickle: alone, or beside a LightFM `Dataset` or its `mapping()` in a tuple, list or dict.
+
+    Raises:
+        RunFailure: There is no fitted LightFM model in the file.
+    """
+    try:
+        with path.open("rb") as handle:
+            content = pickle.load(handle)  # noqa: S301  # asked for by hand, see above
+    except OSError as error:
+        raise RunFailure(Reason.SCHEMA, f"{path}: {error.strerror}") from None
+    except Exception as error:  # noqa: BLE001  # code of the file's own raises what it likes
+        raise RunFailure(Reason.SCHEMA, f"{path} cannot be unpickled: {type(error).__name__}: {error}") from None
+    parts = _parts(content)
+    models = [part for part in parts if isinstance(part, LightFM)]
+    if len(models) != 1:
+        raise RunFailure(Reason.SCHEMA, f"{path} holds {len(models)} LightFM models instead of one")
+    if models[0].item_embeddings is None:
+        raise RunFailure(Reason.SCHEMA, f"the model in {path} was never fitted")
+    mappings = [mapping for mapping in map(_mapping, parts) if mapping]
+    users, videos = mappings[0] if mappings else (None, None)
+    return Bundle(model=models[0], users=users, videos=videos)
+
+
+def _parts(content: Any) -> list[Any]:
+    if isinstance(content, dict):
+        return list(content.values())
+    # A mapping() is a tuple as well, but its parts hold no model.
+    return list(content) if isinstance(content, tuple | list) else [content]
+
+
+def _mapping(part: Any) -> tuple[Ids, Ids] | None:
+    """Return the identifiers of viewers and videos in a Dataset or what its `mapping` returns."""
+    if isinstance(part, Dataset):
+        part = part.mapping()
+    if isinstance(part, tuple) and len(part) == 4 and all(isinstance(one, dict) for one in part):
+        return part[0], part[2]
+    return None
+
+
+def read_ids(path: Path) -> Ids:
+    """Return identifiers from a file: a JSON list or object of positions, a `.npy` array, or one a line.
+
+    Raises:
+        RunFailure: It is none of these.
+    """
+    try:
+        if path.suffix == ".npy":
+            array = np.load(path, allow_pickle=False)
+            return [one.decode() if isinstance(one, bytes) else one for one in array.ravel().tolist()]
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".json":
+            return text.splitlines()
+        ids = json.loads(text)
+    except OSError as error:
+        raise RunFailure(Reason.SCHEMA, f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise RunFailure(Reason.SCHEMA, f"{path} does not hold identifiers: {error}") from None
+    if not isinstance(ids, list | dict):
+        raise RunFailure(Reason.SCHEMA, f"{path} holds neither a JSON list nor an object")
+    return ids
+
+
+def read_matrix(path: Path) -> Any:
+    """Return a sparse matrix that `scipy.sparse.save_npz` wrote; RunFailure when there is none."""
+    try:
+        return sp.load_npz(path).tocsr()
+    except OSError as error:
+        raise RunFailure(Reason.SCHEMA, f"{path}: {error.strerror or error}") from None
+    except (ValueError, KeyError) as error:
+        raise RunFailure(Reason.SCHEMA, f"{path} is not a matrix of scipy.sparse.save_npz: {error}") from None
+
+
+def in_order(ids: Ids, what: str) -> list[str]:
+    """Return the identifiers by position, as texts; RunFailure names those that cannot be one."""
+    if isinstance(ids, Mapping):
+        if sorted(ids.values()) != list(range(len(ids))):
+            raise RunFailure(Reason.DATA, f"the positions of the {what} are not 0 to {len(ids) - 1}, each once")
+        ids = sorted(ids, key=ids.__getitem__)
+    texts = [str(one) for one in ids]
+    bad = [f"{text!r} {problem}" for text in texts if (problem := identifier_problem(text))]
+    if bad:
+        more = f", and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+        raise RunFailure(Reason.DATA, f"{what}: {'; '.join(bad[:SHOWN])}{more}")
+    if len(set(texts)) != len(texts):
+        raise RunFailure(Reason.DATA, f"{what}: {len(texts) - len(set(texts))} identifiers stand there twice")
+    return texts
+
+
+def representations(
+    model: Any, users: int, videos: int, *, user_features: Any = None, item_features: Any = None
+) -> Representations:
+    """Return what `LightFM.predict` multiplies, of viewers and videos in the model's order.
+
+    Args:
+        model: A fitted LightFM model.
+        users: Number of viewers.
+        videos: Number of videos.
+        user_features: (users, features) matrix that it was fitted with; None where each viewer is its only feature.
+        item_features: The same of videos.
+
+    Raises:
+        RunFailure: The numbers do not fit the model.
+    """
+    _check_shape(model.user_embeddings, users, user_features, "users", "--user-features")
+    _check_shape(model.item_embeddings, videos, item_features, "items", "--item-features")
+    user_biases, user_factors = model.get_user_representations(user_features)
+    video_biases, video_factors = model.get_item_representations(item_features)
+    return Representations(
+        user_factors=np.asarray(user_factors, np.float32),
+        user_biases=np.asarray(user_biases, np.float32),
+        video_factors=np.asarray(video_factors, np.float32),
+        video_biases=np.asarray(video_biases, np.float32),
+    )
+
+
+def _check_shape(embeddings: Any, count: int, features: Any, what: str, option: str) -> None:
+    held = len(embeddings)
+    if features is None:
+        if held != count:
+            raise RunFailure(
+                Reason.DATA,
+                f"the model holds {held} {what} or features of them, and there are {count} identifiers: "
+                f"where it was fitted with features, {option} gives their matrix",
+            )
+    elif features.shape != (count, held):
+        rows, columns = features.shape
+        raise RunFailure(Reason.DATA, f"{option} is of {rows} x {columns} instead of {count} x {held}")
