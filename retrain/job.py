@@ -17,8 +17,8 @@ from retrain.pipeline import Run, run, utc_now
 from retrain.progress import choose_progress
 from retrain.report import plan, summary
 from retrain.settings import RetrainSettings
-from retrain.source import fetch
 from retrain.smoke import smoke
+from retrain.source import fetch
 from servicekit.objectstore import open_store
 from servicekit.telemetry import Metric, Metrics, connect_metrics
 
@@ -74,10 +74,10 @@ def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: 
             folder=folder,
             progress=choose_progress(),
             now=utc_now,
+            smoke=smoke,
             force=force,
         )
         _say(summary(run(job, again=again)))
-            smoke=smoke,
 
 
 def _say(text: str) -> None:
