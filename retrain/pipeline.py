@@ -29,7 +29,6 @@ from retrain.recipe import recipe_digest
 from retrain.record import Record
 from retrain.representations import Representations
 from retrain.settings import RetrainSettings
-from retrain.showcase import showcase
 from retrain.smoke import Smoke
 from retrain.source import Source
 from retrain.trainer import Trainer
