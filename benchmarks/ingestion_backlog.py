@@ -1,34 +1,60 @@
 """How fast a backlog drains after an outage of Kafka, beside live traffic at the rate that made it.
 
-By default half a minute at 500 events/s is put into the outbox, as an outage would have left it
-(BACKLOG_EVENTS; 1800000 is an hour at 500/s), while live events come at BACKLOG_RATE a second.
+By default five minutes at 500 events/s are put into the outbox, as an outage would have left them (BACKLOG_EVENTS;
+1800000 is an hour), of BACKLOG_USERS viewers, while live events of the same viewers come at BACKLOG_RATE a second.
 """
 
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from uuid import uuid4
 
+import numpy as np
 import psycopg
 from grpc import aio
 
-from benchmarks.ingestion_peers import Peers, event, running_peers
+from benchmarks.ingestion_peers import Peers, running_peers
+from benchmarks.machine import MEBIBYTE, cpu_seconds, resident_bytes
 from benchmarks.openloop import Load, drive
 from benchmarks.report import Row
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub
 
-EVENTS = int(os.environ.get("BACKLOG_EVENTS", "15000"))
-RATE = float(os.environ.get("BACKLOG_RATE", "200"))
-QUIET_S = 6.0
-MOST_S = 600.0
+EVENTS = int(os.environ.get("BACKLOG_EVENTS", "150000"))
+USERS = int(os.environ.get("BACKLOG_USERS", "20000"))
+RATE = float(os.environ.get("BACKLOG_RATE", "500"))
+QUIET_S = 15.0
+ROUND_S = 5.0
+MOST_S = 1800.0
 LEFT_BEHIND = """
 INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, headers, created_at)
-SELECT id, 'feed.interactions.v1', 'backlog-' || n %% 2000, 'watch',
-    json_build_object('userId', 'backlog-' || n %% 2000, 'videoId', 'v' || n, 'interactionType', 'watch',
+SELECT id, 'feed.interactions.v1', 'viewer-' || n %% %s, 'watch',
+    json_build_object('userId', 'viewer-' || n %% %s, 'videoId', 'v' || n %% 977, 'interactionType', 'watch',
         'watchTime', n, 'timestamp', '2026-01-01T00:00:00.000Z'),
-    json_build_object('event-id', id), now() - interval '1 hour'
+    json_build_object('event-id', id, 'feed-session-id', 's' || n, 'algorithm', 'lightfm-warp',
+        'model-version', '2026-01-01T02', 'recommendation-score', '0.5', 'backlog', '1'),
+    now() - interval '1 hour'
 FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, %s) AS n) AS events
 """
+LEFT = "SELECT count(*) FROM (SELECT FROM interactions_outbox WHERE created_at < now() - interval '30 minutes' LIMIT 1)"
+
+
+@dataclass(slots=True)
+class Memory:
+    """The bridge's resident memory over time."""
+
+    pid: int
+    most: int = 0
+    first: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first = self.most = resident_bytes(self.pid)
+
+    def look(self) -> None:
+        """Take note of it as it is now."""
+        self.most = max(self.most, resident_bytes(self.pid))
 
 
 def run() -> dict[str, list[Row]]:
@@ -39,43 +65,74 @@ def run() -> dict[str, list[Row]]:
 
 async def _measure(peers: Peers) -> list[Row]:
     async with aio.insecure_channel(peers.bridge.address) as channel:
-        quiet = await _live(channel, QUIET_S)
+        call = _recording(channel)
+        await drive(call, rate=RATE, seconds=ROUND_S)
+        quiet = await drive(call, rate=RATE, seconds=QUIET_S)
         with psycopg.connect(peers.database) as connection:
-            connection.execute(LEFT_BEHIND, [EVENTS])
-        draining = asyncio.create_task(_drain(peers))
-        busy = await _live(channel, QUIET_S)
+            connection.execute(LEFT_BEHIND, [USERS, USERS, EVENTS])
+        memory, cpu = Memory(peers.pid), cpu_seconds(peers.pid)
+        draining = asyncio.create_task(_drain(peers, memory))
+        busy = [await drive(call, rate=RATE, seconds=ROUND_S)]
+        while not draining.done():
+            busy.append(await drive(call, rate=RATE, seconds=ROUND_S, seed=len(busy)))
         seconds = await draining
+        cpu = cpu_seconds(peers.pid) - cpu
+        after = await drive(call, rate=RATE, seconds=QUIET_S)
     rate = EVENTS / seconds
-    drained: Row = {"load": "backlog", "drained after s": round(seconds, 1), "drained/s": round(rate)}
     return [
         {"load": "live traffic, no backlog", **quiet.summary()},
-        {"load": "live traffic, draining", **busy.summary()},
-        {**drained, "times arrival rate": round(rate / RATE, 1)},
+        {"load": "live traffic, draining", **_together(busy).summary()},
+        {"load": "live traffic, afterwards", **after.summary()},
+        {
+            "load": "backlog",
+            "drained after s": round(seconds, 1),
+            "drained/s": round(rate),
+            "times arrival rate": round(rate / RATE, 1),
+            "bridge MiB before": round(memory.first / MEBIBYTE),
+            "bridge MiB at most": round(memory.most / MEBIBYTE),
+            "bridge cores": round(cpu / (ROUND_S * len(busy)), 2),
+        },
     ]
 
 
-async def _live(channel: aio.Channel, seconds: float) -> Load:
+def _recording(channel: aio.Channel) -> Callable[[int], Awaitable[str]]:
     stub = InteractionServiceStub(channel)
 
     async def call(number: int) -> str:
-        await stub.RecordInteraction(pb.RecordInteractionRequest(interaction=event(number)), timeout=5)
+        event = pb.Interaction(
+            event_id=str(uuid4()),
+            user_id=f"viewer-{number * 7919 % USERS}",
+            video_id=f"v{number % 977}",
+            interaction_type=pb.INTERACTION_TYPE_WATCH,
+            watch_time=number,
+        )
+        await stub.RecordInteraction(pb.RecordInteractionRequest(interaction=event), timeout=5)
         return "OK"
 
-    return await drive(call, rate=RATE, seconds=seconds)
+    return call
 
 
-async def _drain(peers: Peers) -> float:
+def _together(loads: list[Load]) -> Load:
+    return Load(
+        rate=loads[0].rate,
+        latencies_ms=np.concatenate([load.latencies_ms for load in loads]),
+        starts_s=np.concatenate([load.starts_s for load in loads]),
+        outcomes=[outcome for load in loads for outcome in load.outcomes],
+        worst_lag_ms=max(load.worst_lag_ms for load in loads),
+    )
+
+
+async def _drain(peers: Peers, memory: Memory) -> float:
     begin = time.monotonic()
-    while await asyncio.to_thread(_left, peers):
-        if time.monotonic() - begin > MOST_S:
-            return float("inf")
-        await asyncio.sleep(0.05)
+    with psycopg.connect(peers.database, autocommit=True) as connection:
+        while await asyncio.to_thread(_left, connection):
+            memory.look()
+            if time.monotonic() - begin > MOST_S:
+                return float("inf")
+            await asyncio.sleep(0.25)
     return time.monotonic() - begin
 
 
-def _left(peers: Peers) -> int:
-    with psycopg.connect(peers.database) as connection:
-        row = connection.execute(
-            "SELECT count(*) FROM (SELECT FROM interactions_outbox WHERE aggregateid LIKE 'backlog-%' LIMIT 1)"
-        ).fetchone()
-    return int(row[0]) if row else 0
+def _left(connection: "psycopg.Connection[tuple[int]]") -> int:
+    row = connection.execute(LEFT).fetchone()
+    return row[0] if row else 0

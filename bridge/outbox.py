@@ -66,7 +66,7 @@ class Outbox:
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
-        self._unsure_since = clock()
+        self._began_at = clock()
         self.known = False
         """Whether all that is left in the outbox, as of the last look, is known here: a later message that passes by
         Postgres can then be sent after it."""
@@ -82,7 +82,7 @@ class Outbox:
 
     def looked(self, *, complete: bool, settled_s: float) -> None:
         """Take note of a look at the outbox: whether all of it was seen, and when rows must have shown by then."""
-        self.known = complete and self._clock() - self._unsure_since > settled_s
+        self.known = complete and self._clock() - self._began_at > settled_s
 
     def forget(self, event_ids: Iterable[UUID]) -> None:
         """Take note that rows left to the relay are gone."""
@@ -135,11 +135,6 @@ class Outbox:
         for earlier in self._left.take(message.key):
             self._send_own(earlier, self._clock())
         self._publisher.publish(message, ended)
-
-    def doubt(self) -> None:
-        """Take note that there may be rows that nobody told of, as after a commit whose outcome is open."""
-        self.known = False
-        self._unsure_since = self._clock()
 
     def leave(self, message: Message) -> None:
         """Leave a message's row to the relay."""

@@ -19,7 +19,11 @@ from bridge.outbox_dead import count_dead, set_aside
 from bridge.outbox_store import count_waiting, delete, left_behind, lock_relay
 from servicekit.telemetry import Metric, Metrics
 
-BATCH: Final = 2000
+BATCH: Final = 1000
+CHUNK: Final = 100
+"""Messages sent before live traffic has its turn."""
+REST: Final = 1.0
+"""Pause after a full batch, for live traffic, as a multiple of the time that the batch took."""
 PAUSE_S: Final = 1.0
 YOUNG_S: Final = 2.0
 """Seconds in which a row is left to the process that made it."""
@@ -63,7 +67,7 @@ class Relay:
         """Send what was left behind, and report how much there is; forever."""
         depth_due = self._clock()
         while True:
-            sent = 0
+            sent, begin = 0, self._clock()
             try:
                 sent = await self.relay_batch()
                 if self._clock() >= depth_due:
@@ -71,8 +75,7 @@ class Relay:
                     await self._report()
             except DatabaseUnavailableError:
                 pass  # the database says so itself, once
-            if sent < BATCH:
-                await self._sleep(PAUSE_S)
+            await self._sleep(PAUSE_S if sent < BATCH else REST * (self._clock() - begin))
 
     async def relay_batch(self) -> int:
         """Send one batch of rows left behind, in order; return how many reached Kafka, or never will.
@@ -123,27 +126,46 @@ class Relay:
 
     async def _send(self, messages: Sequence[Message]) -> tuple[list[UUID], dict[UUID, str]]:
         """Publish all; return, once the outcome of each is known, those that are durable and why others never will."""
-        loop = asyncio.get_running_loop()
-        self._outbox.claim(message.event_id for message in messages)
         refusals = self._publisher.refusals
-        outcomes = []
-        for message in messages:
-            outcome: asyncio.Future[bool] = loop.create_future()
-            self._publisher.publish(message, partial(self._relayed, message, outcome))
-            outcomes.append(outcome)
+        failed: list[Message] = []
+        outcomes: list[asyncio.Future[bool]] = []
+        for start in range(0, len(messages), CHUNK):
+            if failed:
+                break  # what follows could overtake it
+            outcomes += self._publish(messages[start : start + CHUNK], failed)
+            await self._sleep(0)
         acknowledged = await asyncio.gather(*outcomes)
-        sent = [message.event_id for message, well in zip(messages, acknowledged, strict=True) if well]
+        sent = [message.event_id for message, well in zip(messages, acknowledged, strict=False) if well]
         self._outbox.release(sent)
-        failed = [message for message, well in zip(messages, acknowledged, strict=True) if not well]
         if not failed or self._publisher.refusals == refusals:
             return sent, {}
-        deliveries = await self._publisher.send_singly(failed)
-        pairs = [*zip((message.event_id for message in failed), deliveries, strict=True)]
+        again = [message for message, well in zip(messages, acknowledged, strict=False) if not well]
+        deliveries = await self._publisher.send_singly(again)
+        pairs = [*zip((message.event_id for message in again), deliveries, strict=True)]
         sent += [event_id for event_id, delivery in pairs if delivery.durable]
         return sent, {event_id: delivery.refusal for event_id, delivery in pairs if delivery.refusal}
 
-    def _relayed(self, message: Message, outcome: "asyncio.Future[bool]", acknowledged: bool) -> None:  # noqa: FBT001  # a callback
+    def _publish(self, chunk: Sequence[Message], failed: list[Message]) -> list["asyncio.Future[bool]"]:
+        """Send messages at once; those that fail are added to a list before anything else can be sent."""
+        loop = asyncio.get_running_loop()
+        # Claimed no earlier, as later messages of their keys are sent straight away from then on.
+        self._outbox.claim(message.event_id for message in chunk)
+        outcomes = []
+        for message in chunk:
+            outcome: asyncio.Future[bool] = loop.create_future()
+            self._publisher.publish(message, partial(self._relayed, message, failed, outcome))
+            outcomes.append(outcome)
+        return outcomes
+
+    def _relayed(
+        self,
+        message: Message,
+        failed: list[Message],
+        outcome: "asyncio.Future[bool]",
+        acknowledged: bool,  # noqa: FBT001  # a callback
+    ) -> None:
         if not acknowledged:
+            failed.append(message)
             self._outbox.leave(message)  # at once: a later message of its key must not be sent before it
         if not outcome.done():
             outcome.set_result(acknowledged)

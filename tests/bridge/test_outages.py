@@ -72,6 +72,43 @@ async def test_postgres_killed(own_postgres: Postgres, kafka_bootstrap: str) -> 
         assert [one.value["watchTime"] for one in records] == list(range(6))
 
 
+async def test_postgres_killed_under_load(own_postgres: Postgres, kafka_bootstrap: str) -> None:
+    """A commit whose outcome is open keeps nobody waiting, however much order is worth; and all stays in order."""
+    users = [f"viewer-{uuid4()}" for _ in range(8)]
+    url = own_postgres.url("videowindow")
+    async with running_ingestion(url, kafka_bootstrap, order_wait_s=60) as running:
+        assert running.outbox is not None
+        await until(lambda: running.outbox and running.outbox.known)
+        slowest, stopping = 0.0, False
+
+        async def act(user: str) -> int:
+            nonlocal slowest
+            number = 0
+            while not stopping:
+                started = time.monotonic()
+                await record(running, event(user, watch_time=number))
+                slowest = max(slowest, time.monotonic() - started)
+                number += 1
+            return number
+
+        acting = [asyncio.create_task(act(user)) for user in users]
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            assert own_postgres.child is not None
+            own_postgres.child.kill()
+            await asyncio.sleep(1.5)
+            own_postgres.start()
+            await until(lambda: not running.away(), timeout_s=20)
+        stopping = True
+        counts = dict(zip(users, await asyncio.gather(*acting), strict=True))
+        assert slowest < 2.5
+        await recorded(running, sum(counts.values()), *users)
+        records = await published(running, kafka_bootstrap, INTERACTIONS_TOPIC, *users)
+        for user, count in counts.items():
+            times = list(dict.fromkeys(one.value["watchTime"] for one in records if one.key == user))
+            assert times == list(range(count))
+
+
 async def test_postgres_hangs(own_postgres: Postgres, kafka_bootstrap: str) -> None:
     """The commit that hangs is given up in time for Kafka; when it goes through later, nothing is there twice."""
     user = f"viewer-{uuid4()}"
