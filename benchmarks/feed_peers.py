@@ -96,6 +96,7 @@ def running_peers() -> Iterator[Peers]:
             "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "MODEL_STORE_URL": (folder / "models").as_uri(),
             "MODEL_POLL_INTERVAL_S": "1",
+            "RECSVC_WORKERS": "1",
             "LOG_LEVEL": "warning",
         }
         peers = Peers(folder, stack, environment, postgres, kafka)

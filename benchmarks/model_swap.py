@@ -99,7 +99,8 @@ def _recsvc(folder: Path) -> Iterator[str]:
         "MODEL_STORE_URL": (folder / "models").as_uri(),
         "MODEL_CACHE_DIR": str(folder / "cache"),
         "MODEL_POLL_INTERVAL_S": "0.2",
-        "LOG_LEVEL": "warning",
+        "RECSVC_WORKERS": "1",
+        "LOG_LEVEL": "warning", **{k: v for k, v in os.environ.items() if k.startswith("RECSVC_")},
     }
     service = Service("recsvc", address, environment, folder / "recsvc.log")
     service.start()

@@ -138,6 +138,7 @@ def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, st
     address = f"127.0.0.1:{free_port()}"
     environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
         "RECSVC_LISTEN": address,
+        "RECSVC_WORKERS": "1",
         "RECSVC_THREADS": str(THREADS),
         "RECSVC_PREPARED_VIEWERS": str(prepared),
         "MODEL_STORE_URL": (folder / "models").as_uri(),

@@ -2,12 +2,18 @@
 
 import argparse
 import os
+import signal
+import sys
+import threading
 from contextlib import closing
 from typing import Final
 
 import structlog
 
 from recsvc.settings import RecsvcSettings
+from recsvc.shared_port import SharedPort
+from recsvc.supervisor import Supervisor
+from recsvc.supervisor_link import SupervisorLink
 from servicekit.credentials import server_credentials
 from servicekit.lifecycle import thread_termination
 from servicekit.logs import configure_logs
@@ -31,17 +37,46 @@ def main() -> None:
     ).parse_args()
     settings = RecsvcSettings.load()
     configure_logs(settings.log_level, service="recsvc")
-    serve(settings)
+    link = SupervisorLink.inherited()
+    if link is None and settings.recsvc_workers > 1:
+        supervise(settings)
+    else:
+        serve(settings, link)
 
 
-def serve(settings: RecsvcSettings) -> None:
-    """Run the server with these settings; end the program with one line when it cannot start."""
+def supervise(settings: RecsvcSettings) -> None:
+    """Run worker processes until told to stop."""
+    try:
+        port = SharedPort.reserve(settings.recsvc_listen)
+    except (OSError, ValueError) as error:
+        fail(str(error))
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    supervisor = Supervisor(
+        [sys.executable, "-m", "recsvc"],
+        os.environ | {"RECSVC_LISTEN": port.address},
+        workers=settings.recsvc_workers,
+        grace_s=settings.recsvc_drain_grace_s,
+    )
+    sys.exit(supervisor.run(stopping))
+
+
+def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
+    """Run the server with these settings; end the program with one line when it cannot start.
+
+    Args:
+        settings: From the environment.
+        link: To the supervisor whose worker this process is.
+    """
     # Read when numpy is imported. Parallel BLAS would only make the calls fight over the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from recsvc.artefact import ArtefactError  # noqa: PLC0415  # imports numpy
     from recsvc.server import RecommendationServer  # noqa: PLC0415  # imports numpy
 
     stopping = thread_termination()
+    if link:
+        link.watch(stopping)
     with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="recsvc")) as metrics:
         try:
             credentials = server_credentials(settings.recsvc_listen, settings.tls())
@@ -56,6 +91,7 @@ def serve(settings: RecsvcSettings) -> None:
                 freshness_interval_s=settings.recsvc_freshness_interval_s,
                 prepared_viewers=settings.recsvc_prepared_viewers,
                 verifier=settings.verifier(),
+                shares_port=link is not None,
             )
             port = server.start(settings.recsvc_listen, credentials)
         except ArtefactError as error:
@@ -63,6 +99,8 @@ def serve(settings: RecsvcSettings) -> None:
         except (OSError, RuntimeError, ValueError) as error:
             fail(str(error))
         logger.info("server.listening", address=settings.recsvc_listen, port=port)
+        if link:
+            link.tell_serving()
         stopping.wait()
         logger.info("server.draining")
         server.stop(settings.recsvc_drain_grace_s)

@@ -1,5 +1,6 @@
 """Local copies of models, verified at every load, and a note of which one was live last."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -43,7 +44,9 @@ class ModelCache:
     def remember(self, pointer: Pointer) -> None:
         """Note the pointer of the model that went live, and drop the copies of all others but the one before."""
         last = self.last()
-        partial = self._folder / f".{LAST}.{checked(pointer.version)}"
+        if last == pointer:
+            return  # another process of this machine was faster
+        partial = self._folder / f".{LAST}.{os.getpid()}"
         partial.write_text(pointer.model_dump_json(), encoding="utf-8")
         partial.replace(self._folder / LAST)
         keep = {pointer.version, last.version if last else pointer.version}

@@ -12,10 +12,11 @@ class Generation:
     """Eight bytes of a file, mapped into memory: looking costs no system call.
 
     Args:
-        path: Made when missing.
+        path: Made when missing, with its folder.
     """
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if os.fstat(descriptor).st_size < _BYTES:
@@ -29,5 +30,5 @@ class Generation:
         return self._count[0]
 
     def advance(self) -> None:
-        """Count one more; only one process may do so at a time."""
+        """Count one more; of two processes that do so at once, one may be lost to those who look at that moment."""
         self._count[0] += 1

@@ -13,6 +13,7 @@ from recsvc.cache import ModelCache
 from recsvc.control import ModelControl
 from recsvc.forgotten import Forgotten
 from recsvc.freshness import Freshness
+from recsvc.generation import Generation
 from recsvc.interaction_message import ViewerInteraction
 from recsvc.inventory import Inventory
 from recsvc.journal import Journal
@@ -38,6 +39,12 @@ SERVICES: Final = [pb.DESCRIPTOR.services_by_name[name].full_name for name in ("
 JOURNAL: Final = "viewers.jsonl"
 """File of callers' updates and deletions of profiles, beside the models."""
 
+NEWS: Final = "models.count"
+"""File that counts the models that went live, so that the processes of a machine follow each other at once."""
+
+SHARED: Final = (("grpc.so_reuseport", 1),)
+"""Option of a server that shares its port."""
+
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
@@ -56,6 +63,7 @@ class RecommendationServer:
         kafka: How to reach the brokers of live interactions, in librdkafka's properties; None to do without.
         freshness_interval_s: Seconds between two refreshments of popularity from them.
         prepared_viewers: Trained viewers whose pages are found ahead.
+        shares_port: Other processes listen on the port as well: this one joins them when its model is loaded.
         verifier: Knows whose models are served; None serves anybody's.
         now: The time (UTC).
     """
@@ -72,14 +80,19 @@ class RecommendationServer:
         kafka: Mapping[str, Any] | None = None,
         freshness_interval_s: float = 10.0,
         prepared_viewers: int = 0,
+        shares_port: bool = False,
         verifier: Verifier | None = None,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         registry = Registry(store, verifier)
         self.live = LiveModel(retry_after_s=poll_interval_s)
         self._rpc = ThreadServer(
-            SERVICES, threads=threads, interceptors=[SheddingInterceptor(), ApiVersionInterceptor()]
+            SERVICES,
+            threads=threads,
+            options=SHARED if shares_port else (),
+            interceptors=[SheddingInterceptor(), ApiVersionInterceptor()],
         )
+        self._shares_port = shares_port
         self.watcher = ModelWatcher(
             registry,
             ModelCache(registry, cache),
@@ -88,6 +101,7 @@ class RecommendationServer:
             interval_s=poll_interval_s,
             now=now,
             on_live=lambda: self._rpc.set_serving(serving=True),
+            news=Generation(cache / NEWS),
         )
 
         def now_ms() -> int:
@@ -121,22 +135,25 @@ class RecommendationServer:
         pb_grpc.add_ModelServiceServicer_to_server(ModelService(inventory, control), self._rpc.grpc)
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
-        """Listen, load the first model if there is one, and return the port.
+        """Listen, load the first model if there is one, and return the port; in reverse where the port is shared.
 
         RuntimeError when the address is taken; ArtefactError when the only model there is must not be served.
         """
-        port = self._rpc.start(address, credentials)
+        port = 0 if self._shares_port else self._rpc.start(address, credentials)
         try:
-            self._forgotten.begin(self.audience.learn_forgotten)
-            self.watcher.begin()
-            self._preparation.begin()
-            if self._reader:
-                self._reader.begin()
-                self.freshness.begin()
+            self._begin()
+            return self._rpc.start(address, credentials) if self._shares_port else port
         except BaseException:
             self.stop(0)
             raise
-        return port
+
+    def _begin(self) -> None:
+        self._forgotten.begin(self.audience.learn_forgotten)
+        self.watcher.begin()
+        self._preparation.begin()
+        if self._reader:
+            self._reader.begin()
+            self.freshness.begin()
 
     def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, refuse new calls, let running ones finish for up to `grace_s` seconds."""

@@ -1,5 +1,6 @@
 """Settings of the server, from the environment."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +20,13 @@ class RecsvcSettings(KafkaSettings):
     """What the server is started with."""
 
     recsvc_listen: str = Field("127.0.0.1:50051", description="host:port to listen on")
-    recsvc_threads: int = Field(8, ge=1, le=256, description="calls handled at once")
+    recsvc_workers: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+        ge=1,
+        le=256,
+        description="processes that share the port, by default one a core",
+    )
+    recsvc_threads: int = Field(8, ge=1, le=256, description="calls that a process handles at once")
     recsvc_drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get at shutdown")
     recsvc_profile_interactions: int = Field(
         500_000, ge=1, description="interactions since training kept of all viewers, about 200 bytes each"

@@ -2,19 +2,25 @@
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 import structlog
 
 from recsvc.admission import admit
 from recsvc.artefact import ArtefactError
 from recsvc.cache import ModelCache
+from recsvc.generation import Generation
 from recsvc.live import LiveModel
 from recsvc.registry import Pointer, Registry
 from servicekit.telemetry import Metric, Metrics
 
 logger = structlog.get_logger(__name__)
+
+PROMPT_S: Final = 0.1
+"""Seconds in which a model that another process made live is looked for."""
 
 
 class ModelWatcher:
@@ -31,6 +37,7 @@ class ModelWatcher:
         interval_s: Seconds between two looks at the pointer.
         now: The time (UTC).
         on_live: Called when a model went live.
+        news: Counts the models that went live in any process of this machine; None to look at intervals only.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class ModelWatcher:
         interval_s: float,
         now: Callable[[], datetime],
         on_live: Callable[[], None],
+        news: Generation | None = None,
     ) -> None:
         self._registry = registry
         self._cache = cache
@@ -51,6 +59,8 @@ class ModelWatcher:
         self._interval_s = interval_s
         self._now = now
         self._on_live = on_live
+        self._news = news
+        self._known_news = news.get() if news else 0
         self._serving: Pointer | None = None
         self._refused: Pointer | None = None
         self._complaint = ""
@@ -106,8 +116,19 @@ class ModelWatcher:
         return refusal
 
     def _run(self) -> None:
-        while not self._stop.wait(self._interval_s):
+        while not self._is_stopped_before_look():
             self.poll()
+
+    def _is_stopped_before_look(self) -> bool:
+        """Wait until it is time to look, at once when another process has news; return whether to stop instead."""
+        due = time.monotonic() + self._interval_s
+        while (left_s := due - time.monotonic()) > 0:
+            if self._stop.wait(min(left_s, PROMPT_S) if self._news else left_s):
+                return True
+            if self._news and self._news.get() != self._known_news:
+                self._known_news = self._news.get()
+                break
+        return self._stop.is_set()
 
     def _current(self) -> Pointer | None:
         try:
@@ -140,6 +161,9 @@ class ModelWatcher:
         self._serving = pointer
         self._complaint = ""
         self._on_live()
+        if self._news:
+            self._news.advance()
+            self._known_news = self._news.get()
         logger.info("model.live", version=pointer.version, videos=serving.manifest.video_count)
         self._metrics.count(Metric.MODEL_LOADED)
         # What lives on from here on need not be scanned by every collection.

@@ -41,7 +41,7 @@ class AioServer:
     """
 
     def __init__(self, services: Sequence[str], *, options: Sequence[tuple[str, int]] = ()) -> None:
-        self.grpc = aio.server(interceptors=[AioErrorInterceptor()], options=[*OPTIONS, *options])
+        self.grpc = aio.server(interceptors=[AioErrorInterceptor()], options=_merged(options))
         self._names = ["", *services]
         self._health = health.aio.HealthServicer()
         self._told: set[asyncio.Task[None]] = set()
@@ -92,7 +92,7 @@ class ThreadServer:
     ) -> None:
         self._pool = CallPool(threads)
         pool: Any = self._pool  # gRPC's types ask for more than it uses
-        self.grpc = grpc.server(pool, interceptors=[ErrorInterceptor(), *interceptors], options=[*OPTIONS, *options])
+        self.grpc = grpc.server(pool, interceptors=[ErrorInterceptor(), *interceptors], options=_merged(options))
         self._names = ["", *services]
         self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_WATCHES)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
@@ -115,6 +115,11 @@ class ThreadServer:
         self._health.enter_graceful_shutdown()
         self.grpc.stop(grace_s).wait()
         self._pool.shutdown()
+
+
+def _merged(options: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the defaults with these in their place: of two values of one argument, gRPC would take the first."""
+    return list({**dict(OPTIONS), **dict(options)}.items())
 
 
 def aio_termination() -> asyncio.Event:

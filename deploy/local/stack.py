@@ -88,20 +88,25 @@ class Stack:
         self.watched.append(Watched(name, service))
 
     def _environment(self, database: str, bootstrap: str, data: DataSet) -> dict[str, str]:
-        return local_environment(self.shell) | {
-            "RECSVC_LISTEN": self.recsvc_listen,
-            "BRIDGE_LISTEN": self.bridge_listen,
-            "LIGHTFM_GRPC_ENDPOINT": self.recsvc_listen,
-            "DATABASE_URL": database,
-            "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
-            "INTERACTIONS_URL": data.url("exports"),
-            "CATALOGUE_URL": data.url(),
-            "MODEL_STORE_URL": self.state.models.as_uri(),
-            "MODEL_SIGNING_KEY_FILE": str(self.state.signing_key),
-            "MODEL_VERIFY_KEY_FILE": f"{self.state.signing_key}.pub",
-            "MODEL_CACHE_DIR": str(self.state.folder / "model-cache"),
-            "TRENDING_SNAPSHOT_PATH": str(self.state.folder / "trending.json"),
-        }
+        # The one bridge here is one connection, which one worker answers however many there are.
+        return (
+            {"RECSVC_WORKERS": "1"}
+            | local_environment(self.shell)
+            | {
+                "RECSVC_LISTEN": self.recsvc_listen,
+                "BRIDGE_LISTEN": self.bridge_listen,
+                "LIGHTFM_GRPC_ENDPOINT": self.recsvc_listen,
+                "DATABASE_URL": database,
+                "KAFKA_BOOTSTRAP_SERVERS": bootstrap,
+                "INTERACTIONS_URL": data.url("exports"),
+                "CATALOGUE_URL": data.url(),
+                "MODEL_STORE_URL": self.state.models.as_uri(),
+                "MODEL_SIGNING_KEY_FILE": str(self.state.signing_key),
+                "MODEL_VERIFY_KEY_FILE": f"{self.state.signing_key}.pub",
+                "MODEL_CACHE_DIR": str(self.state.folder / "model-cache"),
+                "TRENDING_SNAPSHOT_PATH": str(self.state.folder / "trending.json"),
+            }
+        )
 
 
 def check_address(name: str, address: str) -> None:

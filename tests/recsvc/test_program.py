@@ -1,15 +1,9 @@
 """`python -m recsvc` as it is started and stopped in production."""
 
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import grpc
 import pytest
@@ -20,65 +14,11 @@ from recsvc.registry import Registry
 from servicekit.objectstore import open_store
 from tests.recsvc.calls import Client, Failure
 from tests.recsvc.models import TRAINED_AT, publish, random_model
+from tests.recsvc.programs import TIMEOUT_S, environment, open_for_writing, run, started
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.polling import wait_for
 from tests.support.s3 import new_bucket, s3_server
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
-
-TIMEOUT_S = 30
-
-
-def environment(folder: Path, **changes: str) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return {
-        **kept,
-        "RECSVC_LISTEN": "127.0.0.1:0",
-        "MODEL_STORE_URL": (folder / "store").as_uri(),
-        "MODEL_CACHE_DIR": str(folder / "cache"),
-        "MODEL_POLL_INTERVAL_S": "0.05",
-        **changes,
-    }
-
-
-class Program:
-    """The server in a process of its own; its log goes to a file."""
-
-    def __init__(self, folder: Path, **changes: str) -> None:
-        self._log = folder / "log"
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "recsvc"], env=environment(folder, **changes), stderr=log
-            )
-
-    def events(self) -> list[str]:
-        lines = self._log.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line)["event"] for line in lines]
-
-    def port(self) -> int:
-        """Return the port as soon as it is logged."""
-        found = wait_for(lambda: re.findall(r'"port": (\d+)', self._log.read_text(encoding="utf-8")), what="listening")
-        return int(found[0])
-
-
-@contextmanager
-def started(folder: Path, **changes: str) -> Iterator[Program]:
-    program = Program(folder, **changes)
-    try:
-        yield program
-    finally:
-        program.process.kill()
-        program.process.wait()
-
-
-def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "recsvc", *arguments],
-        env=environment(folder, **changes),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
 
 
 def test_running_calls_end_well_after_sigterm(tmp_path: Path) -> None:
@@ -92,7 +32,7 @@ def test_running_calls_end_well_after_sigterm(tmp_path: Path) -> None:
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         running = client.models.GetModel.future(pb.GetModelRequest(version="2"), timeout=TIMEOUT_S)
         # A pipe can be opened for writing without waiting only when somebody reads: then the call runs.
-        writer = wait_for(lambda: _open_for_writing(pipe), what="the call reads the pipe")
+        writer = wait_for(lambda: open_for_writing(pipe), what="the call reads the pipe")
         assert writer
 
         program.process.send_signal(signal.SIGTERM)
@@ -114,13 +54,6 @@ def _refused(port: int) -> bool:
         except grpc.RpcError as error:
             return "UNAVAILABLE" in str(error)
     return False
-
-
-def _open_for_writing(pipe: Path) -> BinaryIO | None:
-    try:
-        return os.fdopen(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), "wb")
-    except OSError:
-        return None
 
 
 def test_interrupting_an_idle_server_ends_it_cleanly(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def running(
         addresses = {name: f"127.0.0.1:{free_port()}" for name in ("recsvc", "bridge")}
         env = local_environment(os.environ) | {
             "RECSVC_LISTEN": addresses["recsvc"],
+            "RECSVC_WORKERS": "1",
             "BRIDGE_LISTEN": addresses["bridge"],
             "LIGHTFM_GRPC_ENDPOINT": addresses["recsvc"],
             "DATABASE_URL": database,
