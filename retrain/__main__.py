@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from retrain import import_command, model_commands
+from retrain import import_command, model_commands, report_command
 from retrain.exit_status import BAD_INPUT, FAILED, REJECTED
 from retrain.settings import ExportSettings, RetrainSettings
 from servicekit.logs import configure_logs
@@ -42,10 +42,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan, check the files, and stop")
     run.add_argument("--again", action="store_true", help="train what was trained before")
+    run.add_argument("--cold", action="store_true", help="fit from nothing, not from where the last run ended")
     run.add_argument("--force", action="store_true", help="publish whatever the gate finds")
     run.set_defaults(command=_run)
     model_commands.add(commands)
     import_command.add(commands)
+    report_command.add(commands)
     export = commands.add_parser(
         "export",
         help="write a day's interactions from Postgres, as run reads them",
@@ -82,6 +84,8 @@ SIMULATED: Final = (
 def _run(options: argparse.Namespace) -> int:
     settings = RetrainSettings.load()
     configure_logs(settings.log_level, service="retrain")
+    if options.cold:
+        settings = settings.model_copy(update={"retrain_warm_start": False})
     # Read when numpy is imported. LightFM brings threads of its own, which BLAS threads would fight with.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from retrain.failure import RunFailure  # noqa: PLC0415

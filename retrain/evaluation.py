@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
+from retrain.bootstrap import interval
 from retrain.metrics import Quality, hits, ndcg, quality
 from retrain.pages import Scores, best_pages
 from retrain.preparation import Pairs
@@ -96,6 +97,9 @@ class Evaluation:
                 f"{name}.coverage@{PAGE_SIZE}": float(row.coverage),
                 f"{name}.popularity_share@{PAGE_SIZE}": row.popularity_share,
             }
+        for name, gains in {"lightfm_prior": self.lightfm_prior_gains, "popularity": self.popularity_gains}.items():
+            bounds = interval(gains, seed=0)
+            metrics |= {f"{name}.ndcg@{PAGE_SIZE}.low": bounds.low, f"{name}.ndcg@{PAGE_SIZE}.high": bounds.high}
         return metrics
 
 

@@ -29,6 +29,7 @@ from retrain.recipe import recipe_digest
 from retrain.record import Record
 from retrain.representations import Representations
 from retrain.settings import RetrainSettings
+from retrain.showcase import showcase
 from retrain.smoke import Smoke
 from retrain.source import Source
 from retrain.trainer import Trainer
@@ -155,6 +156,16 @@ def _check_quality(
         seed=job.settings.retrain_seed,
     )
     job.record.verdict = verdict
+    job.record.showcase = showcase(
+        interactions,
+        day,
+        candidate.scores,
+        job.record.popularity_weight,
+        champion,
+        since=since,
+        threads=job.settings.retrain_threads,
+        seed=job.settings.retrain_seed,
+    )
     for comparison in verdict.comparisons:
         logger.info("gate.compared", rival=comparison.rival, found=str(comparison), viewers=verdict.viewers)
     for problem in verdict.problems:
@@ -181,8 +192,8 @@ def train(job: Run, interactions: Interactions) -> Trained:
                 weight = choose_weight(
                     _representations(trainer, interactions).scores, day, threads=settings.retrain_threads
                 )
-            job.record.popularity_weight = weight
             logger.info("popularity_weight.chosen", weight=weight, viewers=len(day.users))
+    job.record.popularity_weight = weight
     if _fit(job, trainer, interactions, last, "validated"):
         day = _held_out(job, interactions, last)
         if len(day.users):

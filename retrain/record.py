@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from retrain.evaluation import Evaluation
+from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation
 from retrain.gate import DayFacts
 from retrain.preparation import Counts
 from retrain.quality_gate import Verdict
@@ -28,7 +28,7 @@ class Record:
     """Oldest first."""
     data_problems: tuple[str, ...] | None = None
     """What the gate found in the data; None before it looked."""
-    popularity_weight: float | None = None
+    popularity_weight: float = DEFAULT_POPULARITY_WEIGHT
     evaluation: Evaluation | None = None
     verdict: Verdict | None = None
     showcase: Showcase | None = None

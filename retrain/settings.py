@@ -75,6 +75,9 @@ class RetrainSettings(SigningSettings):
     retrain_day_epochs: int = Field(3, ge=1, description="further passes each time a held-out day is added")
     retrain_learning_rate: float = Field(0.05, gt=0, description="LightFM's initial learning rate")
     retrain_seed: int = Field(2025, ge=0, lt=2**32, description="seed of all randomness")
+    retrain_report_path: Path | None = Field(
+        None, description="HTML file that gets a copy of each run's report; the store keeps one beside each model"
+    )
     retrain_evaluation_users: int = Field(20_000, ge=1, description="most viewers that quality is measured on")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
@@ -106,7 +109,7 @@ class RetrainSettings(SigningSettings):
 
     def recipe(self) -> dict[str, object]:
         """Return the settings that a model depends on, besides its input."""
-        apart = {"retrain_work_dir", "retrain_memory", "retrain_threads"}
+        apart = {"retrain_work_dir", "retrain_memory", "retrain_threads", "retrain_report_path"}
         return {
             name: value
             for name, value in self.model_dump().items()

@@ -1,0 +1,194 @@
+"""Leaves a report of a run: beside the model in the store, and as a file where people look."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+
+from recsvc.artefact import ArtefactError
+from recsvc.registry import Registry, checked
+from retrain.failure import RunFailure
+from retrain.html_report import MOST_NIGHTS, render
+from retrain.pipeline import Result, Run
+from retrain.runreport import (
+    LIVE,
+    DayVolume,
+    Decision,
+    Night,
+    Ranking,
+    RunReport,
+    Stage,
+    from_json,
+    rankings_of,
+    to_json,
+)
+from servicekit.objectstore import ObjectNotFoundError, ObjectStore
+
+logger = structlog.get_logger("retrain")
+
+PAGE: Final = "report.html"
+DATA: Final = "report.json"
+REJECTED: Final = "rejected"
+"""Folder of the store for reports of runs that published nothing."""
+STORE_ERRORS: Final = (OSError, Boto3Error, BotoCoreError, ClientError)
+
+
+def leave_report(job: Run, store: ObjectStore, came_of: Result | RunFailure, *, started_at: datetime) -> None:
+    """Write the report of a run that got as far as its data; a store or disk that fails is logged, not raised.
+
+    Args:
+        job: The run.
+        store: Of the models.
+        came_of: Its end.
+        started_at: Its beginning.
+    """
+    if job.record.counts is None:
+        return
+    report = report_of(job, came_of, started_at=started_at)
+    folder = report.name if report.accepted else f"{REJECTED}/{report.name}"
+    try:
+        _upload(report, store, folder)
+        path = job.settings.retrain_report_path
+        if path:
+            write_page(report, path)
+        logger.info("report.written", page=f"{store.url}/{folder}/{PAGE}", copy=str(path) if path else None)
+    except STORE_ERRORS as error:
+        logger.warning("report.failed", problem=str(error))
+
+
+def read_report(store: ObjectStore, version: str) -> RunReport:
+    """Return the kept report of a version or a rejected run; ObjectNotFoundError or ValueError when there is none."""
+    name = checked(version)
+    try:
+        data = store.read(f"{name}/{DATA}").data
+    except ObjectNotFoundError:
+        data = store.read(f"{REJECTED}/{name}/{DATA}").data
+    return from_json(data)
+
+
+def write_page(report: RunReport, path: Path) -> None:
+    """Write the page of a report to a file, which is replaced as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(render(report), encoding="utf-8")
+    partial.replace(path)
+
+
+def report_of(job: Run, came_of: Result | RunFailure, *, started_at: datetime) -> RunReport:
+    """Return what is known of a run at its end."""
+    record, settings = job.record, job.settings
+    failure = came_of if isinstance(came_of, RunFailure) else None
+    rankings = (*_rankings(job), *_live(job))
+    last = job.window.last
+    name = record.version or f"{job.window.until:%Y%m%dT%H%M%SZ}-{record.input_digest}"
+    night = [Night(version=name, last_day=last, rankings=rankings)] if rankings else []
+    parent = record.parent
+    counts = record.counts
+    assert counts is not None  # noqa: S101  # what `leave_report` asks first
+    return RunReport(
+        name=name,
+        accepted=failure is None,
+        outcome=_outcome(came_of),
+        reasons=(str(failure),) if failure else (),
+        parent=parent,
+        started_at=started_at,
+        seconds=(job.now() - started_at).total_seconds(),
+        first_day=job.window.days[0].day,
+        last_day=last,
+        counts={
+            "rows read": counts.read,
+            "repeated": counts.repeated,
+            "broken": sum(counts.broken.values()),
+            "interactions": counts.events,
+            "videos of histories": counts.past_events,
+            "viewers": counts.users,
+            "videos": counts.videos,
+        },
+        broken=counts.broken,
+        settings={
+            "loss": settings.retrain_loss,
+            "factors": str(settings.retrain_factors),
+            "epochs": f"{settings.retrain_epochs} + {settings.retrain_day_epochs} a day",
+            "learning rate": f"{settings.retrain_learning_rate:g}",
+            "interactions halve in": f"{settings.retrain_half_life_days:g} days",
+            "popularity halves in": f"{settings.retrain_popularity_half_life_days:g} days",
+            "threads": str(settings.retrain_threads),
+        },
+        days=tuple(DayVolume(day=date(1970, 1, 1) + timedelta(days=one.day), events=one.events) for one in record.days),
+        decisions=tuple(_decisions(job)),
+        viewers=record.evaluation.viewers if record.evaluation else None,
+        popularity_weight=record.popularity_weight,
+        rankings=rankings,
+        nights=(*_earlier_nights(job.registry, before=last), *night),
+        showcase=record.showcase,
+        stages=tuple(Stage(name=stage, seconds=seconds) for stage, seconds in record.stage_seconds.items()),
+    )
+
+
+def _outcome(came_of: Result | RunFailure) -> str:
+    if isinstance(came_of, RunFailure):
+        return "rejected" if came_of.is_rejection else "failed"
+    return came_of.publication.outcome.value
+
+
+def _rankings(job: Run) -> tuple[Ranking, ...]:
+    evaluation = job.record.evaluation
+    if not evaluation:
+        return ()
+    return rankings_of(evaluation.metrics())
+
+
+def _live(job: Run) -> Iterator[Ranking]:
+    """Yield what the gate found of the model that was live before."""
+    for one in job.record.verdict.comparisons if job.record.verdict else ():
+        if one.rival == LIVE:
+            yield Ranking(name=LIVE, ndcg=one.ndcg)
+
+
+def _decisions(job: Run) -> Iterator[Decision]:
+    record = job.record
+    if record.data_problems is not None:
+        yield from _checked("Data", record.data_problems, "The last day looks like the days before it.")
+    verdict = record.verdict
+    if verdict:
+        found = "; ".join(str(one) for one in verdict.comparisons)
+        fewer = f"Too few viewers to compare: {verdict.viewers}."
+        yield from _checked("Quality", verdict.problems, f"{found}." if found else fewer)
+
+
+def _checked(check: str, problems: tuple[str, ...], otherwise: str) -> Iterator[Decision]:
+    for problem in problems:
+        yield Decision(check=check, passed=False, detail=problem)
+    if not problems:
+        yield Decision(check=check, passed=True, detail=otherwise)
+
+
+def _earlier_nights(registry: Registry, *, before: date) -> list[Night]:
+    """Return the nights of published versions, oldest first; of several versions of a day the last one trained."""
+    nights: dict[date, Night] = {}
+    for version in registry.versions():
+        if len(nights) >= MOST_NIGHTS:
+            break
+        try:
+            manifest = registry.manifest(version)
+        except (ArtefactError, ObjectNotFoundError):
+            continue
+        day = (manifest.data_until - timedelta(microseconds=1)).astimezone(UTC).date()
+        rankings = rankings_of(manifest.metrics)
+        if day < before and rankings:
+            nights.setdefault(day, Night(version=version, last_day=day, rankings=rankings))
+    return [nights[day] for day in sorted(nights)]
+
+
+def _upload(report: RunReport, store: ObjectStore, folder: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="report-") as scratch:
+        for name, data in ((PAGE, render(report).encode()), (DATA, to_json(report))):
+            path = Path(scratch) / name
+            path.write_bytes(data)
+            store.upload(path, f"{folder}/{name}")
