@@ -1,27 +1,25 @@
 """One run from settings to exit: sets its parts up, reports to people and to Datadog, and cleans up."""
 
+import tempfile
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recsvc.registry import Registry
-from retrain.checkpoint_store import CheckpointStore
 from retrain.erasures import local_list
 from retrain.exports import choose_window
 from retrain.failure import Reason, RunFailure
-from retrain.fits import kept_folder
 from retrain.pipeline import Run, run, utc_now
 from retrain.progress import choose_progress
 from retrain.report import plan, summary
 from retrain.reporting import leave_report
-from retrain.scratch import scratch_folder
 from retrain.settings import RetrainSettings
 from retrain.smoke import smoke
 from retrain.source import fetch
-from retrain.warm_start import Terms, choose
 from servicekit.objectstore import open_store
 from servicekit.telemetry import Metric, Metrics, connect_metrics
 
@@ -62,12 +60,12 @@ def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: 
     window = choose_window(
         interactions, last=last, length=settings.retrain_window_days, marker_required=settings.marker_required()
     )
-    checkpoints = CheckpointStore(models, key)
-    start = choose(checkpoints, registry.versions(), Terms.of(settings, window))
-    with scratch_folder(settings.retrain_work_dir) as folder:
+    settings.retrain_work_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="retrain-", dir=settings.retrain_work_dir) as scratch:
+        folder = Path(scratch)
         source = fetch(window, interactions, catalogue, folder)
         source = replace(source, erased=local_list(interactions, models, folder))
-        _say(plan(settings, window, source, start))
+        _say(plan(settings, window, source))
         source.check()
         if dry_run:
             return
@@ -81,9 +79,6 @@ def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: 
             now=utc_now,
             smoke=smoke,
             force=force,
-            checkpoints=checkpoints,
-            start=start,
-            kept=kept_folder(settings.retrain_work_dir),
         )
         try:
             result = run(job, again=again)
