@@ -37,7 +37,7 @@ def title(name: str) -> str:
 
 def _nights(nights: Sequence[Night]) -> Chart | None:
     """Return quality over nights: the served ranking, and popularity to tell hard nights from bad models."""
-    if not nights:
+    if len(nights) < 2:
         return None
     lines = []
     for name in (SERVED, BASELINE):

@@ -16,6 +16,7 @@ from recsvc.registry import Registry, checked
 from retrain.failure import RunFailure
 from retrain.html_report import MOST_NIGHTS, render
 from retrain.pipeline import Result, Run
+from retrain.quality_gate import Verdict
 from retrain.runreport import (
     LIVE,
     DayVolume,
@@ -36,6 +37,7 @@ PAGE: Final = "report.html"
 DATA: Final = "report.json"
 REJECTED: Final = "rejected"
 """Folder of the store for reports of runs that published nothing."""
+RIVALS: Final = {LIVE: "the live model"}
 STORE_ERRORS: Final = (OSError, Boto3Error, BotoCoreError, ClientError)
 
 
@@ -157,9 +159,18 @@ def _decisions(job: Run) -> Iterator[Decision]:
         yield from _checked("Data", record.data_problems, "The last day looks like the days before it.")
     verdict = record.verdict
     if verdict:
-        found = "; ".join(str(one) for one in verdict.comparisons)
-        fewer = f"Too few viewers to compare: {verdict.viewers}."
-        yield from _checked("Quality", verdict.problems, f"{found}." if found else fewer)
+        yield from _compared(verdict)
+
+
+def _compared(verdict: Verdict) -> Iterator[Decision]:
+    """Yield what came of each comparison, and of what else was looked at."""
+    told = [str(one) for one in verdict.comparisons]
+    for one, text in zip(verdict.comparisons, told, strict=True):
+        passed = not any(text in problem for problem in verdict.problems)
+        yield Decision(check=f"Against {RIVALS.get(one.rival, one.rival)}", passed=passed, detail=text)
+    others = tuple(problem for problem in verdict.problems if not any(text in problem for text in told))
+    otherwise = "Nothing unusual." if told else f"Too few viewers to compare: {verdict.viewers}."
+    yield from _checked("Pages and factors", others, otherwise)
 
 
 def _checked(check: str, problems: tuple[str, ...], otherwise: str) -> Iterator[Decision]:

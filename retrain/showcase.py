@@ -107,9 +107,11 @@ def _samples(interactions: Interactions, day: HeldOutDay, pages: Pages, since: d
 
 
 def _chosen(day: HeldOutDay) -> list[int]:
-    """Return the places of some viewers, from the one who was shown least to the one who was shown most."""
+    """Return the places of some viewers, from one who was shown little to one who was shown much."""
     lengths = day.seen.lengths()[day.users]
     order = np.argsort(lengths, kind="stable")
+    known = order[lengths[order] > 0]
+    order = known if len(known) else order  # of strangers there is no history to look at
     places = np.unique(np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).round().astype(np.int64))
     found: list[int] = order[places].tolist()
     return found
