@@ -1,7 +1,6 @@
 """`python -m bridge`: start the gateway, and end it cleanly on SIGTERM or Ctrl-C."""
 
 import argparse
-import asyncio
 import gc
 import sys
 from contextlib import AsyncExitStack
@@ -9,6 +8,7 @@ from typing import Final
 
 import psycopg
 import structlog
+import uvloop
 
 from bridge.administration import run_dead_letters, run_erase, run_topics
 from bridge.database import Database
@@ -76,7 +76,7 @@ def main() -> None:
         elif command in ("dead-letters", "replay"):
             sys.exit(run_dead_letters(settings, replay=command == "replay"))
         else:
-            asyncio.run(serve(settings))
+            uvloop.run(serve(settings))
     except psycopg.OperationalError as error:
         fail(" ".join(str(error).split()))
     except (OSError, RuntimeError, ValueError) as error:
@@ -100,7 +100,9 @@ async def serve(settings: BridgeSettings) -> None:
             open_feed(settings, database, metrics, lambda serving: server.report(LIGHTFM, serving=serving))
         )
         ingestion = await stack.enter_async_context(
-            open_ingestion(database, _kafka_policy(settings), metrics, feed.listeners)
+            open_ingestion(
+                database, _kafka_policy(settings), metrics, feed.listeners, event_id_days=settings.event_id_days
+            )
         )
         interaction_service = InteractionService(
             ingestion.recorder, ingestion.journal, metrics, budget_s=settings.interaction_budget_ms / 1000

@@ -23,6 +23,7 @@ from bridge.producer import PRODUCER
 from bridge.recorder import ORDER_WAIT_S, Recorder
 from bridge.refill import GROUP, Refill
 from bridge.relay import Relay
+from bridge.retention import EVENT_ID_DAYS, Retention
 from servicekit.telemetry import Metrics
 
 logger = structlog.get_logger(__name__)
@@ -72,6 +73,7 @@ async def open_ingestion(
     listeners: Sequence[InteractionListener] = (),
     *,
     order_wait_s: float = ORDER_WAIT_S,
+    event_id_days: int = EVENT_ID_DAYS,
 ) -> AsyncIterator[Ingestion]:
     """Run ingestion until the block ends; the database is the caller's to open and close.
 
@@ -90,6 +92,8 @@ async def open_ingestion(
             database, outbox, time.monotonic, availability, order_wait_s=order_wait_s, listeners=listeners
         )
         await stack.enter_async_context(background("writer", recorder.write))
+        retention = Retention(database, time.monotonic, days=event_id_days)
+        await stack.enter_async_context(background("retention", retention.run))
         journal = Journal(database, outbox, availability, time.monotonic)
         yield Ingestion(recorder=recorder, journal=journal, outbox=outbox, relay=relay, publisher=publisher)
 

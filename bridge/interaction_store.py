@@ -11,6 +11,7 @@ from bridge.message import Message
 
 # Identifiers are inserted in order, so that two batches that share several of them cannot deadlock. A batch sees
 # the outbox as it was before: `waiting` are the key's messages that Kafka had not acknowledged by then.
+# An event that is repeated after its identifier was forgotten may be there already.
 # All rows travel as one JSON text: adapting an array for each column takes twice the time here.
 _RECORD: Final = """
 WITH input AS (
@@ -34,7 +35,7 @@ WITH input AS (
     ) SELECT
         event_id, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query,
         feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata
-    FROM input JOIN fresh USING (event_id)
+    FROM input JOIN fresh USING (event_id) ON CONFLICT DO NOTHING
 ), queued AS (
     INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, headers)
     SELECT event_id, topic, user_id, interaction_type, value::json, headers

@@ -8,6 +8,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, field_validator
 
 from bridge.identity import SignatureAlgorithm, TokenPolicy
+from bridge.retention import EVENT_ID_DAYS, LEAST_DAYS
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
 
@@ -36,6 +37,9 @@ class BridgeSettings(KafkaSettings):
     kafka_stall_s: float = Field(15.0, gt=0, description="seconds without any acknowledgement that end a producer")
     kafka_flush_s: float = Field(5.0, ge=0, description="seconds that unsent messages get at shutdown")
     interaction_budget_ms: int = Field(2000, ge=10, description="milliseconds to make an interaction durable")
+    event_id_days: int = Field(
+        EVENT_ID_DAYS, ge=LEAST_DAYS, description="days for which repeats of an event are recognised in Postgres"
+    )
     features_interval_s: float = Field(300.0, gt=0, description="seconds between two publications of viewers' features")
     position_sync_endpoint: str | None = Field(
         None, description="PlaybackService that is told of positions, host:port; nobody by default"
