@@ -10,10 +10,11 @@ from bridge.acknowledgement import Acknowledgement, RecorderUnavailableError
 from bridge.feedback_codec import decode_feedback
 from bridge.interaction import Interaction
 from bridge.interaction_codec import decode_interaction
-from bridge.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, status_of
+from bridge.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, Request, status_of
 from bridge.journal import Journal
 from bridge.recorder import Recorder
 from servicekit.errors import unavailable
+from servicekit.interceptors import told_of_malformed
 from servicekit.telemetry import Metric, Metrics
 from servicekit.validation import Checker
 from videowindow.feed.v1 import interaction_pb2 as pb
@@ -74,9 +75,10 @@ class InteractionService(InteractionServiceServicer):
     def _count(self, status: str) -> None:
         self._metrics.count(Metric.INTERACTIONS, tags=[f"status:{status}"])
 
+    @told_of_malformed
     def StreamInteractions(  # the name of the RPC
         self,
-        request_iterator: AsyncIterator[pb.StreamInteractionsRequest],
+        request_iterator: AsyncIterator[Request],
         context: aio.ServicerContext[Any, Any],  # gRPC passes it
     ) -> AsyncIterator[pb.StreamInteractionsResponse]:
         """Return one acknowledgement or error an event, in request order."""

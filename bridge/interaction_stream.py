@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 from grpc import StatusCode
@@ -16,6 +16,8 @@ from bridge.recorder import Recorder
 from servicekit.errors import INTERNAL, ServiceError, Violation, invalid_argument
 from videowindow.feed.v1 import interaction_pb2 as pb
 
+Request: TypeAlias = pb.StreamInteractionsRequest | ServiceError
+"""An event as it came, or what is wrong with one that cannot be decoded."""
 WINDOW: Final = 1000
 """Events of a stream that are under way; beyond, nothing is read, and HTTP/2 makes the client wait."""
 UNAVAILABLE: Final = "INGESTION_UNAVAILABLE"
@@ -51,9 +53,7 @@ class InteractionStream:
         self._budget_s = budget_s
         self._window: asyncio.Queue[_Event | None] = asyncio.Queue(WINDOW)
 
-    async def replies(
-        self, requests: AsyncIterator[pb.StreamInteractionsRequest]
-    ) -> AsyncIterator[pb.StreamInteractionsResponse]:
+    async def replies(self, requests: AsyncIterator[Request]) -> AsyncIterator[pb.StreamInteractionsResponse]:
         """Yield the outcome of each event in request order."""
         reader = asyncio.create_task(self._read(requests))
         index = 0
@@ -68,7 +68,7 @@ class InteractionStream:
                 await reader
             self._abandon()
 
-    async def _read(self, requests: AsyncIterator[pb.StreamInteractionsRequest]) -> None:
+    async def _read(self, requests: AsyncIterator[Request]) -> None:
         try:
             async for request in requests:
                 await self._window.put(self._accept(request))
@@ -77,7 +77,9 @@ class InteractionStream:
             raise
         await self._window.put(None)
 
-    def _accept(self, request: pb.StreamInteractionsRequest) -> _Event:
+    def _accept(self, request: Request) -> _Event:
+        if isinstance(request, ServiceError):
+            return _Event("", request)
         try:
             if not request.HasField("interaction"):
                 raise invalid_argument(Violation("interaction", "is required"))

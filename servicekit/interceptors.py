@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import structlog
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from servicekit.errors import INTERNAL, ServiceError, to_status
+from servicekit.errors import INTERNAL, ServiceError, Violation, invalid_argument, to_status
+from servicekit.malformed import find_bad_text
 
+H = TypeVar("H", bound=Callable[..., Any])
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 logger = structlog.get_logger(__name__)
@@ -36,8 +38,12 @@ class _Undecodable:
     """Stands for a request that is no message of its type: gRPC itself would end the call with UNKNOWN."""
 
     reason: str
+    field: str = ""
+    """Path of the field that is to blame; empty when it is not known."""
 
     def error(self) -> ServiceError:
+        if self.field:
+            return invalid_argument(Violation(self.field, "is not valid UTF-8"))
         text = f"the request cannot be decoded: {self.reason}"
         return ServiceError(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", text)
 
@@ -51,7 +57,9 @@ def _forgiving(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] 
         try:
             return decode(data)
         except DecodeError as error:
-            return _Undecodable(str(error).rpartition(": ")[2])
+            message: Any = getattr(decode, "__self__", None)
+            field = find_bad_text(message.DESCRIPTOR, data) if hasattr(message, "DESCRIPTOR") else ""
+            return _Undecodable(str(error).rpartition(": ")[2], field)
 
     return attempt
 
@@ -74,9 +82,15 @@ def _checked(request: Any) -> Any:
     return request
 
 
-async def _each_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _each_checked(requests: AsyncIterator[Any], *, told: bool) -> AsyncIterator[Any]:
     async for request in requests:
-        yield _checked(request)
+        yield request.error() if told and type(request) is _Undecodable else _checked(request)
+
+
+def told_of_malformed(handler: H) -> H:
+    """Hand a ServiceError to a stream's handler in the place of a request that cannot be decoded; the call goes on."""
+    handler.told_of_malformed = True  # type: ignore[attr-defined]  # a mark
+    return handler
 
 
 class ErrorInterceptor(grpc.ServerInterceptor):
@@ -196,10 +210,11 @@ def _wrap_aio(handler: Handler, method: str) -> Handler:
 
         return grpc.unary_unary_rpc_method_handler(call, *codec)
     if stream is not None and not method.startswith("/grpc."):
+        told = getattr(stream, "told_of_malformed", False)
 
         async def replies(requests: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             async with _AioMapping(context, method):
-                async for reply in stream(_each_checked(requests), context):
+                async for reply in stream(_each_checked(requests, told=told), context):
                     yield reply
 
         return grpc.stream_stream_rpc_method_handler(replies, *codec)

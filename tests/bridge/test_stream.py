@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from google.rpc.code_pb2 import INVALID_ARGUMENT, UNAVAILABLE
-from grpc import StatusCode, aio
 
 from bridge.interaction_stream import WINDOW
 from bridge.message import INTERACTIONS_TOPIC
@@ -102,16 +101,3 @@ async def test_stream_while_nothing_is_reachable(own_postgres: Postgres) -> None
         replies = await _stream(running, [event("u") for _ in range(20)])
     assert {(one.error.code, one.error.reason) for one in replies} == {(UNAVAILABLE, "INGESTION_UNAVAILABLE")}
     assert all(one.error.retry_after_ms > 0 for one in replies)
-
-
-async def test_invalid_text_is_the_callers_error(ingestion: Ingestion) -> None:
-    """A message that is no protobuf, as with text that is no UTF-8, is refused without a word of the program."""
-    raw = b"\x0a\x06\x12\x04\xff\xfe\xfd\xfc"
-    async with aio.insecure_channel(ingestion.address) as channel:
-        unary: Any = channel.unary_unary("/videowindow.feed.v1.InteractionService/RecordInteraction")
-        stream: Any = channel.stream_stream("/videowindow.feed.v1.InteractionService/StreamInteractions")
-        for call in (unary(raw), stream(iter([raw])).read()):
-            with pytest.raises(aio.AioRpcError) as caught:
-                await call
-            assert caught.value.code() is StatusCode.INVALID_ARGUMENT
-            assert caught.value.details() == "the request cannot be decoded: String field had bad UTF-8"
