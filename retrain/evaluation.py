@@ -13,13 +13,14 @@ from retrain.bootstrap import interval
 from retrain.metrics import Quality, hits, ndcg, quality
 from retrain.pages import Scores, best_pages
 from retrain.preparation import Pairs
+from retrain.slices import Slice, slices
 
 PAGE_SIZE: Final = 20
 POPULARITY_FLOOR: Final = 1.0
 """Added to popularity before its logarithm is taken."""
-POPULARITY_WEIGHTS: Final = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0)
+POPULARITY_WEIGHTS: Final = (0.0, 0.125, 0.25, 0.375, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
 """Weights of the popularity prior that validation chooses from."""
-DEFAULT_POPULARITY_WEIGHT: Final = 0.25
+DEFAULT_POPULARITY_WEIGHT: Final = 0.5
 """Where there is no day to choose on."""
 
 
@@ -85,6 +86,8 @@ class Evaluation:
     popularity_gains: NDArray[np.float64]
     """The same of the baseline."""
     viewers: int
+    slices: tuple[Slice, ...] = ()
+    """Of what is served: all viewers, and parts of them and of the videos."""
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers by name, for the manifest."""
@@ -96,10 +99,13 @@ class Evaluation:
                 f"{name}.ndcg@{PAGE_SIZE}": row.ndcg,
                 f"{name}.coverage@{PAGE_SIZE}": float(row.coverage),
                 f"{name}.popularity_share@{PAGE_SIZE}": row.popularity_share,
+                f"{name}.novelty@{PAGE_SIZE}": row.novelty,
             }
         for name, gains in {"lightfm_prior": self.lightfm_prior_gains, "popularity": self.popularity_gains}.items():
             bounds = interval(gains, seed=0)
             metrics |= {f"{name}.ndcg@{PAGE_SIZE}.low": bounds.low, f"{name}.ndcg@{PAGE_SIZE}.high": bounds.high}
+        for part in self.slices:
+            metrics |= _part_metrics(part)
         return metrics
 
 
@@ -123,4 +129,13 @@ def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1
         lightfm_prior_gains=gains[0],
         popularity_gains=gains[1],
         viewers=len(day.users),
+        slices=tuple(slices(pages[1], day.users, day.relevant, day.seen, seed=0)),
     )
+
+
+def _part_metrics(part: Slice) -> dict[str, float]:
+    metrics = {f"slice.{part.name}.viewers": float(part.viewers)}
+    for name, found in {"recall": part.recall, "ndcg": part.ndcg}.items():
+        key = f"slice.{part.name}.{name}@{PAGE_SIZE}"
+        metrics |= {key: found.mean, f"{key}.low": found.low, f"{key}.high": found.high}
+    return metrics

@@ -1,4 +1,4 @@
-"""Quality of pages: recall@k, NDCG@k, coverage and popularity share.
+"""Quality of pages: recall@k, NDCG@k, coverage, popularity share and novelty.
 
 Conventions: recall divides by all relevant videos of a viewer, the ideal of NDCG by those that fit on the page, and
 every relevant video gains 1.
@@ -22,6 +22,8 @@ class Quality:
     """Distinct videos on all pages together."""
     popularity_share: float
     """Share of page places that go to the most popular hundredth of all videos."""
+    novelty: float
+    """Bits of surprise of a place on average: minus the log2 of its video's share of all popularity."""
 
 
 def hits(pages: NDArray[np.int64], relevant: Csr) -> NDArray[np.bool_]:
@@ -64,6 +66,13 @@ def popularity_share(pages: NDArray[np.int64], popularity: NDArray[np.float32]) 
     return float(np.isin(filled, head).mean()) if len(filled) else 0.0
 
 
+def novelty(pages: NDArray[np.int64], popularity: NDArray[np.float32]) -> float:
+    """Return the mean self-information of filled places in bits (Zhou et al., 2010), each video counted once more."""
+    shares = (popularity + 1.0) / (popularity.sum(dtype=np.float64) + len(popularity))
+    filled = pages[pages >= 0]
+    return float(-np.log2(shares[filled]).mean()) if len(filled) else 0.0
+
+
 def quality(pages: NDArray[np.int64], relevant: Csr, popularity: NDArray[np.float32]) -> Quality:
     """Return the quality of one page a viewer, of at least one viewer with at least one relevant video each."""
     found = hits(pages, relevant)
@@ -72,4 +81,5 @@ def quality(pages: NDArray[np.int64], relevant: Csr, popularity: NDArray[np.floa
         ndcg=float(ndcg(found, relevant.lengths()).mean()),
         coverage=coverage(pages),
         popularity_share=popularity_share(pages, popularity),
+        novelty=novelty(pages, popularity),
     )

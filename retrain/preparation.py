@@ -1,5 +1,6 @@
 """From exported files to numbers: coded events, and what was known at any instant."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ LONG_WATCH_MS: Final = 18_000
 """A video watched this long counts as watched to its end."""
 MOST_WEIGHT: Final = 3.0
 """Most weight of one viewer's positives on one video: LightFM clips a step's loss at 10."""
+TASTE_HALVINGS: Final = 6
+"""Times that a place in a viewer's taste may halve in weight before it counts for nothing."""
 DAY_SAMPLE: Final = 100_000
 """About so many viewers tell how often pairs of viewer and video repeat."""
 
@@ -93,6 +96,24 @@ class Interactions:
         )
         return Positives(pairs=_pairs(columns), weights=_plain(columns["weight"], np.float32))
 
+    def tastes(self, until: datetime, *, half_life: timedelta, half_life_places: float) -> Positives:
+        """Return what viewers had liked last by an instant.
+
+        Args:
+            until: The instant.
+            half_life: Time in which an interaction halves in weight.
+            half_life_places: So many liked videos later it has halved once more.
+        """
+        columns = self._warehouse.arrays(
+            "tastes",
+            until_ms=_ms(until),
+            half_life_ms=half_life / timedelta(milliseconds=1),
+            most=MOST_WEIGHT,
+            half_life_places=half_life_places,
+            most_places=math.ceil(TASTE_HALVINGS * half_life_places),
+        )
+        return Positives(pairs=_pairs(columns), weights=_plain(columns["weight"], np.float32))
+
     def popularity(self, until: datetime, *, half_life: timedelta) -> NDArray[np.float32]:
         """Return each video's time-decayed weighted count of interactions by an instant, (V,)."""
         columns = self._warehouse.arrays(
@@ -106,9 +127,13 @@ class Interactions:
         """Return the videos that each viewer had been shown by an instant, U lists."""
         return _pairs(self._warehouse.arrays("seen", until_ms=_ms(until))).lists(self.counts.users)
 
-    def targets(self, since: datetime, until: datetime) -> Pairs:
-        """Return what viewers liked within a time and had not been shown before it."""
-        return _pairs(self._warehouse.arrays("targets", since_ms=_ms(since), until_ms=_ms(until)))
+    def targets(self, since: datetime, until: datetime, *, watched: bool = False) -> Pairs:
+        """Return what viewers liked within a time, or also only watched, and had not been shown before it."""
+        return _pairs(self._warehouse.arrays("targets", since_ms=_ms(since), until_ms=_ms(until), watched=watched))
+
+    def fresh(self, since: datetime, until: datetime) -> Pairs:
+        """Return what viewers liked within a time, whether or not they had liked it before."""
+        return _pairs(self._warehouse.arrays("fresh", since_ms=_ms(since), until_ms=_ms(until)))
 
     def days(self) -> list[DayFacts]:
         """Return what each day's interactions look like, oldest first."""
@@ -183,6 +208,7 @@ def _load(source: Source, window: Window, warehouse: Warehouse) -> None:
         warehouse.run("no_catalogue")
     warehouse.run("viewers", "videos", "coded", "past_events")
     warehouse.run("events", long_watch_ms=LONG_WATCH_MS)
+    warehouse.run("liked_until")
 
 
 def _forget(source: Source, warehouse: Warehouse) -> None:

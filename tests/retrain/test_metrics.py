@@ -1,5 +1,7 @@
 """Quality numbers against an independent implementation."""
 
+import math
+
 import ir_measures
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from ir_measures import R, ScoredDoc, nDCG
 
 from recsvc.artefact import Csr
-from retrain.metrics import coverage, hits, ndcg, popularity_share, quality, recall
+from retrain.metrics import coverage, hits, ndcg, novelty, popularity_share, quality, recall
 
 
 def csr(lists: list[list[int]]) -> Csr:
@@ -54,3 +56,10 @@ def test_lists_of_one_viewer_are_no_hits_of_another() -> None:
 def test_popularity_share_is_that_of_the_top_hundredth() -> None:
     popularity = np.arange(200, dtype=np.float32)
     assert popularity_share(np.array([[199, 198, 197, 0]]), popularity) == 0.5
+
+
+def test_novelty_is_the_surprise_of_a_place_in_bits() -> None:
+    popularity = np.array([5, 1, 1, 1], np.float32)
+    assert novelty(np.array([[0, -1]]), popularity) == pytest.approx(1.0)
+    assert novelty(np.array([[1, 0]]), popularity) == pytest.approx((1.0 + math.log2(6)) / 2)
+    assert novelty(np.array([[-1, -1]]), popularity) == 0.0

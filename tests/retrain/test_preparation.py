@@ -166,6 +166,38 @@ def test_targets_leave_out_what_was_seen_before() -> None:
         assert named(interactions, interactions.targets(DAY + timedelta(hours=12), END)) == [("u", "new")]
 
 
+def test_targets_hold_what_was_only_watched_where_that_is_asked_for() -> None:
+    rows = [row("u", "liked", "like", 0), row("u", "watched", "watch", 100), row("u", "shown", "impression", 100)]
+    with prepared(rows) as interactions:
+        assert named(interactions, interactions.targets(DAY, END)) == [("u", "liked")]
+        both = named(interactions, interactions.targets(DAY, END, watched=True))
+        assert both == [("u", "liked"), ("u", "watched")]
+
+
+def test_tastes_halve_with_what_was_liked_since_and_end() -> None:
+    rows = [row("u", f"v{number:02}", "like", 0, at(number / 2)) for number in range(20)]
+    rows += [row("u", "v00", "like", 0, at(11)), row("w", "v05", "like", 0, at(3)), row("w", "v06", "impression", 0)]
+    with prepared(rows) as interactions:
+        tastes = interactions.tastes(END, half_life=timedelta(days=10_000), half_life_places=2)
+        found = dict(zip(named(interactions, tastes.pairs), tastes.weights.tolist(), strict=True))
+        newest = ["v00", *(f"v{number:02}" for number in range(19, 8, -1))]
+        assert {video for user, video in found if user == "u"} == set(newest)
+        assert found["u", "v00"] == pytest.approx(2.0, abs=0.01)
+        for place, video in enumerate(newest[1:], 1):
+            assert found["u", video] == pytest.approx(0.5 ** (place / 2), abs=0.01)
+        assert found["w", "v05"] == pytest.approx(1.0, abs=0.01)
+
+
+def test_tastes_know_the_order_of_the_history_and_forget_what_was_taken_back() -> None:
+    past = [
+        {"userId": "u", "lastWatchedAt": DAY, "watched": ["b", "c", "a"], "liked": [], "longWatched": ["a", "b", "c"]}
+    ]
+    with prepared([row("u", "c", "hide", 0), row("u", "d")], history=past) as interactions:
+        tastes = interactions.tastes(END, half_life=timedelta(days=10_000), half_life_places=1)
+        found = dict(zip(named(interactions, tastes.pairs), tastes.weights.tolist(), strict=True))
+        assert found == pytest.approx({("u", "d"): 1.0, ("u", "a"): 0.25, ("u", "b"): 0.125}, abs=1e-3)
+
+
 def test_history_counts_as_seen_and_its_best_word_counts_as_liking() -> None:
     past: list[dict[str, Any]] = [
         {
