@@ -26,6 +26,9 @@ GAIN: Final = 1.25
 SAMPLE: Final = 2000
 """Trained viewers whose vectors tell how long vectors are in a model."""
 
+TOGETHER: Final = 16_384
+"""Videos of the sample whose factors are summed in one step, about."""
+
 
 class FoldIn:
     """Folds viewers into one model.
@@ -89,7 +92,16 @@ def _length_ratio(model: Model) -> float:
         if len(trained)
         else trained
     )
-    means = [model.video_factors[model.seen[row]].sum(axis=0) / (lengths[row] + 1) for row in rows.tolist()]
-    squares = float(np.square(means).sum()) if means else 0.0
+    # Few long steps: a thread that takes many short ones holds up those that serve.
+    groups = np.split(rows, np.flatnonzero(np.diff(np.cumsum(lengths[rows]) // TOGETHER)) + 1)
+    squares = sum(_mean_squares(model, group) for group in groups if len(group))
     ratio = np.sqrt(float(np.square(model.user_factors[rows]).sum()) / squares) if squares else 1.0
     return float(ratio) or 1.0
+
+
+def _mean_squares(model: Model, viewers: NDArray[np.int64]) -> float:
+    """Return the sum of the squared lengths of the means of what these viewers were shown, at least one video each."""
+    lists = [model.seen[row] for row in viewers.tolist()]
+    lengths = np.array(list(map(len, lists)))
+    sums = np.add.reduceat(model.video_factors[np.concatenate(lists)], np.cumsum(lengths) - lengths, axis=0)
+    return float(np.square(sums / (lengths + 1)[:, None]).sum())
