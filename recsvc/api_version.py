@@ -1,7 +1,7 @@
 """The release of the API that caller and server must agree on, carried in metadata.
 
 The reply's metadata is sent with the reply, not ahead of it: once it is sent, a failing call is no longer retried
-by the caller's channel.
+by the caller's channel. For the same reason errors name the release in their trailing metadata.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,8 @@ from servicekit.errors import ServiceError
 API_VERSION: Final = "2025.9"
 KEY: Final = "x-lightfm-api-version"
 PACKAGE: Final = "/videowindow.lightfm.v2025_9."
-_METADATA: Final = ((KEY, API_VERSION),)
+RELEASE: Final = ((KEY, API_VERSION),)
+"""Metadata that names the release."""
 
 
 class ApiVersionInterceptor(grpc.ServerInterceptor):
@@ -41,7 +42,7 @@ def _checked(behaviour: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         _check(context)
         reply = behaviour(request, context)
-        context.send_initial_metadata(_METADATA)
+        context.send_initial_metadata(RELEASE)
         return reply
 
     return call
@@ -54,7 +55,7 @@ def _checked_stream(
         _check(context)
         stream = iter(behaviour(request, context))
         first = next(stream, None)
-        context.send_initial_metadata(_METADATA)
+        context.send_initial_metadata(RELEASE)
         if first is not None:
             yield first
         yield from stream

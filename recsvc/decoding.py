@@ -1,5 +1,6 @@
 """From protobuf requests to queries, with every bad field named."""
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
@@ -22,24 +23,27 @@ _PERSONS: Final = {kind: kind.__name__.encode()[:16] for kind in (pb.RecommendRe
 """Keep the digests of different methods apart."""
 
 
-def feed_query(request: pb.RecommendRequest, *, now_ms: int) -> FeedQuery:
+def feed_query(request: pb.RecommendRequest, *, now_ms: Callable[[], int]) -> FeedQuery:
     """Return the query; INVALID_ARGUMENT for bad fields.
 
     Args:
         request: The request, which is used up.
-        now_ms: When interactions without a timestamp happened, milliseconds since 1970 UTC.
+        now_ms: Tells when interactions without a timestamp happened, milliseconds since 1970 UTC.
     """
     checker = Checker()
     checker.identifier(request.user_id, "user_id")
     page_size = checker.page_size(request.page_size)
-    _check_label(checker, request.surface, "surface")
-    _check_label(checker, request.request_id, "request_id")
+    surface, request_id = request.surface, request.request_id
+    if surface:
+        checker.identifier(surface, "surface")
+    if request_id:
+        checker.identifier(request_id, "request_id")
     excluded, told, diversity = request.exclude_video_ids, request.recent_interactions, request.diversity
     if excluded:
         checker.identifiers(excluded, "exclude_video_ids", most=MAX_EXCLUDED)
     if diversity:
         checker.require(0 <= diversity <= 1, "diversity", f"is {diversity}, must be from 0 to 1")
-    recent = interactions(checker, told, "recent_interactions", now_ms=now_ms) if told else ()
+    recent = interactions(checker, told, "recent_interactions", now_ms=now_ms()) if told else ()
     video_filter = _video_filter(checker, request.filter, "filter") if request.HasField("filter") else None
     checker.finish()
     return FeedQuery(
@@ -113,11 +117,6 @@ def _digest(request: pb.RecommendRequest | pb.ListSimilarVideosRequest, *free: s
         request.ClearField(name)  # type: ignore[arg-type]  # fields of the message
     person = _PERSONS[type(request)]
     return blake2b(request.SerializeToString(deterministic=True), digest_size=DIGEST_BYTES, person=person).digest()
-
-
-def _check_label(checker: Checker, value: str, path: str) -> None:
-    if value:
-        checker.identifier(value, path)
 
 
 def _video_filter(checker: Checker, message: pb.VideoFilter, path: str) -> VideoFilter:

@@ -28,6 +28,8 @@ _MODELS: Final = b"M"
 """First byte of the tokens of lists of models; never a format."""
 _MAX_CHARACTERS: Final = (2 + 255 + DIGEST_BYTES + 4 * MAX_POSITION + _CHECKSUM_BYTES) * 4 // 3 + 4
 
+_UINT32: Final = np.dtype("<u4")
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 NOTHING: Final = np.empty(0, np.uint32)
 
 
@@ -48,9 +50,19 @@ class PageToken:
         return len(self.served)
 
 
-def encode(model_version: str, digest: bytes, *served: NDArray[np.uint32]) -> str:
-    """Return the text of a token; see `PageToken`, whose `served` is the arrays joined."""
-    return _seal(b"".join((_head(model_version), digest, *(one.astype("<u4", copy=False).tobytes() for one in served))))
+def encode(model_version: str, digest: bytes, before: NDArray[np.uint32], page: NDArray[np.uint32]) -> str:
+    """Return the text of a token.
+
+    Args:
+        model_version: See `PageToken`.
+        digest: See there.
+        before: Fingerprints of what the token of this page named.
+        page: Fingerprints of the videos of this page.
+    """
+    served = page.astype(_UINT32, copy=False).tobytes()
+    if len(before):
+        served = before.astype(_UINT32, copy=False).tobytes() + served
+    return _seal(_head(model_version) + digest + served)
 
 
 def decode(text: str, digest: bytes) -> PageToken:
@@ -91,7 +103,7 @@ def _head(model_version: str) -> bytes:
 
 def _seal(body: bytes) -> str:
     data = body + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "little")
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=").decode("ascii")
 
 
 def _checked(text: str) -> bytes:

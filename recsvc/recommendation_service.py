@@ -34,7 +34,7 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
 
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:
         """Return the next page for one viewer."""
-        query = decoding.feed_query(request, now_ms=self._now_ms())
+        query = decoding.feed_query(request, now_ms=self._now_ms)
         return encoding.recommend_reply(self._recommender.recommend(query))  # type: ignore[return-value]  # sent as it is
 
     def BatchRecommend(
@@ -44,8 +44,7 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
     ) -> Iterator[pb.BatchRecommendResponse]:
         """Return a page or an error for each request, in order."""
         decoding.check_batch_size(request)
-        now_ms = self._now_ms()
-        decoded = [_attempt(one, now_ms) for one in request.requests]
+        decoded = [_attempt(one, self._now_ms) for one in request.requests]
         pages = self._recommender.recommend_many([one for one in decoded if isinstance(one, FeedQuery)])
         for index, one in enumerate(decoded):
             outcome: Page | ServiceError = next(pages) if isinstance(one, FeedQuery) else one
@@ -100,7 +99,7 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
         return summary
 
 
-def _attempt(request: pb.RecommendRequest, now_ms: int) -> FeedQuery | ServiceError:
+def _attempt(request: pb.RecommendRequest, now_ms: Callable[[], int]) -> FeedQuery | ServiceError:
     try:
         return decoding.feed_query(request, now_ms=now_ms)
     except ServiceError as error:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc
 
-from recsvc.api_version import ApiVersionInterceptor
+from recsvc.api_version import RELEASE, ApiVersionInterceptor
 from recsvc.audience import Audience, is_permanent
 from recsvc.cache import ModelCache
 from recsvc.control import ModelControl
@@ -91,6 +91,7 @@ class RecommendationServer:
             threads=threads,
             options=SHARED if shares_port else (),
             interceptors=[SheddingInterceptor(), ApiVersionInterceptor()],
+            error_metadata=RELEASE,
         )
         self._shares_port = shares_port
         self.watcher = ModelWatcher(

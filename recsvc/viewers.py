@@ -52,7 +52,7 @@ def trained_viewer(model: Model, user_id: str) -> Viewer:
 def viewer_at(model: Model, row: int) -> Viewer:
     """Return the viewer of a row of the model; see `trained_viewer`."""
     vector = model.user_factors[row]
-    is_trained = np.count_nonzero(vector) > 0
+    is_trained = bool(vector[0]) or np.count_nonzero(vector) > 0
     return Viewer(
         state=ViewerState.TRAINED if is_trained else ViewerState.COLD,
         vector=vector if is_trained else None,

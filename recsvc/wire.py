@@ -17,6 +17,7 @@ from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 _CHUNK: Final = 4096
 _SCORE_BYTES: Final = 8
+_DOUBLE: Final = np.dtype("<f8")
 
 
 def _tag(message: type, field: str, wire_type: int) -> bytes:
@@ -77,7 +78,7 @@ def reply(heads: list[bytes], scores: NDArray[np.float32], next_page_token: str,
         next_page_token: Empty on the last page.
         tail: See `tail`.
     """
-    packed = scores.astype("<f8").tobytes()
+    packed = scores.astype(_DOUBLE).tobytes()
     parts = [b""] * (2 * len(heads))
     parts[::2] = heads
     parts[1::2] = [packed[at : at + _SCORE_BYTES] for at in range(0, len(packed), _SCORE_BYTES)]

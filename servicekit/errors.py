@@ -87,11 +87,15 @@ INTERNAL: Final = ServiceError(grpc.StatusCode.INTERNAL, "INTERNAL", "internal e
 """What a caller sees of a defect."""
 
 
-def to_status(error: ServiceError) -> grpc.Status:
+def to_status(error: ServiceError, metadata: Sequence[tuple[str, str]] = ()) -> grpc.Status:
     """Return the error as a status with details, for `context.abort_with_status`.
 
     A status travels in HTTP/2 headers, and peers refuse large ones: so a long message is cut, and of many bad fields
     only the first are named.
+
+    Args:
+        error: The error.
+        metadata: Trailing metadata beside the details.
     """
     text = _cut(error.message)
     details: list[message.Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
@@ -102,7 +106,11 @@ def to_status(error: ServiceError) -> grpc.Status:
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     status = status_pb2.Status(code=error.code.value[0], message=text, details=[_pack(one) for one in details])
-    return rpc_status.to_status(status)
+    told: Any = rpc_status.to_status(status)
+    if metadata:
+        told = told._replace(trailing_metadata=(*told.trailing_metadata, *metadata))
+    plain: grpc.Status = told
+    return plain
 
 
 def _bad_request(violations: Sequence[Violation]) -> message.Message:

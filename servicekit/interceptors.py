@@ -6,7 +6,7 @@ Health and reflection map their own errors and pass unwrapped.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
@@ -25,12 +25,15 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 logger = structlog.get_logger(__name__)
 
 
-def _visible(error: Exception, method: str) -> grpc.Status:
+Metadata: TypeAlias = Sequence[tuple[str, str]]
+
+
+def _visible(error: Exception, method: str, metadata: Metadata = ()) -> grpc.Status:
     """Return what the caller sees; a defect is logged here, once, and shown as no more than INTERNAL."""
     if isinstance(error, ServiceError):
-        return to_status(error)
+        return to_status(error, metadata)
     logger.error("rpc.defect", method=method, exc_info=error)
-    return to_status(INTERNAL)
+    return to_status(INTERNAL, metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,14 @@ def told_of_malformed(handler: H) -> H:
 
 
 class ErrorInterceptor(grpc.ServerInterceptor):
-    """Maps exceptions of a thread-pool server's handlers to statuses; handlers may return a reply as its bytes."""
+    """Maps exceptions of a thread-pool server's handlers to statuses; handlers may return a reply as its bytes.
 
-    def __init__(self) -> None:
+    Args:
+        metadata: Trailing metadata of every error.
+    """
+
+    def __init__(self, metadata: Metadata = ()) -> None:
+        self._metadata = metadata
         self._wrapped: dict[str, Handler] = {}
 
     def intercept_service(
@@ -112,28 +120,29 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None or method.startswith("/grpc."):
             return handler  # not kept: callers choose the names of unknown methods
-        wrapped = self._wrapped[method] = _wrap(handler, method)
+        wrapped = self._wrapped[method] = _wrap(handler, method, self._metadata)
         return wrapped
 
 
 class _Mapping:
     """Ends the call with a status when the block raises."""
 
-    __slots__ = ("_context", "_method")
+    __slots__ = ("_context", "_metadata", "_method")
 
-    def __init__(self, context: grpc.ServicerContext, method: str) -> None:
+    def __init__(self, context: grpc.ServicerContext, method: str, metadata: Metadata) -> None:
         self._context = context
         self._method = method
+        self._metadata = metadata
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         if isinstance(error, Exception):
-            self._context.abort_with_status(_visible(error, self._method))
+            self._context.abort_with_status(_visible(error, self._method, self._metadata))
 
 
-def _wrap(handler: Handler, method: str) -> Handler:
+def _wrap(handler: Handler, method: str, metadata: Metadata) -> Handler:
     unary, stream = handler.unary_unary, handler.unary_stream
     codec = (_forgiving(handler.request_deserializer), _encoder(handler.response_serializer))
     if unary is not None:
@@ -142,14 +151,14 @@ def _wrap(handler: Handler, method: str) -> Handler:
             try:
                 return unary(_checked(request), context)
             except Exception as error:  # noqa: BLE001  # of whatever kind, it is mapped
-                status = _visible(error, method)
+                status = _visible(error, method, metadata)
             return context.abort_with_status(status)
 
         return grpc.unary_unary_rpc_method_handler(call, *codec)
     if stream is not None:
 
         def replies(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with _Mapping(context, method):
+            with _Mapping(context, method, metadata):
                 yield from stream(_checked(request), context)
 
         return grpc.unary_stream_rpc_method_handler(replies, *codec)

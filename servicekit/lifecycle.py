@@ -80,6 +80,7 @@ class ThreadServer:
         threads: Calls handled at once.
         options: gRPC channel arguments beyond the defaults; later ones win.
         interceptors: Further interceptors, inside of error mapping.
+        error_metadata: Trailing metadata of every error.
     """
 
     def __init__(
@@ -89,10 +90,13 @@ class ThreadServer:
         threads: int,
         options: Sequence[tuple[str, int]] = (),
         interceptors: Sequence[grpc.ServerInterceptor] = (),
+        error_metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._pool = CallPool(threads)
         pool: Any = self._pool  # gRPC's types ask for more than it uses
-        self.grpc = grpc.server(pool, interceptors=[ErrorInterceptor(), *interceptors], options=_merged(options))
+        self.grpc = grpc.server(
+            pool, interceptors=[ErrorInterceptor(error_metadata), *interceptors], options=_merged(options)
+        )
         self._names = ["", *services]
         self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_WATCHES)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)

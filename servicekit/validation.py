@@ -36,7 +36,8 @@ class Checker:
 
     def page_size(self, value: int) -> int:
         """Return the page size to use: 0 means 20, above 500 means 500; a negative one is reported."""
-        self.require(value >= 0, "page_size", f"is {value}, must not be negative")
+        if value < 0:
+            self.violations.append(Violation("page_size", f"is {value}, must not be negative"))
         return min(value, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
 
     def finish(self) -> None:
@@ -47,6 +48,8 @@ class Checker:
 
 def identifier_problem(value: str) -> str:
     """Return what is wrong with an identifier, or an empty text."""
+    if value and len(value) <= MAX_ID_BYTES and value.isascii() and value.isprintable():
+        return ""  # nearly all of them
     if not value:
         return "must not be empty"
     if len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:

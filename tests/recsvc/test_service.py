@@ -1,6 +1,6 @@
 """The RPCs over a real channel."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,22 @@ def test_replies_name_the_release(client: Client, version: str | None) -> None:
     )
 
     assert dict(call.initial_metadata())[KEY] == API_VERSION
+
+
+def test_errors_name_the_release_in_their_trailing_metadata(client: Client) -> None:
+    """Unary ones, streams, and calls that name another release; initial metadata would stop retries."""
+    calls: list[Callable[[], Any]] = [
+        lambda: client.recommendations.Recommend(pb.RecommendRequest(), timeout=5),
+        lambda: client.models.GetModel(pb.GetModelRequest(version="none"), timeout=5),
+        lambda: next(iter(client.recommendations.BatchRecommend(pb.BatchRecommendRequest(), timeout=5))),
+        lambda: client.models.GetModel(pb.GetModelRequest(), timeout=5, metadata=((KEY, "2024.9"),)),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        error: Any = caught.value
+        assert dict(error.trailing_metadata())[KEY] == API_VERSION
+        assert KEY not in dict(error.initial_metadata())
 
 
 @pytest.mark.parametrize("version", ["2025.10", "2024.9", ""])
