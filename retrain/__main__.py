@@ -2,14 +2,15 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from retrain import import_command, model_commands, report_command
-from retrain.exit_status import BAD_INPUT, FAILED, REJECTED
+from retrain import import_command, model_commands, report_command, run_commands
+from retrain.exit_status import BAD_INPUT, BUSY, FAILED, KILLED, REJECTED
 from retrain.settings import ExportSettings, RetrainSettings
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
@@ -45,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="publish whatever the gate finds")
     run.set_defaults(command=_run)
     model_commands.add(commands)
+    run_commands.add(commands)
     import_command.add(commands)
     report_command.add(commands)
     export = commands.add_parser(
@@ -85,15 +87,18 @@ def _run(options: argparse.Namespace) -> int:
     configure_logs(settings.log_level, service="retrain")
     # Read when numpy is imported. LightFM brings threads of its own, which BLAS threads would fight with.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from retrain.failure import RunFailure  # noqa: PLC0415
+    from retrain.failure import Reason, RunFailure  # noqa: PLC0415
     from retrain.job import run_job  # noqa: PLC0415  # imports LightFM
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(KILLED))
     try:
         run_job(settings, last=options.date, dry_run=options.dry_run, again=options.again, force=options.force)
     except RunFailure as failure:
         sys.stderr.write(f"error: {failure}\n")
         if failure.is_rejection:
             return REJECTED
+        if failure.reason is Reason.BUSY:
+            return BUSY
         return BAD_INPUT if failure.is_input else FAILED
     return 0
 

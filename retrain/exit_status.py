@@ -8,3 +8,7 @@ BAD_INPUT: Final = 2
 """Settings or input are wrong."""
 REJECTED: Final = 3
 """The gate ended the run; what was live stays live."""
+BUSY: Final = 4
+"""Another run is under way."""
+KILLED: Final = 143
+"""It was told to end, by SIGTERM."""

@@ -1,27 +1,32 @@
 """One run from settings to exit: sets its parts up, reports to people and to Datadog, and cleans up."""
 
-import tempfile
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
+import structlog
 
 from recsvc.registry import Registry
+from retrain.attempt import Attempt, store_failures
 from retrain.erasures import local_list
 from retrain.exports import choose_window
-from retrain.failure import Reason, RunFailure
+from retrain.failure import RunFailure
+from retrain.lock import Lock, take_lock
 from retrain.pipeline import Run, run, utc_now
 from retrain.progress import choose_progress
+from retrain.prune import prune
+from retrain.record import Record
 from retrain.report import plan, summary
 from retrain.reporting import leave_report
+from retrain.run_log import open_runs, tell
+from retrain.scratch import scratch_folder
 from retrain.settings import RetrainSettings
 from retrain.smoke import smoke
 from retrain.source import fetch
-from servicekit.objectstore import open_store
-from servicekit.telemetry import Metric, Metrics, connect_metrics
+from servicekit.objectstore import ObjectStore, open_store
+from servicekit.telemetry import connect_metrics
+
+logger = structlog.get_logger("retrain")
 
 
 def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: bool, force: bool) -> None:
@@ -34,23 +39,34 @@ def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, agai
         again: Train what was trained before.
         force: Publish whatever the gate finds.
     """
+    record = Record()
+    if dry_run:
+        with store_failures():
+            _run(settings, record, last=last)
+        return
     with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="retrain")) as metrics:
-        try:
-            _run(settings, last=last, dry_run=dry_run, again=again, force=force)
-        except RunFailure as failure:
-            _count_failure(metrics, failure.reason, dry_run=dry_run)
-            raise
-        except (OSError, Boto3Error, BotoCoreError, ClientError) as error:
-            _count_failure(metrics, Reason.STORE, dry_run=dry_run)
-            raise RunFailure(Reason.STORE, str(error)) from error
-        except Exception:
-            _count_failure(metrics, Reason.INTERNAL, dry_run=dry_run)
-            raise
-        if not dry_run:
-            metrics.count(Metric.RETRAIN_SUCCESS)
+        runs = open_runs(settings)
+        attempt = Attempt(
+            take=lambda: take_lock(settings.conninfo(), settings.retrain_work_dir / "retrain.lock"),
+            runs=runs,
+            record=record,
+            told=lambda row: tell(settings, runs, metrics, row),
+            now=utc_now,
+        )
+        with attempt.running(last) as lock:
+            _run(settings, record, last=last, lock=lock, again=again, force=force)
 
 
-def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: bool, force: bool) -> None:
+def _run(
+    settings: RetrainSettings,
+    record: Record,
+    *,
+    last: date | None,
+    lock: Lock | None = None,
+    again: bool = False,
+    force: bool = False,
+) -> None:
+    """Run under a lock; without one stop after the plan."""
     interactions = open_store(settings.interactions_url)
     catalogue = open_store(settings.catalogue_url) if settings.catalogue_url else None
     key = settings.signing_key()
@@ -60,14 +76,13 @@ def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: 
     window = choose_window(
         interactions, last=last, length=settings.retrain_window_days, marker_required=settings.marker_required()
     )
-    settings.retrain_work_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="retrain-", dir=settings.retrain_work_dir) as scratch:
-        folder = Path(scratch)
+    record.run_date = window.last
+    with scratch_folder(settings.retrain_work_dir) as folder:
         source = fetch(window, interactions, catalogue, folder)
         source = replace(source, erased=local_list(interactions, models, folder))
         _say(plan(settings, window, source))
         source.check()
-        if dry_run:
+        if lock is None:
             return
         job = Run(
             settings=settings,
@@ -78,7 +93,9 @@ def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: 
             progress=choose_progress(),
             now=utc_now,
             smoke=smoke,
+            fence=lock.check,
             force=force,
+            record=record,
         )
         try:
             result = run(job, again=again)
@@ -87,12 +104,17 @@ def _run(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: 
             raise
         leave_report(job, models, result, started_at=begin)
         _say(summary(result))
+        _prune(models, settings)
+
+
+def _prune(models: ObjectStore, settings: RetrainSettings) -> None:
+    """Remove old versions; the run has done its work, so what fails is only logged."""
+    try:
+        with store_failures():
+            prune(models, keep=settings.model_versions_kept, now=utc_now())
+    except RunFailure as failure:
+        logger.warning("prune.failed", problem=str(failure))
 
 
 def _say(text: str) -> None:
     print(text, end="\n\n", flush=True)  # noqa: T201  # the program's output
-
-
-def _count_failure(metrics: Metrics, reason: Reason, *, dry_run: bool) -> None:
-    if not dry_run:
-        metrics.count(Metric.RETRAIN_FAILURE, tags=[f"reason:{reason}"])

@@ -23,7 +23,16 @@ from retrain.failure import Reason, RunFailure
 from retrain.gate import data_problems
 from retrain.preparation import Interactions, prepare
 from retrain.progress import Progress
-from retrain.publish import Publication, activate, find_published, live_version, name_prefix, publish, write_verified
+from retrain.publish import (
+    Publication,
+    activate,
+    find_published,
+    live_version,
+    name_prefix,
+    publish,
+    unfenced,
+    write_verified,
+)
 from retrain.quality_gate import judge
 from retrain.recipe import recipe_digest
 from retrain.record import Record
@@ -54,6 +63,8 @@ class Run:
     now: Callable[[], datetime]
     smoke: Callable[..., Smoke] | None = None
     """Serves a written model for a test, as `smoke.smoke` does; None serves none."""
+    fence: Callable[[], None] = unfenced
+    """Raises RunFailure when nothing may be published any more."""
     force: bool = False
     """Publish whatever the gate finds."""
     record: Record = field(default_factory=Record)
@@ -93,7 +104,8 @@ def run(job: Run, *, again: bool = False) -> Result:
     published = None if again else find_published(job.registry, prefix)
     if published:
         record.version = published
-        return Result(publication=activate(job.registry, published, now=job.now()), interactions=None, evaluation=None)
+        publication = activate(job.registry, published, now=job.now(), fence=job.fence)
+        return Result(publication=publication, interactions=None, evaluation=None)
     with Warehouse(job.folder, memory=job.settings.retrain_memory, threads=job.settings.retrain_threads) as warehouse:
         with record.stage("prepare"):
             interactions = prepare(job.source, job.window, warehouse)
@@ -110,7 +122,9 @@ def run(job: Run, *, again: bool = False) -> Result:
     with record.stage("smoke"):
         _smoke(job, folder)
     with record.stage("publish"):
-        publication = publish(job.registry, folder, manifest, now=job.now(), key=job.settings.signing_key())
+        publication = publish(
+            job.registry, folder, manifest, now=job.now(), key=job.settings.signing_key(), fence=job.fence
+        )
     return Result(publication=publication, interactions=interactions, evaluation=trained.evaluation)
 
 

@@ -5,6 +5,7 @@ is found again, and two runs whose models differ in a bit never write the same o
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -77,8 +78,18 @@ def live_version(registry: Registry) -> str | None:
     return current[0].version if current else None
 
 
+def unfenced() -> None:
+    """Let everybody pass."""
+
+
 def publish(
-    registry: Registry, folder: Path, manifest: Manifest, *, now: datetime, key: SigningKey | None = None
+    registry: Registry,
+    folder: Path,
+    manifest: Manifest,
+    *,
+    now: datetime,
+    key: SigningKey | None = None,
+    fence: Callable[[], None] = unfenced,
 ) -> Publication:
     """Upload a written model unless the store has it, and make it live; RunFailure when others keep winning.
 
@@ -88,6 +99,7 @@ def publish(
         manifest: Its manifest.
         now: The time (UTC).
         key: Signs it, unless None.
+        fence: Raises right before the pointer moves when it may not.
     """
     if find_published(registry, manifest.version) is None:
         try:
@@ -100,14 +112,14 @@ def publish(
                     f"{manifest.version} was published by another run, not signed by the same key, or not in full "
                     f"(`python -m retrain sign {manifest.version}` signs it after checking its files)",
                 ) from None
-    return activate(registry, manifest.version, now=now)
+    return activate(registry, manifest.version, now=now, fence=fence)
 
 
-def activate(registry: Registry, version: str, *, now: datetime) -> Publication:
+def activate(registry: Registry, version: str, *, now: datetime, fence: Callable[[], None] = unfenced) -> Publication:
     """Make a published version live, unless another one is pinned or has newer data."""
     for _ in range(ATTEMPTS):
         try:
-            return Publication(version=version, outcome=_activate_once(registry, version, now))
+            return Publication(version=version, outcome=_activate_once(registry, version, now, fence))
         except ObjectChangedError:
             continue  # somebody else moved the pointer: look again whether this version is still wanted
         except ArtefactError as error:
@@ -115,11 +127,12 @@ def activate(registry: Registry, version: str, *, now: datetime) -> Publication:
     raise RunFailure(Reason.PUBLISH, f"the live pointer changed {ATTEMPTS} times while {version} was to go live")
 
 
-def _activate_once(registry: Registry, version: str, now: datetime) -> Outcome:
+def _activate_once(registry: Registry, version: str, now: datetime, fence: Callable[[], None]) -> Outcome:
     current = registry.current()
     kept = _reason_to_keep(registry, current[0], version) if current else None
     if kept:
         return kept
+    fence()
     registry.activate(version, at=now, tag=current[1] if current else MISSING)
     return Outcome.LIVE
 

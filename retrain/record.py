@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 
 from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation
 from retrain.gate import DayFacts
@@ -21,6 +22,8 @@ class Record:
     """Seconds."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
     """How long each stage took, in the order of their begin; also the one in which the run failed."""
+    run_date: date | None = None
+    """The last day that is trained on."""
     input_digest: str = ""
     """Of the input, the settings and the code."""
     counts: Counts | None = None
@@ -37,6 +40,15 @@ class Record:
     version: str | None = None
     parent: str | None = None
     """The version that was live before."""
+
+    def quality(self) -> dict[str, float]:
+        """Return the numbers that tell how good the candidate is, by name."""
+        found = self.evaluation.metrics() if self.evaluation else {}
+        for comparison in self.verdict.comparisons if self.verdict else ():
+            found[f"{comparison.rival}.difference"] = comparison.difference.mean
+            if comparison.rival == "live":
+                found["live.ndcg@20"] = comparison.ndcg
+        return found
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -4,13 +4,14 @@ import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from recsvc.signature import SigningKey
 from retrain.hyperparameters import Hyperparameters
+from retrain.snowflake_account import SnowflakeAccount
 from servicekit.settings import Settings
 
 
@@ -19,6 +20,13 @@ def _store_url(url: str) -> str:
     if (parts.scheme == "file" and parts.path) or (parts.scheme == "s3" and parts.netloc):
         return url
     raise ValueError(f"{url!r} is neither file:///folder nor s3://bucket/prefix")
+
+
+def _http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return url
+    raise ValueError(f"{url!r} is not https://host:port")
 
 
 StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
@@ -41,13 +49,21 @@ class SigningSettings(Settings):
         return SigningKey.parse(self.model_signing_key.get_secret_value()) if self.model_signing_key else None
 
 
-class RetrainSettings(SigningSettings):
+class StoreSettings(SigningSettings):
+    """Environment of commands on published models."""
+
+    model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
+    model_versions_kept: int = Field(
+        14, ge=1, description="newest versions that stay; so do the live one and its parent, whatever their age"
+    )
+
+
+class RetrainSettings(StoreSettings):
     """What a run is started with."""
 
     interactions_url: StoreUrl = Field(
         description="folder that holds the YYYY-MM-DD/*.parquet exports, file:///folder or s3://bucket/prefix"
     )
-    model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
     catalogue_url: StoreUrl | None = Field(
         None, description="folder whose videos.parquet and history.parquet are used where they exist"
     )
@@ -79,6 +95,23 @@ class RetrainSettings(SigningSettings):
         None, description="HTML file that gets a copy of each run's report; the store keeps one beside each model"
     )
     retrain_evaluation_users: int = Field(20_000, ge=1, description="most viewers that quality is measured on")
+    database_url: SecretStr | None = Field(
+        None,
+        description="Postgres of the bridge: one run at a time, and the log of runs; without it RETRAIN_WORK_DIR "
+        "serves for both, among the runs of one machine",
+    )
+    schedule_limit_s: float = Field(21_600.0, gt=0, description="seconds after which the schedule ends a run")
+    schedule_retry_s: float = Field(900.0, gt=0, description="seconds until it looks again for a day that is due")
+    schedule_catch_up_days: int = Field(7, ge=1, description="missed days that it catches up with, oldest first")
+    snowflake_account: str | None = Field(None, description="Snowflake that keeps a log of runs; none without one")
+    snowflake_user: str | None = Field(None, description="who writes it")
+    snowflake_password: SecretStr | None = Field(None, description="password, or a programmatic access token")
+    snowflake_database: str | None = Field(None, description="database that holds feed.lightfm_retrain_log")
+    snowflake_warehouse: str | None = Field(None, description="warehouse, where the user has none by default")
+    snowflake_role: str | None = Field(None, description="role, where the user's default does not do")
+    snowflake_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None, description="https://host:port, where it does not follow from the account"
+    )
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
@@ -88,6 +121,32 @@ class RetrainSettings(SigningSettings):
         if self.export_marker == "auto":
             return self.interactions_url.startswith("s3://")
         return self.export_marker == "required"
+
+    def conninfo(self) -> str | None:
+        """Return where Postgres is, None where there is none."""
+        return self.database_url.get_secret_value() if self.database_url else None
+
+    def snowflake(self) -> SnowflakeAccount | None:
+        """Return the Snowflake account, None where there is none."""
+        if not (self.snowflake_account and self.snowflake_user and self.snowflake_password and self.snowflake_database):
+            return None
+        return SnowflakeAccount(
+            account=self.snowflake_account,
+            user=self.snowflake_user,
+            password=self.snowflake_password,
+            database=self.snowflake_database,
+            warehouse=self.snowflake_warehouse,
+            role=self.snowflake_role,
+            url=self.snowflake_url,
+        )
+
+    @model_validator(mode="after")
+    def _whole_snowflake(self) -> Self:
+        given = {name: getattr(self, f"snowflake_{name}") for name in ("account", "user", "password", "database")}
+        missing = [f"SNOWFLAKE_{name.upper()}" for name, value in given.items() if not value]
+        if 0 < len(missing) < len(given):
+            raise ValueError(f"{', '.join(missing)} missing, for the Snowflake that the others name")
+        return self
 
     def half_life(self) -> timedelta:
         """Return the time in which an interaction halves in weight."""
@@ -115,12 +174,6 @@ class RetrainSettings(SigningSettings):
             for name, value in self.model_dump().items()
             if name.startswith("retrain_") and name not in apart
         }
-
-
-class StoreSettings(SigningSettings):
-    """Environment of commands on published models."""
-
-    model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
 
 
 class ExportSettings(Settings):

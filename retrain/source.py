@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from retrain.exports import Window, local_copies, local_copy
+from retrain.failure import Reason, RunFailure
 from retrain.schema import HISTORY, INTERACTIONS, VIDEOS, check_columns, find_unreadable
 from servicekit.objectstore import ObjectNotFoundError, ObjectStore
 
@@ -57,7 +58,12 @@ def fetch(window: Window, interactions: ObjectStore, catalogue: ObjectStore | No
         interactions: The store of the days.
         catalogue: The store of the other files; None for none. A file that it lacks is done without.
         folder: Where downloads go.
+
+    Raises:
+        RunFailure: The other store is empty, so its address must be wrong.
     """
+    if catalogue is not None and next(catalogue.list(""), None) is None:
+        raise RunFailure(Reason.EXPORTS, f"CATALOGUE_URL: {catalogue.url} is empty, or not there")
     return Source(
         exports=tuple(local_copies(interactions, window.keys, folder / "exports")),
         catalogue=_optional(catalogue, CATALOGUE_FILE, folder),

@@ -60,6 +60,16 @@ class Metric(StrEnum):
     """Training runs that published."""
     RETRAIN_FAILURE = "feed.lightfm.retrain.failure"
     """Training runs that did not; tag `reason`."""
+    RETRAIN_STAGE_SECONDS = "feed.lightfm.retrain.stage_seconds"
+    """Seconds that a stage of a run took; tag `stage`."""
+    RETRAIN_SECONDS = "feed.lightfm.retrain.seconds"
+    """Seconds that a run took; tag `state`."""
+    RETRAIN_INTERACTIONS = "feed.lightfm.retrain.interactions"
+    """Interactions that a run processed."""
+    RETRAIN_QUALITY = "feed.lightfm.retrain.quality"
+    """Figures of a candidate on the last day; tag `figure`."""
+    RETRAIN_LOGGED = "feed.lightfm.retrain.logged"
+    """1 if Snowflake has all runs, else 0."""
 
 
 class Metrics(Protocol):

@@ -59,8 +59,8 @@ def test_missing_environment_is_one_line_for_each_variable(command: tuple[str, .
     done = retrain(*command)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: INTERACTIONS_URL: Field required",
         "error: MODEL_STORE_URL: Field required",
+        "error: INTERACTIONS_URL: Field required",
     ]
 
 
@@ -114,7 +114,12 @@ def test_simulated_feed_is_trained_on_once_and_reported(tmp_path: Path, dogstats
     assert again.returncode == 0
     assert "Nothing to do" in again.stdout
     assert ": already live" in again.stdout
-    assert list((tmp_path / "work").iterdir()) == []
+    assert sorted(path.name for path in (tmp_path / "work").iterdir() if path.name != "fits") == [
+        "retrain.lock",
+        "runs",
+    ]
+    status = retrain("status", **environment)
+    assert [line.split()[3] for line in status.stdout.splitlines()[1:]] == ["succeeded", "succeeded"]
 
 
 def test_wrong_column(tmp_path: Path, dogstatsd: DogStatsdServer) -> None:

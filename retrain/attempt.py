@@ -1,0 +1,137 @@
+"""One run as it is watched over: alone by a lock, kept in the log of runs, counted, and told to Snowflake."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+from types import TracebackType
+from typing import Final, Self
+from uuid import uuid4
+
+import duckdb
+import structlog
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+
+from retrain.failure import Reason, RunFailure
+from retrain.lock import Lock
+from retrain.record import Record
+from retrain.run_row import RunRow, State
+from retrain.runs import Runs
+
+logger = structlog.get_logger("retrain")
+
+BEAT_S: Final = 15.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """Watches over one run.
+
+    Attributes:
+        take: Takes the lock; RunFailure when it cannot.
+        runs: Keeps runs.
+        record: What is known of the run.
+        told: Is given the run when it has ended: for metrics, and for Snowflake.
+        now: The time (UTC).
+    """
+
+    take: Callable[[], Lock]
+    runs: Runs
+    record: Record
+    told: Callable[[RunRow], None]
+    now: Callable[[], datetime]
+
+    @contextmanager
+    def running(self, last: date | None) -> Iterator[Lock]:
+        """Yield the lock; whatever ends the run is kept, and goes on as a RunFailure where it was foreseen."""
+        begin = self.now()
+        row = RunRow(run_id=uuid4(), run_date=last, started_at=begin, heartbeat_at=begin)
+        try:
+            lock = self.take()
+        except RunFailure as failure:
+            self._end(row, State.FAILED, failure.reason, str(failure))
+            raise
+        try:
+            orphans = self.runs.end_orphans(begin)
+            if orphans:
+                logger.warning("runs.orphaned", count=orphans)
+            self.runs.save(row)
+            yield from self._watched(row, lock)
+        finally:
+            lock.release()
+
+    def _watched(self, row: RunRow, lock: Lock) -> Iterator[Lock]:
+        try:
+            with _Heart(lambda: self.runs.beat(row.run_id, self.now())), store_failures():
+                yield lock
+        except RunFailure as failure:
+            self._end(row, State.REJECTED if failure.is_rejection else State.FAILED, failure.reason, str(failure))
+            raise
+        except (SystemExit, KeyboardInterrupt):
+            self._end(row, State.FAILED, Reason.KILLED, "the process was told to end")
+            raise
+        except BaseException as error:
+            self._end(row, State.FAILED, Reason.INTERNAL, f"{type(error).__name__}: {error}")
+            raise
+        self._end(row, State.SUCCEEDED)
+
+    def _end(self, row: RunRow, state: State, reason: Reason | None = None, message: str | None = None) -> None:
+        record, now = self.record, self.now()
+        ended = row.model_copy(
+            update={
+                "run_date": record.run_date or row.run_date,
+                "input_digest": record.input_digest,
+                "state": state,
+                "heartbeat_at": now,
+                "ended_at": now,
+                "interactions": record.counts.events if record.counts else None,
+                "version": record.version,
+                "reason": str(reason) if reason else None,
+                "message": " ".join(message.split()) if message else None,
+                "stage_seconds": {name: round(seconds, 3) for name, seconds in record.stage_seconds.items()},
+                "quality": record.quality(),
+            }
+        )
+        try:
+            self.runs.save(ended)
+        except (RunFailure, OSError) as failure:
+            logger.error("runs.not_kept", problem=str(failure))  # noqa: TRY400  # one line says it
+        self.told(ended)
+
+
+@contextmanager
+def store_failures() -> Iterator[None]:
+    """Turn errors of disks and stores into RunFailure."""
+    try:
+        yield
+    except (OSError, Boto3Error, BotoCoreError, ClientError, duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise RunFailure(Reason.STORE, " ".join(str(error).split())) from error
+
+
+class _Heart:
+    """Calls something at intervals from a thread of its own; what fails is tried again at the next beat."""
+
+    def __init__(self, beat: Callable[[], None], interval_s: float = BEAT_S) -> None:
+        self._beat = beat
+        self._interval_s = interval_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        self._thread.join(self._interval_s)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_s):
+            try:
+                self._beat()
+            except (RunFailure, OSError) as failure:
+                logger.warning("runs.no_heartbeat", problem=str(failure))

@@ -1,0 +1,103 @@
+"""The schedule and the log of runs, wired to real stores."""
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from uuid import uuid4
+
+import structlog
+
+from recsvc.artefact import ArtefactError
+from recsvc.registry import Registry
+from retrain.child_run import ChildRun
+from retrain.exports import list_days
+from retrain.failure import Reason, RunFailure
+from retrain.lock import take_lock
+from retrain.run_log import open_runs, tell
+from retrain.run_row import RunRow, State
+from retrain.runs import Runs
+from retrain.schedule import Schedule, due_days
+from retrain.settings import RetrainSettings
+from servicekit.objectstore import ObjectNotFoundError, open_store
+from servicekit.telemetry import Metrics
+
+logger = structlog.get_logger("retrain")
+
+LOOKED_AT = 500
+"""Runs that tell which days are settled."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nightly:
+    """Knows what is due and reports runs that hang.
+
+    Attributes:
+        settings: What runs are started with.
+        metrics: Where they are counted.
+        runs: Keeps runs.
+    """
+
+    settings: RetrainSettings
+    metrics: Metrics
+    runs: Runs
+
+    @classmethod
+    def of(cls, settings: RetrainSettings, metrics: Metrics) -> "Nightly":
+        """Return it with the log of runs that the settings name."""
+        return cls(settings=settings, metrics=metrics, runs=open_runs(settings))
+
+    def schedule(self, stopping: threading.Event) -> Schedule:
+        """Return the schedule, whose runs are processes of their own."""
+        return Schedule(
+            due=self.due,
+            run=ChildRun(limit_s=self.settings.schedule_limit_s, stopping=stopping, hung=self.report_hung),
+            wait=stopping.wait,
+            now=_now,
+            retry_s=self.settings.schedule_retry_s,
+        )
+
+    def due(self) -> list[date]:
+        """Return the days that should be trained on now, oldest first."""
+        marker_required = self.settings.marker_required()
+        exports = list_days(open_store(self.settings.interactions_url))
+        return due_days(
+            [one.day for one in exports if one.keys and (one.marked or not marker_required)],
+            self.runs.recent(LOOKED_AT),
+            now=_now(),
+            live_until=self._live_until(),
+            catch_up_days=self.settings.schedule_catch_up_days,
+        )
+
+    def report_hung(self, day: date) -> None:
+        """Keep and tell of a run that was ended by force."""
+        try:
+            lock = take_lock(self.settings.conninfo(), self.settings.retrain_work_dir / "retrain.lock")
+        except RunFailure as failure:
+            logger.error("schedule.not_reported", problem=str(failure))  # noqa: TRY400  # one line says it
+            return
+        try:
+            now = _now()
+            running = [row for row in self.runs.recent(LOOKED_AT) if row.state is State.RUNNING]
+            for row in running or [RunRow(run_id=uuid4(), run_date=day, started_at=now, heartbeat_at=now)]:
+                ended = {
+                    "state": State.FAILED,
+                    "ended_at": now,
+                    "reason": str(Reason.HUNG),
+                    "message": f"ended after {self.settings.schedule_limit_s:.0f} s",
+                }
+                self.runs.save(row.model_copy(update=ended))
+                tell(self.settings, self.runs, self.metrics, row.model_copy(update=ended))
+        finally:
+            lock.release()
+
+    def _live_until(self) -> datetime | None:
+        registry = Registry(open_store(self.settings.model_store_url))
+        try:
+            current = registry.current()
+            return registry.manifest(current[0].version).data_until if current else None
+        except (ArtefactError, ObjectNotFoundError):
+            return None  # what is live cannot be served: the newest day is wanted most

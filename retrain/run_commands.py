@@ -1,0 +1,93 @@
+"""The commands around runs: the schedule, the last runs, old versions."""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+from retrain.exit_status import FAILED
+from retrain.settings import RetrainSettings, StoreSettings
+from servicekit.logs import configure_logs
+from servicekit.objectstore import open_store
+from servicekit.telemetry import connect_metrics
+
+
+def add(commands: Any) -> None:
+    """Add them to a parser's commands."""
+    schedule = _command(commands, "schedule", "run each night at 02:00 UTC, missed days first", _schedule)
+    schedule.add_argument("--once", action="store_true", help="run what is due now, and end")
+    status = _command(commands, "status", "list the last runs", _status)
+    status.add_argument("--count", type=int, default=10, metavar="N", help="so many (default: 10)")
+    prune = _command(commands, "prune", "remove old versions, never what is live or its parent", _prune, StoreSettings)
+    prune.add_argument("--dry-run", action="store_true", help="say what would go, and stop")
+
+
+def _command(
+    commands: Any,
+    name: str,
+    text: str,
+    command: Callable[[argparse.Namespace], int],
+    settings: Any = RetrainSettings,
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text,
+        epilog="environment:\n" + settings.describe(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    settings = RetrainSettings.load()
+    configure_logs(settings.log_level, service="retrain")
+    from retrain.nightly import Nightly  # noqa: PLC0415  # imports LightFM
+
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="retrain")) as metrics:
+        schedule = Nightly.of(settings, metrics).schedule(stopping)
+        if options.once:
+            return schedule.once()
+        schedule.serve()
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    settings = RetrainSettings.load()
+    from retrain.failure import RunFailure  # noqa: PLC0415
+    from retrain.run_log import open_runs  # noqa: PLC0415  # imports psycopg
+    from retrain.status import status_table  # noqa: PLC0415
+
+    try:
+        print(status_table(open_runs(settings).recent(options.count), datetime.now(UTC)))  # noqa: T201  # the output
+    except (RunFailure, OSError) as failure:
+        sys.stderr.write(f"error: {failure}\n")
+        return FAILED
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    settings = StoreSettings.load()
+    configure_logs("warning", service="retrain")
+    from retrain.attempt import store_failures  # noqa: PLC0415  # imports boto3
+    from retrain.failure import RunFailure  # noqa: PLC0415
+    from retrain.prune import plan_pruning, prune  # noqa: PLC0415
+
+    act = plan_pruning if options.dry_run else prune
+    try:
+        with store_failures():
+            done = act(open_store(settings.model_store_url), keep=settings.model_versions_kept, now=datetime.now(UTC))
+    except RunFailure as failure:
+        sys.stderr.write(f"error: {failure}\n")
+        return FAILED
+    for version in done.removed:
+        print(f"{'would remove' if options.dry_run else 'removed'} {version}")  # noqa: T201  # the output
+    print(f"{len(done.kept)} versions kept")  # noqa: T201  # the output
+    return 0
