@@ -1,6 +1,7 @@
 """The connection to Postgres, which may be away at any time, also at the start."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
@@ -34,6 +35,7 @@ PROBE_TIMEOUT_S: Final = 3.0
 DAY_S: Final = 24 * 60 * 60.0
 
 logger = structlog.get_logger(__name__)
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it tells of each attempt; here each change is told of
 
 
 class DatabaseUnavailableError(Exception):

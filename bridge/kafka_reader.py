@@ -18,6 +18,8 @@ CONSUMER: Final[Mapping[str, Any]] = {
     # The partitions of a process that was killed are taken over after this time.
     "session.timeout.ms": 6000,
     "heartbeat.interval.ms": 2000,
+    # The longest that a rebalance waits for a member that hangs; who waits longer for Postgres reads once more.
+    "max.poll.interval.ms": 60_000,
     "reconnect.backoff.max.ms": 1000,
     "log.connection.close": False,
 }

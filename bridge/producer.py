@@ -140,7 +140,7 @@ class Producer:
     async def retire(self) -> None:
         """Fail everything at once, also what brokers may yet get, and end; nothing can be sent any more."""
         self._retired = True
-        self._producer.purge()
+        await asyncio.to_thread(self._producer.purge)  # it waits for the threads of the connections
         await self.close(flush_s=RETIRE_S)
 
     def _poll(self) -> None:
