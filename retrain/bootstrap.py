@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 RESAMPLES: Final = 1000
 LEVEL: Final = 0.95
+MOST_VALUES: Final = 2000
+"""Of more, the means of so many random groups are resampled: their mean varies as much, in a tenth of the time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +24,16 @@ class Interval:
 def interval(values: NDArray[np.floating], *, seed: int, resamples: int = RESAMPLES) -> Interval:
     """Return the mean of one value a viewer, (n,) with n at least 1, and its percentile interval."""
     rng = np.random.default_rng(seed)
+    mean = float(values.mean())
+    if len(values) > MOST_VALUES:
+        values = _group_means(values, rng)
     means = np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)])
     low, high = np.quantile(means, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Interval(mean=float(values.mean()), low=float(low), high=float(high))
+    return Interval(mean=mean, low=float(low), high=float(high))
+
+
+def _group_means(values: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.float64]:
+    bounds = np.linspace(0, len(values), MOST_VALUES, endpoint=False, dtype=np.int64)
+    sums = np.add.reduceat(rng.permutation(values).astype(np.float64), bounds)
+    means: NDArray[np.float64] = sums / np.diff(bounds, append=len(values))
+    return means

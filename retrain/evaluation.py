@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,8 @@ POPULARITY_FLOOR: Final = 1.0
 """Added to popularity before its logarithm is taken."""
 POPULARITY_WEIGHTS: Final = (0.0, 0.125, 0.25, 0.375, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
 """Weights of the popularity prior that validation chooses from."""
+CHOICE_VIEWERS: Final = 5000
+"""Viewers, at most, that the weight is chosen for."""
 DEFAULT_POPULARITY_WEIGHT: Final = 0.5
 """Where there is no day to choose on."""
 
@@ -52,6 +54,15 @@ class HeldOutDay:
             np.concatenate(([0], np.cumsum(lengths))), np.concatenate(lists) if lists else np.empty(0, np.int32)
         )
         return cls(users=users, relevant=chosen, seen=seen, popularity=popularity)
+
+    def sample(self, count: int, *, seed: int) -> "HeldOutDay":
+        """Return the day of so many of its viewers, drawn at random; of all where there are no more."""
+        if len(self.users) <= count:
+            return self
+        places = np.sort(np.random.default_rng(seed).choice(len(self.users), count, replace=False))
+        lists = [self.relevant[place] for place in places.tolist()]
+        offsets = np.concatenate(([0], np.cumsum([len(one) for one in lists]))).astype(np.int64)
+        return replace(self, users=self.users[places], relevant=Csr(offsets, np.concatenate(lists)))
 
     def pages(self, scores: Scores, weights: Sequence[float] = (0.0,), *, threads: int = 1) -> NDArray[np.int64]:
         """Return the page of each viewer under each weight of the popularity prior.
@@ -112,8 +123,8 @@ class Evaluation:
 def choose_weight(
     scores: Scores, day: HeldOutDay, weights: Sequence[float] = POPULARITY_WEIGHTS, *, threads: int = 1
 ) -> float:
-    """Return the weight of the popularity prior that gives the best NDCG on a day."""
-    found = day.judge(scores, weights, threads=threads)
+    """Return the weight of the popularity prior that gives the best NDCG for a sample of a day's viewers."""
+    found = day.sample(CHOICE_VIEWERS, seed=0).judge(scores, weights, threads=threads)
     return weights[max(range(len(weights)), key=lambda number: found[number].ndcg)]
 
 

@@ -15,6 +15,16 @@ TITLES: Final = {
     BASELINE: "Decayed popularity",
 }
 """Of the rankings that are known by name."""
+PARTS: Final = {
+    "all": "All viewers",
+    "viewers.new": "Viewers who were shown nothing before",
+    "viewers.light": "Viewers who were shown a few videos",
+    "viewers.regular": "Viewers who were shown many",
+    "videos.unseen": "Videos that nobody was shown before",
+    "videos.rare": "Videos that few were shown",
+    "videos.known": "Videos that many were shown",
+}
+"""Of the parts that are known by name."""
 MOST_NIGHTS: Final = 30
 
 
@@ -27,6 +37,7 @@ def render(report: RunReport) -> str:
         nights=_nights(report.nights[-MOST_NIGHTS:]),
         epochs=_epochs(report),
         days=_days(report),
+        highest=max((one.ndcg_high for one in report.parts), default=1.0) or 1.0,
     )
 
 
@@ -100,4 +111,4 @@ _ENVIRONMENT: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters |= {"title_of": title, "duration": _duration}
+_ENVIRONMENT.filters |= {"title_of": title, "part_of": lambda name: PARTS.get(name, name), "duration": _duration}

@@ -1,9 +1,10 @@
 """Pages of many viewers under many weights of one prior, from one pass over the scores.
 
 The ranking score is `score + weight · prior`. A video cannot be on a page, whatever the weight, when as many videos as
-fit on it have both a better score and no smaller prior. So the videos are gone through by falling prior, in ever larger
-blocks, and only what is better than the worst of a page so far is kept: some hundreds of videos, among which every
-weight then chooses. A matrix product for each weight would cost more than the training.
+fit on it have both a better score and no smaller prior. So of what comes after the videos with the largest priors, only
+what is better than the worst of a page of these is looked at; of these themselves, likewise, in growing blocks. Some
+hundreds of videos are left, among which every weight then chooses: a matrix product and a sort of everything for each
+weight would cost more than the training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +21,10 @@ Scores: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 BLOCK_SCORES: Final = 1 << 22
 """Scores that a thread holds at once."""
-HEAD: Final = 256
-"""Videos of the first block; each further one is twice as large."""
+HEAD: Final = 1024
+"""Videos with the largest priors."""
+BLOCK: Final = 256
+"""Videos of the first block of these; each further one is twice as large."""
 
 
 def best_pages(
@@ -52,15 +55,15 @@ def best_pages(
     """
     pages = np.full((len(weights), len(users), size), -1, np.int64)
     order = np.argsort(-prior, kind="stable")
-    bounds = _bounds(len(prior), max(HEAD, size))
+    head = order[: max(HEAD, size)]
+    bounds = _bounds(len(head), max(BLOCK, size))
     step = max(1, BLOCK_SCORES // max(1, len(prior)))
 
     def fill(begin: int) -> None:
         block = users[begin : begin + step]
         for place, (user, row) in enumerate(zip(block.tolist(), scores(block), strict=True), begin):
             row[seen[user]] = -np.inf
-            kept = _candidates(row[order], bounds, size)
-            rows = np.sort(order[kept])
+            rows = _candidates(row, head, bounds, size)
             for number, weight in enumerate(weights):
                 best = _best(row[rows], prior[rows], weight, size)
                 pages[number, place, : len(best)] = rows[best]
@@ -79,17 +82,28 @@ def _bounds(count: int, head: int) -> list[tuple[int, int]]:
     return bounds
 
 
-def _candidates(row: NDArray[np.float32], bounds: Sequence[tuple[int, int]], size: int) -> NDArray[np.int64]:
-    """Return the places of what may be on a page, of scores in the order of falling prior."""
-    return np.concatenate([*_kept(row, bounds, size)]) if bounds else np.empty(0, np.int64)
+def _candidates(
+    row: NDArray[np.float32], head: NDArray[np.int64], bounds: Sequence[tuple[int, int]], size: int
+) -> NDArray[np.int64]:
+    """Return the rows of what may be on a page, ascending, of a viewer's scores."""
+    if not len(head):
+        return head
+    of_head = row[head]
+    places = np.concatenate([*_kept(of_head, bounds, size)])
+    worst = np.partition(of_head, -size)[-size] if len(head) >= size else _LOWEST
+    bound = max(worst, _LOWEST)  # scores of -inf are never kept
+    rows = np.concatenate((np.flatnonzero(row >= bound), head[places[of_head[places] < bound]]))
+    rows.sort()
+    return rows
 
 
-def _kept(row: NDArray[np.float32], bounds: Sequence[tuple[int, int]], size: int) -> Iterator[NDArray[np.int64]]:
+def _kept(scores: NDArray[np.float32], bounds: Sequence[tuple[int, int]], size: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the places of what may be on a page, of scores in the order of falling prior."""
     best = np.full(size, -np.inf, np.float32)
     for begin, end in bounds:
-        part = row[begin:end]
-        # Scores of -inf are never kept; equals of the worst are, as their prior may be equal as well.
-        kept = np.flatnonzero(part >= max(best[0], np.finfo(np.float32).min))
+        part = scores[begin:end]
+        # Equals of the worst are kept, as their prior may be equal as well.
+        kept = np.flatnonzero(part >= max(best[0], _LOWEST))
         yield kept + begin
         best = np.sort(np.concatenate((best, part[kept])))[-size:]
 
@@ -97,5 +111,11 @@ def _kept(row: NDArray[np.float32], bounds: Sequence[tuple[int, int]], size: int
 def _best(scores: NDArray[np.float32], prior: NDArray[np.float32], weight: float, size: int) -> NDArray[np.int64]:
     """Return the places of the best, best first."""
     sums = prior if np.isinf(weight) else scores + np.float32(weight) * prior
-    best: NDArray[np.int64] = np.argsort(-sums, kind="stable")[:size]
+    if len(sums) <= size:
+        return np.argsort(-sums, kind="stable")
+    likely = np.flatnonzero(sums >= np.partition(sums, -size)[-size])
+    best: NDArray[np.int64] = likely[np.argsort(-sums[likely], kind="stable")[:size]]
     return best
+
+
+_LOWEST: Final = np.finfo(np.float32).min

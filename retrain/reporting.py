@@ -26,6 +26,7 @@ from retrain.runreport import (
     RunReport,
     Stage,
     from_json,
+    parts_of,
     rankings_of,
     to_json,
 )
@@ -127,6 +128,7 @@ def report_of(job: Run, came_of: Result | RunFailure, *, started_at: datetime) -
         viewers=record.evaluation.viewers if record.evaluation else None,
         popularity_weight=record.popularity_weight,
         rankings=rankings,
+        parts=parts_of(record.evaluation.metrics()) if record.evaluation else (),
         nights=(*_earlier_nights(job.registry, before=last), *night),
         showcase=record.showcase,
         stages=tuple(Stage(name=stage, seconds=seconds) for stage, seconds in record.stage_seconds.items()),

@@ -12,6 +12,8 @@ NDCG: Final = f"ndcg@{PAGE_SIZE}"
 SERVED: Final = "lightfm_prior"
 """The ranking that is served, by its name among the metrics."""
 BASELINE: Final = "popularity"
+PART: Final = "slice."
+"""What the names of metrics of a part of the viewers or videos begin with."""
 LIVE: Final = "live"
 """The model that was live before, judged on the same viewers."""
 
@@ -29,6 +31,17 @@ class Ranking:
     coverage: float | None = None
     """Distinct videos on all pages."""
     popularity_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Quality of what is served, for a part of the viewers or videos."""
+
+    name: str
+    viewers: int
+    ndcg: float
+    ndcg_low: float
+    ndcg_high: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +160,7 @@ class RunReport:
     popularity_weight: float | None = None
     rankings: tuple[Ranking, ...] = ()
     """The one that is served first."""
+    parts: tuple[Part, ...] = ()
     epochs: tuple[Epoch, ...] = ()
     nights: tuple[Night, ...] = ()
     """Oldest first, this run last."""
@@ -177,7 +191,7 @@ def from_json(data: bytes) -> RunReport:
 def rankings_of(metrics: dict[str, float]) -> tuple[Ranking, ...]:
     """Return the rankings that a manifest's metrics tell of, the served one first."""
     ending = f".{NDCG}"
-    names = [key.removesuffix(ending) for key in metrics if key.endswith(ending)]
+    names = [key.removesuffix(ending) for key in metrics if key.endswith(ending) and not key.startswith(PART)]
     names.sort(key=lambda name: (name != SERVED, name == BASELINE))
 
     def told(name: str, metric: str) -> float | None:
@@ -194,4 +208,20 @@ def rankings_of(metrics: dict[str, float]) -> tuple[Ranking, ...]:
             popularity_share=told(name, f"popularity_share@{PAGE_SIZE}"),
         )
         for name in names
+    )
+
+
+def parts_of(metrics: dict[str, float]) -> tuple[Part, ...]:
+    """Return the parts that a manifest's metrics tell of."""
+    ending = f".{NDCG}"
+    keys = [key for key in metrics if key.startswith(PART) and key.endswith(ending)]
+    return tuple(
+        Part(
+            name=key.removeprefix(PART).removesuffix(ending),
+            viewers=round(metrics[f"{key.removesuffix(ending)}.viewers"]),
+            ndcg=metrics[key],
+            ndcg_low=metrics[f"{key}.low"],
+            ndcg_high=metrics[f"{key}.high"],
+        )
+        for key in keys
     )

@@ -9,7 +9,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recsvc.artefact import Csr
 from retrain.champion import Champion
 from retrain.evaluation import HeldOutDay
 from retrain.pages import Scores
@@ -50,22 +49,13 @@ def showcase(
         threads: Threads to use.
         seed: Of the choice of viewers.
     """
-    day = _fewer(day, seed)
+    day = day.sample(MOST_VIEWERS, seed=seed)
     served, popular = day.pages(scores, (weight, np.inf), threads=threads)
     pages = {SERVED: served, BASELINE: popular}
     if champion:
         live = day.pages(champion.representations.scores, (champion.manifest.popularity_weight,), threads=threads)
         pages[LIVE] = live[0]
     return Showcase(bands=_bands(pages, day.popularity), samples=_samples(interactions, day, pages, since))
-
-
-def _fewer(day: HeldOutDay, seed: int) -> HeldOutDay:
-    """Return the day of a random sample of its viewers, in random order."""
-    count = min(MOST_VIEWERS, len(day.users))
-    places = np.random.default_rng(seed).permutation(len(day.users))[:count]
-    lists = [day.relevant[place] for place in places.tolist()]
-    offsets = np.concatenate(([0], np.cumsum([len(one) for one in lists]))).astype(np.int64)
-    return replace(day, users=day.users[places], relevant=Csr(offsets, np.concatenate(lists)))
 
 
 def _bands(pages: Pages, popularity: NDArray[np.float32]) -> tuple[Band, ...]:

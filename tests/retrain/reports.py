@@ -9,6 +9,7 @@ from retrain.runreport import (
     Decision,
     Epoch,
     Night,
+    Part,
     Ranking,
     RunReport,
     Sample,
@@ -65,6 +66,10 @@ def report(**fields: Any) -> RunReport:
         "viewers": 4163,
         "popularity_weight": 0.375,
         "rankings": (ranking("lightfm_prior", 0.0912), ranking("live", 0.0891), ranking("popularity", 0.0432)),
+        "parts": tuple(
+            Part(name=name, viewers=4163, ndcg=ndcg, ndcg_low=ndcg - 0.01, ndcg_high=ndcg + 0.012)
+            for name, ndcg in (("all", 0.0912), ("viewers.new", 0.031), ("videos.known", 0.121), (HOSTILE[0], 0.05))
+        ),
         "epochs": tuple(Epoch(fit="base", epoch=epoch + 1, ndcg=0.09 * (1 - 0.6**epoch)) for epoch in range(20)),
         "nights": tuple(
             Night(
@@ -96,5 +101,5 @@ def rejected() -> RunReport:
         outcome="rejected",
         reasons=(problem,),
         decisions=(Decision(check="Data", passed=False, detail=problem),),
-        viewers=None, popularity_weight=None, rankings=(), epochs=(), nights=(), showcase=None,
+        viewers=None, popularity_weight=None, rankings=(), parts=(), epochs=(), nights=(), showcase=None,
     )  # fmt: skip
