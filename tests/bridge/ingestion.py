@@ -63,6 +63,7 @@ async def running_ingestion(
     metrics: Metrics | None = None,
     budget_s: float = 2.0,
     options: dict[str, Any] | None = None,
+    consumer: dict[str, Any] | None = None,
     stall_s: float = 15.0,
     wait_for_schema: bool = True,
     order_wait_s: float = 0,
@@ -79,7 +80,7 @@ async def running_ingestion(
         policy = None
         if bootstrap is not None:
             policy = KafkaPolicy(
-                client={"bootstrap.servers": bootstrap},
+                client={"bootstrap.servers": bootstrap, **(consumer or {})},
                 options={**PRODUCER, **(options or {})},
                 flush_s=0.1,
                 group=f"refill-{uuid4()}",

@@ -128,6 +128,21 @@ async def test_postgres_hangs(own_postgres: Postgres, kafka_bootstrap: str) -> N
         assert list(dict.fromkeys(one.value["watchTime"] for one in records)) == list(range(4))
 
 
+async def test_long_outage_of_postgres(own_postgres: Postgres, kafka_bootstrap: str) -> None:
+    """A refill that waits so long that Kafka takes its partitions away reads them once more, and brings everything."""
+    user = f"viewer-{uuid4()}"
+    impatient = {"max.poll.interval.ms": 6000, "log_level": 0}
+    async with running_ingestion(own_postgres.url("videowindow"), kafka_bootstrap, consumer=impatient) as running:
+        assert own_postgres.child is not None
+        own_postgres.child.kill()
+        for number in range(5):
+            assert (await record(running, event(user, watch_time=number))).status == ACCEPTED
+        await asyncio.sleep(9)  # what the outage lasts
+        assert (await record(running, event(user, watch_time=5))).status == ACCEPTED
+        own_postgres.start()
+        assert len(await recorded(running, 6, user, timeout_s=30)) == 6
+
+
 async def test_both_away(own_postgres: Postgres, own_kafka: MockKafka) -> None:
     """UNAVAILABLE with RetryInfo within the budget; what waited in the outbox is not overtaken afterwards."""
     user = f"viewer-{uuid4()}"
