@@ -3,9 +3,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from recsvc.admission import admit
+from recsvc.admission import admit, check_page
 from recsvc.artefact import ArtefactError, Model
+from recsvc.index import IndexedRanker
+from recsvc.ranking import Barred, ExactRanker, Ranked
+from recsvc.serving_model import ServingModel
+from recsvc.viewers import Viewer
 from tests.recsvc.models import random_model, with_scores
 
 
@@ -41,3 +46,42 @@ def test_numbers_that_ranking_cannot_bear_are_refused(changes: dict[str, Any], p
 
 def test_a_model_without_videos_is_refused() -> None:
     assert refusal(random_model(videos=0)).reason == "empty"
+
+
+class Missing(IndexedRanker):
+    """An index that misses the best videos."""
+
+    def __init__(self, exact: ExactRanker, missed: int) -> None:
+        self.exact = exact
+        self.missed = missed
+        self.recall = 1.0
+
+    def scores(self, viewer: Viewer) -> NDArray[np.float32]:
+        return self.exact.scores(viewer)
+
+    def top(self, viewer: Viewer, count: int, barred: Barred) -> Ranked:
+        ranked = self.exact.top(viewer, count + self.missed, barred)
+        return Ranked(ranked.rows[self.missed :], ranked.scores[self.missed :])
+
+
+@pytest.mark.parametrize("missed", [1, 3])
+def test_an_index_may_miss_the_best_video_of_a_viewer(missed: int) -> None:
+    """All others then stand one place higher; also where it missed none when recall was measured."""
+    assert sound(with_index(missed))
+
+
+def test_an_index_that_finds_other_videos_is_refused() -> None:
+    with pytest.raises(ArtefactError, match="best scores"):
+        sound(with_index(15))
+
+
+def with_index(missed: int) -> ServingModel:
+    serving = ServingModel.of(random_model(5, videos=400))
+    assert isinstance(serving.ranker, ExactRanker)
+    return replace(serving, ranker=Missing(serving.ranker, missed))
+
+
+def sound(serving: ServingModel) -> bool:
+    for user_id in serving.model.users.ids(np.arange(12)):
+        check_page(serving, serving.viewer(user_id))
+    return True
