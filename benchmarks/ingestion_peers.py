@@ -3,7 +3,7 @@
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,15 +97,20 @@ def event(number: int) -> pb.Interaction:
     )
 
 
-async def stream(channel: aio.Channel, count: int, start: int = 0) -> int:
-    """Send events over one call as fast as they are taken; return how many were acknowledged."""
+async def stream(channel: aio.Channel, count: int, start: int = 0, *, told: Callable[[], None] = lambda: None) -> int:
+    """Send events over one call as fast as they are taken; return how many were acknowledged, `told` of each."""
+    acknowledged = 0
 
     async def requests() -> AsyncIterator[pb.StreamInteractionsRequest]:
         for number in range(start, start + count):
             yield pb.StreamInteractionsRequest(interaction=event(number))
 
     stub: Any = InteractionServiceStub(channel)
-    return sum([not reply.HasField("error") async for reply in stub.StreamInteractions(requests())])
+    async for reply in stub.StreamInteractions(requests()):
+        if not reply.HasField("error"):
+            acknowledged += 1
+            told()
+    return acknowledged
 
 
 async def drained(peers: Peers, *, timeout_s: float) -> float:

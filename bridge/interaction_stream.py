@@ -18,8 +18,11 @@ from videowindow.feed.v1 import interaction_pb2 as pb
 
 Request: TypeAlias = pb.StreamInteractionsRequest | ServiceError
 """An event as it came, or what is wrong with one that cannot be decoded."""
-WINDOW: Final = 1000
-"""Events of a stream that are under way; beyond, nothing is read, and HTTP/2 makes the client wait."""
+WINDOW: Final = 250
+"""Events of a stream that are under way; beyond, nothing is read, and HTTP/2 makes the client wait.
+
+Enough to fill commits, and few enough that each is durable within its budget also on a machine that is short of time.
+"""
 UNAVAILABLE: Final = "INGESTION_UNAVAILABLE"
 RETRY_AFTER_S: Final = 1.0
 

@@ -52,6 +52,10 @@ class DogStatsdServer:
         """Every line received so far, as sent."""
         return list(self._lines)
 
+    def clear(self) -> None:
+        """Forget what was received so far."""
+        self._lines.clear()
+
     def packets(self, name: str, *tags: str) -> list[Packet]:
         """Return the metrics of a name that bear all of the tags."""
         metrics = [Packet.parse(line) for line in self.lines if not line.startswith(("_e{", "_sc|"))]
