@@ -107,7 +107,12 @@ def _without(head: Ranked, unwanted: Unwanted, count: int, fingerprints: Fingerp
         return head.head(count)
     rows = head.rows
     # One look at each row until enough are found; numpy's set operations cost more than a page.
-    served, gone = set(unwanted.served.tolist()), set(unwanted.rows.tolist())
+    served = set(unwanted.served.tolist())
+    if not len(unwanted.rows) and unwanted.mask is None:
+        marks = fingerprints.of(rows).tolist()
+        further = [place for place, mark in enumerate(marks) if mark not in served][:count]
+        return Ranked(rows[further], head.scores[further])
+    gone = set(unwanted.rows.tolist())
     blocked = repeat(object=False) if unwanted.mask is None else unwanted.mask[rows].tolist()
     looks = enumerate(zip(rows.tolist(), fingerprints.of(rows).tolist(), blocked, strict=False))
     left = (place for place, (row, mark, bar) in looks if not (bar or mark in served or row in gone))
