@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan, check the files, and stop")
     run.add_argument("--again", action="store_true", help="train what was trained before")
+    run.add_argument("--cold", action="store_true", help="fit from nothing, not from where the last run ended")
     run.add_argument("--force", action="store_true", help="publish whatever the gate finds")
     run.set_defaults(command=_run)
     model_commands.add(commands)
@@ -85,6 +86,8 @@ SIMULATED: Final = (
 def _run(options: argparse.Namespace) -> int:
     settings = RetrainSettings.load()
     configure_logs(settings.log_level, service="retrain")
+    if options.cold:
+        settings = settings.model_copy(update={"retrain_warm_start": False})
     # Read when numpy is imported. LightFM brings threads of its own, which BLAS threads would fight with.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from retrain.failure import Reason, RunFailure  # noqa: PLC0415

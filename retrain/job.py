@@ -8,9 +8,11 @@ import structlog
 
 from recsvc.registry import Registry
 from retrain.attempt import Attempt, store_failures
+from retrain.checkpoint_store import CheckpointStore
 from retrain.erasures import local_list
 from retrain.exports import choose_window
 from retrain.failure import RunFailure
+from retrain.fits import kept_folder
 from retrain.lock import Lock, take_lock
 from retrain.pipeline import Run, run, utc_now
 from retrain.progress import choose_progress
@@ -23,6 +25,7 @@ from retrain.scratch import scratch_folder
 from retrain.settings import RetrainSettings
 from retrain.smoke import smoke
 from retrain.source import fetch
+from retrain.warm_start import Terms, choose
 from servicekit.objectstore import ObjectStore, open_store
 from servicekit.telemetry import connect_metrics
 
@@ -77,10 +80,12 @@ def _run(
         interactions, last=last, length=settings.retrain_window_days, marker_required=settings.marker_required()
     )
     record.run_date = window.last
+    checkpoints = CheckpointStore(models, key)
+    start = choose(checkpoints, registry.versions(), Terms.of(settings, window))
     with scratch_folder(settings.retrain_work_dir) as folder:
         source = fetch(window, interactions, catalogue, folder)
         source = replace(source, erased=local_list(interactions, models, folder))
-        _say(plan(settings, window, source))
+        _say(plan(settings, window, source, start))
         source.check()
         if lock is None:
             return
@@ -96,6 +101,9 @@ def _run(
             fence=lock.check,
             force=force,
             record=record,
+            checkpoints=checkpoints,
+            start=start,
+            kept=kept_folder(settings.retrain_work_dir),
         )
         try:
             result = run(job, again=again)

@@ -17,11 +17,19 @@ _CODE: Final = Path(__file__).parent
 
 def recipe_digest(source: Source, parameters: Mapping[str, object]) -> str:
     """Return the digest of the input files, the parameters and the code of this package."""
-    code = sorted(path for kind in ("*.py", "sql/*.sql") for path in _CODE.glob(kind))
-    recipe = {
-        "input": [digest(path) for path in source.files],
-        "parameters": dict(parameters),
-        "code": {path.name: digest(path) for path in code},
-    }
+    return _digest({"input": [digest(path) for path in source.files], "parameters": dict(parameters), "code": _code()})
+
+
+def method_digest(parameters: Mapping[str, object]) -> str:
+    """Return the digest of the parameters and the code of this package, whatever the input."""
+    return _digest({"parameters": dict(parameters), "code": _code()})
+
+
+def _code() -> dict[str, str]:
+    paths = sorted(path for kind in ("*.py", "sql/*.sql") for path in _CODE.glob(kind))
+    return {path.name: digest(path) for path in paths}
+
+
+def _digest(recipe: Mapping[str, object]) -> str:
     text = json.dumps(recipe, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]

@@ -86,10 +86,24 @@ class RetrainSettings(StoreSettings):
     retrain_half_life_days: float = Field(30.0, gt=0, description="days in which an interaction halves in weight")
     retrain_popularity_half_life_days: float = Field(1.0, gt=0, description="the same for popularity")
     retrain_loss: Literal["warp", "bpr"] = Field("warp", description="LightFM's loss")
-    retrain_factors: int = Field(64, ge=1, le=1024, description="dimensions of the representations")
+    retrain_factors: int = Field(128, ge=1, le=1024, description="dimensions of the representations")
     retrain_epochs: int = Field(20, ge=1, description="passes over the interactions before the held-out days")
-    retrain_day_epochs: int = Field(3, ge=1, description="further passes each time a held-out day is added")
+    retrain_day_epochs: int = Field(6, ge=1, description="further passes over what is new each time a day is added")
+    retrain_replayed_share: float = Field(0.1, ge=0, le=1, description="share of older interactions in such a pass")
+    retrain_warm_start: bool = Field(
+        default=True, description="whether a run goes on from the last one's training state"
+    )
+    retrain_full_fit_days: int = Field(7, ge=1, description="days of data from one fit from nothing to the next")
     retrain_learning_rate: float = Field(0.05, gt=0, description="LightFM's initial learning rate")
+    retrain_recent_share: float = Field(
+        0.5, ge=0, le=1, description="share of a viewer's vector that comes from what the viewer liked last"
+    )
+    retrain_recent_half_life: float = Field(
+        10.0, gt=0, description="liked videos after which one of them counts half in that"
+    )
+    retrain_bias_share: float = Field(
+        0.3, ge=0, le=1, description="share of LightFM's biases of videos that is served beside the popularity prior"
+    )
     retrain_seed: int = Field(2025, ge=0, lt=2**32, description="seed of all randomness")
     retrain_report_path: Path | None = Field(
         None, description="HTML file that gets a copy of each run's report; the store keeps one beside each model"
@@ -174,6 +188,11 @@ class RetrainSettings(StoreSettings):
             for name, value in self.model_dump().items()
             if name.startswith("retrain_") and name not in apart
         }
+
+    def method(self) -> dict[str, object]:
+        """Return those that a state of training must have in common with the next one."""
+        apart = {"retrain_warm_start", "retrain_full_fit_days", "retrain_window_days"}
+        return {name: value for name, value in self.recipe().items() if name not in apart}
 
 
 class ExportSettings(Settings):

@@ -1,14 +1,16 @@
 """LightFM, the only place that imports it.
 
 A `Trainer` is fitted on one matrix after another. Viewers and videos may come and go between them: those that stay keep
-what they have learnt, together with the optimiser's state, so that a day can be added for a fraction of a full fit.
+what they have learnt, together with the optimiser's state, so that a day can be added for a fraction of a full fit. Its
+`state` is all that another process needs to go on.
 
 WARP (Weston, Bengio, Usunier: "WSABIE", 2011) draws its negatives evenly from all columns of the matrix. So the matrix
 holds no column without a positive: such a video would only ever be pushed down.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -33,6 +35,22 @@ _ARRAYS: Final = (
     "bias_momentum",
 )
 """What LightFM holds for each side of the matrix, in attributes such as `user_embeddings`."""
+LEARNT: Final = tuple(f"{side}_{part}" for side in ("user", "item") for part in _ARRAYS if "momentum" not in part)
+"""Attributes that change in training: Adagrad has no momentum."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingState:
+    """What a fit goes on from: with it, another process on one thread comes to the same bits."""
+
+    users: NDArray[np.int32]
+    """Rows of the viewers that were learnt of, ascending."""
+    videos: NDArray[np.int32]
+    """Rows of the videos that were learnt of, ascending."""
+    arrays: Mapping[str, NDArray[np.float32]]
+    """By the names in LEARNT; a row for each of the viewers or videos."""
+    random: NDArray[np.uint32]
+    """(625,) the Mersenne twister's words and its position in them."""
 
 
 class Trainer:
@@ -63,19 +81,51 @@ class Trainer:
         """Whether anything was learnt yet."""
         return self.model.user_embeddings is not None
 
-    def fit(self, positives: Positives, epochs: Iterable[int]) -> None:
-        """Learn from all of these, going on from what was learnt before; RunFailure when the numbers diverge.
+    def fit(
+        self,
+        positives: Positives,
+        epochs: Iterable[int],
+        *,
+        fresh: NDArray[np.bool_] | None = None,
+        replayed: float = 1.0,
+    ) -> None:
+        """Learn from these, going on from what was learnt before; RunFailure when the numbers diverge.
 
         Args:
             positives: At least one; rows mean the same viewers and videos as in every other call.
             epochs: Is iterated over once, one pass for each element.
+            fresh: Which of them every pass learns from; None for all.
+            replayed: Share of the others that a pass learns from, drawn anew for each.
         """
         matrix, weights = self._matrices(positives)
         for _ in epochs:
+            if fresh is not None:
+                # Left out by a value of 0, not by absence: WARP must not take a positive for a negative.
+                matrix.data[:] = fresh | (self.model.random_state.rand(len(fresh)) < replayed)
             try:
                 self.model.fit_partial(matrix, sample_weight=weights, num_threads=self.parameters.threads)
             except ValueError as error:
                 raise RunFailure(Reason.TRAINING, f"LightFM diverged: {error}") from None
+
+    def state(self) -> TrainingState:
+        """Return what was learnt so far, not copied."""
+        random = self.model.random_state.get_state(legacy=False)["state"]
+        return TrainingState(
+            users=self._users,
+            videos=self._videos,
+            arrays={name: getattr(self.model, name) for name in LEARNT},
+            random=np.append(random["key"], np.uint32(random["pos"])).astype(np.uint32),
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from a state, of the same factors, in place of what was learnt here."""
+        self._users, self._videos = state.users, state.videos
+        for name, array in state.arrays.items():
+            setattr(self.model, name, np.array(array))
+            if name.endswith(("embeddings", "biases")):
+                momentum = name.replace("embeddings", "embedding").replace("biases", "bias") + "_momentum"
+                setattr(self.model, momentum, np.zeros_like(array))
+        self.model.random_state.set_state(("MT19937", state.random[:-1], int(state.random[-1])))
 
     def representations(self, shape: tuple[int, int]) -> Representations:
         """Return what was learnt, for all U viewers and V videos."""

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from recsvc.artefact import Model, read
 from recsvc.registry import Registry
-from retrain import pipeline
+from retrain import fits
 from retrain.exports import choose_window
 from retrain.failure import Reason, RunFailure
 from retrain.hyperparameters import Hyperparameters
@@ -96,10 +96,11 @@ def test_served_scores_equal_the_prediction_of_lightfm(
             super().__init__(parameters)
             trainers.append(self)
 
-    monkeypatch.setattr(pipeline, "Trainer", Spy)
+    monkeypatch.setattr(fits, "Trainer", Spy)
+    plain = settings(retrain_recent_share=0.0, retrain_bias_share=1.0)
     with capture_logs():
-        run(job(settings(), tmp_path / "scratch"))
-    model = live_model(settings(), tmp_path / "cache")
+        run(job(plain, tmp_path / "scratch"))
+    model = live_model(plain, tmp_path / "cache")
     (trainer,) = trainers
     trained_users = np.flatnonzero(model.user_factors.any(axis=1))
     trained_videos = np.flatnonzero(model.video_factors.any(axis=1))

@@ -1,0 +1,195 @@
+"""The fits of a run, in time order, each kept on disk once it is done: a run that was killed goes on from there."""
+
+import shutil
+import tempfile
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from retrain.checkpoint import MANIFEST, Checkpoint, CheckpointError, Description, read, write
+from retrain.evaluation import HeldOutDay
+from retrain.preparation import Interactions, Pairs, Positives
+from retrain.progress import Progress
+from retrain.recipe import method_digest
+from retrain.record import Record
+from retrain.representations import Representations
+from retrain.settings import RetrainSettings
+from retrain.tastes import served
+from retrain.trainer import Trainer
+
+logger = structlog.get_logger("retrain")
+
+DAY: Final = timedelta(days=1)
+UNPUBLISHED: Final = "unpublished"
+KEPT: Final = "retrain-fits"
+KEPT_S: Final = 2 * 86_400.0
+"""Fits of a killed run that nobody took up are removed after two days."""
+
+
+class Fits:
+    """One trainer, and how far in time it has learnt.
+
+    Args:
+        settings: How it learns.
+        interactions: What it learns from.
+        progress: Shows how far a fit is.
+        record: Is told how long fits take.
+        start: What to go on from; None to begin from nothing.
+        kept: Folder for fits that are done, of this input and method and start alone; None keeps none.
+    """
+
+    def __init__(
+        self,
+        settings: RetrainSettings,
+        interactions: Interactions,
+        *,
+        progress: Progress,
+        record: Record,
+        start: Checkpoint | None = None,
+        kept: Path | None = None,
+    ) -> None:
+        self._settings, self._interactions = settings, interactions
+        self._progress, self._record = progress, record
+        self._kept = kept
+        self._trainer = Trainer(settings.hyperparameters())
+        self._until: datetime | None = None
+        self._full_fit_until = start.description.full_fit_until if start else None
+        if start:
+            self._restore(start)
+
+    @property
+    def until(self) -> datetime | None:
+        """The first instant that was not learnt from; None when nothing was learnt."""
+        return self._until
+
+    def fit(self, title: str, until: datetime) -> bool:
+        """Learn from what was liked by an instant; return whether there was anything.
+
+        Args:
+            title: Names the fit, for people and where it is kept.
+            until: The instant; later than that of the fit before.
+        """
+        if self._take_kept(title):
+            return True
+        positives = self._interactions.positives(until, half_life=self._settings.half_life())
+        if not len(positives):
+            return False
+        begin = time.monotonic()
+        with self._record.stage("fit"):
+            self._learn(title, positives, until)
+            self._keep(title)
+        logger.info("fit.done", fit=title, positives=len(positives), seconds=round(time.monotonic() - begin, 1))
+        return True
+
+    def representations(self) -> Representations:
+        """Return what is served of what was learnt, of all viewers and videos."""
+        counts, settings = self._interactions.counts, self._settings
+        learnt = self._trainer.representations((counts.users, counts.videos))
+        if self._until is None:
+            return learnt
+        tastes = self._interactions.tastes(
+            self._until, half_life=settings.half_life(), half_life_places=settings.retrain_recent_half_life
+        )
+        return served(
+            learnt, tastes, recent_share=settings.retrain_recent_share, bias_share=settings.retrain_bias_share
+        )
+
+    def held_out(self, since: datetime) -> HeldOutDay:
+        """Return the day that begins at an instant, and what was known before it."""
+        return HeldOutDay.build(
+            self._interactions.targets(since, since + DAY),
+            self._interactions.seen(since),
+            self._interactions.popularity(since, half_life=self._settings.popularity_half_life()),
+            most_users=self._settings.retrain_evaluation_users,
+            seed=self._settings.retrain_seed,
+        )
+
+    def checkpoint(self, version: str, popularity_weight: float) -> Checkpoint:
+        """Return the state after the last fit, there being one.
+
+        Args:
+            version: The model that is published with it.
+            popularity_weight: What the model is served with.
+        """
+        if self._until is None:
+            raise ValueError("nothing was learnt yet")
+        description = Description(
+            version=version,
+            method=method_digest(self._settings.method()),
+            factors=self._settings.retrain_factors,
+            data_until=self._until,
+            full_fit_until=self._full_fit_until or self._until,
+            popularity_weight=popularity_weight,
+        )
+        return Checkpoint.of(
+            description, self._trainer.state(), self._interactions.users(), self._interactions.videos()
+        )
+
+    def _learn(self, title: str, positives: Positives, until: datetime) -> None:
+        """Make passes over all positives at first; later over the new ones, and a sample of the others each time."""
+        settings = self._settings
+        if self._until is None:
+            self._trainer.fit(positives, self._progress.epochs(title, settings.retrain_epochs))
+        else:
+            self._trainer.fit(
+                positives,
+                self._progress.epochs(title, settings.retrain_day_epochs),
+                fresh=_among(positives.pairs, self._interactions.fresh(self._until, until)),
+                replayed=settings.retrain_replayed_share,
+            )
+        self._until = until
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self._trainer.restore(checkpoint.state_in(self._interactions.users(), self._interactions.videos()))
+        self._until = checkpoint.description.data_until
+
+    def _keep(self, title: str) -> None:
+        """Write the state down for a run that takes over from this one."""
+        if self._kept is None:
+            return
+        self._kept.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".", dir=self._kept))
+        try:
+            write(self.checkpoint(UNPUBLISHED, 0.0), folder)
+            folder.rename(self._kept / title)
+        except OSError as error:  # it only saves time, to somebody else
+            shutil.rmtree(folder, ignore_errors=True)
+            logger.warning("fit.not_kept", fit=title, problem=str(error))
+
+    def _take_kept(self, title: str) -> bool:
+        """Go on from what a run before this one has kept of a fit; return whether there was such a thing."""
+        if self._kept is None or not (self._kept / title / MANIFEST).is_file():
+            return False
+        try:
+            self._restore(read(self._kept / title))
+        except CheckpointError as error:
+            logger.warning("fit.not_resumed", fit=title, problem=str(error))
+            shutil.rmtree(self._kept / title, ignore_errors=True)
+            return False
+        logger.info("fit.resumed", fit=title)
+        return True
+
+
+def kept_folder(parent: Path) -> Path:
+    """Return where fits that are done stand until their run is, without those that nobody took up."""
+    folder = parent / KEPT
+    for old in folder.glob("*"):
+        if time.time() - old.stat().st_mtime > KEPT_S:
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def _among(pairs: Pairs, wanted: Pairs) -> NDArray[np.bool_]:
+    """Return which of the pairs are among the wanted ones, which are few."""
+    if not len(wanted):
+        return np.zeros(len(pairs), np.bool_)
+    span = int(max(pairs.videos.max(initial=0), wanted.videos.max(initial=0))) + 1
+    keys, few = (one.users.astype(np.int64) * span + one.videos for one in (pairs, wanted))
+    places = np.minimum(np.searchsorted(few, keys), len(few) - 1)
+    among: NDArray[np.bool_] = few[places] == keys
+    return among

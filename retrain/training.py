@@ -1,0 +1,146 @@
+"""From interactions to representations: fits in time order, judged on the last day before they learn from it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from retrain.champion import load_champion
+from retrain.checkpoint import Checkpoint, CheckpointError
+from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation, HeldOutDay, choose_weight, evaluate
+from retrain.exports import midnight
+from retrain.failure import Reason, RunFailure
+from retrain.fits import DAY, UNPUBLISHED, Fits
+from retrain.preparation import Interactions
+from retrain.quality_gate import judge
+from retrain.representations import Representations
+from retrain.run import Run
+from retrain.showcase import showcase
+
+logger = structlog.get_logger("retrain")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What training gives."""
+
+    representations: Representations
+    popularity_weight: float
+    evaluation: Evaluation | None
+    """None where there is no day to hold out, or nothing to judge on it."""
+    checkpoint: Checkpoint
+    """The state after all fits, of a model that has no name yet."""
+
+
+def train(job: Run, interactions: Interactions) -> Trained:
+    """Fit as the plan says, and in the other way where the gate refuses what came of it.
+
+    Planned is to go on from the last run's checkpoint, or from nothing where there is none or a full fit is due.
+    """
+    start, *others = _starts(job)
+    for other in others:
+        try:
+            return _train(job, interactions, start)
+        except RunFailure as failure:
+            if failure.reason is not Reason.QUALITY:
+                raise
+            logger.warning("fit.refused", warm=start is not None, problem=str(failure))
+            start = other
+    return _train(job, interactions, start)
+
+
+def _starts(job: Run) -> list[Checkpoint | None]:
+    """Return what to go on from, None for nothing, in the order in which it is to be tried."""
+    if job.checkpoints is None or job.start.checkpoint is None:
+        return [None]
+    try:
+        checkpoint = job.checkpoints.load(job.start.checkpoint.version)
+    except CheckpointError as error:
+        logger.warning("warm_start.refused", checkpoint=job.start.checkpoint.version, problem=str(error))
+        return [None]
+    return [checkpoint, None] if job.start.is_wanted else [None, checkpoint]
+
+
+def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Trained:
+    """Fit in time order, so that the last day is judged before it is learnt from.
+
+    From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it.
+    A checkpoint brings its weight, and mostly has learnt up to the last day, so that only one short fit is left.
+    """
+    last, record = midnight(job.window.last), job.record
+    kept = job.kept / f"{record.input_digest}-{start.description.version if start else 'full'}" if job.kept else None
+    fits = Fits(job.settings, interactions, progress=job.progress, record=record, start=start, kept=kept)
+    weight = start.description.popularity_weight if start else _first_weight(job, fits, last - DAY)
+    record.popularity_weight = weight
+    evaluation = None
+    if fits.until == last or fits.fit("validated", last):
+        day = fits.held_out(last)
+        if len(day.users):
+            candidate = fits.representations()
+            with record.stage("evaluate"):
+                evaluation = evaluate(candidate.scores, day, weight, threads=job.settings.retrain_threads)
+            record.evaluation = evaluation
+            with record.stage("gate"):
+                _check_quality(job, interactions, day, evaluation, candidate)
+            if start:
+                weight = _choose_weight(job, candidate, day)
+    if not fits.fit("final", job.window.until):
+        raise RunFailure(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
+    representations = fits.representations()
+    problem = representations.problem()
+    if problem:
+        raise RunFailure(Reason.TRAINING, problem)
+    return Trained(
+        representations=representations,
+        popularity_weight=weight,
+        evaluation=evaluation,
+        checkpoint=fits.checkpoint(UNPUBLISHED, weight),
+    )
+
+
+def _first_weight(job: Run, fits: Fits, until: datetime) -> float:
+    """Return the weight of the popularity prior that suits the day after an instant, after a fit up to it."""
+    day = fits.held_out(until) if fits.fit("base", until) else None
+    return _choose_weight(job, fits.representations(), day) if day and len(day.users) else DEFAULT_POPULARITY_WEIGHT
+
+
+def _choose_weight(job: Run, representations: Representations, day: HeldOutDay) -> float:
+    with job.record.stage("evaluate"):
+        weight = choose_weight(representations.scores, day, threads=job.settings.retrain_threads)
+    logger.info("popularity_weight.chosen", weight=weight, viewers=len(day.users))
+    return weight
+
+
+def _check_quality(
+    job: Run, interactions: Interactions, day: HeldOutDay, evaluation: Evaluation, candidate: Representations
+) -> None:
+    """Raise RunFailure when the fit on everything before the last day is not fit to take the live model's place."""
+    champion = load_champion(job.registry, job.folder / "live", interactions.users(), interactions.videos())
+    since = midnight(job.window.last)
+    verdict = judge(
+        day,
+        evaluation,
+        candidate,
+        champion,
+        since=since,
+        until=job.window.until,
+        threads=job.settings.retrain_threads,
+        seed=job.settings.retrain_seed,
+    )
+    job.record.verdict = verdict
+    job.record.showcase = showcase(
+        interactions,
+        day,
+        candidate.scores,
+        job.record.popularity_weight,
+        champion,
+        since=since,
+        threads=job.settings.retrain_threads,
+        seed=job.settings.retrain_seed,
+    )
+    for comparison in verdict.comparisons:
+        logger.info("gate.compared", rival=comparison.rival, found=str(comparison), viewers=verdict.viewers)
+    for problem in verdict.problems:
+        logger.warning("gate.quality", problem=problem, forced=job.force)
+    if verdict.problems and not job.force:
+        raise RunFailure(Reason.QUALITY, f"{'; '.join(verdict.problems)} (--force publishes it all the same)")

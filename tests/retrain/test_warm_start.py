@@ -1,0 +1,152 @@
+"""Nights that go on from the one before."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from structlog.testing import capture_logs
+
+from recsvc.registry import Registry
+from retrain import training
+from retrain.checkpoint_store import FOLDER, CheckpointStore
+from retrain.failure import Reason, RunFailure
+from retrain.pipeline import Result, Run, run
+from retrain.settings import RetrainSettings
+from retrain.warm_start import Terms, WarmStart, choose
+from servicekit.objectstore import open_store
+from tests.retrain.test_pipeline import job
+
+MakeSettings: TypeAlias = Callable[..., RetrainSettings]
+Logs: TypeAlias = list[Any]
+
+
+def night(settings: RetrainSettings, folder: Path, day: int, **changes: Any) -> Run:
+    """Return the run of a day of March 2026, as the job would start it."""
+    plain = job(settings, folder, last=date(2026, 3, day))
+    models = open_store(settings.model_store_url)
+    checkpoints = CheckpointStore(models, settings.signing_key())
+    start = choose(checkpoints, Registry(models).versions(), Terms.of(settings, plain.window))
+    return replace(plain, checkpoints=checkpoints, start=start, **changes)
+
+
+def done(work: Run) -> tuple[Result, Logs]:
+    with capture_logs() as logs:
+        result = run(work)
+    return result, logs
+
+
+def fits(logs: Logs) -> list[str]:
+    return [entry["fit"] for entry in logs if entry["event"] == "fit.done"]
+
+
+def test_night_after_needs_one_short_fit_and_is_judged_before_it(settings: MakeSettings, tmp_path: Path) -> None:
+    """It is judged on the new day by what was published the night before, which knew nothing of the day."""
+    first, logs = done(night(settings(), tmp_path / "1", 3))
+    assert fits(logs) == ["base", "validated", "final"]
+    work = night(settings(), tmp_path / "2", 4)
+    assert work.start.is_wanted
+    assert first.publication.version in work.start.reason
+    second, logs = done(work)
+    assert fits(logs) == ["final"]
+    assert second.evaluation
+    assert second.evaluation.lightfm_prior.ndcg > 1.05 * second.evaluation.popularity.ndcg
+    (live,) = [found for found in work.record.verdict.comparisons if found.rival == "live"]  # type: ignore[union-attr]
+    assert live.difference.mean == pytest.approx(0, abs=1e-4)
+    store = CheckpointStore(open_store(settings().model_store_url))
+    assert store.versions() == [second.publication.version, first.publication.version]
+    assert store.describe(second.publication.version).full_fit_until == work.window.until - timedelta(days=1)
+
+
+def test_missed_night_is_caught_up(settings: MakeSettings, tmp_path: Path) -> None:
+    """The day between is learnt from before the last one is judged."""
+    done(night(settings(), tmp_path / "1", 2))
+    result, logs = done(night(settings(), tmp_path / "2", 4))
+    assert fits(logs) == ["validated", "final"]
+    assert result.evaluation
+
+
+def test_same_night_again_does_not_judge_a_model_on_what_it_has_learnt(settings: MakeSettings, tmp_path: Path) -> None:
+    done(night(settings(), tmp_path / "1", 3))
+    start = night(settings(), tmp_path / "2", 3).start
+    assert start == WarmStart(checkpoint=None, is_wanted=False, reason=start.reason)
+    assert "has learnt from the day that is held out, 2026-03-03" in start.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"retrain_warm_start": False}, "a full fit was asked for"),
+        ({"retrain_factors": 8}, "trained with other settings"),
+        ({"retrain_learning_rate": 0.1}, "trained with other settings"),
+        ({"retrain_full_fit_days": 1}, "the last full fit was 1 days of data ago"),
+    ],
+)
+def test_full_fit_says_why(settings: MakeSettings, tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    done(night(settings(), tmp_path / "1", 3))
+    work = night(settings(**changes), tmp_path / "2", 4)
+    assert not work.start.is_wanted
+    assert reason in work.start.reason
+
+
+def test_without_any_checkpoint_the_fit_is_full(settings: MakeSettings, tmp_path: Path) -> None:
+    assert "no checkpoint" in night(settings(), tmp_path / "1", 4).start.reason
+
+
+def test_checkpoint_of_a_model_that_is_gone_does_not_count(settings: MakeSettings, tmp_path: Path) -> None:
+    first, _ = done(night(settings(), tmp_path / "1", 3))
+    (tmp_path / "models" / first.publication.version / "manifest.json").unlink()
+    assert "is gone" in night(settings(), tmp_path / "2", 4).start.reason
+
+
+def test_broken_checkpoint_is_not_gone_on_from(settings: MakeSettings, tmp_path: Path) -> None:
+    """A byte changed where only its checksum shows it: the night makes a full fit and says why."""
+    first, _ = done(night(settings(), tmp_path / "1", 3))
+    path = tmp_path / "models" / FOLDER / first.publication.version / "item_biases.npy"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    result, logs = done(night(settings(), tmp_path / "2", 4))
+    assert fits(logs) == ["base", "validated", "final"]
+    assert [entry["problem"] for entry in logs if entry["event"] == "warm_start.refused"] == [
+        "item_biases.npy is not what was written"
+    ]
+    assert result.evaluation
+
+
+@pytest.mark.parametrize("full_fit_days", [7, 1])
+def test_what_the_gate_refuses_is_fitted_in_the_other_way(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_fit_days: int
+) -> None:
+    """A warm start that is refused makes way for a full fit, and a full fit for a warm start."""
+    done(night(settings(), tmp_path / "1", 3))
+    judge = training._check_quality
+    refusals: list[RunFailure] = []
+
+    def refuse_first(*arguments: Any) -> None:
+        judge(*arguments)
+        if not refusals:
+            refusals.append(RunFailure(Reason.QUALITY, "worse"))
+            raise refusals[0]
+
+    monkeypatch.setattr(training, "_check_quality", refuse_first)
+    _, logs = done(night(settings(retrain_full_fit_days=full_fit_days), tmp_path / "2", 4))
+    assert [entry["warm"] for entry in logs if entry["event"] == "fit.refused"] == [full_fit_days == 7]
+    assert fits(logs) == ["base", "validated", "final"]  # the last of them, or all, made in the other way
+
+
+def test_run_is_published_even_if_its_checkpoint_cannot_be_saved(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = night(settings(), tmp_path / "1", 4)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(CheckpointStore, "save", full)
+    result, logs = done(work)
+    assert Registry(open_store(settings().model_store_url)).versions() == [result.publication.version]
+    assert [entry["problem"] for entry in logs if entry["event"] == "checkpoint.not_saved"] == [
+        "no space left on device"
+    ]
