@@ -17,11 +17,11 @@ from recsvc.artefact import Model
 from recsvc.idmap import UNKNOWN
 from recsvc.interactions import Interaction, weights
 
-STRANGER_MASS: Final = 0.6
+STRANGER_MASS: Final = 2.0
 """Weight of the zero vector for a viewer whom training did not know."""
 TRAINED_MASS: Final = 6.0
 """Weight of the trained vector."""
-GAIN: Final = 1.25
+GAIN: Final = 1.0
 """Length of folded vectors over that of trained ones, before the pull of the prior."""
 SAMPLE: Final = 2000
 """Trained viewers whose vectors tell how long vectors are in a model."""
