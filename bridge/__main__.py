@@ -105,7 +105,7 @@ async def serve(settings: BridgeSettings) -> None:
             )
         )
         interaction_service = InteractionService(
-            ingestion.recorder, ingestion.journal, metrics, budget_s=settings.interaction_budget_ms / 1000
+            ingestion.recorder, ingestion.feedback, metrics, budget_s=settings.interaction_budget_ms / 1000
         )
         feed_pb2_grpc.add_FeedServiceServicer_to_server(feed.service, server.grpc)
         interaction_pb2_grpc.add_InteractionServiceServicer_to_server(interaction_service, server.grpc)

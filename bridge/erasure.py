@@ -75,3 +75,12 @@ async def forget_before(connection: Connection, user_id: str, timestamp_ms: int)
         [user_id, timestamp_ms],
     )
     return cursor.rowcount
+
+
+async def forget_feedback_before(connection: Connection, user_id: str, timestamp_ms: int) -> int:
+    """Delete the viewer's feedback up to a tombstone's time; return how much there was."""
+    cursor = await connection.execute(
+        "DELETE FROM recommendation_feedback WHERE user_id = %s AND occurred_at <= to_timestamp(%s / 1000.0)",
+        [user_id, timestamp_ms],
+    )
+    return cursor.rowcount

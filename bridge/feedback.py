@@ -1,16 +1,16 @@
 """What viewers say of a recommendation, as a value, in Postgres and in Kafka."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum, auto
 from typing import Final
 from uuid import UUID, uuid5
 
 from bridge.database import Connection
 from bridge.interaction import NO_RECOMMENDATION, RecommendationContext
-from bridge.message import Message, iso_milliseconds, recommendation_headers
+from bridge.message import UNRECORDED, Message, iso_milliseconds, read_recommendation, recommendation_headers
 from bridge.topics import FEEDBACK_TOPIC
 
 MAX_COMMENT_BYTES: Final = 2000
@@ -64,8 +64,8 @@ class Feedback:
         fresh = cursor.rowcount == 1
         return fresh, [self.message()] if fresh else []
 
-    def message(self) -> Message:
-        """Return it as consumers of `feed.feedback.v1` know it."""
+    def message(self, *, unrecorded: bool = False) -> Message:
+        """Return it as consumers of `feed.feedback.v1` know it; `unrecorded` marks it as not in Postgres yet."""
         value = {
             "userId": self.user_id,
             "videoId": self.video_id,
@@ -79,5 +79,23 @@ class Feedback:
             key=self.user_id,
             kind=self.sentiment.value,
             value=json.dumps(value, ensure_ascii=False, separators=(",", ":")),
-            headers={"event-id": str(self.event_id), **dict(recommendation_headers(self.recommendation))},
+            headers={
+                "event-id": str(self.event_id),
+                **dict(recommendation_headers(self.recommendation)),
+                **({UNRECORDED: "1"} if unrecorded else {}),
+            },
         )
+
+
+def read_feedback(value: bytes, headers: Mapping[str, str]) -> Feedback:
+    """Return the feedback that a message was made of; ValueError or KeyError when it was made of none."""
+    fields = json.loads(value)
+    return Feedback(
+        event_id=UUID(headers["event-id"]),
+        user_id=str(fields["userId"]),
+        video_id=str(fields["videoId"]),
+        sentiment=Sentiment(fields["sentiment"]),
+        occurred_at=datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
+        comment=str(fields["comment"]),
+        recommendation=read_recommendation(headers),
+    )

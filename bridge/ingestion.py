@@ -13,6 +13,7 @@ from bridge.availability import Availability
 from bridge.background import background
 from bridge.database import Database, DatabaseUnavailableError
 from bridge.features import Features
+from bridge.feedback_recorder import FeedbackRecorder
 from bridge.interaction import InteractionListener
 from bridge.journal import Journal
 from bridge.kafka import STALL_S, KafkaPublisher
@@ -22,6 +23,7 @@ from bridge.outbox import Outbox
 from bridge.producer import PRODUCER
 from bridge.recorder import ORDER_WAIT_S, Recorder
 from bridge.refill import GROUP, Refill
+from bridge.refillable import REFILLABLE
 from bridge.relay import Relay
 from bridge.retention import EVENT_ID_DAYS, Retention
 from servicekit.telemetry import Metrics
@@ -56,6 +58,7 @@ class Ingestion:
 
     recorder: Recorder
     journal: Journal
+    feedback: FeedbackRecorder
     outbox: Outbox | None = None
     relay: Relay | None = None
     publisher: KafkaPublisher | None = None
@@ -95,7 +98,10 @@ async def open_ingestion(
         retention = Retention(database, time.monotonic, days=event_id_days)
         await stack.enter_async_context(background("retention", retention.run))
         journal = Journal(database, outbox, availability, time.monotonic)
-        yield Ingestion(recorder=recorder, journal=journal, outbox=outbox, relay=relay, publisher=publisher)
+        feedback = FeedbackRecorder(journal, outbox, availability, time.monotonic, order_wait_s=order_wait_s)
+        yield Ingestion(
+            recorder=recorder, journal=journal, feedback=feedback, outbox=outbox, relay=relay, publisher=publisher
+        )
 
 
 async def _open_outbox(
@@ -104,7 +110,7 @@ async def _open_outbox(
     outbox = Outbox(database, publisher, metrics, time.monotonic)
     await stack.enter_async_context(background("outbox", outbox.keep_clean))
     stack.push_async_callback(_flush, publisher, outbox, kafka.flush_s)
-    reader = KafkaReader(kafka.client, INTERACTIONS_TOPIC, group=kafka.group, header=UNRECORDED)
+    reader = KafkaReader(kafka.client, REFILLABLE, group=kafka.group, header=UNRECORDED)
     stack.push_async_callback(reader.close)
     await stack.enter_async_context(background("refill", Refill(reader, database, publisher, metrics).run))
     relay = Relay(database, outbox, publisher, metrics, time.monotonic)

@@ -8,10 +8,10 @@ from grpc import aio
 
 from bridge.acknowledgement import Acknowledgement, RecorderUnavailableError
 from bridge.feedback_codec import decode_feedback
+from bridge.feedback_recorder import FeedbackRecorder
 from bridge.interaction import Interaction
 from bridge.interaction_codec import decode_interaction
 from bridge.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, Request, status_of
-from bridge.journal import Journal
 from bridge.recorder import Recorder
 from servicekit.errors import unavailable
 from servicekit.interceptors import told_of_malformed
@@ -28,7 +28,7 @@ class InteractionService(InteractionServiceServicer):
 
     Args:
         recorder: Makes them durable.
-        journal: Makes feedback durable.
+        feedback: Makes feedback durable.
         metrics: Told what became of each.
         budget_s: Seconds that this may take; less when the caller's deadline is nearer.
         now: The time of day (UTC).
@@ -37,14 +37,14 @@ class InteractionService(InteractionServiceServicer):
     def __init__(
         self,
         recorder: Recorder,
-        journal: Journal,
+        feedback: FeedbackRecorder,
         metrics: Metrics,
         *,
         budget_s: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._recorder = recorder
-        self._journal = journal
+        self._feedback = feedback
         self._metrics = metrics
         self._budget_s = budget_s
         self._now = now
@@ -91,7 +91,7 @@ class InteractionService(InteractionServiceServicer):
         """Return once the feedback is durable."""
         feedback = decode_feedback(request, self._now())
         try:
-            fresh = await self._journal.write(feedback.record, timeout_s=self._allowed(context.time_remaining()))
+            fresh = await self._feedback.record(feedback, timeout_s=self._allowed(context.time_remaining()))
         except RecorderUnavailableError as error:
             raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None
         status = pb.ACKNOWLEDGEMENT_STATUS_ACCEPTED if fresh else pb.ACKNOWLEDGEMENT_STATUS_DUPLICATE

@@ -54,6 +54,7 @@ class Journal:
         try:
             return task.result()
         except DatabaseUnavailableError:
+            self._availability.lost()
             raise RecorderUnavailableError("events cannot be made durable now") from None
 
     async def _commit(self, work: "Work[T]", accepted_at: float) -> T:

@@ -1,7 +1,7 @@
 """Messages from Kafka, read as a member of a consumer group."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,19 +49,19 @@ class Received:
 
 
 class KafkaReader:
-    """Reads one topic.
+    """Reads topics.
 
     Args:
         config: How to reach the brokers.
-        topic: The topic.
+        topics: Their names.
         group: The consumer group.
         header: Only messages with this header, and tombstones, are returned.
     """
 
-    def __init__(self, config: Mapping[str, Any], topic: str, *, group: str, header: str) -> None:
+    def __init__(self, config: Mapping[str, Any], topics: Iterable[str], *, group: str, header: str) -> None:
         self._header = header
         self._consumer = Consumer({**CONSUMER, **config, "group.id": group}, logger=quiet_logger())
-        self._consumer.subscribe([topic])
+        self._consumer.subscribe([*topics])
 
     async def read(self) -> list[Received]:
         """Return what came next, perhaps nothing, after half a second at most."""

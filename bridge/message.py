@@ -58,7 +58,7 @@ def interaction_message(interaction: Interaction, *, unrecorded: bool = False) -
 def read_interaction(value: bytes, headers: Mapping[str, str]) -> Interaction:
     """Return the interaction that a message was made of; ValueError or KeyError when it was made of none."""
     fields: dict[str, Any] = json.loads(value)
-    score, rating = headers.get("recommendation-score"), headers.get("rating")
+    rating = headers.get("rating")
     return Interaction(
         event_id=UUID(headers["event-id"]),
         user_id=str(fields["userId"]),
@@ -66,13 +66,7 @@ def read_interaction(value: bytes, headers: Mapping[str, str]) -> Interaction:
         interaction_type=InteractionType(fields["interactionType"]),
         occurred_at=datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
         watch_time_ms=int(fields["watchTime"]),
-        recommendation=RecommendationContext(
-            feed_session_id=headers.get("feed-session-id", ""),
-            algorithm=headers.get("algorithm", ""),
-            model_version=headers.get("model-version", ""),
-            experiment_variant_id=headers.get("experiment-variant-id", ""),
-            recommendation_score=None if score is None else float(score),
-        ),
+        recommendation=read_recommendation(headers),
         rating=None if rating is None else float(rating),
         search_query=headers.get("search-query", ""),
         metadata=json.loads(headers.get("metadata", "{}")),
@@ -96,6 +90,18 @@ def recommendation_headers(origin: RecommendationContext) -> Iterator[tuple[str,
         yield "experiment-variant-id", origin.experiment_variant_id
     if origin.recommendation_score is not None:
         yield "recommendation-score", repr(origin.recommendation_score)
+
+
+def read_recommendation(headers: Mapping[str, str]) -> RecommendationContext:
+    """Return what led to an event, from the headers of its message; ValueError for a score that is no number."""
+    score = headers.get("recommendation-score")
+    return RecommendationContext(
+        feed_session_id=headers.get("feed-session-id", ""),
+        algorithm=headers.get("algorithm", ""),
+        model_version=headers.get("model-version", ""),
+        experiment_variant_id=headers.get("experiment-variant-id", ""),
+        recommendation_score=None if score is None else float(score),
+    )
 
 
 def _headers(interaction: Interaction) -> Iterator[tuple[str, str]]:

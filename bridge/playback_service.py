@@ -20,6 +20,8 @@ from videowindow.feed.v1 import playback_pb2 as pb
 from videowindow.feed.v1.playback_pb2_grpc import PlaybackServiceServicer
 
 T = TypeVar("T")
+AWAY = "playback sessions are kept in Postgres, which does not answer now"
+"""A position or an end means nothing without its session, so Kafka cannot stand in as it does for interactions."""
 MAX_MS = 2**53
 """Milliseconds that a JSON number holds exactly."""
 
@@ -112,8 +114,8 @@ class PlaybackService(PlaybackServiceServicer):
             return await self._journal.write(work, timeout_s=self._budget_s)
         except UnknownSessionError:
             raise not_found("session", session_id) from None
-        except RecorderUnavailableError as error:
-            raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None
+        except RecorderUnavailableError:
+            raise unavailable(UNAVAILABLE, AWAY, retry_after_s=RETRY_AFTER_S) from None
 
 
 def _known_id(text: str, checker: Checker) -> UUID:

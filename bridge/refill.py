@@ -1,6 +1,6 @@
-"""Brings interactions from Kafka to Postgres that were acknowledged while Postgres was away.
+"""Brings events from Kafka to Postgres that were acknowledged while Postgres was away.
 
-A consumer group reads the whole topic and looks at nothing but the header that marks such messages, and at tombstones.
+A consumer group reads the whole topics and looks at nothing but the header that marks such messages, and at tombstones.
 Its offsets move only after their rows are committed, so a crash repeats work and loses none; event identifiers make
 repeats harmless.
 """
@@ -8,24 +8,26 @@ repeats harmless.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
+from uuid import UUID
 
 import psycopg
 import structlog
 
 from bridge.database import ConnectionBrokenError, Database, DatabaseUnavailableError
 from bridge.dead_letter import dead_letter, without_content
-from bridge.erasure import forget_before
-from bridge.interaction import Interaction
-from bridge.interaction_store import record
 from bridge.kafka_reader import Received
-from bridge.message import Message, read_interaction
+from bridge.message import Message
 from bridge.outbox import Publisher
+from bridge.refillable import REFILLABLE, Refillable
 from servicekit.telemetry import Metric, Metrics
+
+T = TypeVar("T")
 
 GROUP: Final = "bridge-refill"
 PAUSE_S: Final = 0.5
-REFUSALS: Final = (psycopg.Error, ValueError, TypeError)
+DEFECT_PAUSE_S: Final = 10.0
+REFUSALS: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, TypeError)
 """What is raised for values that Postgres cannot hold, such as half a surrogate pair."""
 
 logger = structlog.get_logger(__name__)
@@ -42,7 +44,7 @@ class Reader(Protocol):
 
 
 class Refill:
-    """Copies marked interactions from a topic into Postgres.
+    """Copies marked events into Postgres.
 
     Args:
         reader: Returns marked messages and tombstones.
@@ -78,45 +80,52 @@ class Refill:
 
     async def _settle(self, received: Sequence[Received]) -> None:
         """Deal with every message, however long it takes."""
-        pending: dict[object, tuple[Received, Interaction]] = {}
+        by_topic: dict[str, list[Received]] = {}
+        for one in received:
+            by_topic.setdefault(one.topic, []).append(one)
+        for topic, messages in by_topic.items():
+            await self._settle_topic(REFILLABLE[topic], messages)
+
+    async def _settle_topic(self, kind: Refillable[T], received: Sequence[Received]) -> None:
+        pending: dict[UUID, tuple[Received, T]] = {}
         for one in received:
             if one.value is None:
-                await self._insert(pending)
+                await self._insert(kind, [*pending.values()])
                 pending = {}
-                await self._obey(one)
+                await self._obey(kind, one)
                 continue
             try:
-                interaction = read_interaction(one.value, one.headers)
+                event = kind.read(one.value, one.headers)
             except Exception as error:  # noqa: BLE001  # anybody may write to the topic, and anything
                 await self._bury(one, error)
             else:
-                pending.setdefault(interaction.event_id, (one, interaction))
-        await self._insert(pending)
+                pending.setdefault(kind.event_id(event), (one, event))
+        await self._insert(kind, [*pending.values()])
 
-    async def _obey(self, tombstone: Received) -> None:
+    async def _obey(self, kind: Refillable[T], tombstone: Received) -> None:
         try:
-            await self._persist(partial(self._forget, tombstone))
+            await self._persist(partial(self._forget, kind, tombstone))
         except REFUSALS as error:
             await self._bury(tombstone, error)
 
-    async def _insert(self, pending: dict[object, tuple[Received, Interaction]]) -> None:
+    async def _insert(self, kind: Refillable[T], pending: Sequence[tuple[Received, T]]) -> None:
         if not pending:
             return
         try:
-            fresh = await self._persist(partial(self._record, [interaction for _, interaction in pending.values()]))
+            fresh = await self._persist(partial(self._record, kind, [event for _, event in pending]))
         except REFUSALS as error:
-            await self._insert_apart([*pending.values()], error)
+            await self._insert_apart(kind, pending, error)
             return
         self._metrics.count(Metric.REFILLED, fresh)
-        logger.info("refill.recorded", read=len(pending), new=fresh)
+        logger.info("refill.recorded", topic=pending[0][0].topic, read=len(pending), new=fresh)
 
-    async def _insert_apart(self, pending: Sequence[tuple[Received, Interaction]], error: Exception) -> None:
-        """Find the interaction that Postgres refuses, so that the others do not share its fate."""
+    async def _insert_apart(self, kind: Refillable[T], pending: Sequence[tuple[Received, T]], error: Exception) -> None:
+        """Find the event that Postgres refuses, so that the others do not share its fate."""
         if len(pending) == 1:
             await self._bury(pending[0][0], error)
             return
-        for one, interaction in pending:
-            await self._insert({interaction.event_id: (one, interaction)})
+        for one in pending:
+            await self._insert(kind, [one])
 
     async def _persist(self, work: Callable[[], Awaitable[int]]) -> int:
         """Do something in Postgres as soon as it is there."""
@@ -128,14 +137,19 @@ class Refill:
                 await self._sleep(PAUSE_S)
             except DatabaseUnavailableError:
                 await self._sleep(PAUSE_S)
+            except REFUSALS:
+                raise
+            except psycopg.Error as error:  # such as a missing privilege: no message is to blame
+                logger.error("refill.waits", problem=str(error).strip())  # noqa: TRY400  # the trace says no more
+                await self._sleep(DEFECT_PAUSE_S)
 
-    async def _record(self, interactions: Sequence[Interaction]) -> int:
+    async def _record(self, kind: Refillable[T], events: Sequence[T]) -> int:
         async with self._database.connection() as connection:
-            return len(await record(connection, interactions, [None] * len(interactions)))
+            return await kind.record(connection, events)
 
-    async def _forget(self, tombstone: Received) -> int:
+    async def _forget(self, kind: Refillable[T], tombstone: Received) -> int:
         async with self._database.connection() as connection:
-            return await forget_before(connection, tombstone.key, tombstone.timestamp_ms)
+            return await kind.forget(connection, tombstone.key, tombstone.timestamp_ms)
 
     async def _bury(self, received: Received, error: Exception) -> None:
         """Send a message that cannot be processed to the dead letter topic, however long that takes."""

@@ -91,7 +91,7 @@ async def running_ingestion(
         )
         recorder, outbox = ingestion.recorder, ingestion.outbox
         add_InteractionServiceServicer_to_server(
-            InteractionService(recorder, ingestion.journal, metrics, budget_s=budget_s), server.grpc
+            InteractionService(recorder, ingestion.feedback, metrics, budget_s=budget_s), server.grpc
         )
         add_PlaybackServiceServicer_to_server(
             PlaybackService(ingestion.journal, budget_s=budget_s, positions=positions), server.grpc

@@ -9,10 +9,11 @@ from uuid import uuid4
 import pytest
 from grpc import StatusCode, aio
 
+from bridge.database import DatabaseUnavailableError
 from bridge.features import Features
 from bridge.playback import completion_rate
 from bridge.position_sync import MOST_UNDER_WAY, PositionSync
-from bridge.topics import FEATURES_TOPIC
+from bridge.topics import FEATURES_TOPIC, FEEDBACK_TOPIC
 from deploy.local.postgres import Postgres
 from servicekit.telemetry import connect_metrics
 from tests.bridge.events import event, is_temporary, published, record
@@ -163,6 +164,44 @@ async def test_without_postgres_nothing_is_acknowledged(own_postgres: Postgres) 
         finally:
             own_postgres.child.resume()
         is_temporary(caught.value)
+
+
+async def test_feedback_while_postgres_hangs(own_postgres: Postgres, kafka_bootstrap: str) -> None:
+    """Kafka has it when it is acknowledged, and Postgres as soon as that is back; a playback has to wait."""
+    user = f"viewer-{uuid4()}"
+    request = pb.RecordFeedbackRequest(
+        event_id=str(uuid4()),
+        user_id=user,
+        video_id="v",
+        sentiment=pb.SENTIMENT_NEGATIVE,
+        comment="no more \u201cpranks\u201d",
+        recommendation=pb.RecommendationContext(algorithm="lightfm-warp", recommendation_score=0.25),
+    )
+    query = "SELECT event_id::text, sentiment, comment, recommendation_score FROM recommendation_feedback"
+    async with running_ingestion(own_postgres.url("videowindow"), kafka_bootstrap, budget_s=5) as running:
+        await until(lambda: running.outbox and running.outbox.known, timeout_s=20)
+        assert own_postgres.child is not None
+        own_postgres.child.suspend()
+        try:
+            assert (await running.stub.RecordFeedback(request)).status == ACCEPTED
+            with pytest.raises(aio.AioRpcError) as caught:
+                await running.playback.UpdatePosition(_position(str(uuid4()), 1))
+        finally:
+            own_postgres.child.resume()
+        is_temporary(caught.value)
+        (message,) = await asyncio.to_thread(read_topic, kafka_bootstrap, FEEDBACK_TOPIC, {user})
+        assert message.headers["event-id"] == request.event_id
+        async with asyncio.timeout(30):
+            while not (rows := await _rows_when_back(running, query)):  # noqa: ASYNC110  # it asks the database
+                await asyncio.sleep(0.05)
+        assert rows == [(request.event_id, "negative", request.comment, 0.25)]
+
+
+async def _rows_when_back(running: Ingestion, query: str) -> list[tuple[Any, ...]]:
+    try:
+        return await running.rows(query)
+    except DatabaseUnavailableError:
+        return []
 
 
 async def test_features_are_published(ingestion: Ingestion, kafka_bootstrap: str) -> None:
