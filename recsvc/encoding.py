@@ -34,8 +34,8 @@ def recommend_reply(page: Page) -> bytes:
     """Return the reply for a page, serialised."""
     if page.reasons:
         return recommend_response(page).SerializeToString()
-    tail = wire.tail(page.algorithm, page.model_version, page.model_trained_at, _STATES[page.viewer_state])
-    ranked = page.ranked
+    ranked, manifest = page.ranked, page.serving.manifest
+    tail = wire.tail(manifest.algorithm, manifest.version, manifest.trained_at, _STATES[page.viewer_state])
     return wire.reply(page.serving.heads.of(ranked.rows), ranked.scores, page.next_page_token, tail)
 
 

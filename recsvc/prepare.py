@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from recsvc.artefact import Model, read
+from recsvc.artefact import ArtefactError, Model, read
 from recsvc.prepared import FOLDER, LENGTH, PLACES, ROWS, SCORES, published
 from recsvc.ranking import Barred, Wish
 from recsvc.viewers import viewer_at
@@ -30,10 +30,13 @@ def main() -> None:
     """Do it, unless another process of this machine has; end early when nobody waits for it any more."""
     os.nice(LOWEST_PRIORITY)
     folder, most, parent = Path(sys.argv[1]), int(sys.argv[2]), os.getppid()
-    with (folder / _LOCK).open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / FOLDER).exists():
-            prepare(read(folder), folder, most=most, wanted=lambda: os.getppid() == parent)
+    try:
+        with (folder / _LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / FOLDER).exists():
+                prepare(read(folder), folder, most=most, wanted=lambda: os.getppid() == parent)
+    except (ArtefactError, OSError) as error:  # the model is gone, or the disk is full
+        sys.exit(f"error: shortlists were not prepared: {error}")
 
 
 def prepare(model: Model, folder: Path, *, most: int, wanted: Callable[[], bool] = lambda: True) -> None:

@@ -1,11 +1,11 @@
 """Settings of the server, from the environment."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from recsvc.cores import usable_cores
 from recsvc.signature import Verifier
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
@@ -21,7 +21,7 @@ class RecsvcSettings(KafkaSettings):
 
     recsvc_listen: str = Field("127.0.0.1:50051", description="host:port to listen on")
     recsvc_workers: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)),
+        default_factory=usable_cores,
         ge=1,
         le=256,
         description="processes that share the port, by default one a core",
