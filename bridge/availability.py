@@ -1,6 +1,7 @@
 """Whether Postgres answers: lost at the first sign of trouble, found again by a probe of its own."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
@@ -9,6 +10,9 @@ import structlog
 from bridge.deadline import Clock
 
 PROBE_PAUSE_S: Final = 0.25
+MOST_PAUSE_S: Final = 5.0
+SOON_S: Final = 1.0
+"""Seconds within which one that is lost again answers, but does not work, as with a full disk."""
 
 logger = structlog.get_logger(__name__)
 
@@ -56,10 +60,14 @@ class Availability:
         self._lost.set()
 
     async def watch(self) -> None:
-        """Look for it while it is away; forever."""
+        """Look for it while it is away, less often when it was lost as soon as it was found; forever."""
+        pause, found_at = PROBE_PAUSE_S, -math.inf
         while True:
             await self._lost.wait()
-            await self._sleep(PROBE_PAUSE_S)
-            if await self._database.answers():
-                logger.info("postgres.back")
-                self._lost.clear()
+            pause = min(MOST_PAUSE_S, 2 * pause) if self._lost_at - found_at < SOON_S else PROBE_PAUSE_S
+            while self._lost.is_set():
+                await self._sleep(pause)
+                if await self._database.answers():
+                    logger.info("postgres.back")
+                    found_at = self._clock()
+                    self._lost.clear()

@@ -169,6 +169,7 @@ POISON = {
     "infinite": json.dumps(FIELDS | {"watchTime": float("inf")}).encode(),
     "half a character": json.dumps(FIELDS | {"userId": "\ud800"}).encode(),
     "more than Postgres holds": json.dumps(FIELDS | {"watchTime": 10**20}).encode(),
+    "larger than an index holds": json.dumps(FIELDS | {"userId": os.urandom(8000).hex()}).encode(),
     "larger than a dead letter may be": b"\xff" * 400_000,
 }
 
