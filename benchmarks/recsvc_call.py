@@ -146,7 +146,7 @@ def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, st
     }
     log = folder / f"recsvc-{prepared}.log"
     service = Service("recsvc", address, environment, log)
-    with _on_core(core):
+    with on_core(core):
         service.start()
     try:
         if not service.child:
@@ -162,7 +162,7 @@ def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, st
 def _empty(size: int, core: int) -> Iterator[tuple[int, str]]:
     """Run the empty server on one core; its process and address."""
     command = [sys.executable, "-m", "benchmarks.empty_server", str(size), str(THREADS)]
-    with _on_core(core):
+    with on_core(core):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         port = process.stdout.readline().strip() if process.stdout else ""
@@ -173,7 +173,7 @@ def _empty(size: int, core: int) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _on_core(core: int) -> Iterator[None]:
+def on_core(core: int) -> Iterator[None]:
     """Let processes that are started meanwhile inherit one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
