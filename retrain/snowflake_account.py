@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 LOGIN_S: Final = 20
 NETWORK_S: Final = 30
+SCHEMA: Final = "feed"
 
 
 class SnowflakeError(Exception):
@@ -44,6 +45,7 @@ class SnowflakeAccount:
                 user=self.user,
                 password=self.password.get_secret_value(),
                 database=self.database,
+                schema=SCHEMA,
                 warehouse=self.warehouse,
                 role=self.role,
                 **{name: value for name, value in where.items() if value},

@@ -19,12 +19,16 @@ MOST_ERROR: Final = 1000
 # The schema has no identifier of a run: job and time of the start, to the microsecond, stand for one.
 MERGE: Final = """
 MERGE INTO feed.lightfm_retrain_log AS log
-USING (SELECT %(job)s AS job_name, %(started)s::TIMESTAMP_NTZ AS started) AS run
+USING (
+    SELECT
+        %(job)s AS job_name, %(status)s AS status, %(started)s::TIMESTAMP_NTZ AS started,
+        %(interactions)s::INTEGER AS interactions, %(error)s::VARCHAR AS error
+) AS run
 ON log.job_name = run.job_name AND log.timestamp = run.started
 WHEN MATCHED THEN UPDATE SET
-    status = %(status)s, interactions_processed = %(interactions)s, error_message = %(error)s
+    status = run.status, interactions_processed = run.interactions, error_message = run.error
 WHEN NOT MATCHED THEN INSERT (job_name, status, timestamp, interactions_processed, error_message)
-    VALUES (%(job)s, %(status)s, %(started)s::TIMESTAMP_NTZ, %(interactions)s, %(error)s)
+    VALUES (run.job_name, run.status, run.started, run.interactions, run.error)
 """
 
 

@@ -167,7 +167,12 @@ def test_a_schedule_that_stops_ends_its_run(tmp_path: Path) -> None:
         f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(600)"
     )
     run = ChildRun(limit_s=600, stopping=stopping, hung=lambda _: None, command=(sys.executable, "-c", program))
-    stopper = threading.Thread(target=lambda: (wait_for((tmp_path / "pid").exists), stopping.set()))
+
+    def stop() -> None:
+        wait_for((tmp_path / "pid").exists)
+        stopping.set()
+
+    stopper = threading.Thread(target=stop)
     stopper.start()
     begin = time.monotonic()
     assert run(date(2026, 3, 8)) == -15
