@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 
 from retrain.checkpoint import MANIFEST, Checkpoint, CheckpointError, Description, read, write
 from retrain.evaluation import HeldOutDay
+from retrain.pages import Scores
 from retrain.preparation import Interactions, Pairs, Positives
 from retrain.progress import Progress
 from retrain.recipe import method_digest
 from retrain.record import Record
 from retrain.representations import Representations
+from retrain.runreport import Epoch
 from retrain.settings import RetrainSettings
 from retrain.tastes import served
 from retrain.trainer import Trainer
@@ -27,6 +30,8 @@ logger = structlog.get_logger("retrain")
 DAY: Final = timedelta(days=1)
 UNPUBLISHED: Final = "unpublished"
 KEPT: Final = "retrain-fits"
+WATCHED: Final = 500
+"""Viewers that each epoch is judged by."""
 KEPT_S: Final = 2 * 86_400.0
 """Fits of a killed run that nobody took up are removed after two days."""
 
@@ -58,6 +63,7 @@ class Fits:
         self._kept = kept
         self._trainer = Trainer(settings.hyperparameters())
         self._until: datetime | None = None
+        self._day: tuple[datetime, HeldOutDay] | None = None
         self._full_fit_until = start.description.full_fit_until if start else None
         if start:
             self._restore(start)
@@ -67,12 +73,13 @@ class Fits:
         """The first instant that was not learnt from; None when nothing was learnt."""
         return self._until
 
-    def fit(self, title: str, until: datetime) -> bool:
+    def fit(self, title: str, until: datetime, *, watched: bool = False) -> bool:
         """Learn from what was liked by an instant; return whether there was anything.
 
         Args:
             title: Names the fit, for people and where it is kept.
             until: The instant; later than that of the fit before.
+            watched: Record how good LightFM alone is after each epoch, on the day that begins at the instant.
         """
         if self._take_kept(title):
             return True
@@ -81,7 +88,7 @@ class Fits:
             return False
         begin = time.monotonic()
         with self._record.stage("fit"):
-            self._learn(title, positives, until)
+            self._learn(title, positives, until, watched=watched)
             self._keep(title)
         logger.info("fit.done", fit=title, positives=len(positives), seconds=round(time.monotonic() - begin, 1))
         return True
@@ -101,6 +108,11 @@ class Fits:
 
     def held_out(self, since: datetime) -> HeldOutDay:
         """Return the day that begins at an instant, and what was known before it."""
+        if self._day is None or self._day[0] != since:
+            self._day = (since, self._build_day(since))
+        return self._day[1]
+
+    def _build_day(self, since: datetime) -> HeldOutDay:
         return HeldOutDay.build(
             self._interactions.targets(since, since + DAY),
             self._interactions.seen(since),
@@ -130,19 +142,36 @@ class Fits:
             description, self._trainer.state(), self._interactions.users(), self._interactions.videos()
         )
 
-    def _learn(self, title: str, positives: Positives, until: datetime) -> None:
+    def _learn(self, title: str, positives: Positives, until: datetime, *, watched: bool) -> None:
         """Make passes over all positives at first; later over the new ones, and a sample of the others each time."""
         settings = self._settings
+        count = settings.retrain_epochs if self._until is None else settings.retrain_day_epochs
+        epochs = self._progress.epochs(title, count)
+        if watched:
+            epochs = self._watched(title, self.held_out(until).sample(WATCHED, seed=settings.retrain_seed), epochs)
         if self._until is None:
-            self._trainer.fit(positives, self._progress.epochs(title, settings.retrain_epochs))
+            self._trainer.fit(positives, epochs)
         else:
             self._trainer.fit(
                 positives,
-                self._progress.epochs(title, settings.retrain_day_epochs),
+                epochs,
                 fresh=_among(positives.pairs, self._interactions.fresh(self._until, until)),
                 replayed=settings.retrain_replayed_share,
             )
         self._until = until
+
+    def _watched(self, title: str, day: HeldOutDay, epochs: Iterator[int]) -> Iterator[int]:
+        """Yield the epochs, and judge each when the next one is asked for."""
+        for epoch in epochs:
+            yield epoch
+            if len(day.users):
+                ndcg = day.judge(self._scores_of(day))[0].ndcg
+                self._record.epochs.append(Epoch(fit=title, epoch=epoch + 1, ndcg=ndcg))
+
+    def _scores_of(self, day: HeldOutDay) -> Scores:
+        """Return what LightFM itself gives now, for the viewers of a day alone: there are many more."""
+        learnt = self._trainer.representations_of(day.users, self._interactions.counts.videos)
+        return lambda users: learnt.scores(np.searchsorted(day.users, users))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self._trainer.restore(checkpoint.state_in(self._interactions.users(), self._interactions.videos()))

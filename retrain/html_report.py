@@ -12,6 +12,8 @@ TITLES: Final = {
     SERVED: "LightFM with popularity prior",
     "lightfm": "LightFM alone",
     LIVE: "Live model before",
+    "base": "Up to two days before the end",
+    "validated": "With the day after",
     BASELINE: "Decayed popularity",
 }
 """Of the rankings that are known by name."""

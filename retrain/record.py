@@ -10,7 +10,7 @@ from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation
 from retrain.gate import DayFacts
 from retrain.preparation import Counts
 from retrain.quality_gate import Verdict
-from retrain.runreport import Showcase
+from retrain.runreport import Epoch, Showcase
 from retrain.smoke import Smoke
 
 
@@ -32,6 +32,8 @@ class Record:
     data_problems: tuple[str, ...] | None = None
     """What the gate found in the data; None before it looked."""
     popularity_weight: float = DEFAULT_POPULARITY_WEIGHT
+    epochs: list[Epoch] = field(default_factory=list)
+    """Quality after each epoch that was looked at."""
     evaluation: Evaluation | None = None
     verdict: Verdict | None = None
     showcase: Showcase | None = None

@@ -129,6 +129,7 @@ def report_of(job: Run, came_of: Result | RunFailure, *, started_at: datetime) -
         popularity_weight=record.popularity_weight,
         rankings=rankings,
         parts=parts_of(record.evaluation.metrics()) if record.evaluation else (),
+        epochs=tuple(record.epochs),
         nights=(*_earlier_nights(job.registry, before=last), *night),
         showcase=record.showcase,
         stages=tuple(Stage(name=stage, seconds=seconds) for stage, seconds in record.stage_seconds.items()),

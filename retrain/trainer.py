@@ -137,6 +137,18 @@ class Trainer:
         )
         return Representations.expand(trained, self._users, self._videos, shape)
 
+    def representations_of(self, users: NDArray[np.int64], video_count: int) -> Representations:
+        """Return what was learnt, for some viewers, given by their rows, and all V videos."""
+        places = np.minimum(np.searchsorted(self._users, users), len(self._users) - 1)
+        known = self._users[places] == users
+        trained = Representations(
+            user_factors=self.model.user_embeddings[places[known]],
+            user_biases=self.model.user_biases[places[known]],
+            video_factors=self.model.item_embeddings,
+            video_biases=self.model.item_biases,
+        )
+        return Representations.expand(trained, np.flatnonzero(known), self._videos, (len(users), video_count))
+
     def _matrices(self, positives: Positives) -> tuple[Any, Any]:
         """Return the matrix of positives and that of weights, of the rows and columns that have any."""
         users, rows = np.unique(positives.pairs.users, return_inverse=True)

@@ -73,7 +73,7 @@ def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Tr
     weight = start.description.popularity_weight if start else _first_weight(job, fits, last - DAY)
     record.popularity_weight = weight
     evaluation = None
-    if fits.until == last or fits.fit("validated", last):
+    if fits.until == last or fits.fit("validated", last, watched=True):
         day = fits.held_out(last)
         if len(day.users):
             candidate = fits.representations()
@@ -100,7 +100,7 @@ def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Tr
 
 def _first_weight(job: Run, fits: Fits, until: datetime) -> float:
     """Return the weight of the popularity prior that suits the day after an instant, after a fit up to it."""
-    day = fits.held_out(until) if fits.fit("base", until) else None
+    day = fits.held_out(until) if fits.fit("base", until, watched=True) else None
     return _choose_weight(job, fits.representations(), day) if day and len(day.users) else DEFAULT_POPULARITY_WEIGHT
 
 

@@ -71,6 +71,16 @@ def test_report_tells_the_run_from_data_to_outcome(two_nights: RunReport, folder
     assert (folder / "where" / "people-look.html").read_text(encoding="utf-8") == page
 
 
+def test_quality_grows_over_the_epochs_of_the_first_night(two_nights: RunReport, folder: Path) -> None:
+    """Each pass of the fit from nothing was judged on the day after it, which LightFM came to know something of."""
+    assert two_nights.parent
+    first = read_report(FileStore(folder / "models"), two_nights.parent)
+    base = [one.ndcg for one in first.epochs if one.fit == "base"]
+    assert [one.epoch for one in first.epochs if one.fit == "base"] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert max(base[4:]) > 1.1 * base[0] > 0
+    assert "Over epochs" in (folder / "models" / first.name / PAGE).read_text(encoding="utf-8")
+
+
 def test_nights_come_from_the_manifests_of_earlier_versions(two_nights: RunReport) -> None:
     assert [one.last_day for one in two_nights.nights] == [date(2026, 3, 3), date(2026, 3, 4)]
     assert [one.version for one in two_nights.nights] == [two_nights.parent, two_nights.name]
