@@ -27,16 +27,30 @@ CONNECTIONS = 12
 """The kernel deals them out; that one of two workers gets none has a chance of one in 2,048."""
 
 
-@pytest.fixture
-def program(tmp_path: Path) -> Iterator[Program]:
-    """Two workers that serve version 1 of two; they look at the pointer once a minute."""
-    publish(tmp_path / "store", random_model(2, version="2"), activate=False)
-    publish(tmp_path / "store", random_model(1, version="1"))
-    with started(tmp_path, RECSVC_WORKERS="2", MODEL_POLL_INTERVAL_S="60") as one:
-        wait_for(lambda: "workers.all_serving" in one.events(), what="both serve")
+@contextmanager
+def two_workers(folder: Path) -> Iterator[Program]:
+    """Run two workers that serve version 1 of two; they look at the pointer once a minute."""
+    publish(folder / "store", random_model(2, version="2"), activate=False)
+    publish(folder / "store", random_model(1, version="1"))
+    with started(folder, RECSVC_WORKERS="2", MODEL_POLL_INTERVAL_S="60") as one:
+        wait_for(lambda: "workers.all_serving" in one.events(), timeout_s=60, what="both serve")
         yield one
         one.process.send_signal(signal.SIGTERM)
         one.process.wait(TIMEOUT_S)
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """Two workers for the tests that leave them as they were."""
+    with two_workers(tmp_path_factory.mktemp("lasting")) as one:
+        yield one
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """Two workers for a test that does not."""
+    with two_workers(tmp_path) as one:
+        yield one
 
 
 @contextmanager
@@ -64,21 +78,21 @@ def recommend(client: Client, user_id: str = "u1", **fields: Any) -> pb.Recommen
     return client.recommendations.Recommend(pb.RecommendRequest(user_id=user_id, **fields), timeout=5)
 
 
-def test_connections_are_shared_out(program: Program) -> None:
-    with connected(program) as clients:
+def test_connections_are_shared_out(lasting: Program) -> None:
+    with connected(lasting) as clients:
         for client in clients:
             assert client.status() == "SERVING"
         assert recommend(clients[0]) == recommend(clients[-1])
 
-        shares = [connections(pid, program.port()) for pid in workers(program)]
+        shares = [connections(pid, lasting.port()) for pid in workers(lasting)]
 
     assert len(shares) == 2
     assert all(shares)
 
 
-def test_what_one_worker_is_told_of_a_viewer_all_know(program: Program) -> None:
+def test_what_one_worker_is_told_of_a_viewer_all_know(lasting: Program) -> None:
     """An update, and then a deletion, holds in all of them from the call after its acknowledgement."""
-    with connected(program) as clients:
+    with connected(lasting) as clients:
         page = [video.video_id for video in recommend(clients[0], "new", page_size=3).videos]
         liked = [pb.Interaction(video_id=one, interaction_type=pb.INTERACTION_TYPE_LIKE) for one in page]
         clients[0].recommendations.UpdateUserProfile(
@@ -94,9 +108,9 @@ def test_what_one_worker_is_told_of_a_viewer_all_know(program: Program) -> None:
             assert [video.video_id for video in recommend(client, "new", page_size=3).videos] == page
 
 
-def test_a_model_made_live_by_one_worker_is_live_in_all(program: Program) -> None:
+def test_a_model_made_live_by_one_worker_is_live_in_all(lasting: Program) -> None:
     """Long before they look at the pointer by themselves."""
-    with connected(program) as clients:
+    with connected(lasting) as clients:
         clients[0].models.ActivateModel(pb.ActivateModelRequest(version="2"), timeout=20)
         wait_for(lambda: {recommend(one).model_version for one in clients} == {"2"}, timeout_s=20, what="2 in all")
         clients[-1].models.ActivateModel(pb.ActivateModelRequest(version="1"), timeout=20)
@@ -142,7 +156,9 @@ def test_a_killed_worker_costs_its_own_calls_only(program: Program) -> None:
         try:
             wait_for(lambda: min(one.answered() for one in callers) > 20, what="load")
             os.kill(first, signal.SIGKILL)
-            wait_for(lambda: program.events().count("workers.all_serving") == 2, what="a new worker serves")
+            wait_for(
+                lambda: program.events().count("workers.all_serving") == 2, timeout_s=60, what="a new worker serves"
+            )
             marks = [one.answered() for one in callers]
             wait_for(lambda: all(one.answered() > mark + 20 for one, mark in zip(callers, marks, strict=True)), what="")
         finally:
@@ -201,7 +217,7 @@ def test_workers_do_not_outlive_their_supervisor(program: Program) -> None:
 
 def test_an_empty_store_is_served_by_all_as_soon_as_it_is_filled(tmp_path: Path) -> None:
     with started(tmp_path, RECSVC_WORKERS="2") as program:
-        wait_for(lambda: "workers.all_serving" in program.events(), what="both listen")
+        wait_for(lambda: "workers.all_serving" in program.events(), timeout_s=60, what="both listen")
         with connected(program) as clients:
             assert {client.status() for client in clients} == {"NOT_SERVING"}
             assert Failure.of(lambda: recommend(clients[0])).reason == "NO_MODEL"
@@ -226,8 +242,8 @@ def test_what_keeps_a_worker_from_serving_is_told_once(tmp_path: Path) -> None:
     assert "no model can be served" in errors[0]
 
 
-def test_the_port_of_another_program_of_workers_is_taken(tmp_path: Path, program: Program) -> None:
-    done = run(tmp_path, RECSVC_WORKERS="2", RECSVC_LISTEN=f"127.0.0.1:{program.port()}")
+def test_the_port_of_another_program_of_workers_is_taken(tmp_path: Path, lasting: Program) -> None:
+    done = run(tmp_path, RECSVC_WORKERS="2", RECSVC_LISTEN=f"127.0.0.1:{lasting.port()}")
 
     assert done.returncode == 2
     assert re.fullmatch(r"error: Failed to bind to address 127\.0\.0\.1:\d+: Address already in use\n", done.stderr)
