@@ -6,6 +6,7 @@ A benchmark is a module of this package with a docstring and `run() -> dict[titl
 import argparse
 import ast
 import importlib
+import os
 import pkgutil
 import sys
 import time
@@ -42,6 +43,7 @@ def main() -> int:
     unknown = [name for name in wanted if name not in known]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the Makefile, for whoever starts this without make
     print(machine.describe())
     for name in wanted:
         print(f"\n## {name}: {known[name]}\n", flush=True)
