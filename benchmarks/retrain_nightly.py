@@ -1,0 +1,218 @@
+"""Nights one after another: each goes on from the one before, goes live, and is compared with a full fit.
+
+Each night is a process of its own, `python -m retrain run`, and its model is seen on a page of a running recsvc. A
+model is judged on the day after its data, which it knows nothing of. Days are those of KuaiRand-Pure where it stands
+beside the repository, else of a SIMULATED feed. `RETRAIN_NIGHTLY=full` compares every night with a full fit.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Final
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.report import Row
+from deploy.local.ports import free_port
+from deploy.local.service import Service, local_environment
+from recsvc.artefact import read
+from recsvc.registry import Registry
+from retrain.bootstrap import interval
+from retrain.champion import Champion
+from retrain.evaluation import PAGE_SIZE, HeldOutDay
+from retrain.exports import choose_window, list_days, midnight
+from retrain.metrics import hits, ndcg
+from retrain.preparation import prepare
+from retrain.run_row import RunRow
+from retrain.runs import FileRuns
+from retrain.settings import RetrainSettings
+from retrain.simulation import Simulation, simulate
+from retrain.source import fetch
+from retrain.warehouse import Warehouse
+from servicekit.objectstore import FileStore
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
+from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
+
+DATA: Final = Path(__file__).parents[2] / "shared" / "data" / "kuairand"
+FULL: Final = os.environ.get("RETRAIN_NIGHTLY") == "full"
+DAY: Final = timedelta(days=1)
+LIVE_WITHIN_S: Final = 30.0
+SIMULATED: Final = Simulation(users=2000, videos=400, days=10, views=12, seed=1, last=date(2025, 9, 10))
+SIMULATED_BEFORE: Final = 4
+"""Days before the first night: this feed has no earlier history to learn from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Night:
+    """A run that published."""
+
+    day: date
+    """The last day of its data."""
+    version: str
+    seconds: float
+    cpu_seconds: float
+    stages: dict[str, float]
+    ndcg: float
+    """On its last day, judged before it learnt from it; NaN where there was nothing to judge."""
+
+
+def run() -> dict[str, list[Row]]:
+    """Run the nights, and full fits beside them."""
+    with tempfile.TemporaryDirectory(prefix="bench-nightly-") as name:
+        folder = Path(name)
+        feed = DATA if DATA.is_dir() else _simulated(folder / "feed")
+        days = [one.day for one in list_days(FileStore(feed / "exports"))][0 if feed == DATA else SIMULATED_BEFORE :]
+        nights, live_s = _nights(feed, folder / "warm", days)
+        compared = days[:-1] if FULL else days[-2:-1]
+        full = {day: _night(feed, folder / "full", day, "--cold", "--force") for day in compared if day != days[0]}
+        full[days[0]] = nights[0]
+        rows = [_row(night, live) for night, live in zip(nights, live_s, strict=True)]
+        judged = [_compared(feed, folder, nights[days.index(day)], full[day]) for day in compared]
+        title = "KuaiRand-Pure" if feed == DATA else "SIMULATED feed"
+        return {f"{title}, nights": rows, "warm nights beside full fits, judged on the day after": judged}
+
+
+def _simulated(folder: Path) -> Path:
+    simulate(SIMULATED, folder)
+    return folder
+
+
+def _nights(feed: Path, folder: Path, days: list[date]) -> tuple[list[Night], list[float]]:
+    """Return the runs, the first of them a full fit, and the seconds from each one's end to a page of its model."""
+    nights, seconds = [], []
+    with ExitStack() as stack:
+        for day in days:
+            nights.append(_night(feed, folder, day))
+            if day == days[0]:
+                stub = stack.enter_context(_recsvc(folder))
+            seconds.append(_until_served(stub, nights[-1].version))
+    return nights, seconds
+
+
+def _night(feed: Path, folder: Path, day: date, *flags: str) -> Night:
+    environment = local_environment(os.environ) | {
+        "INTERACTIONS_URL": (feed / "exports").as_uri(),
+        "CATALOGUE_URL": feed.as_uri(),
+        "MODEL_STORE_URL": (folder / "models").as_uri(),
+        "RETRAIN_WORK_DIR": str(folder / "work"),
+        "LOG_LEVEL": "warning",
+    }
+    environment.pop("DATABASE_URL", None)
+    command = [sys.executable, "-m", "retrain", "run", "--date", str(day), *flags]
+    begin, before = time.monotonic(), _children_cpu_s()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    seconds, cpu_seconds = time.monotonic() - begin, _children_cpu_s() - before
+    row: RunRow = FileRuns(folder / "work" / "runs").recent(1)[0]
+    if row.version is None:
+        raise RuntimeError(f"the run of {day} published nothing")
+    metrics = Registry(FileStore(folder / "models")).manifest(row.version).metrics
+    return Night(
+        day=day,
+        version=row.version,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        stages=row.stage_seconds,
+        ndcg=metrics.get(f"lightfm_prior.ndcg@{PAGE_SIZE}", float("nan")),
+    )
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def _recsvc(folder: Path) -> Iterator[RecommendationServiceStub]:
+    address = f"127.0.0.1:{free_port()}"
+    environment = local_environment(os.environ) | {
+        "RECSVC_LISTEN": address,
+        "MODEL_STORE_URL": (folder / "models").as_uri(),
+        "MODEL_CACHE_DIR": str(folder / "cache"),
+        "MODEL_POLL_INTERVAL_S": "0.2",
+        "LOG_LEVEL": "warning",
+    }
+    service = Service("recsvc", address, environment, folder / "recsvc.log")
+    service.start()
+    try:
+        with grpc.insecure_channel(address) as channel:
+            yield RecommendationServiceStub(channel)
+    finally:
+        service.stop()
+
+
+def _until_served(stub: RecommendationServiceStub, version: str) -> float:
+    """Return the seconds until a page is of this model."""
+    begin = time.monotonic()
+    while time.monotonic() < begin + LIVE_WITHIN_S:
+        reply = stub.Recommend(pb.RecommendRequest(user_id="nobody", page_size=PAGE_SIZE), timeout=1)
+        if reply.model_version == version and len(reply.videos) == PAGE_SIZE:
+            return time.monotonic() - begin
+        time.sleep(0.02)
+    raise RuntimeError(f"no page of {version} within {LIVE_WITHIN_S:.0f} s")
+
+
+def _row(night: Night, live_s: float) -> Row:
+    fit_s = night.stages.get("fit", 0.0)
+    return {
+        "night": str(night.day),
+        "run s": round(night.seconds, 1),
+        "CPU s": round(night.cpu_seconds, 1),
+        "fit s": round(fit_s, 1),
+        "page of it after s": round(live_s, 2),
+        f"NDCG@{PAGE_SIZE} of the day before's state": round(night.ndcg, 4),
+    }
+
+
+def _compared(feed: Path, folder: Path, warm: Night, full: Night) -> Row:
+    """Return both models of a night side by side, the same viewers paired."""
+    models = {"warm": folder / "warm", "full": folder / ("warm" if full is warm else "full")}
+    versions = {"warm": warm.version, "full": full.version}
+    gains = _gains(feed, warm.day + DAY, {name: models[name] / "models" / versions[name] for name in models})
+    difference = interval(gains["warm"] - gains["full"], seed=0)
+    return {
+        "night": str(warm.day),
+        "viewers": len(gains["warm"]),
+        f"NDCG@{PAGE_SIZE} warm": round(float(gains["warm"].mean()), 4),
+        f"NDCG@{PAGE_SIZE} full": round(float(gains["full"].mean()), 4),
+        "difference (95 %)": f"{difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})",
+        "full run s": round(full.seconds, 1),
+        "warm / full, run": round(warm.seconds / full.seconds, 2),
+        "warm / full, CPU": round(warm.cpu_seconds / full.cpu_seconds, 2),
+        "warm / full, fit": round(warm.stages["fit"] / full.stages["fit"], 2),
+    }
+
+
+def _gains(feed: Path, day: date, models: dict[str, Path]) -> dict[str, NDArray[np.float64]]:
+    """Return the NDCG of each viewer's page of a day under each model, popularity being that of the day's beginning."""
+    settings = RetrainSettings(interactions_url=feed.as_uri(), model_store_url=feed.as_uri())
+    exports = FileStore(feed / "exports")
+    window = choose_window(exports, last=day, length=settings.retrain_window_days, marker_required=False)
+    gains = {}
+    with tempfile.TemporaryDirectory(prefix="bench-judged-") as name:
+        folder, since = Path(name), midnight(day)
+        with Warehouse(folder, memory=settings.retrain_memory, threads=settings.retrain_threads) as warehouse:
+            interactions = prepare(fetch(window, exports, FileStore(feed), folder), window, warehouse)
+            held_out = HeldOutDay.build(
+                interactions.targets(since, since + DAY),
+                interactions.seen(since),
+                interactions.popularity(since, half_life=settings.popularity_half_life()),
+                most_users=settings.retrain_evaluation_users,
+                seed=settings.retrain_seed,
+            )
+            users, videos = interactions.users(), interactions.videos()
+        for model, path in models.items():
+            champion = Champion.of(read(path), users, videos)
+            weight = champion.manifest.popularity_weight
+            (pages,) = held_out.pages(champion.representations.scores, (weight,))
+            gains[model] = ndcg(hits(pages, held_out.relevant), held_out.relevant.lengths())
+    return gains
