@@ -27,6 +27,8 @@ class Client:
         self._rng = random.Random(f"{seed} {name}")
         self._sequence = 0
         self.acknowledged: list[Acknowledged] = []
+        self.sent: dict[str, int] = {}
+        """The watch time of each event, which tells them apart."""
         self.refused = 0
         self.stopping = False
 
@@ -79,8 +81,10 @@ class Client:
 
     def _event(self, user: str) -> pb.Interaction:
         self._sequence += 1
+        event_id = str(UUID(int=self._rng.getrandbits(128), version=4))
+        self.sent[event_id] = self._sequence
         return pb.Interaction(
-            event_id=str(UUID(int=self._rng.getrandbits(128), version=4)),
+            event_id=event_id,
             user_id=user,
             video_id=f"v{self._sequence % 50}",
             interaction_type=pb.INTERACTION_TYPE_WATCH,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,14 @@ class History:
         refused: How often a client was told to come back, or was told nothing.
         rows: Event ids in Postgres.
         messages: (user, event id) in Kafka, each user's in their order.
+        altered: Event ids in either that hold something else than was sent.
     """
 
     acknowledged: Sequence[Acknowledged]
     refused: int
     rows: Sequence[str]
     messages: Sequence[tuple[str, str]]
+    altered: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +41,12 @@ class Verdict:
     twice_in_postgres: list[str] = field(default_factory=list)
     only_in_one: list[str] = field(default_factory=list)
     out_of_order: list[str] = field(default_factory=list)
+    altered: list[str] = field(default_factory=list)
 
     @property
     def valid(self) -> bool:
         """Whether every promise was kept."""
-        return not any(
-            (self.lost_in_postgres, self.lost_in_kafka, self.twice_in_postgres, self.only_in_one, self.out_of_order)
-        )
+        return not any(getattr(self, one.name) for one in fields(self))
 
 
 def check(history: History) -> Verdict:
@@ -60,6 +61,7 @@ def check(history: History) -> Verdict:
         twice_in_postgres=[one for one, times in rows.items() if times > 1],
         only_in_one=sorted(rows.keys() ^ place.keys()),
         out_of_order=list(_out_of_order(history, place)),
+        altered=list(history.altered),
     )
 
 

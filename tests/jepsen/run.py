@@ -12,8 +12,11 @@ from tests.jepsen.clients import Client
 from tests.jepsen.cluster import Cluster
 from tests.jepsen.history import History, Verdict, check, duplicates
 from tests.jepsen.nemesis import Nemesis, plan
+from tests.support.polling import wait_for
 
 CLIENTS: Final = 3
+WARM: Final = 100
+"""Acknowledgements before the first fault."""
 SETTLE_S: Final = 60.0
 
 
@@ -40,7 +43,7 @@ def run(cluster: Cluster, seed: int, *, steps: int, pause_s: float = 0.5, loud: 
     clients = [Client(address, f"{prefix}-{number}", seed) for number in range(CLIENTS)]
     swallowed, clipped = cluster.kafka_link.swallowed, _clipped(cluster)
     running = [cluster.loop.spawn(client.run()) for client in clients]
-    time.sleep(pause_s)
+    wait_for(lambda: sum(len(client.acknowledged) for client in clients) > WARM, timeout_s=SETTLE_S, what="traffic")
     Nemesis(cluster, loud=loud).run(plan(seed, steps=steps), pause_s=pause_s)
     for client in clients:
         client.stopping = True
@@ -79,12 +82,16 @@ def _history(cluster: Cluster, clients: list[Client], prefix: str) -> History:
     users = {f"{prefix}-{n}-{suffix}" for n in range(CLIENTS) for suffix in ("0", "1", "2", "stream")}
     records = read_topic(cluster.kafka.bootstrap, INTERACTIONS_TOPIC, users)
     with psycopg.connect(cluster.database_url) as connection:
-        rows = connection.execute("SELECT event_id::text, user_id FROM user_interactions").fetchall()
+        rows = connection.execute("SELECT event_id::text, user_id, watch_time_ms FROM user_interactions").fetchall()
+    sent = {event_id: watched for client in clients for event_id, watched in client.sent.items()}
+    found = [(event_id, watched) for event_id, user, watched in rows if user in users]
+    found += [(record.headers["event-id"], record.value["watchTime"]) for record in records]
     return History(
         acknowledged=[one for client in clients for one in client.acknowledged],
         refused=sum(client.refused for client in clients),
-        rows=[event_id for event_id, user in rows if user in users],
+        rows=[event_id for event_id, user, _ in rows if user in users],
         messages=[(record.key, record.headers["event-id"]) for record in records],
+        altered=[event_id for event_id, watched in found if sent.get(event_id) != watched],
     )
 
 

@@ -1,5 +1,6 @@
 """The checker finds what it is there to find, and the system gives it nothing to find."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,10 @@ def test_each_fault_is_found(rows: list[str], messages: list[tuple[str, str]], f
     verdict = check(History(acknowledged=GOOD.acknowledged, refused=0, rows=rows, messages=messages))
     assert getattr(verdict, fault)
     assert not verdict.valid
+
+
+def test_altered_event_is_found() -> None:
+    assert not check(replace(GOOD, altered=["2"])).valid
 
 
 def test_seed_repeats_its_faults() -> None:
