@@ -163,7 +163,8 @@ def _empty(size: int, core: int) -> Iterator[tuple[int, str]]:
     """Run the empty server on one core; its process and address."""
     command = [sys.executable, "-m", "benchmarks.empty_server", str(size), str(THREADS)]
     with on_core(core):
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        # In a session of its own, as recsvc is: Linux shares a busy core out between sessions.
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         port = process.stdout.readline().strip() if process.stdout else ""
         yield process.pid, f"127.0.0.1:{port}"
