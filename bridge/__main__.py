@@ -101,7 +101,12 @@ async def serve(settings: BridgeSettings) -> None:
         )
         ingestion = await stack.enter_async_context(
             open_ingestion(
-                database, _kafka_policy(settings), metrics, feed.listeners, event_id_days=settings.event_id_days
+                database,
+                _kafka_policy(settings),
+                metrics,
+                feed.listeners,
+                order_wait_s=settings.interaction_order_wait_s,
+                event_id_days=settings.event_id_days,
             )
         )
         interaction_service = InteractionService(

@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID
 
 import psycopg
+import structlog
 
 from bridge.acknowledgement import Acknowledgement, Entry, Outcome, RecorderUnavailableError, fail
 from bridge.availability import Availability
@@ -29,6 +30,8 @@ COMMIT_TIMEOUT_S: Final = 1.0
 ORDER_WAIT_S: Final = 15.0
 ORDER_LOOK_S: Final = 0.05
 AWAY: Final = "interactions cannot be made durable now"
+
+logger = structlog.get_logger(__name__)
 
 
 class Recorder:
@@ -66,6 +69,7 @@ class Recorder:
         self._expiry = Expiry()
         self._recent = RecentEvents()
         self._late: set[asyncio.Task[Commit]] = set()
+        self._impatient = False
 
     def submit(self, interaction: Interaction, *, timeout_s: float) -> Outcome:
         """Return the future outcome; cancelling it gives the interaction up where its turn has not come.
@@ -162,6 +166,9 @@ class Recorder:
         """
         while self._availability.away and not outbox.known and self._availability.away_s < self._order_wait_s:  # noqa: ASYNC110
             await asyncio.sleep(ORDER_LOOK_S)  # three things may end it, one of them the time
+        if self._availability.away and not outbox.known and not self._impatient:
+            self._impatient = True
+            logger.warning("order.not_waited_for", consequence="events may come before earlier ones of their viewer")
         return self._availability.away
 
     def _finish(self, batch: Sequence[Entry], commit: Commit) -> None:

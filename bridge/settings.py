@@ -37,6 +37,11 @@ class BridgeSettings(KafkaSettings):
     kafka_stall_s: float = Field(15.0, gt=0, description="seconds without any acknowledgement that end a producer")
     kafka_flush_s: float = Field(5.0, ge=0, description="seconds that unsent messages get at shutdown")
     interaction_budget_ms: int = Field(2000, ge=10, description="milliseconds to make an interaction durable")
+    interaction_order_wait_s: float = Field(
+        15.0,
+        ge=0,
+        description="seconds that a bridge started without Postgres refuses interactions rather than risk their order",
+    )
     event_id_days: int = Field(
         EVENT_ID_DAYS, ge=LEAST_DAYS, description="days for which repeats of an event are recognised in Postgres"
     )

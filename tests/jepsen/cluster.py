@@ -168,6 +168,7 @@ class Cluster:
             "DATABASE_URL": linked,
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.kafka_link.port}",
             "KAFKA_WARM_UP_S": "1",
+            "INTERACTION_ORDER_WAIT_S": "120",  # a busy machine must not look like a broken promise
             "LIGHTFM_GRPC_ENDPOINT": "127.0.0.1:1",
             "TRENDING_SNAPSHOT_PATH": str(self._folder / "trending.json"),
         }
