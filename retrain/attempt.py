@@ -23,6 +23,21 @@ from retrain.runs import Runs
 logger = structlog.get_logger("retrain")
 
 BEAT_S: Final = 15.0
+DUCKDB: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException, duckdb.FatalException)
+"""What DuckDB raises when disk or memory does not suffice."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """What a run gets when it is the only one.
+
+    Attributes:
+        check: Raises RunFailure when the lock was lost.
+        dated: Is told the last day that is trained on, as soon as it is known.
+    """
+
+    check: Callable[[], None]
+    dated: Callable[[date], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +59,8 @@ class Attempt:
     now: Callable[[], datetime]
 
     @contextmanager
-    def running(self, last: date | None) -> Iterator[Lock]:
-        """Yield the lock; whatever ends the run is kept, and goes on as a RunFailure where it was foreseen."""
+    def running(self, last: date | None) -> Iterator[Held]:
+        """Yield when the lock is held; whatever ends the run is kept, and goes on as a RunFailure where foreseen."""
         begin = self.now()
         row = RunRow(run_id=uuid4(), run_date=last, started_at=begin, heartbeat_at=begin)
         try:
@@ -62,10 +77,10 @@ class Attempt:
         finally:
             lock.release()
 
-    def _watched(self, row: RunRow, lock: Lock) -> Iterator[Lock]:
+    def _watched(self, row: RunRow, lock: Lock) -> Iterator[Held]:
         try:
             with _Heart(lambda: self.runs.beat(row.run_id, self.now())), store_failures():
-                yield lock
+                yield Held(check=lock.check, dated=lambda day: self._date(row, day))
         except RunFailure as failure:
             self._end(row, State.REJECTED if failure.is_rejection else State.FAILED, failure.reason, str(failure))
             raise
@@ -76,6 +91,10 @@ class Attempt:
             self._end(row, State.FAILED, Reason.INTERNAL, f"{type(error).__name__}: {error}")
             raise
         self._end(row, State.SUCCEEDED)
+
+    def _date(self, row: RunRow, day: date) -> None:
+        self.record.run_date = day
+        self.runs.save(row.model_copy(update={"run_date": day, "heartbeat_at": self.now()}))
 
     def _end(self, row: RunRow, state: State, reason: Reason | None = None, message: str | None = None) -> None:
         record, now = self.record, self.now()
@@ -106,7 +125,7 @@ def store_failures() -> Iterator[None]:
     """Turn errors of disks and stores into RunFailure."""
     try:
         yield
-    except (OSError, Boto3Error, BotoCoreError, ClientError, duckdb.IOException, duckdb.OutOfMemoryException) as error:
+    except (OSError, Boto3Error, BotoCoreError, ClientError, *DUCKDB) as error:
         raise RunFailure(Reason.STORE, " ".join(str(error).split())) from error
 
 

@@ -7,13 +7,13 @@ from datetime import date
 import structlog
 
 from recsvc.registry import Registry
-from retrain.attempt import Attempt, store_failures
+from retrain.attempt import Attempt, Held, store_failures
 from retrain.checkpoint_store import CheckpointStore
 from retrain.erasures import local_list
 from retrain.exports import choose_window
 from retrain.failure import RunFailure
 from retrain.fits import kept_folder
-from retrain.lock import Lock, take_lock
+from retrain.lock import take_lock
 from retrain.pipeline import Run, run, utc_now
 from retrain.progress import choose_progress
 from retrain.prune import prune
@@ -56,8 +56,8 @@ def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, agai
             told=lambda row: tell(settings, runs, metrics, row),
             now=utc_now,
         )
-        with attempt.running(last) as lock:
-            _run(settings, record, last=last, lock=lock, again=again, force=force)
+        with attempt.running(last) as held:
+            _run(settings, record, last=last, held=held, again=again, force=force)
 
 
 def _run(
@@ -65,7 +65,7 @@ def _run(
     record: Record,
     *,
     last: date | None,
-    lock: Lock | None = None,
+    held: Held | None = None,
     again: bool = False,
     force: bool = False,
 ) -> None:
@@ -79,7 +79,8 @@ def _run(
     window = choose_window(
         interactions, last=last, length=settings.retrain_window_days, marker_required=settings.marker_required()
     )
-    record.run_date = window.last
+    if held:
+        held.dated(window.last)
     checkpoints = CheckpointStore(models, key)
     start = choose(checkpoints, registry.versions(), Terms.of(settings, window))
     with scratch_folder(settings.retrain_work_dir) as folder:
@@ -87,7 +88,7 @@ def _run(
         source = replace(source, erased=local_list(interactions, models, folder))
         _say(plan(settings, window, source, start))
         source.check()
-        if lock is None:
+        if held is None:
             return
         job = Run(
             settings=settings,
@@ -98,7 +99,7 @@ def _run(
             progress=choose_progress(),
             now=utc_now,
             smoke=smoke,
-            fence=lock.check,
+            fence=held.check,
             force=force,
             record=record,
             checkpoints=checkpoints,

@@ -1,0 +1,189 @@
+"""Runs that are killed, stopped, doubled or starved; the live model is never harmed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import pytest
+
+from bridge.schema import migrate
+from deploy.local.ports import free_port
+from recsvc.registry import Registry
+from retrain.lock import KEY
+from servicekit.objectstore import FileStore
+from tests.retrain.test_command import QUICK, ROOT, retrain, where
+from tests.support.s3 import CREDENTIALS
+
+LEARNING: Final = {"RETRAIN_FACTORS": "16", "RETRAIN_EPOCHS": "8"}
+EARLIER: Final = "2026-03-03"
+
+
+@contextmanager
+def running(*arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """Yield a run that is under way, and end it afterwards."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "retrain", "run", *arguments],
+        cwd=ROOT, env=kept | QUICK | environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    with process.stderr:
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_for_line(process: "subprocess.Popen[str]", words: str) -> None:
+    """Return as soon as the run logs these words; AssertionError when it ends before."""
+    assert process.stderr
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if words in line:
+            return
+    raise AssertionError(f"no {words!r} in {seen}")
+
+
+def live(folder: Path) -> str:
+    current = Registry(FileStore(folder / "models")).current()
+    assert current
+    return current[0].version
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, feed: Path) -> tuple[Path, dict[str, str]]:
+    """A folder with a live model of the days before the last one, and the environment of runs on it."""
+    folder = tmp_path_factory.mktemp("faults")
+    environment = where(folder, feed / "exports") | LEARNING
+    done = retrain("run", "--date", EARLIER, **environment)
+    assert done.returncode == 0, done.stderr
+    return folder, environment
+
+
+@pytest.fixture
+def copied(trained: tuple[Path, dict[str, str]], tmp_path: Path, feed: Path) -> dict[str, str]:
+    """The environment of runs on a copy of that folder, of the test's own."""
+    shutil.copytree(trained[0] / "models", tmp_path / "models")
+    return where(tmp_path, feed / "exports") | LEARNING
+
+
+def test_a_run_that_is_killed_at_any_stage_is_done_anew_by_the_next(
+    trained: tuple[Path, dict[str, str]], copied: dict[str, str], tmp_path: Path
+) -> None:
+    """On one thread it comes to the same bits as a run that nobody disturbed, and leaves no scratch files."""
+    before = live(tmp_path)
+    for stage in ('"epoch": 1', "gate.compared", "gate.smoked"):
+        with running(**copied) as process:
+            wait_for_line(process, stage)
+            process.kill()
+        assert live(tmp_path) == before
+    done = retrain("run", **copied)
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "work").glob("retrain-*/.lock"))
+    states = [line.split()[3] for line in retrain("status", **copied).stdout.splitlines()[1:]]
+    assert states == ["succeeded", *["failed"] * 3]
+
+    undisturbed, environment = trained
+    assert retrain("run", **environment).returncode == 0
+    assert live(tmp_path) == live(undisturbed) != before
+
+
+def test_of_two_runs_at_once_one_wins(copied: dict[str, str], tmp_path: Path) -> None:
+    with running(**copied) as first:
+        wait_for_line(first, "interactions.prepared")
+        first.send_signal(signal.SIGSTOP)
+        second = retrain("run", **copied)
+        first.send_signal(signal.SIGCONT)
+        assert first.stderr
+        last_words = first.stderr.read()
+        assert first.wait(60) == 0, last_words
+    assert second.returncode == 4
+    assert second.stderr.splitlines()[-1].startswith("error: another run is under way")
+    assert live(tmp_path) > EARLIER.replace("-", "")
+
+
+def test_a_run_that_lost_its_lock_does_not_publish(copied: dict[str, str], tmp_path: Path, postgres_url: str) -> None:
+    migrate(postgres_url)
+    before = live(tmp_path)
+    with running(**copied, DATABASE_URL=postgres_url) as process:
+        wait_for_line(process, "interactions.prepared")
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            ended = "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
+            assert connection.execute(ended, [KEY]).fetchall() == [(True,)]
+        assert process.stderr
+        lines = process.stderr.read().splitlines()
+        assert process.wait(60) == 1
+    assert lines[-1] == "error: the lock was lost: another run may be under way"
+    assert live(tmp_path) == before
+    with psycopg.connect(postgres_url) as connection:
+        kept = connection.execute("SELECT state, reason, interactions > 0 FROM retrain_runs").fetchall()
+    assert kept == [("failed", "lock", True)]
+    assert retrain("run", **copied, DATABASE_URL=postgres_url).returncode == 0
+    assert live(tmp_path) != before
+
+
+def test_a_run_that_is_told_to_end_says_so(copied: dict[str, str], tmp_path: Path) -> None:
+    before = live(tmp_path)
+    with running(**copied) as process:
+        wait_for_line(process, "interactions.prepared")
+        process.terminate()
+        assert process.wait(60) == 143
+    assert "killed: the process was told to end" in retrain("status", **copied).stdout
+    assert live(tmp_path) == before
+
+
+def test_a_disk_that_is_full_is_one_line(copied: dict[str, str], tmp_path: Path) -> None:
+    """No file may grow beyond 256 KiB."""
+    before = live(tmp_path)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 256; exec "$0" -m retrain run', sys.executable],
+        cwd=ROOT, env=kept | QUICK | copied, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert live(tmp_path) == before
+
+
+def test_a_mistyped_catalogue_is_an_error(copied: dict[str, str], tmp_path: Path) -> None:
+    done = retrain("run", **copied | {"CATALOGUE_URL": (tmp_path / "catalog").as_uri()})
+    assert done.returncode == 2
+    assert done.stderr == f"error: CATALOGUE_URL: {(tmp_path / 'catalog').as_uri()} is empty, or not there\n"
+
+
+@pytest.mark.parametrize("command", [("activate", "20260305T000000Z-1-2"), ("prune",), ("run",)])
+def test_a_store_out_of_reach_is_one_line(tmp_path: Path, feed: Path, command: tuple[str, ...]) -> None:
+    environment = where(tmp_path, feed / "exports") | CREDENTIALS
+    environment |= {"MODEL_STORE_URL": "s3://models", "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{free_port()}"}
+    done = retrain(*command, **environment)
+    assert done.returncode == 1
+    (line,) = [one for one in done.stderr.splitlines() if not one.startswith("{")]
+    assert line.startswith("error: Could not connect")
+
+
+def test_the_schedule_runs_what_is_due_and_then_nothing(tmp_path: Path, postgres_url: str) -> None:
+    """The last day of a fresh feed is yesterday, due since two o'clock."""
+    migrate(postgres_url)
+    made = retrain("simulate", "--output", str(tmp_path / "feed"), "--users", "150", "--videos", "80", "--days", "3")
+    assert made.returncode == 0
+    environment = where(tmp_path, tmp_path / "feed" / "exports") | {"DATABASE_URL": postgres_url}
+    if datetime.now(UTC).hour < 2:
+        environment["SCHEDULE_CATCH_UP_DAYS"] = "2"
+    assert retrain("schedule", "--once", **environment).returncode == 0
+    version = live(tmp_path)
+    assert retrain("schedule", "--once", **environment).returncode == 0
+    assert live(tmp_path) == version
+    status = retrain("status", **environment).stdout.splitlines()
+    assert status[1].split()[3] == "succeeded"
+    assert version in status[1]
