@@ -100,7 +100,7 @@ def _recsvc(folder: Path) -> Iterator[str]:
         "MODEL_CACHE_DIR": str(folder / "cache"),
         "MODEL_POLL_INTERVAL_S": "0.2",
         "RECSVC_WORKERS": "1",
-        "LOG_LEVEL": "warning", **{k: v for k, v in os.environ.items() if k.startswith("RECSVC_")},
+        "LOG_LEVEL": "warning",
     }
     service = Service("recsvc", address, environment, folder / "recsvc.log")
     service.start()
