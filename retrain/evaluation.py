@@ -55,6 +55,13 @@ class HeldOutDay:
         )
         return cls(users=users, relevant=chosen, seen=seen, popularity=popularity)
 
+    @classmethod
+    def after(cls, seen: Csr, popularity: NDArray[np.float32]) -> "HeldOutDay":
+        """Return the day of which nothing is known yet, for all viewers who were shown something before."""
+        users = np.flatnonzero(seen.lengths())
+        relevant = Csr(np.zeros(len(users) + 1, np.int64), np.empty(0, np.int32))
+        return cls(users=users, relevant=relevant, seen=seen, popularity=popularity)
+
     def sample(self, count: int, *, seed: int) -> "HeldOutDay":
         """Return the day of so many of its viewers, drawn at random; of all where there are no more."""
         if len(self.users) <= count:

@@ -11,14 +11,17 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recsvc.artefact import Manifest, Model
+from retrain.champion import load_champion
 from retrain.checkpoint import Checkpoint
-from retrain.evaluation import POPULARITY_FLOOR, Evaluation
+from retrain.evaluation import POPULARITY_FLOOR, Evaluation, HeldOutDay
 from retrain.failure import Reason, RunFailure
 from retrain.gate import data_problems
 from retrain.preparation import Interactions, prepare
 from retrain.publish import Publication, activate, find_published, live_version, name_prefix, publish, write_verified
 from retrain.recipe import recipe_digest
 from retrain.run import Run
+from retrain.runreport import Showcase
+from retrain.showcase import showcase
 from retrain.training import Trained, train
 from retrain.warehouse import Warehouse
 
@@ -62,6 +65,8 @@ def run(job: Run, *, again: bool = False) -> Result:
             _check_data(job, interactions)
         trained = train(job, interactions)
         model = assemble(job, interactions, trained)
+        with record.stage("showcase"):
+            record.showcase = _showcase(job, interactions, trained, model)
     folder = job.folder / "model"
     with record.stage("write"):
         manifest = write_verified(model, prefix, folder)
@@ -116,6 +121,20 @@ def _check_data(job: Run, interactions: Interactions) -> None:
         logger.warning("gate.data", problem=problem, forced=job.force)
     if problems and not job.force:
         raise RunFailure(Reason.GATE, f"{'; '.join(problems)} (--force trains on it all the same)")
+
+
+def _showcase(job: Run, interactions: Interactions, trained: Trained, model: Model) -> Showcase:
+    """Return pages as they will be served, beside those of the model that is live until then."""
+    return showcase(
+        interactions,
+        HeldOutDay.after(model.seen, model.popularity),
+        trained.representations.scores,
+        trained.popularity_weight,
+        load_champion(job.registry, job.folder / "live", model.users, model.videos),
+        since=job.window.until,
+        threads=job.settings.retrain_threads,
+        seed=job.settings.retrain_seed,
+    )
 
 
 def assemble(job: Run, interactions: Interactions, trained: Trained) -> Model:

@@ -37,7 +37,7 @@ def showcase(
     threads: int = 1,
     seed: int = 0,
 ) -> Showcase:
-    """Return the pages of a held-out day.
+    """Return the pages of a day.
 
     Args:
         interactions: Tell who and what the rows are.
@@ -75,6 +75,8 @@ def _bands(pages: Pages, popularity: NDArray[np.float32]) -> tuple[Band, ...]:
 def _samples(interactions: Interactions, day: HeldOutDay, pages: Pages, since: datetime) -> tuple[Sample, ...]:
     chosen = _chosen(day)
     users = day.users[chosen].tolist()
+    if not users:
+        return ()
     histories = {user: liked[:PLACES] for user, liked in interactions.liked_before(users, since).items()}
     old, new = (_tops(pages.get(name), chosen) for name in (LIVE, SERVED))
     rows = {video for page in (*old, *new) for video in page}

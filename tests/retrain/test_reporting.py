@@ -97,7 +97,8 @@ def test_pages_of_the_live_model_stand_beside_the_new_ones(two_nights: RunReport
         alone = {one.video for one in sample.new_page if one.alone}
         assert alone == {one.video for one in sample.new_page} - {one.video for one in sample.old_page}
         assert all(one.tags and one.author for one in (*sample.new_page, *sample.history))
-    assert any(one.liked for sample in samples for one in sample.new_page)
+    assert any(one.liked for sample in samples for one in sample.history)
+    assert any(one.alone for sample in samples for one in sample.new_page)
     for name in (LIVE, "lightfm_prior", "popularity"):
         assert sum(band.shares[name] for band in two_nights.showcase.bands) == pytest.approx(1)
     assert sum(band.videos for band in two_nights.showcase.bands) == 240
