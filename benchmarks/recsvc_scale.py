@@ -13,6 +13,7 @@ other ways rank the same catalogue in one process without a server; recall is ag
 import asyncio
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -29,8 +30,10 @@ from benchmarks.machine import MEBIBYTE, cpu_seconds
 from benchmarks.recsvc_call import on_core
 from benchmarks.report import Row
 from benchmarks.retrieval import DIMENSIONS, PAGE, POPULARITY_WEIGHT, catalogue, compare, fitted, grown
+from deploy.local.child import Child
 from deploy.local.ports import free_port
-from deploy.local.service import Service
+from deploy.local.service import ROOT, Service
+from deploy.probe import serves
 from recsvc.artefact import Catalogue, Csr, Manifest, Model, write
 from recsvc.idmap import IdMap
 from recsvc.registry import Registry
@@ -43,6 +46,7 @@ STEPS = [(int(videos), int(users)) for videos, users in (step.split("x") for ste
 CALLS = 400
 """Of each kind."""
 CONCURRENT = 16
+START_TIMEOUT_S = 300.0
 SEEN = 20
 AT = datetime(2025, 9, 2, tzinfo=UTC)
 
@@ -183,8 +187,10 @@ def _recsvc(folder: Path, core: int) -> Iterator[tuple[Service, float]]:
     service = Service("recsvc", address, environment, folder / "recsvc.log")
     began = time.perf_counter()
     with on_core(core):
-        service.start()
+        command = [sys.executable, "-m", "recsvc"]
+        service.child = Child.start("recsvc", command, log=service.log, env=environment, cwd=ROOT)
     try:
+        service.child.wait_until(lambda: serves(address), timeout_s=START_TIMEOUT_S, what="did not serve")
         yield service, time.perf_counter() - began
     finally:
         service.stop()

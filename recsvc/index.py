@@ -23,7 +23,7 @@ FROM: Final = 50_000
 """Videos from which the index is faster than the scan (`benchmarks/retrieval.py`)."""
 DEPTHS: Final = (8, 16, 32, 64, 128)
 """Lists to read."""
-SPARES: Final = (200, 600, 1_800)
+SPARES: Final = (80, 200, 600, 1_800)
 """Candidates proposed beyond what is wanted, since their quantised scores are rough."""
 GAIN: Final = 0.002
 """Recall that twice as many lists must bring; else more candidates are proposed from fewer lists."""
