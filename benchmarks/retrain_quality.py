@@ -44,9 +44,9 @@ WEIGHTS: Final = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8,
 THREADS: Final = len(os.sched_getaffinity(0))
 EASE_PENALTIES: Final = (100.0, 300.0, 1000.0) if FULL else (300.0,)
 ALS_SETTINGS: Final = (
-    [(factors, weight, penalty) for factors in (64, 128) for weight in (5.0, 20.0, 60.0) for penalty in (1.0, 10.0)]
+    [(factors, weight, penalty) for factors in (64, 128) for weight in (5.0, 20.0, 60.0) for penalty in (10.0, 50.0)]
     if FULL
-    else [(64, 20.0, 10.0)]
+    else [(64, 20.0, 50.0)]
 )
 """Factors, confidence of a positive, regularisation."""
 
