@@ -6,6 +6,7 @@ others. Every file's size and SHA-256 stand in the manifest.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ class Description(BaseModel):
     data_until: AwareDatetime
     """The first instant (UTC) that was not learnt from."""
     full_fit_until: AwareDatetime
-    """The same of the last fit that began from nothing."""
+    """The same of the last fit that began from nothing, also of one that the gate refused."""
     popularity_weight: FiniteFloat
     files: dict[str, FileEntry] = {}
 
@@ -66,6 +67,10 @@ class Checkpoint:
     def named(self, version: str) -> "Checkpoint":
         """Return it as that of a published version."""
         return replace(self, description=self.description.model_copy(update={"version": version}))
+
+    def after_full_fit(self, until: datetime) -> "Checkpoint":
+        """Return it as after a full fit up to an instant, which need not be tried again soon."""
+        return replace(self, description=self.description.model_copy(update={"full_fit_until": until}))
 
     def state_in(self, users: IdMap, videos: IdMap) -> TrainingState:
         """Return the state in the rows of these viewers and videos, without those that are not among them."""

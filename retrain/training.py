@@ -12,7 +12,7 @@ from retrain.exports import midnight
 from retrain.failure import Reason, RunFailure
 from retrain.fits import DAY, UNPUBLISHED, Fits
 from retrain.preparation import Interactions
-from retrain.quality_gate import judge
+from retrain.quality_gate import judge, length_problems
 from retrain.representations import Representations
 from retrain.run import Run
 from retrain.showcase import showcase
@@ -45,7 +45,7 @@ def train(job: Run, interactions: Interactions) -> Trained:
             if failure.reason is not Reason.QUALITY:
                 raise
             logger.warning("fit.refused", warm=start is not None, problem=str(failure))
-            start = other
+            start = other and other.after_full_fit(job.window.until)
     return _train(job, interactions, start)
 
 
@@ -72,7 +72,7 @@ def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Tr
     fits = Fits(job.settings, interactions, progress=job.progress, record=record, start=start, kept=kept)
     weight = start.description.popularity_weight if start else _first_weight(job, fits, last - DAY)
     record.popularity_weight = weight
-    evaluation = None
+    evaluation = candidate = None
     if fits.until == last or fits.fit("validated", last, watched=True):
         day = fits.held_out(last)
         if len(day.users):
@@ -90,12 +90,23 @@ def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Tr
     problem = representations.problem()
     if problem:
         raise RunFailure(Reason.TRAINING, problem)
+    if candidate:
+        _check_lengths(job, representations, candidate)
     return Trained(
         representations=representations,
         popularity_weight=weight,
         evaluation=evaluation,
         checkpoint=fits.checkpoint(UNPUBLISHED, weight),
     )
+
+
+def _check_lengths(job: Run, final: Representations, candidate: Representations) -> None:
+    """Raise RunFailure when the last day, which the final fit alone has learnt from, has upset what was learnt."""
+    problems = [*length_problems(final, candidate, "the fit before the last day")]
+    for problem in problems:
+        logger.warning("gate.lengths", problem=problem, forced=job.force)
+    if problems and not job.force:
+        raise RunFailure(Reason.QUALITY, f"{'; '.join(problems)} (--force publishes it all the same)")
 
 
 def _first_weight(job: Run, fits: Fits, until: datetime) -> float:

@@ -131,9 +131,12 @@ def test_what_the_gate_refuses_is_fitted_in_the_other_way(
             raise refusals[0]
 
     monkeypatch.setattr(training, "_check_quality", refuse_first)
-    _, logs = done(night(settings(retrain_full_fit_days=full_fit_days), tmp_path / "2", 4))
+    work = night(settings(retrain_full_fit_days=full_fit_days), tmp_path / "2", 4)
+    result, logs = done(work)
     assert [entry["warm"] for entry in logs if entry["event"] == "fit.refused"] == [full_fit_days == 7]
     assert fits(logs) == ["base", "validated", "final"]  # the last of them, or all, made in the other way
+    saved = CheckpointStore(open_store(work.settings.model_store_url)).describe(result.publication.version)
+    assert saved.full_fit_until == work.window.until, "a full fit that was refused would be tried each night"
 
 
 def test_run_is_published_even_if_its_checkpoint_cannot_be_saved(
