@@ -21,7 +21,7 @@ def retrain(*arguments: str, **environment: str) -> "subprocess.CompletedProcess
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "retrain", *arguments],
-        cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=False, timeout=60,
+        cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=False, timeout=110,
     )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_movie_tweetings_give_a_model_no_worse_than_popularity(shared_data: Path
     assert days
     assert days[1] == "186"
     metrics = trained_metrics(
-        data, tmp_path / "models", RETRAIN_WINDOW_DAYS=days[1], RETRAIN_FACTORS="32", RETRAIN_EPOCHS="8"
+        data, tmp_path / "models", RETRAIN_WINDOW_DAYS=days[1], RETRAIN_FACTORS="16", RETRAIN_EPOCHS="6"
     )
     assert metrics["evaluation.viewers"] > 300
     assert metrics["lightfm_prior.ndcg@20"] > 0.95 * metrics["popularity.ndcg@20"] > 0.1
