@@ -87,7 +87,7 @@ def judge(
         threads: Threads to use.
         seed: Of the resampling.
     """
-    grown = _length_problems(candidate, champion.representations) if champion else ()
+    grown = length_problems(candidate, champion.representations, "the live model's") if champion else ()
     if evaluation.viewers < FEWEST_VIEWERS:
         return Verdict(viewers=evaluation.viewers, problems=tuple(grown))
     popularity = Comparison(
@@ -152,11 +152,12 @@ def _page_problems(found: Quality, popularity: Quality, live: Quality | None) ->
         yield f"{found.popularity_share:.0%} of page places go to the most popular hundredth, more than {most:.0%}"
 
 
-def _length_problems(candidate: Representations, live: Representations) -> Iterator[str]:
+def length_problems(candidate: Representations, rival: Representations, whose: str) -> Iterator[str]:
+    """Yield which of the candidate's representations have exploded or collapsed beside somebody's."""
     for name in ("user_factors", "video_factors"):
-        length, usual = _mean_length(getattr(candidate, name)), _mean_length(getattr(live, name))
+        length, usual = _mean_length(getattr(candidate, name)), _mean_length(getattr(rival, name))
         if usual and not usual / MOST_GROWTH <= length <= usual * MOST_GROWTH:
-            yield f"the mean length of {name} is {length:.3g}, that of the live model's {usual:.3g}"
+            yield f"the mean length of {name} is {length:.3g}, that of {whose} {usual:.3g}"
 
 
 def _mean_length(factors: NDArray[np.float32]) -> float:
