@@ -1,0 +1,81 @@
+"""A run that is killed while it fits, and the one after it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsvc.registry import Registry
+from servicekit.objectstore import FileStore
+
+EPOCHS = 40
+"""So many that each fit lasts long after its first one was told of."""
+TITLES = ("base", "validated", "final")
+
+
+def command(feed: Path, folder: Path) -> dict[str, Any]:
+    """Return what starts a run of its own on one thread."""
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {
+        "INTERACTIONS_URL": (feed / "exports").as_uri(),
+        "CATALOGUE_URL": feed.as_uri(),
+        "MODEL_STORE_URL": (folder / "models").as_uri(),
+        "RETRAIN_WORK_DIR": str(folder / "work"),
+        "RETRAIN_THREADS": "1",
+        "RETRAIN_FACTORS": "16",
+        "RETRAIN_EPOCHS": str(EPOCHS),
+        "RETRAIN_DAY_EPOCHS": str(EPOCHS),
+    }
+    return {"args": [sys.executable, "-m", "retrain", "run"], "env": environment}
+
+
+def kill_while_fitting(title: str, feed: Path, folder: Path) -> list[dict[str, Any]]:
+    """Start a run, SIGKILL it once a fit has begun, and return what it logged."""
+    run = subprocess.Popen(**command(feed, folder), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    logs = []
+    assert run.stderr
+    with run.stderr:
+        for line in run.stderr:
+            entry = json.loads(line)
+            logs.append(entry)
+            if entry["event"] == "epoch.done" and entry["fit"] == title:
+                break
+        run.send_signal(signal.SIGKILL)
+    assert run.wait(60) == -signal.SIGKILL, f"the run was over before {title} could be killed"
+    return logs
+
+
+def finish(feed: Path, folder: Path) -> list[dict[str, Any]]:
+    done = subprocess.run(**command(feed, folder), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def fits(logs: list[dict[str, Any]], event: str) -> list[str]:
+    return [entry["fit"] for entry in logs if entry["event"] == event]
+
+
+@pytest.fixture(scope="module")
+def straight(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the versions that a run publishes that nothing happened to."""
+    folder = tmp_path_factory.mktemp("straight")
+    finish(feed, folder)
+    return Registry(FileStore(folder / "models")).versions()
+
+
+@pytest.mark.timeout(300)  # five processes one after another
+def test_run_goes_on_from_the_fits_that_were_done(feed: Path, tmp_path: Path, straight: list[str]) -> None:
+    """Killed in each of its three fits, it comes to the same bits, repeats no fit, and leaves nothing behind."""
+    for number, title in enumerate(TITLES):
+        logs = kill_while_fitting(title, feed, tmp_path)
+        assert fits(logs, "fit.resumed") == list(TITLES[: max(0, number - 1)])
+        assert not (tmp_path / "models").exists()
+    logs = finish(feed, tmp_path)
+    assert fits(logs, "fit.resumed") == ["base", "validated"]
+    assert fits(logs, "fit.done") == ["final"]
+    assert Registry(FileStore(tmp_path / "models")).versions() == straight
+    assert [path.name for path in (tmp_path / "work").iterdir() if path.name.startswith("retrain-")] == []
