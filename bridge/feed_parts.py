@@ -73,7 +73,12 @@ async def open_feed(
     """
     async with AsyncExitStack() as stack:
         breaker = _breaker(settings, metrics, tell_health)
-        fleet = Fleet(settings.lightfm_grpc_endpoint, settings.tls(), on_connected=breaker.allow_probe)
+        fleet = Fleet(
+            settings.lightfm_grpc_endpoint,
+            settings.tls(),
+            connections=settings.lightfm_connections,
+            on_connected=breaker.allow_probe,
+        )
         stack.push_async_callback(fleet.close)
         await stack.enter_async_context(background("replicas", fleet.keep_resolved))
         board = await _keep_trending(settings, database, stack)

@@ -33,6 +33,7 @@ class Fleet:
     Args:
         endpoint: `host:port`, several of them with commas between, or `dns:///host:port` for each address of a name.
         tls: This program's identity; None for plain text.
+        connections: To each address: a server's processes that share its port share connections, not calls.
         on_connected: Told of each new connection to a replica.
         resolve: Looks addresses up.
         sleep: Waits between two looks.
@@ -43,11 +44,13 @@ class Fleet:
         endpoint: str,
         tls: TlsFiles | None,
         *,
+        connections: int = 1,
         on_connected: Callable[[], None] = lambda: None,
         resolve: Resolve = resolve_by_dns,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._tls = tls
+        self._connections = connections
         self._on_connected = on_connected
         self._watches: set[asyncio.Task[None]] = set()
         self._resolve = resolve
@@ -55,12 +58,12 @@ class Fleet:
         self._name = endpoint.removeprefix("dns:///") if endpoint.startswith("dns:///") else ""
         targets = [endpoint] if self._name else static_targets(endpoint)
         self._channels = {target: self._open(target) for target in targets}
-        self.lightfm = LightFm(*self._channels.values())
+        self.lightfm = LightFm(*self.channels)
 
     @property
     def channels(self) -> list[aio.Channel]:
         """The channels of today."""
-        return [*self._channels.values()]
+        return [channel for channels in self._channels.values() for channel in channels]
 
     async def warm_up(self, timeout_s: float) -> bool:
         """Connect before the first viewer comes; return whether any replica was there in time."""
@@ -68,7 +71,7 @@ class Fleet:
 
     async def close(self) -> None:
         """Close all channels."""
-        for channel in self._channels.values():
+        for channel in self.channels:
             await channel.close()
 
     async def keep_resolved(self) -> None:
@@ -90,12 +93,13 @@ class Fleet:
         if set(targets) != set(self._channels):
             await self._adopt(targets, host)
 
-    def _open(self, target: str, host: str = "") -> aio.Channel:
-        channel = open_channel(target, self._tls, host=host)
-        watch = asyncio.create_task(keep_connected(channel, self._on_connected))
-        self._watches.add(watch)
-        watch.add_done_callback(self._watches.discard)
-        return channel
+    def _open(self, target: str, host: str = "") -> list[aio.Channel]:
+        channels = [open_channel(target, self._tls, host=host) for _ in range(self._connections)]
+        for channel in channels:
+            watch = asyncio.create_task(keep_connected(channel, self._on_connected))
+            self._watches.add(watch)
+            watch.add_done_callback(self._watches.discard)
+        return channels
 
     async def _adopt(self, targets: Sequence[str], host: str) -> None:
         gone = {target: channel for target, channel in self._channels.items() if target not in targets}
@@ -104,8 +108,9 @@ class Fleet:
         self._channels = kept | fresh
         self.lightfm.use(self.channels)
         logger.info("lightfm.replicas", addresses=sorted(self._channels))
-        for channel in gone.values():
-            await channel.close(CLOSE_GRACE_S)
+        for channels in gone.values():
+            for channel in channels:
+                await channel.close(CLOSE_GRACE_S)
 
 
 def static_targets(endpoint: str) -> list[str]:

@@ -31,6 +31,8 @@ OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 250),
+    # Channels to one address have connections of their own, each perhaps to another process behind it.
+    ("grpc.use_local_subchannel_pool", 1),
     # An idle channel would make the next viewer wait for a connection.
     ("grpc.client_idle_timeout_ms", 2**31 - 1),
 )

@@ -21,6 +21,9 @@ class BridgeSettings(KafkaSettings):
     lightfm_grpc_endpoint: str = Field(
         "127.0.0.1:50051", description="recsvc: host:port, several with commas between, or dns:///host:port"
     )
+    lightfm_connections: int = Field(
+        1, ge=1, le=64, description="connections to each address: some times recsvc's workers, so that all get calls"
+    )
     lightfm_budget_ms: int = Field(
         150, ge=20, description="milliseconds in which a page is due; LightFM, retries included, gets 10 less"
     )

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from grpc import StatusCode
@@ -117,6 +118,23 @@ async def test_connections_are_told_of() -> None:
     async with running_fault_server(port=faults.port):
         await until(lambda: len(connections) == 2)
         await fleet.close()
+
+
+async def test_each_address_gets_as_many_connections_as_asked_for() -> None:
+    connections: list[float] = []
+    async with running_fault_server() as faults:
+        fleet = Fleet(faults.address, None, connections=3, on_connected=lambda: connections.append(time.monotonic()))
+        await until(lambda: len(connections) == 3)
+        assert fleet.lightfm.replicas == 3
+        assert _connections_to(faults.port) == 3
+        await fleet.close()
+
+
+def _connections_to(port: int) -> int:
+    """Return how many established connections of this machine lead to a port."""
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table]
+    return sum(remote.endswith(f":{port:04X}") and state == "01" for _, _, remote, state, *_ in rows)
 
 
 async def test_addresses_of_a_name_are_followed() -> None:
