@@ -1,5 +1,6 @@
 """What viewers have seen lately, as far as this bridge knows: bounded, in memory."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -41,7 +42,7 @@ class SeenVideos:
         self._seen.move_to_end(user_id)
         for video_id in video_ids:
             videos.pop(video_id, None)
-            videos[video_id] = None
+            videos[sys.intern(video_id)] = None  # many viewers have seen the same video: one string for all
         while len(videos) > self._most_videos:
             del videos[next(iter(videos))]
         while len(self._seen) > self._most_viewers:
