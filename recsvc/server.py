@@ -121,19 +121,19 @@ class RecommendationServer:
             audience.observe(done)
             freshness.count(done, now_ms=now_ms())
 
-        self._reader = None
-        if kafka:
-            self._reader = LiveInteractions(
-                kafka, self.live.cut_off_ms, receive, metrics, forget=audience.learn_forgotten
-            )
-        recommender = Recommender(self.live, self.audience)
+        forget = audience.learn_forgotten
+        self._reader = LiveInteractions(kafka, self.live.cut_off_ms, receive, metrics, forget=forget) if kafka else None
+        recommender = Recommender(self.live, audience)
         self._preparation = Preparation(self.live, cache, recommender.adopt, most=prepared_viewers)
-        pb_grpc.add_RecommendationServiceServicer_to_server(
-            RecommendationService(self.live, self.audience, recommender, now_ms=now_ms), self._rpc.grpc
-        )
         inventory = Inventory(registry, self.live)
-        control = ModelControl(registry, self.watcher, inventory, now=now)
-        pb_grpc.add_ModelServiceServicer_to_server(ModelService(inventory, control), self._rpc.grpc)
+        self._add(
+            RecommendationService(self.live, audience, recommender, now_ms=now_ms),
+            ModelService(inventory, ModelControl(registry, self.watcher, inventory, now=now)),
+        )
+
+    def _add(self, recommendations: RecommendationService, models: ModelService) -> None:
+        pb_grpc.add_RecommendationServiceServicer_to_server(recommendations, self._rpc.grpc)
+        pb_grpc.add_ModelServiceServicer_to_server(models, self._rpc.grpc)
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen, load the first model if there is one, and return the port; in reverse where the port is shared.

@@ -12,6 +12,7 @@ from typing import Final
 from retrain import import_command, model_commands, report_command, run_commands
 from retrain.exit_status import BAD_INPUT, BUSY, FAILED, KILLED, REJECTED
 from retrain.settings import ExportSettings, RetrainSettings
+from retrain.subcommand import add_command
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
 
@@ -32,12 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True)
-    run = commands.add_parser(
-        "run",
-        help="train, evaluate and publish (the default)",
-        epilog=parser.epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    run = add_command(commands, "run", "train, evaluate and publish (the default)", _run, RetrainSettings)
     run.add_argument(
         "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="last day to use (default: the newest)"
     )
@@ -45,21 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--again", action="store_true", help="train what was trained before")
     run.add_argument("--cold", action="store_true", help="fit from nothing, not from where the last run ended")
     run.add_argument("--force", action="store_true", help="publish whatever the gate finds")
-    run.set_defaults(command=_run)
     model_commands.add(commands)
     run_commands.add(commands)
     import_command.add(commands)
     report_command.add(commands)
-    export = commands.add_parser(
-        "export",
-        help="write a day's interactions from Postgres, as run reads them",
-        epilog="environment:\n" + ExportSettings.describe(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    export = add_command(
+        commands, "export", "write a day's interactions from Postgres, as run reads them", _export, ExportSettings
     )
     export.add_argument(
         "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the day, UTC (default: yesterday)"
     )
-    export.set_defaults(command=_export)
     simulate = commands.add_parser(
         "simulate",
         help="write a SIMULATED feed, laid out as real exports are",

@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 
 import structlog
 
@@ -106,14 +106,19 @@ def _run(
             start=start,
             kept=kept_folder(settings.retrain_work_dir),
         )
-        try:
-            result = run(job, again=again)
-        except RunFailure as failure:
-            leave_report(job, models, failure, started_at=begin)
-            raise
-        leave_report(job, models, result, started_at=begin)
-        _say(summary(result))
-        _prune(models, settings)
+        _finish(job, models, again=again, started_at=begin)
+
+
+def _finish(job: Run, models: ObjectStore, *, again: bool, started_at: datetime) -> None:
+    """Do what was planned, and leave a report whatever comes of it."""
+    try:
+        result = run(job, again=again)
+    except RunFailure as failure:
+        leave_report(job, models, failure, started_at=started_at)
+        raise
+    leave_report(job, models, result, started_at=started_at)
+    _say(summary(result))
+    _prune(models, job.settings)
 
 
 def _prune(models: ObjectStore, settings: RetrainSettings) -> None:

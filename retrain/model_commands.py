@@ -12,21 +12,28 @@ from recsvc.signature import SigningKey
 from retrain.exit_status import BAD_INPUT, FAILED
 from retrain.failure import RunFailure
 from retrain.settings import StoreSettings
+from retrain.subcommand import add_command
 from servicekit.objectstore import open_store
 from servicekit.settings import fail
 
 
 def add(commands: Any) -> None:
     """Add them to a parser's commands."""
-    activate = _command(commands, "activate", "make a published version live: roll back, or on", _activate)
+    activate = add_command(
+        commands, "activate", "make a published version live: roll back, or on", _activate, StoreSettings
+    )
     activate.add_argument("version", help="name of a published version")
     activate.add_argument("--pin", action="store_true", help="keep it live when newer versions are published")
     key = commands.add_parser("key", help="make a key pair to sign models with")
     key.add_argument("path", type=Path, help="file for the private key; the public one goes to <path>.pub")
     key.set_defaults(command=_key)
-    sign = _command(commands, "sign", "sign a version that was published before there was a key", _sign)
+    sign = add_command(
+        commands, "sign", "sign a version that was published before there was a key", _sign, StoreSettings
+    )
     sign.add_argument("version", help="name of a published version")
-    bring = _command(commands, "import-lightfm", "publish a LightFM model that was pickled elsewhere", _import_lightfm)
+    bring = add_command(
+        commands, "import-lightfm", "publish a LightFM model that was pickled elsewhere", _import_lightfm, StoreSettings
+    )
     bring.add_argument(
         "pickle", type=Path, help="the model, alone or in a tuple, list or dict beside its Dataset or mapping()"
     )
@@ -49,19 +56,6 @@ UNTRUSTED: Final = (
     "reading a pickle runs whatever code it brings, with all rights of this account: "
     "--trust-pickle says that the maker of {path} is trusted; nothing was read"
 )
-
-
-def _command(
-    commands: Any, name: str, text: str, command: Callable[[argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=text,
-        epilog="environment:\n" + StoreSettings.describe(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=command)
-    return parser
 
 
 def _activate(options: argparse.Namespace) -> int:

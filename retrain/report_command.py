@@ -7,20 +7,15 @@ from typing import Any
 
 from retrain.exit_status import FAILED
 from retrain.settings import StoreSettings
+from retrain.subcommand import add_command
 from servicekit.objectstore import ObjectNotFoundError, open_store
 
 
 def add(commands: Any) -> None:
     """Add it to a parser's commands."""
-    parser = commands.add_parser(
-        "report",
-        help="write the page of a run's report",
-        epilog="environment:\n" + StoreSettings.describe(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(commands, "report", "write the page of a run's report", _report, StoreSettings)
     parser.add_argument("version", nargs="?", help="a published version, or the name of a rejected run (default: live)")
     parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
-    parser.set_defaults(command=_report)
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from recsvc.registry import Registry, checked
 from retrain.failure import RunFailure
 from retrain.html_report import MOST_NIGHTS, render
 from retrain.pipeline import Result, Run
+from retrain.preparation import Counts
 from retrain.quality_gate import Verdict
 from retrain.runreport import (
     LIVE,
@@ -30,6 +31,7 @@ from retrain.runreport import (
     rankings_of,
     to_json,
 )
+from retrain.settings import RetrainSettings
 from servicekit.objectstore import ObjectNotFoundError, ObjectStore
 
 logger = structlog.get_logger("retrain")
@@ -85,7 +87,7 @@ def write_page(report: RunReport, path: Path) -> None:
 
 def report_of(job: Run, came_of: Result | RunFailure, *, started_at: datetime) -> RunReport:
     """Return what is known of a run at its end."""
-    record, settings = job.record, job.settings
+    record = job.record
     failure = came_of if isinstance(came_of, RunFailure) else None
     rankings = (*_rankings(job), *_live(job))
     last = job.window.last
@@ -104,25 +106,9 @@ def report_of(job: Run, came_of: Result | RunFailure, *, started_at: datetime) -
         seconds=(job.now() - started_at).total_seconds(),
         first_day=job.window.days[0].day,
         last_day=last,
-        counts={
-            "rows read": counts.read,
-            "repeated": counts.repeated,
-            "broken": sum(counts.broken.values()),
-            "interactions": counts.events,
-            "videos of histories": counts.past_events,
-            "viewers": counts.users,
-            "videos": counts.videos,
-        },
+        counts=_counted(counts),
         broken=counts.broken,
-        settings={
-            "loss": settings.retrain_loss,
-            "factors": str(settings.retrain_factors),
-            "epochs": f"{settings.retrain_epochs} + {settings.retrain_day_epochs} a day",
-            "learning rate": f"{settings.retrain_learning_rate:g}",
-            "interactions halve in": f"{settings.retrain_half_life_days:g} days",
-            "popularity halves in": f"{settings.retrain_popularity_half_life_days:g} days",
-            "threads": str(settings.retrain_threads),
-        },
+        settings=_set(job.settings),
         days=tuple(DayVolume(day=date(1970, 1, 1) + timedelta(days=one.day), events=one.events) for one in record.days),
         decisions=tuple(_decisions(job)),
         viewers=record.evaluation.viewers if record.evaluation else None,
@@ -134,6 +120,30 @@ def report_of(job: Run, came_of: Result | RunFailure, *, started_at: datetime) -
         showcase=record.showcase,
         stages=tuple(Stage(name=stage, seconds=seconds) for stage, seconds in record.stage_seconds.items()),
     )
+
+
+def _counted(counts: Counts) -> dict[str, int]:
+    return {
+        "rows read": counts.read,
+        "repeated": counts.repeated,
+        "broken": sum(counts.broken.values()),
+        "interactions": counts.events,
+        "videos of histories": counts.past_events,
+        "viewers": counts.users,
+        "videos": counts.videos,
+    }
+
+
+def _set(settings: RetrainSettings) -> dict[str, str]:
+    return {
+        "loss": settings.retrain_loss,
+        "factors": str(settings.retrain_factors),
+        "epochs": f"{settings.retrain_epochs} + {settings.retrain_day_epochs} a day",
+        "learning rate": f"{settings.retrain_learning_rate:g}",
+        "interactions halve in": f"{settings.retrain_half_life_days:g} days",
+        "popularity halves in": f"{settings.retrain_popularity_half_life_days:g} days",
+        "threads": str(settings.retrain_threads),
+    }
 
 
 def _outcome(came_of: Result | RunFailure) -> str:

@@ -4,13 +4,13 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 from retrain.exit_status import FAILED
 from retrain.settings import RetrainSettings, StoreSettings
+from retrain.subcommand import add_command
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
 from servicekit.telemetry import connect_metrics
@@ -18,29 +18,16 @@ from servicekit.telemetry import connect_metrics
 
 def add(commands: Any) -> None:
     """Add them to a parser's commands."""
-    schedule = _command(commands, "schedule", "run each night at 02:00 UTC, missed days first", _schedule)
-    schedule.add_argument("--once", action="store_true", help="run what is due now, and end")
-    status = _command(commands, "status", "list the last runs", _status)
-    status.add_argument("--count", type=int, default=10, metavar="N", help="so many (default: 10)")
-    prune = _command(commands, "prune", "remove old versions, never what is live or its parent", _prune, StoreSettings)
-    prune.add_argument("--dry-run", action="store_true", help="say what would go, and stop")
-
-
-def _command(
-    commands: Any,
-    name: str,
-    text: str,
-    command: Callable[[argparse.Namespace], int],
-    settings: Any = RetrainSettings,
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=text,
-        epilog="environment:\n" + settings.describe(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    schedule = add_command(
+        commands, "schedule", "run each night at 02:00 UTC, missed days first", _schedule, RetrainSettings
     )
-    parser.set_defaults(command=command)
-    return parser
+    schedule.add_argument("--once", action="store_true", help="run what is due now, and end")
+    status = add_command(commands, "status", "list the last runs", _status, RetrainSettings)
+    status.add_argument("--count", type=int, default=10, metavar="N", help="so many (default: 10)")
+    prune = add_command(
+        commands, "prune", "remove old versions, never what is live or its parent", _prune, StoreSettings
+    )
+    prune.add_argument("--dry-run", action="store_true", help="say what would go, and stop")
 
 
 def _schedule(options: argparse.Namespace) -> int:

@@ -55,6 +55,16 @@ class Ingestion:
         return int((await self.rows("SELECT count(*) FROM interactions_outbox"))[0][0])
 
 
+def _policy(bootstrap: str, consumer: dict[str, Any], options: dict[str, Any], stall_s: float) -> KafkaPolicy:
+    return KafkaPolicy(
+        client={"bootstrap.servers": bootstrap, **consumer},
+        options={**PRODUCER, **options},
+        flush_s=0.1,
+        group=f"refill-{uuid4()}",
+        stall_s=stall_s,
+    )
+
+
 @asynccontextmanager
 async def running_ingestion(
     url: str,
@@ -77,15 +87,7 @@ async def running_ingestion(
         await database.open()
         stack.push_async_callback(database.close)
         await stack.enter_async_context(background("schema", database.keep_schema))
-        policy = None
-        if bootstrap is not None:
-            policy = KafkaPolicy(
-                client={"bootstrap.servers": bootstrap, **(consumer or {})},
-                options={**PRODUCER, **(options or {})},
-                flush_s=0.1,
-                group=f"refill-{uuid4()}",
-                stall_s=stall_s,
-            )
+        policy = _policy(bootstrap, consumer or {}, options or {}, stall_s) if bootstrap is not None else None
         ingestion = await stack.enter_async_context(
             open_ingestion(database, policy, metrics, order_wait_s=order_wait_s)
         )
