@@ -1,10 +1,11 @@
 """What a `Recommend` costs beside an empty RPC: processor time a call, and calls a second on one core.
 
-Both servers stand on one core, the caller on another; they take turns in short stretches. The empty server is of
-recsvc's kind, a pool of threads, and its reply has as many bytes. `first page` asks for a viewer whom nobody asked for
-since the model went live, `known viewer` for one who comes back, `next page` carries the token of the page before. All
-trained viewers' shortlists are prepared, as they are some time after a model went live; `first page, unprepared` is
-measured on a server that prepares none.
+All servers stand on one core, the caller on another; they take turns in short stretches. The empty server is of
+recsvc's kind, a pool of threads, and its reply has as many bytes. `messages alone` is such a server whose handler reads
+the request and builds the reply as messages, and nothing else: the least of any handler that uses them. `first page`
+asks for a viewer whom nobody asked for since the model went live, `known viewer` for one who comes back, `next page`
+carries the token of the page before. All trained viewers' shortlists are prepared, as they are some time after a model
+went live; `first page, unprepared` is measured on a server that prepares none.
 """
 
 import asyncio
@@ -41,6 +42,7 @@ USERS = ROUNDS * CALLS + 1_000
 """Viewers of the model; the last thousand come back."""
 
 EMPTY = "empty RPC"
+MESSAGES = "messages alone"
 UNPREPARED = "first page, unprepared"
 
 
@@ -77,37 +79,36 @@ def run() -> dict[str, list[Row]]:
         recsvc = stack.enter_context(_recsvc(folder, cores[0], prepared=USERS))
         unprepared = stack.enter_context(_recsvc(folder, cores[0], prepared=0))
         reply = asyncio.run(_reply(recsvc[1]))
-        empty = stack.enter_context(_empty(reply.ByteSize(), cores[0]))
+        (folder / "reply").write_bytes(reply.SerializeToString())
+        peers = [stack.enter_context(_empty(folder / "reply", kind, cores[0])) for kind in ("bytes", "messages")]
         os.sched_setaffinity(0, {cores[-1]})
         stack.callback(os.sched_setaffinity, 0, cores)
-        rows = asyncio.run(_measure(recsvc, unprepared, empty, reply))
+        rows = asyncio.run(_measure([recsvc, unprepared, *peers], reply))
     return {f"Recommend, {VIDEOS} videos x {DIMENSIONS}, page of {PAGE}, reply of {reply.ByteSize()} bytes": rows}
 
 
-async def _measure(
-    prepared: tuple[int, str], unprepared: tuple[int, str], empty: tuple[int, str], reply: pb.RecommendResponse
-) -> list[Row]:
+async def _measure(addresses: Sequence[tuple[int, str]], reply: pb.RecommendResponse) -> list[Row]:
     async with AsyncExitStack() as stack:
         servers = [
-            Server(pid, await stack.enter_async_context(aio.insecure_channel(address)))
-            for pid, address in (prepared, unprepared, empty)
+            Server(pid, await stack.enter_async_context(aio.insecure_channel(address))) for pid, address in addresses
         ]
-        recsvc, other, peer = servers
+        recsvc, other, peer, messages = servers
         again = [_request(USERS - 1 - index % 1_000) for index in range(CALLS)]
         further = [_request(USERS - 1, reply.next_page_token)] * CALLS
-        await recsvc.call("warm up", again)
-        await peer.call("warm up", again)
-        await other.call("warm up", again)
+        for server in servers:
+            await server.call("warm up", again)
         for number in range(ROUNDS):
             new = [_request(number * CALLS + index) for index in range(CALLS)]
             await peer.call(EMPTY, new)
+            await messages.call(MESSAGES, new)
             await recsvc.call("first page", new)
             await recsvc.call("known viewer", again)
             await recsvc.call("next page", further)
             await other.call(UNPREPARED, new)
-    costs = recsvc.spent_us | other.spent_us | peer.spent_us
-    rates = recsvc.rates | other.rates | peer.rates
-    return [_row(kind, costs, rates) for kind in (EMPTY, "first page", "known viewer", "next page", UNPREPARED)]
+    costs = {kind: spent for server in servers for kind, spent in server.spent_us.items()}
+    rates = {kind: rate for server in servers for kind, rate in server.rates.items()}
+    kinds = (EMPTY, MESSAGES, "first page", "known viewer", "next page", UNPREPARED)
+    return [_row(kind, costs, rates) for kind in kinds]
 
 
 def _row(kind: str, costs: dict[str, list[float]], rates: dict[str, list[float]]) -> Row:
@@ -159,9 +160,9 @@ def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, st
 
 
 @contextmanager
-def _empty(size: int, core: int) -> Iterator[tuple[int, str]]:
-    """Run the empty server on one core; its process and address."""
-    command = [sys.executable, "-m", "benchmarks.empty_server", str(size), str(THREADS)]
+def _empty(reply: Path, kind: str, core: int) -> Iterator[tuple[int, str]]:
+    """Run a server that does the least on one core; its process and address."""
+    command = [sys.executable, "-m", "benchmarks.empty_server", str(reply), str(THREADS), kind]
     with on_core(core):
         # In a session of its own, as recsvc is: Linux shares a busy core out between sessions.
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
