@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any, Final
 
+import structlog
 from grpc import aio
 
 from bridge.codes import FallbackReason
@@ -21,6 +22,8 @@ from servicekit.errors import ServiceError
 from servicekit.telemetry import Metric, Metrics
 from videowindow.feed.v1 import feed_pb2 as pb
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceServicer
+
+logger = structlog.get_logger(__name__)
 
 FALLBACK_RESERVE_S: Final = 0.010
 """Kept of the caller's own time for the trending page and the way back."""
@@ -86,6 +89,15 @@ class FeedService(FeedServiceServicer):
         served = self._served(wanted, arm, page)
         reply = encode_page(served, _next_token(wanted, served.feed_session_id, page.videos, more=page.more))
         self._report(started, served)
+        logger.debug(
+            "page.served",
+            request_id=wanted.request_id,
+            surface=wanted.surface,
+            feed_session_id=served.feed_session_id,
+            videos=len(page.videos),
+            served_by=page.served_by,
+            fallback_reason=page.fallback_reason,
+        )
         return reply
 
     async def GetTrending(  # the name of the RPC

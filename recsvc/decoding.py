@@ -56,6 +56,8 @@ def feed_query(request: pb.RecommendRequest, *, now_ms: Callable[[], int]) -> Fe
         recent=tuple(recent),
         diversity=diversity,
         explain=request.explain,
+        surface=surface,
+        request_id=request_id,
         digest=_digest(request, *_FREE),
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import grpc
+import structlog
 
 from recsvc import decoding, encoding
 from recsvc.audience import Audience, Summary
@@ -12,6 +13,8 @@ from recsvc.similar import similar_videos
 from servicekit.errors import ServiceError, not_found
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2_grpc as pb_grpc
+
+logger = structlog.get_logger(__name__)
 
 
 class RecommendationService(pb_grpc.RecommendationServiceServicer):
@@ -35,7 +38,16 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
     def Recommend(self, request: pb.RecommendRequest, context: grpc.ServicerContext) -> pb.RecommendResponse:
         """Return the next page for one viewer."""
         query = decoding.feed_query(request, now_ms=self._now_ms)
-        return encoding.recommend_reply(self._recommender.recommend(query))  # type: ignore[return-value]  # sent as it is
+        page = self._recommender.recommend(query)
+        logger.debug(
+            "page.made",
+            request_id=query.request_id,
+            surface=query.surface,
+            videos=len(page.ranked),
+            user_state=page.viewer_state.name,
+            model_version=page.model_version,
+        )
+        return encoding.recommend_reply(page)  # type: ignore[return-value]  # sent as it is
 
     def BatchRecommend(
         self,

@@ -43,6 +43,10 @@ class FeedQuery(NamedTuple):
     diversity: float = 0.0
     """0 to 1."""
     explain: bool = False
+    surface: str = ""
+    """Where the page is shown, for logs."""
+    request_id: str = ""
+    """The caller's name for the request, for logs."""
 
 
 class Page(NamedTuple):

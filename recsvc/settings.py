@@ -51,7 +51,9 @@ class RecsvcSettings(KafkaSettings):
     tls_ca_file: Path | None = Field(None, description="authority of the callers' certificates, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is logged; debug logs each page with its request_id"
+    )
 
     def verifier(self) -> Verifier | None:
         """Return what knows whose models are served, None where anybody's are."""

@@ -1,10 +1,15 @@
 """Pages of recommendations, asked for from the command line."""
 
+import json
+from functools import partial
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
 
+from tests.support.polling import wait_for
 from tests.support.system import FEED, INTERACTIONS, MODELS, RECOMMENDATIONS, System
 
 UNKNOWN = "nobody-has-ever-seen-this-viewer"
@@ -38,6 +43,25 @@ def test_the_live_model_is_described(system: System) -> None:
     assert int(model["user_count"]) > 0
     assert int(model["video_count"]) > 0
     assert model["version"] == system.recommend(user_id=UNKNOWN).message["model_version"]
+
+
+def test_a_page_is_found_in_both_logs_by_its_request(system: System) -> None:
+    viewer, request = system.viewers(1)[0], uuid4().hex
+    system.feed(user_id=viewer, surface="home", request_id=request)
+
+    bridge, recsvc = (
+        wait_for(partial(logged, service.log, request), what=f"the page in the log of {service.name}")
+        for service in (system.bridge, system.recsvc)
+    )
+    assert (bridge["event"], bridge["surface"], bridge["served_by"]) == ("page.served", "home", "lightfm")
+    assert (recsvc["event"], recsvc["surface"], recsvc["user_state"]) == ("page.made", "home", "TRAINED")
+    assert viewer not in (*bridge.values(), *recsvc.values()), "logs name no viewers"
+
+
+def logged(log: Path, request_id: str) -> dict[str, Any]:
+    """Return the event with this request's name, empty when there is none yet."""
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if request_id in line and line.endswith("}")]
+    return json.loads(lines[0]) if lines else {}
 
 
 def test_a_known_viewer_gets_a_personal_page(system: System) -> None:

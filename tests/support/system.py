@@ -96,6 +96,7 @@ def running(
             "TRENDING_SNAPSHOT_PATH": str(folder / "trending.json"),
             "DD_AGENT_HOST": dogstatsd.host,
             "DD_DOGSTATSD_PORT": str(dogstatsd.port),
+            "LOG_LEVEL": "debug",
             **settings,
         }
         prepare(data, env)
