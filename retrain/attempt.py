@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from types import TracebackType
@@ -11,8 +11,6 @@ from uuid import uuid4
 
 import duckdb
 import structlog
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
 
 from retrain.failure import Reason, RunFailure
 from retrain.lock import Lock
@@ -63,24 +61,21 @@ class Attempt:
         """Yield when the lock is held; whatever ends the run is kept, and goes on as a RunFailure where foreseen."""
         begin = self.now()
         row = RunRow(run_id=uuid4(), run_date=last, started_at=begin, heartbeat_at=begin)
-        try:
+        with ExitStack() as until_told, self._told_of(row), store_failures():
             lock = self.take()
-        except RunFailure as failure:
-            self._end(row, State.FAILED, failure.reason, str(failure))
-            raise
-        try:
+            until_told.callback(lock.release)
             orphans = self.runs.end_orphans(begin)
             if orphans:
                 logger.warning("runs.orphaned", count=orphans)
             self.runs.save(row)
-            yield from self._watched(row, lock)
-        finally:
-            lock.release()
-
-    def _watched(self, row: RunRow, lock: Lock) -> Iterator[Held]:
-        try:
-            with _Heart(lambda: self.runs.beat(row.run_id, self.now())), store_failures():
+            with _Heart(lambda: self.runs.beat(row.run_id, self.now())):
                 yield Held(check=lock.check, dated=lambda day: self._date(row, day))
+
+    @contextmanager
+    def _told_of(self, row: RunRow) -> Iterator[None]:
+        """Keep how it ends, and tell of it."""
+        try:
+            yield
         except RunFailure as failure:
             self._end(row, State.REJECTED if failure.is_rejection else State.FAILED, failure.reason, str(failure))
             raise
@@ -125,7 +120,7 @@ def store_failures() -> Iterator[None]:
     """Turn errors of disks and stores into RunFailure."""
     try:
         yield
-    except (OSError, Boto3Error, BotoCoreError, ClientError, *DUCKDB) as error:
+    except (OSError, *DUCKDB) as error:
         raise RunFailure(Reason.STORE, " ".join(str(error).split())) from error
 
 

@@ -2,19 +2,21 @@
 
 import fcntl
 import os
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as LateError
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, LiteralString, Protocol
 
 import psycopg
 
 from retrain.failure import Reason, RunFailure
+from retrain.postgres import connect
 
 KEY: Final = 4_702_001
 """Of the advisory lock; other programs of this project have others."""
-CONNECT_S: Final = 10
-CHECK_S: Final = 20.0
+_TAKE: Final = "SELECT pg_try_advisory_lock(%s)"
+_HELD: Final = (
+    "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted "
+    "AND classid = 0 AND objid = %s AND objsubid = 1"
+)
 
 
 class Lock(Protocol):
@@ -41,41 +43,30 @@ class PostgresLock:
 
     def __init__(self, conninfo: str) -> None:
         try:
-            self._connection = psycopg.connect(
-                conninfo, autocommit=True, connect_timeout=CONNECT_S, keepalives_idle=10, keepalives_interval=5
-            )
+            self._connection = connect(conninfo, autocommit=True)
+            taken = self._ask(_TAKE)
         except psycopg.Error as error:
             raise RunFailure(Reason.LOCK, f"no lock, as Postgres is out of reach: {_line(error)}") from None
-        if not self._ask("SELECT pg_try_advisory_lock(%s)", [KEY]):
+        if not taken:
             self._connection.close()
             raise RunFailure(Reason.BUSY, "another run is under way")
-        # A thread of its own, as a server that hangs would hold up the caller for ever.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lock")
 
     def check(self) -> None:
         """Return if it is still held; RunFailure when it is not, or when nobody can tell."""
-        held = (
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted "
-            "AND classid = 0 AND objid = %s AND objsubid = 1"
-        )
         try:
-            count = self._thread.submit(self._ask, held, [KEY]).result(CHECK_S)
-        except LateError:
-            count = 0
-        if not count:
-            raise RunFailure(Reason.LOCK, "the lock was lost: another run may be under way")
+            held, problem = self._ask(_HELD), ""
+        except psycopg.Error as error:
+            held, problem = False, f" (Postgres: {_line(error)})"
+        if not held:
+            raise RunFailure(Reason.LOCK, f"the lock was lost: another run may be under way{problem}")
 
     def release(self) -> None:
         """Let others have it."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
         self._connection.close()
 
-    def _ask(self, query: str, values: list[Any]) -> Any:
-        """Return the only value of a query's only row; None when the session is gone."""
-        try:
-            row = self._connection.execute(query, values).fetchone()
-        except psycopg.Error:
-            return None
+    def _ask(self, query: LiteralString) -> Any:
+        """Return the only value of a query's only row."""
+        row = self._connection.execute(query, [KEY]).fetchone()
         return row[0] if row else None
 
 

@@ -141,11 +141,9 @@ def _create(path: Path, data: bytes, mode: int) -> None:
 
 def _told(command: Callable[[], str]) -> int:
     """Do it, print what came of it, and return the exit status."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # slow to import
-
     try:
         print(command())  # noqa: T201  # the program's output
-    except (RunFailure, OSError, BotoCoreError, ClientError) as failure:
+    except (RunFailure, OSError) as failure:
         sys.stderr.write(f"error: {failure}\n")
         return BAD_INPUT if isinstance(failure, RunFailure) and failure.is_input else FAILED
     return 0

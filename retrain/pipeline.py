@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
 
 from recsvc.artefact import Manifest, Model
 from retrain.champion import load_champion
@@ -94,7 +92,7 @@ def _save(job: Run, checkpoint: Checkpoint, version: str) -> None:
     try:
         job.checkpoints.save(checkpoint.named(version))
         job.checkpoints.prune(job.registry.versions())
-    except (OSError, Boto3Error, BotoCoreError, ClientError) as error:
+    except OSError as error:
         logger.warning("checkpoint.not_saved", version=version, problem=str(error))
 
 

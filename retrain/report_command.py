@@ -20,8 +20,6 @@ def add(commands: Any) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     settings = StoreSettings.load()
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # slow to import
-
     from recsvc.artefact import ArtefactError  # noqa: PLC0415  # imports numpy
     from recsvc.registry import Registry  # noqa: PLC0415
     from retrain.failure import RunFailure  # noqa: PLC0415
@@ -36,7 +34,7 @@ def _report(options: argparse.Namespace) -> int:
     except ObjectNotFoundError:
         sys.stderr.write(f"error: {store.url} holds no report of {version}\n")
         return FAILED
-    except (RunFailure, ArtefactError, ValueError, OSError, BotoCoreError, ClientError) as error:
+    except (RunFailure, ArtefactError, ValueError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return FAILED
     print(options.output.resolve().as_uri())  # noqa: T201  # the program's output

@@ -14,11 +14,11 @@ from psycopg.rows import dict_row
 from pydantic import ValidationError
 
 from retrain.failure import Reason, RunFailure
+from retrain.postgres import Connection, connect
 from retrain.run_row import RunRow, State
 
 MOST_FILES: Final = 1000
 """Runs kept in files."""
-CONNECT_S: Final = 10
 ORPHANED: Final = "the process ended without a word"
 
 
@@ -96,10 +96,9 @@ class PostgresRuns:
             return [RunRow.model_validate(row) for row in cursor.fetchall()]
 
     @contextmanager
-    def _connection(self) -> "Iterator[psycopg.Connection[Any]]":
+    def _connection(self) -> Iterator[Connection]:
         try:
-            with psycopg.connect(self._conninfo, connect_timeout=CONNECT_S) as connection:
-                connection.execute("SET statement_timeout = '30s'")
+            with connect(self._conninfo) as connection:
                 yield connection
         except psycopg.errors.UndefinedTable:
             raise RunFailure(Reason.RUNS, "the table retrain_runs is missing: python -m bridge migrate") from None
@@ -122,8 +121,11 @@ class FileRuns:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{row.started_at:%Y%m%dT%H%M%S%f}-{row.run_id}.json"
         partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(row.model_dump_json(indent=2), encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(row.model_dump_json(indent=2), encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
         for old in sorted(self._folder.glob("*.json"))[:-MOST_FILES]:
             old.unlink(missing_ok=True)
 

@@ -80,16 +80,22 @@ def smoke(artefact: Path, scratch: Path, *, now: datetime) -> Smoke:
     with _server(scratch) as channel:
         start_s = time.monotonic() - begin
         latencies = _ask(model, RecommendationServiceStub(channel))
+    # A model that is slow to serve is so each time; a busy machine is not.
+    quickest = np.quantile(latencies, 0.95, axis=1).min()
+    if quickest > MOST_P95_MS:
+        raise RunFailure(
+            Reason.SMOKE,
+            f"pages take {quickest:.1f} ms at the 95th percentile in the quickest of {ROUNDS} rounds, "
+            f"more than {MOST_P95_MS:.0f}",
+        )
     p50, p95 = np.quantile(latencies, (0.5, 0.95))
-    if p95 > MOST_P95_MS:
-        raise RunFailure(Reason.SMOKE, f"pages take {p95:.0f} ms at the 95th percentile, more than {MOST_P95_MS:.0f}")
     return Smoke(
-        viewers=len(latencies) // ROUNDS, calls=len(latencies), start_s=start_s, p50_ms=float(p50), p95_ms=float(p95)
+        viewers=latencies.shape[1], calls=latencies.size, start_s=start_s, p50_ms=float(p50), p95_ms=float(p95)
     )
 
 
-def _ask(model: Model, stub: RecommendationServiceStub) -> list[float]:
-    """Return how many milliseconds each page took; RunFailure for the first one that is wrong."""
+def _ask(model: Model, stub: RecommendationServiceStub) -> NDArray[np.float64]:
+    """Return how many milliseconds each page took, (rounds, viewers); RunFailure for the first one that is wrong."""
     rows = np.unique(np.linspace(0, len(model.users) - 1, CANARIES).astype(np.int64))
     canaries = [*model.users.ids(rows[rows >= 0]), STRANGER]
     latencies = []
@@ -100,7 +106,7 @@ def _ask(model: Model, stub: RecommendationServiceStub) -> list[float]:
             latencies.append(1000 * (time.monotonic() - begin))
             if number == 0:
                 _check(model, viewer, page)
-    return latencies
+    return np.reshape(latencies, (ROUNDS, -1))
 
 
 def _page(model: Model, stub: RecommendationServiceStub, viewer: str) -> Page:

@@ -21,9 +21,14 @@ READ_S: Final = 20.0
 ATTEMPTS: Final = 4
 """With a server that takes connections and never answers, a call ends after 4 x 20 s and some pauses."""
 _CHANGED: Final = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
+_NOT_FOUND: Final = ("404", "NoSuchKey")
 
 MISSING: Final = ""
 """The tag of an object that does not exist, for `replace`."""
+
+
+class StoreError(OSError):
+    """A store is out of reach or refuses; the message names the object."""
 
 
 class ObjectNotFoundError(Exception):
@@ -43,7 +48,7 @@ class Content:
 
 
 class ObjectStore(Protocol):
-    """Objects by key; a key is a relative path with `/`."""
+    """Objects by key; a key is a relative path with `/`. All methods raise OSError when disk or server fails them."""
 
     url: str
 
@@ -240,39 +245,49 @@ class S3Store:
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._client: Any = boto3.client(
-            "s3",
-            config=Config(
-                connect_timeout=connect_s,
-                read_timeout=read_s,
-                retries={"mode": "standard", "total_max_attempts": attempts},
-            ),
+        self._attempts = attempts
+        config = Config(
+            connect_timeout=connect_s,
+            read_timeout=read_s,
+            retries={"mode": "standard", "total_max_attempts": attempts},
         )
+        with self._told(""):
+            self._client: Any = boto3.client("s3", config=config)
 
     def read(self, key: str) -> Content:
         """Return a small object; ObjectNotFoundError when there is none."""
-        with self._not_found(key):
-            reply = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-            return Content(reply["Body"].read(), reply["ETag"])
+        from botocore.exceptions import HTTPClientError, IncompleteReadError  # noqa: PLC0415
+
+        with self._told(key):
+            left = self._attempts
+            while True:
+                reply = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+                try:
+                    return Content(reply["Body"].read(), reply["ETag"])
+                except (HTTPClientError, IncompleteReadError):  # boto3 tries requests again, not bodies
+                    left -= 1
+                    if not left:
+                        raise
 
     def replace(self, key: str, data: bytes, *, tag: str) -> None:
         """Write a small object if its tag is still this (`MISSING`: if there is none), else ObjectChangedError."""
         condition = {"IfNoneMatch": "*"} if tag == MISSING else {"IfMatch": tag}
-        with self._changed(key, lambda: self.read(key).data == data):
+        with self._told(key), self._changed(key, lambda: self.read(key).data == data):
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, **condition)
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a file; ObjectNotFoundError when there is none."""
-        with self._not_found(key), _replacing(path) as temporary:
+        with self._told(key), _replacing(path) as temporary:
             self._client.download_file(self._bucket, self._prefix + key, str(temporary))
 
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object, checked by SHA-256 on the way."""
-        self._put(path, key)
+        with self._told(key):
+            self._put(path, key)
 
     def create(self, path: Path, key: str) -> None:
         """Copy a file to a new object; ObjectChangedError when there is one of this key."""
-        with self._changed(key, lambda: False):
+        with self._told(key), self._changed(key, lambda: False):
             self._put(path, key, IfNoneMatch="*")
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -280,13 +295,15 @@ class S3Store:
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix + prefix
         )
-        for page in pages:
-            for item in page.get("Contents", ()):
-                yield item["Key"].removeprefix(self._prefix)
+        with self._told(prefix):
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    yield item["Key"].removeprefix(self._prefix)
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
-        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+        with self._told(key):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
     def _put(self, path: Path, key: str, **condition: str) -> None:
         with path.open("rb") as body:
@@ -318,12 +335,15 @@ class S3Store:
             raise ObjectChangedError(f"{self.url}/{key}") from None
 
     @contextmanager
-    def _not_found(self, key: str) -> Iterator[None]:
-        from botocore.exceptions import ClientError  # noqa: PLC0415
+    def _told(self, key: str) -> Iterator[None]:
+        """Turn what boto3 raises into what this module does."""
+        from boto3.exceptions import Boto3Error  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from s3transfer.exceptions import S3DownloadFailedError, S3ValidationError  # noqa: PLC0415
 
         try:
             yield
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+        except (ClientError, Boto3Error, BotoCoreError, S3DownloadFailedError, S3ValidationError) as error:
+            if isinstance(error, ClientError) and error.response["Error"]["Code"] in _NOT_FOUND:
                 raise ObjectNotFoundError(f"{self.url}/{key}") from None
-            raise
+            raise StoreError(f"{self.url}/{key}: {getattr(error, 'last_exception', error)}") from error

@@ -1,5 +1,6 @@
 """Feeds and settings of training runs."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from retrain.settings import RetrainSettings
 from retrain.simulation import Simulation, simulate
+from tests.retrain.processes import LEARNING
+from tests.retrain.test_command import retrain, where
 from tests.support.s3 import s3_server
 
 SIMULATION = Simulation(users=400, videos=240, days=4, views=10, seed=5, last=date(2026, 3, 4))
@@ -48,3 +51,19 @@ def s3_environment() -> Iterator[dict[str, str]]:
     """Yield the environment that leads boto3 to an S3 server of the run's own."""
     with s3_server() as environment:
         yield environment
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, feed: Path) -> Path:
+    """Return a folder with a live model of the days before the last one."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = retrain("run", "--date", "2026-03-03", **where(folder, feed / "exports"), **LEARNING)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path, feed: Path) -> dict[str, str]:
+    """Return the environment of runs on a copy of that folder, of the test's own."""
+    shutil.copytree(trained / "models", tmp_path / "models")
+    return where(tmp_path, feed / "exports") | LEARNING

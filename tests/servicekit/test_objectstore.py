@@ -1,17 +1,13 @@
 """Both stores keep the same promises: folders of this machine, and buckets of a real S3 server."""
 
 import socket
-import socketserver
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from botocore.exceptions import ReadTimeoutError
 
 from servicekit.objectstore import (
     MISSING,
@@ -20,9 +16,11 @@ from servicekit.objectstore import (
     ObjectNotFoundError,
     ObjectStore,
     S3Store,
+    StoreError,
     open_store,
 )
 from tests.support.s3 import CREDENTIALS, new_bucket, s3_server, seaweedfs_server
+from tests.support.s3_faults import Fault, Faults, Kind, faulty
 
 
 @pytest.fixture(scope="module")
@@ -49,35 +47,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @contextmanager
-def cut_reply(endpoint: str, method: str) -> Iterator[tuple[str, list[str]]]:
-    """Run a proxy that swallows the reply to the first request of this method, and yield its URL and what it cut."""
-    target = urlsplit(endpoint)
-    cut: list[str] = []
-
-    class Relay(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with socket.create_connection((str(target.hostname), target.port or 80)) as server:
-                threading.Thread(target=self.forward, args=(server,), daemon=True).start()
-                while data := server.recv(65_536):
-                    if not cut and self.method == method and data.startswith(b"HTTP/1.1 200"):
-                        cut.append(method)
-                        return
-                    self.request.sendall(data)
-
-        def forward(self, server: socket.socket) -> None:
-            with suppress(OSError):  # the other direction was cut
-                while data := self.request.recv(65_536):
-                    if b" HTTP/1.1\r\n" in data:
-                        self.method = data.split(b" ", 1)[0].decode()
-                    server.sendall(data)
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay) as proxy:
-        proxy.daemon_threads = True
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{proxy.server_address[1]}", cut
-        finally:
-            proxy.shutdown()
+def beset(environment: dict[str, str], patch: pytest.MonkeyPatch, *planned: Fault) -> Iterator[tuple[S3Store, Faults]]:
+    """Yield an empty store that is soon out of patience, behind a proxy that does this to it."""
+    with faulty(environment) as (way, faults):
+        for name, value in way.items():
+            patch.setenv(name, value)
+        bucket = new_bucket(environment)
+        faults.planned = [*planned]
+        yield S3Store(bucket, "models", read_s=0.5, attempts=2), faults
 
 
 def put(store: ObjectStore, key: str, data: bytes = b"x") -> None:
@@ -160,15 +137,41 @@ def test_a_winner_whose_reply_was_lost_is_told_that_it_won(
     s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection breaks after the server wrote: the second try fails on the object of the first."""
-    with cut_reply(s3_environment["AWS_ENDPOINT_URL_S3"], "PUT") as (endpoint, cut):
-        for name, value in (s3_environment | {"AWS_ENDPOINT_URL_S3": endpoint}).items():
-            monkeypatch.setenv(name, value)
-        store = open_store(f"s3://{new_bucket(s3_environment)}/models")
+    lost = Fault(kind=Kind.LOST, method="PUT", path="current.json", times=1)
+    with beset(s3_environment, monkeypatch, lost) as (store, faults):
         put(store, "current.json", b"mine")
-        assert cut == ["PUT"]
+        assert faults.happened == [Kind.LOST]
         with pytest.raises(ObjectChangedError):
             put(store, "current.json", b"yours")
         assert store.read("current.json").data == b"mine"
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_reply_that_fails_once_is_asked_for_again(
+    s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: Kind
+) -> None:
+    fault = Fault(kind=kind, method="GET", path="a", times=0)
+    with beset(s3_environment, monkeypatch, fault) as (store, faults):
+        put(store, "a", b"x" * 10_000)
+        fault.times = 1
+        assert store.read("a").data == b"x" * 10_000
+        fault.times = 1
+        store.download("a", tmp_path / "a")
+        assert (tmp_path / "a").read_bytes() == b"x" * 10_000
+        assert faults.happened == [kind, kind]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_reply_that_fails_each_time_is_an_error_that_names_the_object(
+    s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: Kind
+) -> None:
+    fault = Fault(kind=kind, method="GET", path="a")
+    with beset(s3_environment, monkeypatch, fault) as (store, _):
+        put(store, "a")
+        for attempt in (lambda: store.read("a"), lambda: store.download("a", tmp_path / "a")):
+            with pytest.raises(StoreError, match=f"^{store.url}/a: (?!Max Retries)"):
+                attempt()
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +182,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch
             monkeypatch.setenv(name, value)
         store = S3Store("bucket", "models", connect_s=0.2, read_s=0.2, attempts=2)
         begin = time.monotonic()
-        with pytest.raises(ReadTimeoutError):
+        with pytest.raises(StoreError, match=r"^s3://bucket/models/current\.json: Read timeout"):
             store.read("current.json")
         assert time.monotonic() - begin < 30
 
