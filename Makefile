@@ -12,11 +12,14 @@ export LIGHTFM_NO_CFLAGS := 1
 export OPENBLAS_NUM_THREADS := 1
 
 $(READY): requirements.lock
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet uv==$(UV)
-	UV_DEFAULT_INDEX="$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)" \
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and \
+	  f"error: Python 3.11 to 3.13 is needed, and $(PYTHON) is {sys.version.split()[0]}: make $(MAKECMDGOALS) PYTHON=<another>")'
+	@echo "Installing what it needs into .venv, once; LightFM is compiled, so it takes a few minutes"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv==$(UV)
+	@UV_DEFAULT_INDEX="$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)" \
 	  $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	touch $@
+	@touch $@
 
 .PHONY: help
 help: ## List the targets

@@ -54,14 +54,18 @@ def _parser() -> argparse.ArgumentParser:
     simulate = commands.add_parser(
         "simulate",
         help="write a SIMULATED feed, laid out as real exports are",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Write a SIMULATED feed, laid out as real exports are.",
     )
     simulate.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="where exports/ and videos.parquet go"
     )
     for name, default, meaning in SIMULATED:
-        simulate.add_argument(f"--{name}", type=_positive, default=default, metavar="N", help=meaning)
-    simulate.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same feed")
+        simulate.add_argument(
+            f"--{name}", type=_positive, default=default, metavar="N", help=f"{meaning} (default: {default})"
+        )
+    simulate.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="the same seed gives the same feed (default: 1)"
+    )
     simulate.set_defaults(command=_simulate)
     return parser
 

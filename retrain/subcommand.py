@@ -26,6 +26,7 @@ def add_command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
+        description=text[0].upper() + text[1:] + ".",
         epilog="environment:\n" + settings.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -4,6 +4,7 @@ A program declares one frozen subclass of `Settings`; each field's description i
 Secrets may stand in files: `NAME_FILE=/path` gives `NAME`.
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -62,7 +63,10 @@ def _default(field: FieldInfo) -> str:
         return "required"
     if field.default_factory:
         return "by the machine"
-    return "optional" if field.default is None else f"default {field.default}"
+    if field.default is None:
+        return "optional"
+    # A sequence is given as JSON.
+    return f"default {json.dumps(field.default) if isinstance(field.default, tuple) else field.default}"
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

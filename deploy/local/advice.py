@@ -9,7 +9,7 @@ from typing import Final
 
 import psycopg
 
-from deploy.local.state import ROOT, State
+from deploy.local.state import State, short
 
 BUSY_VIEWER: Final = """
 SELECT user_id, max(video_id) FROM (SELECT user_id, video_id FROM user_interactions LIMIT 20000) AS sample
@@ -40,7 +40,7 @@ Train and publish a new model; recsvc takes it up by itself:
 
 DATABASE_URL={env["DATABASE_URL"]}
 KAFKA_BOOTSTRAP_SERVERS={env["KAFKA_BOOTSTRAP_SERVERS"]}
-Logs: {_short(state.logs)}/recsvc.log and bridge.log
+Logs: {short(state.logs)}/recsvc.log and bridge.log
 
 Ctrl-C stops everything; the next start takes up where this one ended."""
 
@@ -55,8 +55,4 @@ def _assignments(env: Mapping[str, str], *names: str) -> str:
 
 
 def _grpcurl() -> str:
-    return "grpcurl" if shutil.which("grpcurl") else _short(Path(sys.prefix) / "bin" / "grpcurl")
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+    return "grpcurl" if shutil.which("grpcurl") else short(Path(sys.prefix) / "bin" / "grpcurl")

@@ -11,7 +11,7 @@ from deploy.local.child import Child, ChildError
 from deploy.local.ports import free_port, is_open
 from deploy.local.topics import create_topics
 
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 180.0
 PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1

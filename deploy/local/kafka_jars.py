@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.local.child import ChildError
+from deploy.local.console import say
 
 VERSION: Final = "4.1.0"
 OLDEST_JAVA: Final = 17
@@ -62,6 +63,7 @@ def _fetch(target: Path) -> None:
     """Fill the cache in one step, so that no other run sees it half full."""
     if not shutil.which("mvn"):
         raise ChildError("mvn is not installed")
+    say(f"  Fetching Apache Kafka {VERSION} with Maven, once")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=target.parent) as scratch:
         (Path(scratch) / "pom.xml").write_text(POM, encoding="utf-8")

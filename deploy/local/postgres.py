@@ -23,7 +23,7 @@ from deploy.local.ports import free_port
 
 USER: Final = "videowindow"
 DATABASE: Final = "videowindow"
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 180.0
 UNPRIVILEGED: Final = "nobody"
 SETTINGS: Final = (
     "listen_addresses=127.0.0.1",

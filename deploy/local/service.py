@@ -10,7 +10,7 @@ from deploy.local.child import Child
 from deploy.probe import serves
 
 ROOT: Final = Path(__file__).parents[2]
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 180.0
 STOP_TIMEOUT_S: Final = 15.0
 
 

@@ -14,7 +14,7 @@ from deploy.local.ports import is_free
 from deploy.local.postgres import Postgres
 from deploy.local.prepare import make_signing_key, prepare, simulate
 from deploy.local.service import Service, local_environment
-from deploy.local.state import State
+from deploy.local.state import State, short
 from deploy.local.supervisor import Watched, supervise
 
 
@@ -49,7 +49,7 @@ class Stack:
             supervise(self.watched, until=lambda: terminal.closed)
 
     def _start(self, parts: ExitStack) -> None:
-        say(f"Starting in {self.state.folder}")
+        say(f"Starting in {short(self.state.folder)}")
         database = self._start_postgres(parts)
         bootstrap = self._start_kafka(parts)
         data = self.given or DataSet(self.state.simulated)

@@ -73,3 +73,8 @@ def state_of(data: Path | None, base: Path = ROOT / ".run") -> State:
     digest = hashlib.sha256(str(data).encode()).hexdigest()[:8]
     name = re.sub(r"[^A-Za-z0-9._-]", "_", data.name) or "data"
     return State(base / f"{name}-{digest}")
+
+
+def short(path: Path) -> str:
+    """Return the path as a person in the checkout would type it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -14,6 +14,7 @@ class ExampleSettings(Settings):
     example_url: str = Field(description="where it is")
     example_interval_s: float = Field(5.0, gt=0, description="seconds between two looks")
     example_password: SecretStr = Field(SecretStr("none"), description="what opens it")
+    example_kinds: tuple[str, ...] = Field(("a", "b"), description="a JSON list")
 
 
 @pytest.fixture(autouse=True)
@@ -81,9 +82,15 @@ def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_description_names_every_variable() -> None:
     lines = [line.split() for line in ExampleSettings.describe().splitlines()]
-    assert [line[0] for line in lines] == ["EXAMPLE_URL", "EXAMPLE_INTERVAL_S", "EXAMPLE_PASSWORD"]
+    assert [line[0] for line in lines] == [
+        "EXAMPLE_URL",
+        "EXAMPLE_INTERVAL_S",
+        "EXAMPLE_PASSWORD",
+        "EXAMPLE_KINDS",
+    ]
     assert lines[0][-1] == "(required)"
     assert lines[1][-2:] == ["(default", "5.0)"]
+    assert lines[3][-3:] == ["(default", '["a",', '"b"])'], "as it is to be given"
 
 
 def test_failing_leaves_one_line_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
