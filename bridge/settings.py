@@ -22,10 +22,10 @@ class BridgeSettings(KafkaSettings):
         "127.0.0.1:50051", description="recsvc: host:port, several with commas between, or dns:///host:port"
     )
     lightfm_connections: int = Field(
-        1, ge=1, le=64, description="connections to each address: some times recsvc's workers, so that all get calls"
+        1, ge=1, le=64, description="connections to each address; several per recsvc worker let all workers get calls"
     )
     lightfm_budget_ms: int = Field(
-        150, ge=20, description="milliseconds in which a page is due; LightFM, retries included, gets 10 less"
+        150, ge=20, description="milliseconds for a page; LightFM, retries included, gets 10 less"
     )
     breaker_failures: int = Field(5, ge=1, description="failures in a row that open the circuit breaker")
     breaker_failure_ratio: float = Field(0.5, gt=0, le=1, description="share of failures in 10 s that opens it")
@@ -37,7 +37,9 @@ class BridgeSettings(KafkaSettings):
     )
     kafka_replication: int = Field(3, ge=1, description="replicas of the topics that `topics` makes and expects")
     kafka_warm_up_s: float = Field(5.0, ge=0, description="seconds to wait for Kafka before serving without it")
-    kafka_stall_s: float = Field(15.0, gt=0, description="seconds without any acknowledgement that end a producer")
+    kafka_stall_s: float = Field(
+        15.0, gt=0, description="seconds without any acknowledgement after which the producer is replaced"
+    )
     kafka_flush_s: float = Field(5.0, ge=0, description="seconds that unsent messages get at shutdown")
     interaction_budget_ms: int = Field(2000, ge=10, description="milliseconds to make an interaction durable")
     interaction_order_wait_s: float = Field(
@@ -48,12 +50,12 @@ class BridgeSettings(KafkaSettings):
     event_id_days: int = Field(
         EVENT_ID_DAYS, ge=LEAST_DAYS, description="days for which repeats of an event are recognised in Postgres"
     )
-    features_interval_s: float = Field(300.0, gt=0, description="seconds between two publications of viewers' features")
-    position_sync_endpoint: str | None = Field(
-        None, description="PlaybackService that is told of positions, host:port; nobody by default"
+    features_interval_s: float = Field(
+        300.0, gt=0, description="seconds between publications of viewers' features to `processed_features`"
     )
+    position_sync_endpoint: str | None = Field(None, description="PlaybackService to forward positions to, host:port")
     trending_snapshot_path: Path = Field(Path(".run/trending.json"), description="file of the last trending ranking")
-    trending_interval_s: float = Field(30.0, gt=0, description="seconds between two trending rankings")
+    trending_interval_s: float = Field(30.0, gt=0, description="seconds between updates of the trending ranking")
     trending_half_life_h: float = Field(24.0, gt=0, description="hours after which an interaction counts half")
     trending_window_h: float = Field(168.0, gt=0, description="hours before the newest interaction that count")
     trending_videos: int = Field(5000, ge=1, description="videos in the trending ranking")
@@ -63,21 +65,23 @@ class BridgeSettings(KafkaSettings):
     experiment_path: Path | None = Field(None, description="JSON file of the experiment on the feed")
     viewer_keys_path: Path | None = Field(
         None,
-        description="public keys of viewers' tokens, PEM or JSON Web Key Set; without them callers name the viewer",
+        description="public keys for viewers' JWTs, PEM or JSON Web Key Set; without them callers name the viewer",
     )
     viewer_token_algorithms: tuple[SignatureAlgorithm, ...] = Field(
         ("RS256",), min_length=1, description="signature algorithms of these tokens, a JSON list"
     )
-    viewer_token_audience: str | None = Field(None, description="audience that these tokens must name")
-    viewer_token_issuer: str | None = Field(None, description="issuer that these tokens must name")
+    viewer_token_audience: str | None = Field(
+        None, description="audience that these tokens must name; required with keys"
+    )
+    viewer_token_issuer: str | None = Field(None, description="issuer that these tokens must name; required with keys")
     anonymous_viewers: bool = Field(default=False, description="whether calls without a token get trending pages")
     tls_cert_file: Path | None = Field(None, description="certificate chain of this server, PEM")
     tls_key_file: Path | None = Field(None, description="its private key, PEM")
-    tls_ca_file: Path | None = Field(None, description="authority of its callers and of recsvc, PEM")
+    tls_ca_file: Path | None = Field(None, description="CA certificates for callers and for recsvc, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level that is logged; debug logs each page with its request_id"
+        "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )
 
     @field_validator("database_url")

@@ -29,7 +29,9 @@ class RecsvcSettings(KafkaSettings):
     recsvc_threads: int = Field(8, ge=1, le=256, description="calls that a process handles at once")
     recsvc_drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get at shutdown")
     recsvc_profile_interactions: int = Field(
-        500_000, ge=1, description="interactions since training kept of all viewers, about 200 bytes each"
+        500_000,
+        ge=1,
+        description="most interactions since training kept in memory, of all viewers; about 200 bytes each",
     )
     model_store_url: str = Field(description="where models are published, file:///folder or s3://bucket/prefix")
     model_verify_key: Annotated[str, AfterValidator(_public_keys)] | None = Field(
@@ -37,22 +39,24 @@ class RecsvcSettings(KafkaSettings):
     )
     model_cache_dir: Path = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
     recsvc_prepared_viewers: int = Field(
-        500_000, ge=0, description="trained viewers whose pages are found ahead, about 512 bytes of disk each"
+        500_000, ge=0, description="trained viewers whose pages are precomputed, about 512 bytes of disk each"
     )
-    model_poll_interval_s: float = Field(5.0, gt=0, description="seconds between two looks at the live pointer")
+    model_poll_interval_s: float = Field(
+        5.0, gt=0, description="seconds between polls of the pointer to the live model"
+    )
     kafka_bootstrap_servers: str | None = Field(
-        None, description="Kafka brokers, host:port,...; without them pages follow from training and profiles only"
+        None, description="Kafka brokers, host:port,...; without them profiles change by UpdateUserProfile only"
     )
     recsvc_freshness_interval_s: float = Field(
-        10.0, gt=0, description="seconds between two refreshments of popularity from live interactions"
+        10.0, gt=0, description="seconds between updates of popularity from live interactions"
     )
     tls_cert_file: Path | None = Field(None, description="certificate chain of this server, PEM")
     tls_key_file: Path | None = Field(None, description="its private key, PEM")
-    tls_ca_file: Path | None = Field(None, description="authority of the callers' certificates, PEM")
+    tls_ca_file: Path | None = Field(None, description="CA certificates for callers, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level that is logged; debug logs each page with its request_id"
+        "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )
 
     def verifier(self) -> Verifier | None:

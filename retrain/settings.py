@@ -68,7 +68,8 @@ class RetrainSettings(StoreSettings):
         None, description="folder whose videos.parquet and history.parquet are used where they exist"
     )
     export_marker: Literal["auto", "required", "ignored"] = Field(
-        "auto", description="whether a day counts only with its _SUCCESS file; auto: required on s3://"
+        "auto",
+        description="whether a day counts only with its _SUCCESS file: required, ignored, or auto: required on s3://",
     )
     retrain_work_dir: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()), description="folder for scratch files of a run"
@@ -85,7 +86,7 @@ class RetrainSettings(StoreSettings):
     retrain_window_days: int = Field(30, ge=1, description="days of exports that are trained on")
     retrain_half_life_days: float = Field(30.0, gt=0, description="days in which an interaction halves in weight")
     retrain_popularity_half_life_days: float = Field(1.0, gt=0, description="the same for popularity")
-    retrain_loss: Literal["warp", "bpr"] = Field("warp", description="LightFM's loss")
+    retrain_loss: Literal["warp", "bpr"] = Field("warp", description="LightFM's loss, warp or bpr")
     retrain_factors: int = Field(128, ge=1, le=1024, description="dimensions of the representations")
     retrain_epochs: int = Field(20, ge=1, description="passes over the interactions before the held-out days")
     retrain_day_epochs: int = Field(6, ge=1, description="further passes over what is new each time a day is added")
@@ -93,7 +94,9 @@ class RetrainSettings(StoreSettings):
     retrain_warm_start: bool = Field(
         default=True, description="whether a run goes on from the last one's training state"
     )
-    retrain_full_fit_days: int = Field(7, ge=1, description="days of data from one fit from nothing to the next")
+    retrain_full_fit_days: int = Field(
+        7, ge=1, description="days of data after which a night is fitted from nothing again"
+    )
     retrain_learning_rate: float = Field(0.05, gt=0, description="LightFM's initial learning rate")
     retrain_recent_share: float = Field(
         0.5, ge=0, le=1, description="share of a viewer's vector that comes from what the viewer liked last"
@@ -128,7 +131,9 @@ class RetrainSettings(StoreSettings):
     )
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="minimum log level: debug, info, warning or error"
+    )
 
     def marker_required(self) -> bool:
         """Return whether a day without its completion marker is left out."""
@@ -202,4 +207,6 @@ class ExportSettings(Settings):
     interactions_url: StoreUrl = Field(
         description="folder that the YYYY-MM-DD/*.parquet exports go to, file:///folder or s3://bucket/prefix"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="minimum log level: debug, info, warning or error"
+    )

@@ -14,19 +14,22 @@ class KafkaSettings(Settings):
 
     kafka_bootstrap_servers: str | None = Field(None, description="Kafka brokers, host:port,...")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="how brokers are spoken to"
+        "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] | None = Field(
-        None, description="how to sign in: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or AWS_MSK_IAM"
+        None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or AWS_MSK_IAM"
     )
     kafka_sasl_username: str | None = Field(None, description="for PLAIN and SCRAM")
     kafka_sasl_password: SecretStr | None = Field(None, description="for PLAIN and SCRAM")
-    kafka_ca_file: Path | None = Field(None, description="authority of the brokers, PEM; the system's by default")
-    kafka_cert_file: Path | None = Field(None, description="certificate for brokers that ask for one, PEM")
+    kafka_ca_file: Path | None = Field(
+        None, description="CA certificates for the brokers, PEM; the system's by default"
+    )
+    kafka_cert_file: Path | None = Field(None, description="client certificate, for brokers that ask for one, PEM")
     kafka_key_file: Path | None = Field(None, description="its private key, PEM")
     kafka_aws_region: str | None = Field(None, description="region of an MSK cluster")
     kafka_aws_role_arn: str | None = Field(
-        None, description="role to take on for MSK, such as feed-rec-producer's; without one the environment's"
+        None,
+        description="IAM role to assume for MSK, such as feed-rec-producer's; by default the environment's credentials",
     )
 
     def kafka_client(self) -> dict[str, Any]:
