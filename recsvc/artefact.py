@@ -7,7 +7,7 @@ Shapes: U viewers, V videos, d dimensions. Rows follow the sorted identifiers of
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -147,13 +147,7 @@ class Model:
 
 def write(model: Model, folder: Path) -> Manifest:
     """Write the model into an empty folder, the manifest last, and return the manifest with its files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    entries = {}
-    for name, array in _arrays(model):
-        path = folder / name
-        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
-        entries[name] = FileEntry(size=path.stat().st_size, sha256=digest(path))
-    manifest = model.manifest.model_copy(update={"files": entries})
+    manifest = model.manifest.model_copy(update={"files": write_arrays(_arrays(model), folder)})
     (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     return manifest
 
@@ -201,6 +195,20 @@ def read(folder: Path) -> Model:
     )
 
 
+def write_arrays(arrays: Iterable[tuple[str, NDArray[Any]]], folder: Path) -> dict[str, FileEntry]:
+    """Write named arrays as `<name>.npy` into an empty folder, and return what the files are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = {}
+    for name, array in arrays:
+        path = folder / f"{name}.npy"
+        try:
+            np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+        except OSError as error:  # which does not say where the disk is full
+            raise OSError(f"{path} cannot be written: {error}") from error
+        entries[path.name] = FileEntry(size=path.stat().st_size, sha256=digest(path))
+    return entries
+
+
 def digest(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal."""
     with path.open("rb") as handle:
@@ -208,21 +216,21 @@ def digest(path: Path) -> str:
 
 
 def _arrays(model: Model) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield file names and arrays, in the order in which they are written."""
+    """Yield names and arrays, in the order in which they are written."""
     plain = ("user_factors", "user_biases", "video_factors", "video_biases", "popularity")
-    yield "users.npy", model.users.array
-    yield "videos.npy", model.videos.array
+    yield "users", model.users.array
+    yield "videos", model.videos.array
     for name in plain:
-        yield f"{name}.npy", getattr(model, name)
+        yield name, getattr(model, name)
     catalogue = model.catalogue
     for name, lists in (("seen", model.seen), ("tag", catalogue.tag_rows)):
-        yield f"{name}_offsets.npy", lists.offsets
-        yield f"{name}_rows.npy", lists.rows
-    yield "authors.npy", catalogue.authors.array
-    yield "author_rows.npy", catalogue.author_rows
-    yield "tags.npy", catalogue.tags.array
-    yield "durations_ms.npy", catalogue.durations_ms
-    yield "published_at_ms.npy", catalogue.published_at_ms
+        yield f"{name}_offsets", lists.offsets
+        yield f"{name}_rows", lists.rows
+    yield "authors", catalogue.authors.array
+    yield "author_rows", catalogue.author_rows
+    yield "tags", catalogue.tags.array
+    yield "durations_ms", catalogue.durations_ms
+    yield "published_at_ms", catalogue.published_at_ms
 
 
 def _check_file(path: Path, entry: FileEntry) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from recsvc.artefact import FileEntry, digest
+from recsvc.artefact import FileEntry, digest, write_arrays
 from recsvc.idmap import UNKNOWN, IdMap
 from retrain.trainer import LEARNT, TrainingState
 
@@ -86,12 +86,7 @@ class Checkpoint:
 
 def write(checkpoint: Checkpoint, folder: Path) -> Description:
     """Write into an empty folder, the manifest last, and return the description with its files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    entries = {}
-    for name, array in _arrays(checkpoint):
-        path = folder / f"{name}.npy"
-        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
-        entries[path.name] = FileEntry(size=path.stat().st_size, sha256=digest(path))
+    entries = write_arrays(_arrays(checkpoint), folder)
     description = checkpoint.description.model_copy(update={"files": entries})
     (folder / MANIFEST).write_text(description.model_dump_json(indent=2), encoding="utf-8")
     return description

@@ -190,6 +190,9 @@ def _beside(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say where it is
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
