@@ -19,7 +19,7 @@ EPILOG: Final = """layouts of a folder, told by its files:
   MovieTweetings    ratings.dat, movies.dat (MovieLens 1M and 10M have them too)
   KuaiRand          log_standard_*.csv, video_features_basic_*.csv
 
-A CSV file with a head line needs --user, --item and --time; times are ISO 8601 or seconds, milliseconds or
+A CSV file with a header row needs --user, --item and --time; times are ISO 8601 or seconds, milliseconds or
 microseconds since 1970. What a row means:
   --kind COLUMN     an interaction type, such as watch, like or share; --rename translates other words
   --value COLUMN    a rating: liked from --liked-from on

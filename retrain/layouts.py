@@ -59,7 +59,7 @@ def find_layout(path: Path) -> Layout | None:
 
 
 def plain_csv(path: Path, columns: Columns, delimiter: str, *, kinds: Mapping[str, str], kind: str) -> Layout:
-    """Return the layout of a file with a head line; RunFailure when it lacks a column.
+    """Return the layout of a file with a header row; RunFailure when it lacks a column.
 
     Args:
         path: The file.
@@ -157,7 +157,7 @@ def _find(folder: Path, name: str) -> list[Path]:
 
 
 def _read(files: Sequence[Path], needed: Sequence[str], delimiter: str) -> str:
-    """Return the table function that reads files with a head line as text; RunFailure when one lacks a column."""
+    """Return the table function that reads files with a header row as text; RunFailure when one lacks a column."""
     heads = [_head(file, delimiter) for file in files]
     for file, head in zip(files, heads, strict=True):
         missing = next((name for name in needed if name not in head), None)
