@@ -4,9 +4,8 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import date, datetime
 
-import structlog
-
 from recsvc.registry import Registry
+from retrain.afterwards import optional
 from retrain.attempt import Attempt, Held, store_failures
 from retrain.checkpoint_store import CheckpointStore
 from retrain.erasures import local_list
@@ -27,9 +26,7 @@ from retrain.smoke import smoke
 from retrain.source import fetch
 from retrain.warm_start import Terms, choose
 from servicekit.objectstore import ObjectStore, open_store
-from servicekit.telemetry import connect_metrics
-
-logger = structlog.get_logger("retrain")
+from servicekit.telemetry import Metric, connect_metrics
 
 
 def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: bool, force: bool) -> None:
@@ -56,8 +53,12 @@ def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, agai
             told=lambda row: tell(settings, runs, metrics, row),
             now=utc_now,
         )
-        with attempt.running(last) as held:
-            _run(settings, record, last=last, held=held, again=again, force=force)
+        try:
+            with attempt.running(last) as held:
+                _run(settings, record, last=last, held=held, again=again, force=force)
+        finally:
+            for step in record.undone:
+                metrics.count(Metric.RETRAIN_UNDONE, tags=[f"step:{step}"])
 
 
 def _run(
@@ -111,23 +112,19 @@ def _run(
 
 def _finish(job: Run, models: ObjectStore, *, again: bool, started_at: datetime) -> None:
     """Do what was planned, and leave a report whatever comes of it."""
+    record = job.record
     try:
         result = run(job, again=again)
     except RunFailure as failure:
-        leave_report(job, models, failure, started_at=started_at)
+        with optional("report.failed", record):
+            leave_report(job, models, failure, started_at=started_at)
         raise
-    leave_report(job, models, result, started_at=started_at)
-    _say(summary(result))
-    _prune(models, job.settings)
-
-
-def _prune(models: ObjectStore, settings: RetrainSettings) -> None:
-    """Remove old versions; the run has done its work, so what fails is only logged."""
-    try:
-        with store_failures():
-            prune(models, keep=settings.model_versions_kept, now=utc_now())
-    except RunFailure as failure:
-        logger.warning("prune.failed", problem=str(failure))
+    with optional("report.failed", record):
+        leave_report(job, models, result, started_at=started_at)
+    with optional("summary.failed", record):
+        _say(summary(result))
+    with optional("prune.failed", record):
+        prune(models, keep=job.settings.model_versions_kept, now=utc_now())
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from recsvc.artefact import Manifest, Model
+from retrain.afterwards import optional
 from retrain.champion import load_champion
 from retrain.checkpoint import Checkpoint
 from retrain.evaluation import POPULARITY_FLOOR, Evaluation, HeldOutDay
@@ -87,13 +88,10 @@ def _save(job: Run, checkpoint: Checkpoint, version: str) -> None:
             shutil.rmtree(done, ignore_errors=True)
         with suppress(OSError):  # others may have theirs in it
             job.kept.rmdir()
-    if job.checkpoints is None:
-        return
-    try:
-        job.checkpoints.save(checkpoint.named(version))
-        job.checkpoints.prune(job.registry.versions())
-    except OSError as error:
-        logger.warning("checkpoint.not_saved", version=version, problem=str(error))
+    if job.checkpoints:
+        with optional("checkpoint.not_saved", job.record):
+            job.checkpoints.save(checkpoint.named(version))
+            job.checkpoints.prune(job.registry.versions())
 
 
 def _smoke(job: Run, folder: Path) -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
 
 from recsvc.artefact import ArtefactError
 from recsvc.registry import Registry, checked
@@ -41,11 +39,10 @@ DATA: Final = "report.json"
 REJECTED: Final = "rejected"
 """Folder of the store for reports of runs that published nothing."""
 RIVALS: Final = {LIVE: "the live model"}
-STORE_ERRORS: Final = (OSError, Boto3Error, BotoCoreError, ClientError)
 
 
 def leave_report(job: Run, store: ObjectStore, came_of: Result | RunFailure, *, started_at: datetime) -> None:
-    """Write the report of a run that got as far as its data; a store or disk that fails is logged, not raised.
+    """Write the report of a run that got as far as its data.
 
     Args:
         job: The run.
@@ -57,14 +54,11 @@ def leave_report(job: Run, store: ObjectStore, came_of: Result | RunFailure, *, 
         return
     report = report_of(job, came_of, started_at=started_at)
     folder = report.name if report.accepted else f"{REJECTED}/{report.name}"
-    try:
-        _upload(report, store, folder)
-        path = job.settings.retrain_report_path
-        if path:
-            write_page(report, path)
-        logger.info("report.written", page=f"{store.url}/{folder}/{PAGE}", copy=str(path) if path else None)
-    except STORE_ERRORS as error:
-        logger.warning("report.failed", problem=str(error))
+    _upload(report, store, folder)
+    path = job.settings.retrain_report_path
+    if path:
+        write_page(report, path)
+    logger.info("report.written", page=f"{store.url}/{folder}/{PAGE}", copy=str(path) if path else None)
 
 
 def read_report(store: ObjectStore, version: str) -> RunReport:

@@ -68,6 +68,8 @@ class Metric(StrEnum):
     """Interactions that a run processed."""
     RETRAIN_QUALITY = "feed.lightfm.retrain.quality"
     """Figures of a candidate on the last day; tag `figure`."""
+    RETRAIN_UNDONE = "feed.lightfm.retrain.undone"
+    """Steps that failed beside a run's outcome; tag `step`: checkpoint, report, summary or prune."""
     RETRAIN_LOGGED = "feed.lightfm.retrain.logged"
     """1 if Snowflake has all runs, else 0."""
 

@@ -1,5 +1,7 @@
 """Each run leaves its report: beside the model, where people look, and also when it was rejected."""
 
+import json
+import shutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -8,15 +10,18 @@ from typing import Any, TypeAlias
 import pytest
 from structlog.testing import capture_logs
 
+from recsvc.artefact import MANIFEST
 from recsvc.registry import Registry
 from retrain.__main__ import main
 from retrain.failure import Reason, RunFailure
 from retrain.job import run_job
+from retrain.publish import live_version
 from retrain.reporting import DATA, PAGE, read_report
-from retrain.runreport import LIVE, RunReport, from_json
+from retrain.runreport import LIVE, SERVED, RunReport, from_json
 from retrain.settings import RetrainSettings
 from servicekit.objectstore import FileStore
 from tests.retrain.feeds import row, write_day
+from tests.support.dogstatsd import DogStatsdServer
 
 MakeSettings: TypeAlias = Callable[..., RetrainSettings]
 
@@ -131,6 +136,25 @@ def test_report_that_cannot_be_written_does_not_fail_the_run(settings: MakeSetti
     logs = night(settings(retrain_report_path=tmp_path / "file" / "report.html"))
     assert [entry["log_level"] for entry in logs if entry["event"] == "report.failed"] == ["warning"]
     assert live_report(tmp_path / "models").accepted
+
+
+def test_report_that_cannot_be_drawn_does_not_fail_the_run(
+    settings: MakeSettings, trained: Path, tmp_path: Path, dogstatsd: DogStatsdServer
+) -> None:
+    """The manifest of an earlier night tells of an infinite quality, which no axis can hold."""
+    shutil.copytree(trained / "models", tmp_path / "models")
+    (version,) = Registry(FileStore(tmp_path / "models")).versions()
+    broken = tmp_path / "models" / "20260302T000000Z-aa-bb"
+    broken.mkdir()
+    manifest = json.loads((tmp_path / "models" / version / MANIFEST).read_bytes())
+    manifest |= {"data_until": "2026-03-02T00:00:00Z", "metrics": {f"{SERVED}.ndcg@20": float("inf")}}
+    (broken / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    logs = night(settings(catalogue_url=None, dd_agent_host=dogstatsd.host, dd_dogstatsd_port=dogstatsd.port))
+    (failed,) = [entry for entry in logs if entry["event"] == "report.failed"]
+    assert (failed["log_level"], failed["exc_info"]) == ("error", True)
+    assert live_version(Registry(FileStore(tmp_path / "models"))) != version
+    dogstatsd.wait("feed.lightfm.retrain.success")
+    dogstatsd.wait("feed.lightfm.retrain.undone", "step:report")
 
 
 def test_command_writes_the_page_of_the_live_model_or_of_a_named_run(

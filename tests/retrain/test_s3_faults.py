@@ -52,8 +52,9 @@ def site(
     trained: Path,
 ) -> Iterator[Site]:
     # As patient as tests are.
-    monkeypatch.setitem(S3Store.__init__.__kwdefaults__, "read_s", 0.5)
-    monkeypatch.setitem(S3Store.__init__.__kwdefaults__, "attempts", 2)
+    defaults = S3Store.__init__.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "read_s", 0.5)
+    monkeypatch.setitem(defaults, "attempts", 2)
     with faulty(s3_environment) as (way, faults):
         for name, value in way.items():
             monkeypatch.setenv(name, value)
