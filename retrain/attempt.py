@@ -17,6 +17,7 @@ from retrain.lock import Lock
 from retrain.record import Record
 from retrain.run_row import RunRow, State
 from retrain.runs import Runs
+from servicekit.objectstore import ObjectNotFoundError
 
 logger = structlog.get_logger("retrain")
 
@@ -112,7 +113,10 @@ class Attempt:
             self.runs.save(ended)
         except (RunFailure, OSError) as failure:
             logger.error("runs.not_kept", problem=str(failure))  # noqa: TRY400  # one line says it
-        self.told(ended)
+        try:
+            self.told(ended)
+        except Exception:
+            logger.exception("runs.not_told")
 
 
 @contextmanager
@@ -120,6 +124,8 @@ def store_failures() -> Iterator[None]:
     """Turn errors of disks and stores into RunFailure."""
     try:
         yield
+    except ObjectNotFoundError as error:
+        raise RunFailure(Reason.STORE, f"{error} was removed meanwhile; try again") from error
     except (OSError, *DUCKDB) as error:
         raise RunFailure(Reason.STORE, " ".join(str(error).split())) from error
 

@@ -73,4 +73,7 @@ def _read(store: ObjectStore, key: str) -> tuple[dict[bytes, int], str]:
         content = store.read(key)
     except ObjectNotFoundError:
         return {}, MISSING
-    return decode(content.data), content.tag
+    try:
+        return decode(content.data), content.tag
+    except (ValueError, AttributeError) as error:
+        raise OSError(f"{store.url}/{key} is no list of erased viewers: {error}") from None

@@ -1,18 +1,22 @@
 """The schedule and the log of runs, wired to real stores."""
 
 import threading
+import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Final
 from uuid import uuid4
 
 import structlog
 
 from recsvc.artefact import ArtefactError
 from recsvc.registry import Registry
+from retrain.attempt import store_failures
 from retrain.child_run import ChildRun
 from retrain.exports import list_days
 from retrain.failure import Reason, RunFailure
-from retrain.lock import take_lock
+from retrain.lock import Lock, take_lock
 from retrain.run_log import open_runs, tell
 from retrain.run_row import RunRow, State
 from retrain.runs import Runs
@@ -25,6 +29,8 @@ logger = structlog.get_logger("retrain")
 
 LOOKED_AT = 500
 """Runs that tell which days are settled."""
+FREED_S: Final = 10.0
+"""In which the lock of a run that was killed becomes free."""
 
 
 def _now() -> datetime:
@@ -73,26 +79,36 @@ class Nightly:
         )
 
     def report_hung(self, day: date) -> None:
-        """Keep and tell of a run that was ended by force."""
+        """Keep and tell of a run that was ended by force; where it cannot be kept, it is told of all the same."""
+        now = _now()
+        ended = {
+            "state": State.FAILED,
+            "ended_at": now,
+            "reason": str(Reason.HUNG),
+            "message": f"ended after {self.settings.schedule_limit_s:.0f} s",
+        }
+        rows = [RunRow(run_id=uuid4(), run_date=day, started_at=now, heartbeat_at=now)]
         try:
-            lock = take_lock(self.settings.conninfo(), self.settings.retrain_work_dir / "retrain.lock")
+            with ExitStack() as until_kept, store_failures():
+                until_kept.callback(self._lock().release)
+                rows = [row for row in self.runs.recent(LOOKED_AT) if row.state is State.RUNNING] or rows
+                for row in rows:
+                    self.runs.save(row.model_copy(update=ended))
         except RunFailure as failure:
             logger.error("schedule.not_reported", problem=str(failure))  # noqa: TRY400  # one line says it
-            return
-        try:
-            now = _now()
-            running = [row for row in self.runs.recent(LOOKED_AT) if row.state is State.RUNNING]
-            for row in running or [RunRow(run_id=uuid4(), run_date=day, started_at=now, heartbeat_at=now)]:
-                ended = {
-                    "state": State.FAILED,
-                    "ended_at": now,
-                    "reason": str(Reason.HUNG),
-                    "message": f"ended after {self.settings.schedule_limit_s:.0f} s",
-                }
-                self.runs.save(row.model_copy(update=ended))
-                tell(self.settings, self.runs, self.metrics, row.model_copy(update=ended))
-        finally:
-            lock.release()
+        for row in rows:
+            tell(self.settings, self.runs, self.metrics, row.model_copy(update=ended))
+
+    def _lock(self) -> Lock:
+        """Return the lock: Postgres may take a moment to see that who held it is dead."""
+        deadline = time.monotonic() + FREED_S
+        while True:
+            try:
+                return take_lock(self.settings.conninfo(), self.settings.retrain_work_dir / "retrain.lock")
+            except RunFailure as failure:
+                if failure.reason is not Reason.BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     def _live_until(self) -> datetime | None:
         registry = Registry(open_store(self.settings.model_store_url))

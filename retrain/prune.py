@@ -1,4 +1,4 @@
-"""Old versions are removed; never the live one, the one before it, its parent, or one that is being published."""
+"""Old versions and reports are removed; never the live version, its parent, or one that is being published."""
 
 import re
 from collections.abc import Collection
@@ -10,7 +10,7 @@ import structlog
 
 from recsvc.artefact import MANIFEST, ArtefactError
 from recsvc.registry import Registry
-from retrain.publish import live_version
+from retrain.publish import REJECTED, live_version
 from servicekit.objectstore import ObjectNotFoundError, ObjectStore
 
 logger = structlog.get_logger("retrain")
@@ -25,16 +25,16 @@ class Pruning:
     """What goes and what stays."""
 
     removed: tuple[str, ...]
-    """Oldest first."""
+    """Versions, then folders of reports; oldest first."""
     kept: tuple[str, ...]
 
 
 def plan_pruning(store: ObjectStore, *, keep: int, now: datetime) -> Pruning:
-    """Return which versions of a store are to be removed.
+    """Return which versions of a store are to be removed, and which reports of runs that published nothing.
 
     Args:
         store: Of the models; a broken live pointer raises RunFailure.
-        keep: Newest versions that stay, besides the live one, its parent and theirs that were made live by hand.
+        keep: Newest versions that stay, besides the live one and its parent; and as many reports.
         now: The time (UTC).
     """
     registry = Registry(store)
@@ -42,7 +42,8 @@ def plan_pruning(store: ObjectStore, *, keep: int, now: datetime) -> Pruning:
     spared = {*complete[:keep], *_in_use(registry)}
     unfinished = [name for name in _named(store) - {*complete} if _until(name) < now - UNFINISHED]
     removed = sorted({*complete, *unfinished} - spared)
-    return Pruning(removed=tuple(removed), kept=tuple(sorted({*complete} - {*removed})))
+    reports = sorted({"/".join(key.split("/")[:2]) for key in store.list(f"{REJECTED}/")})[:-keep]
+    return Pruning(removed=(*removed, *reports), kept=tuple(sorted({*complete} - {*removed})))
 
 
 def prune(store: ObjectStore, *, keep: int, now: datetime) -> Pruning:

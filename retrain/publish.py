@@ -19,6 +19,8 @@ from retrain.failure import Reason, RunFailure
 from retrain.recipe import DIGITS
 from servicekit.objectstore import MISSING, ObjectChangedError, ObjectNotFoundError
 
+REJECTED: Final = "rejected"
+"""Folder of the store for reports of runs that published nothing."""
 ATTEMPTS: Final = 5
 """Tries to move the pointer while others move it too."""
 

@@ -15,6 +15,7 @@ from retrain.failure import RunFailure
 from retrain.html_report import MOST_NIGHTS, render
 from retrain.pipeline import Result, Run
 from retrain.preparation import Counts
+from retrain.publish import REJECTED
 from retrain.quality_gate import Verdict
 from retrain.runreport import (
     LIVE,
@@ -36,8 +37,6 @@ logger = structlog.get_logger("retrain")
 
 PAGE: Final = "report.html"
 DATA: Final = "report.json"
-REJECTED: Final = "rejected"
-"""Folder of the store for reports of runs that published nothing."""
 RIVALS: Final = {LIVE: "the live model"}
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from retrain.attempt import store_failures
+from retrain.exit_status import FAILED
 from retrain.exports import midnight
 from retrain.failure import Reason, RunFailure
 from retrain.run_row import RunRow, State
@@ -91,18 +92,20 @@ class Schedule:
         """Run what is due now, and return the first exit status that is not 0; a failed run ends it."""
         while not self.wait(0.0):
             status = self._next()
-            if status != 0:
-                return status or 0
+            if status is None:
+                return 0
+            if status:
+                return status
         return 0
 
     def _next(self) -> int | None:
-        """Run the oldest day that is due and return its status; None when none is, or nobody can tell."""
+        """Run the oldest day that is due and return its status: FAILED when nobody can tell, None when none is due."""
         try:
             with store_failures():
                 days = self.due()
         except RunFailure as failure:
             logger.error("schedule.blind", problem=str(failure))  # noqa: TRY400  # one line says it
-            return None
+            return FAILED
         if not days:
             return None
         logger.info("schedule.run", day=str(days[0]), waiting=len(days) - 1)

@@ -4,6 +4,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from retrain.erasures import KEY, SERVERS_KEY, add_erasures, encode, local_list, read_erasures
 from retrain.exports import choose_window
@@ -82,3 +83,11 @@ def test_list_is_no_day(tmp_path: Path) -> None:
     add_erasures(FileStore(tmp_path), {b"a": 1})
     window = choose_window(FileStore(tmp_path), last=None, length=30, marker_required=False)
     assert [one.day for one in window.days] == [date(2026, 3, 1)]
+
+
+@pytest.mark.parametrize("data", [b"nonsense", b"[]", b'{"no mark": 1}', b'{"00": "soon"}'])
+def test_list_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path, data: bytes) -> None:
+    """Without it nobody knows who must not be trained on."""
+    (tmp_path / KEY).write_bytes(data)
+    with pytest.raises(OSError, match=f"^file://{tmp_path}/{KEY} is no list of erased viewers: "):
+        read_erasures(FileStore(tmp_path))

@@ -52,6 +52,16 @@ def test_an_upload_that_was_cut_short_goes_when_it_is_old(versions: list[str], t
     assert not [*store.list("20260101T000000Z-aaaaaaaa-bbbbbbbb/")]
 
 
+def test_of_reports_of_rejected_runs_the_newest_stay(versions: list[str], tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "store")
+    for day in range(1, 5):
+        store.upload(tmp_path / "0" / "users.npy", f"rejected/2026010{day}T000000Z-aaaaaaaa/report.html")
+    done = prune(store, keep=3, now=NOW)
+    assert done.removed[-1] == "rejected/20260101T000000Z-aaaaaaaa"
+    assert [key[:17] for key in store.list("rejected/")] == [f"rejected/2026010{day}" for day in (2, 3, 4)]
+    assert versions[-1] in done.kept
+
+
 def test_without_a_live_model_the_newest_stay(versions: list[str], tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     store.delete("current.json")

@@ -11,11 +11,13 @@ import psycopg
 import pytest
 
 from bridge.schema import migrate
+from retrain.attempt import store_failures
 from retrain.failure import Reason, RunFailure
 from retrain.lock import KEY, FileLock, PostgresLock
 from retrain.run_row import RunRow, State
 from retrain.runs import FileRuns, PostgresRuns, Runs
 from retrain.status import status_table
+from servicekit.objectstore import FileStore
 
 NOW = datetime(2026, 3, 5, 2, 0, 0, 123456, tzinfo=UTC)
 
@@ -157,3 +159,10 @@ def test_the_lock_of_a_killed_process_is_free(request: pytest.FixtureRequest, tm
     lock = PostgresLock(conninfo) if conninfo else FileLock(path)
     lock.check()
     lock.release()
+
+
+def test_an_object_that_goes_meanwhile_is_a_failure_of_the_store(tmp_path: Path) -> None:
+    """As when a day is exported anew while a run reads it."""
+    with pytest.raises(RunFailure, match=r"/2026-03-04/a\.parquet was removed meanwhile") as caught, store_failures():
+        FileStore(tmp_path).read("2026-03-04/a.parquet")
+    assert caught.value.reason is Reason.STORE

@@ -1,19 +1,27 @@
-"""Runs whose S3 server is slow, errs or breaks connections off; the live model is never harmed."""
+"""Runs whose S3 server is slow, errs, breaks connections off or is silent; the live model is never harmed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.schema import migrate
 from recsvc.registry import Registry
 from retrain.failure import Reason, RunFailure
 from retrain.job import run_job
 from retrain.publish import live_version
+from retrain.runs import FileRuns, PostgresRuns
 from retrain.settings import RetrainSettings
+from retrain.simulation import Simulation, simulate
 from servicekit.objectstore import FileStore, S3Store, open_store
+from tests.retrain.processes import running
+from tests.retrain.test_command import retrain
+from tests.support.dogstatsd import DogStatsdServer
+from tests.support.polling import wait_for
 from tests.support.s3 import new_bucket
 from tests.support.s3_faults import Fault, Faults, Kind, faulty
 
@@ -31,6 +39,8 @@ class Site:
 
     settings: RetrainSettings
     faults: Faults
+    environment: dict[str, str]
+    """That leads a process there."""
 
     def run(self, *planned: Fault) -> None:
         """Run on all days while this goes wrong."""
@@ -41,6 +51,13 @@ class Site:
     def live(self) -> str | None:
         self.faults.planned = []
         return live_version(Registry(open_store(self.settings.model_store_url)))
+
+
+def copy(folder: Path, url: str) -> None:
+    """Bring a folder's files to a store."""
+    store = open_store(url)
+    for key in FileStore(folder).list(""):
+        store.upload(folder / key, key)
 
 
 @pytest.fixture
@@ -59,12 +76,14 @@ def site(
         for name, value in way.items():
             monkeypatch.setenv(name, value)
         url = f"s3://{new_bucket(s3_environment)}"
-        for folder, name in ((feed / "exports", "exports"), (trained / "models", "models")):
-            bucket = open_store(f"{url}/{name}")
-            for key in FileStore(folder).list(""):
-                bucket.upload(folder / key, key)
-        made = settings(interactions_url=f"{url}/exports", catalogue_url=None, model_store_url=f"{url}/models")
-        yield Site(settings=made, faults=faults)
+        where = {"interactions_url": f"{url}/exports", "model_store_url": f"{url}/models"}
+        copy(feed / "exports", where["interactions_url"])
+        copy(trained / "models", where["model_store_url"])
+        yield Site(
+            settings=settings(catalogue_url=None, **where),
+            faults=faults,
+            environment=way | {name.upper(): value for name, value in where.items()},
+        )
 
 
 def test_a_run_survives_what_passes(site: Site) -> None:
@@ -109,3 +128,57 @@ def test_a_run_ends_with_what_lasts_and_a_later_one_succeeds(site: Site) -> None
         assert site.live() == before
     site.run()
     assert site.live() != before
+
+
+def test_a_run_that_is_killed_while_it_publishes_is_finished_by_the_next(
+    site: Site, copied: dict[str, str], tmp_path: Path
+) -> None:
+    """SIGKILL in the middle of the upload, and again when the pointer has moved and the run does not know yet."""
+    before = site.live()
+    environment = copied | site.environment
+    for path in (FILE, POINTER):
+        site.faults.planned = [Fault(kind=Kind.SILENCE, method="PUT", path=path)]
+        site.faults.happened = []
+        with running(**environment) as process:
+            wait_for(lambda: site.faults.happened or process.poll() is not None, timeout_s=60)
+            assert process.poll() is None
+        assert (site.live() == before) == (path == FILE)
+    published = site.live()
+    done = retrain("run", **environment)
+    assert done.returncode == 0, done.stderr
+    assert f"{published}: already live" in done.stdout
+    assert Registry(open_store(site.settings.model_store_url)).versions() == [published, before]
+    assert [row.state for row in FileRuns(tmp_path / "work" / "runs").recent(9)] == ["succeeded", "failed", "failed"]
+
+
+def test_a_run_that_a_silent_server_holds_up_is_ended_by_the_schedule_and_told_of(
+    s3_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    postgres_url: str,
+    dogstatsd: DogStatsdServer,
+) -> None:
+    """The download would be given up after 100 s, and tried for each file."""
+    migrate(postgres_url)
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    simulate(Simulation(users=60, videos=40, days=1, views=5, seed=1, last=yesterday), tmp_path)
+    with faulty(s3_environment) as (way, faults):
+        for name, value in way.items():
+            monkeypatch.setenv(name, value)
+        bucket = new_bucket(s3_environment)
+        copy(tmp_path / "exports", f"s3://{bucket}/exports")
+        faults.planned = [Fault(kind=Kind.SILENCE, method="GET", path="interactions-0000.parquet")]
+        environment = {
+            "INTERACTIONS_URL": f"s3://{bucket}/exports",
+            "MODEL_STORE_URL": f"s3://{bucket}/models",
+            "RETRAIN_WORK_DIR": str(tmp_path / "work"),
+            "DATABASE_URL": postgres_url,
+            "SCHEDULE_LIMIT_S": "8",
+            "DD_AGENT_HOST": dogstatsd.host,
+            "DD_DOGSTATSD_PORT": str(dogstatsd.port),
+        }
+        done = retrain("schedule", "--once", **environment, **way)
+    assert done.returncode == 1, done.stderr
+    (row,) = PostgresRuns(postgres_url).recent(9)
+    assert (row.run_date, row.state, row.reason, row.message) == (yesterday, "failed", "hung", "ended after 8 s")
+    dogstatsd.wait("feed.lightfm.retrain.failure", "reason:hung")

@@ -29,6 +29,8 @@ class Kind(Enum):
     """The connection is reset before the server hears of it."""
     LOST = auto()
     """The server does it, and the connection is reset in place of its reply."""
+    SILENCE = auto()
+    """The server does it, and neither a reply comes nor an end of the connection."""
     CUT = auto()
     """The connection is reset in the middle of the reply's body."""
     STALL = auto()
@@ -125,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
             server.close()
         if kind is Kind.LOST:
             self._reset()
+        elif kind is Kind.SILENCE:
+            self._wait()
         else:
             length = reply.headers["Content-Length"] if self.command == "HEAD" else None
             headers = {name: value for name, value in reply.headers.items() if name.lower() not in HOP_BY_HOP}
@@ -139,8 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind is Kind.CUT:
             self._reset()
         elif kind is Kind.STALL:
-            self.told.over.wait()
-            self.close_connection = True
+            self._wait()
 
     def _send(self, data: bytes) -> None:
         rate = self.told.bytes_per_s
@@ -149,6 +152,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(piece)
             if rate:
                 time.sleep(len(piece) / rate)
+
+    def _wait(self) -> None:
+        self.close_connection = True
+        self.told.over.wait()
 
     def _reset(self) -> None:
         """Close with RST, not FIN."""
