@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrain.exit_status import BAD_INPUT, FAILED
 from retrain.failure import RunFailure
+from retrain.settings import MEMORY
 
 if TYPE_CHECKING:
     from retrain.importing import Imported
@@ -46,7 +48,9 @@ def add(commands: Any) -> None:
     parser.add_argument("source", type=Path, help="a folder in a known layout, or a CSV file (.gz as well)")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="gets exports/ and videos.parquet")
     parser.add_argument("--liked-from", type=float, metavar="RATING", help="default: the median of all ratings")
-    parser.add_argument("--memory", default="1GiB", metavar="SIZE", help="for sorting; the rest spills to the output")
+    parser.add_argument(
+        "--memory", type=_size, default="1GiB", metavar="SIZE", help="for sorting; the rest spills to the output"
+    )
     columns = parser.add_argument_group("of a CSV file")
     for name, text in (
         ("user", "column of viewers"),
@@ -59,7 +63,9 @@ def add(commands: Any) -> None:
         columns.add_argument(f"--{name}", metavar="COLUMN", help=text)
     columns.add_argument("--as", dest="every", default="like", metavar="TYPE", help="of all rows (default: like)")
     columns.add_argument("--rename", action="append", type=_pair, default=[], metavar="THEIRS=TYPE")
-    columns.add_argument("--delimiter", default=",", metavar="CHARACTER", help="default: a comma; \\t for a tab")
+    columns.add_argument(
+        "--delimiter", type=_character, default=",", metavar="CHARACTER", help="default: a comma; \\t for a tab"
+    )
     parser.set_defaults(command=_import)
 
 
@@ -107,8 +113,7 @@ def _layout(options: argparse.Namespace) -> "Layout":
         value=options.value,
         watch_time=options.watch_time,
     )
-    delimiter = options.delimiter.replace("\\t", "\t")
-    return plain_csv(source, columns, delimiter, kinds=dict(options.rename), kind=options.every)
+    return plain_csv(source, columns, options.delimiter, kinds=dict(options.rename), kind=options.every)
 
 
 def _told(done: "Imported", output: Path) -> str:
@@ -136,6 +141,19 @@ def _told(done: "Imported", output: Path) -> str:
         "    MODEL_STORE_URL=file:///<folder> python -m retrain run",
     ]
     return "\n".join(lines)
+
+
+def _size(text: str) -> str:
+    if not re.match(MEMORY, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory, such as 2GiB")
+    return text
+
+
+def _character(text: str) -> str:
+    character = text.replace("\\t", "\t")
+    if len(character) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character")
+    return character
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -34,13 +34,16 @@ class Source:
     """Matrix of viewers x videos, not zero where a viewer has seen a video."""
 
 
-def import_lightfm(source: Source, registry: Registry, *, trained_at: datetime, key: SigningKey | None) -> Publication:
+def import_lightfm(
+    source: Source, registry: Registry, *, trained_at: datetime, now: datetime, key: SigningKey | None
+) -> Publication:
     """Publish the model, and make it live unless another one is pinned or has newer data.
 
     Args:
         source: The files.
         registry: Where to.
         trained_at: When the model was trained, and up to when its data go.
+        now: The time (UTC).
         key: Signs it, unless None.
 
     Raises:
@@ -50,7 +53,7 @@ def import_lightfm(source: Source, registry: Registry, *, trained_at: datetime, 
     prefix = name_prefix(trained_at, digest(source.pickle)[:DIGITS])
     with tempfile.TemporaryDirectory(prefix="import-") as folder:
         manifest = write_verified(model, prefix, Path(folder))
-        return publish(registry, Path(folder), manifest, now=trained_at, key=key)
+        return publish(registry, Path(folder), manifest, now=now, key=key)
 
 
 def read(source: Source, *, trained_at: datetime, parent: str | None = None) -> Model:

@@ -105,7 +105,7 @@ def _import_lightfm(options: argparse.Namespace) -> int:
         trained_at = options.trained_at or datetime.fromtimestamp(options.pickle.stat().st_mtime, UTC)
         registry = Registry(open_store(settings.model_store_url), key.verifier() if key else None)
         source = Source(pickle=options.pickle, **files)
-        publication = import_lightfm(source, registry, trained_at=trained_at, key=key)
+        publication = import_lightfm(source, registry, trained_at=trained_at, now=datetime.now(UTC), key=key)
         return f"Model {publication.version}: {publication.outcome.value}"
 
     return _told(bring)

@@ -4,7 +4,7 @@ import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -35,6 +35,10 @@ StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
 def _private_key(pem: SecretStr) -> SecretStr:
     SigningKey.parse(pem.get_secret_value())
     return pem
+
+
+MEMORY: Final = r"^\d+(\.\d+)?[KMGT]i?B$"
+"""An amount of memory, such as 2GiB."""
 
 
 class SigningSettings(Settings):
@@ -75,7 +79,7 @@ class RetrainSettings(StoreSettings):
         default_factory=lambda: Path(tempfile.gettempdir()), description="folder for scratch files of a run"
     )
     retrain_memory: str = Field(
-        "2GiB", pattern=r"^\d+(\.\d+)?[KMGT]i?B$", description="memory for preparing data; the rest spills to disk"
+        "2GiB", pattern=MEMORY, description="memory for preparing data; the rest spills to disk"
     )
     retrain_threads: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)),

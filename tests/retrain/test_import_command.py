@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsvc.registry import Registry
+from retrain.__main__ import main
 from servicekit.objectstore import FileStore
 
 ROOT: Final = Path(__file__).parents[2]
@@ -81,6 +82,14 @@ def test_what_cannot_be_imported_is_one_line(tmp_path: Path, name: str, problem:
     assert line.startswith("error: ")
     assert problem in line
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--memory", "lots"), ("--delimiter", "::"), ("--rename", "view")])
+def test_a_wrong_option_is_named(capsys: pytest.CaptureFixture[str], option: str, value: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["import", "plays.csv", "--output", "data", option, value])
+    assert caught.value.code == 2
+    assert f"error: argument {option}: '{value}' is no" in capsys.readouterr().err
 
 
 def test_movie_tweetings_give_a_model_no_worse_than_popularity(shared_data: Path, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def dump(path: Path, content: Any) -> Path:
 def bring(folder: Path, content: Any, **files: Path) -> None:
     """Import what was pickled, with files beside it, and make it live."""
     source = Source(pickle=dump(folder / "model.pkl", content), **files)
-    done = import_lightfm(source, Registry(FileStore(folder / "models")), trained_at=NOW, key=None)
+    done = import_lightfm(source, Registry(FileStore(folder / "models")), trained_at=NOW, now=NOW, key=None)
     assert done.outcome is Outcome.LIVE
 
 
@@ -237,7 +237,7 @@ def wrong(folder: Path, content: Any, **files: Path) -> str:
     """Return why this cannot be imported."""
     source = Source(pickle=dump(folder / "model.pkl", content), **files)
     with pytest.raises(RunFailure) as caught:
-        import_lightfm(source, Registry(FileStore(folder / "models")), trained_at=NOW, key=None)
+        import_lightfm(source, Registry(FileStore(folder / "models")), trained_at=NOW, now=NOW, key=None)
     assert caught.value.is_input
     return str(caught.value)
 
