@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from retrain import import_command, model_commands, report_command, run_commands
-from retrain.exit_status import BAD_INPUT, BUSY, FAILED, KILLED, REJECTED
+from retrain.exit_status import BAD_INPUT, BUSY, FAILED, REJECTED, SIGNALLED
 from retrain.settings import ExportSettings, RetrainSettings
 from retrain.subcommand import add_command
 from servicekit.logs import configure_logs
@@ -88,9 +88,19 @@ def _run(options: argparse.Namespace) -> int:
     from retrain.failure import Reason, RunFailure  # noqa: PLC0415
     from retrain.job import run_job  # noqa: PLC0415  # imports LightFM
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(KILLED))
+    status = SIGNALLED
+
+    def end(number: int, _: object) -> None:
+        nonlocal status
+        status = SIGNALLED + number
+        sys.exit(status)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     try:
         run_job(settings, last=options.date, dry_run=options.dry_run, again=options.again, force=options.force)
+    except KeyboardInterrupt:  # the signal came during a statement of DuckDB
+        return status
     except RunFailure as failure:
         sys.stderr.write(f"error: {failure}\n")
         if failure.is_rejection:

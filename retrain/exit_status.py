@@ -10,5 +10,5 @@ REJECTED: Final = 3
 """The gate ended the run; what was live stays live."""
 BUSY: Final = 4
 """Another run is under way."""
-KILLED: Final = 143
-"""It was told to end, by SIGTERM."""
+SIGNALLED: Final = 128
+"""It was told to end: plus the number of the signal, as shells have it."""

@@ -10,11 +10,13 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+INTERRUPTED: Final = "Query interrupted"
+"""What DuckDB raises, as a RuntimeError, in place of what the handler of a signal raised."""
 STATEMENTS: Final = Path(__file__).with_name("sql")
 
 
 class Warehouse:
-    """A scratch database.
+    """A scratch database; left by KeyboardInterrupt when a signal was handled during a statement.
 
     Args:
         folder: Where its file and what does not fit into memory stand.
@@ -42,6 +44,8 @@ class Warehouse:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.close()
+        if isinstance(error, RuntimeError) and str(error) == INTERRUPTED:
+            raise KeyboardInterrupt from None
 
     def define(self, **variables: object) -> None:
         """Set variables that views read by `getvariable`: views cannot have parameters."""

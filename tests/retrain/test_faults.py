@@ -5,16 +5,22 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.schema import migrate
 from deploy.local.ports import free_port
+from retrain.failure import Reason, RunFailure
+from retrain.job import run_job
 from retrain.lock import KEY
+from retrain.settings import RetrainSettings
 from tests.retrain.processes import live, rest_of_lines, running, wait_for_line
 from tests.retrain.test_command import QUICK, ROOT, retrain, where
+from tests.support.dogstatsd import DogStatsdServer
 from tests.support.s3 import CREDENTIALS
 
 
@@ -72,12 +78,16 @@ def test_a_run_that_lost_its_lock_does_not_publish(copied: dict[str, str], tmp_p
     assert live(tmp_path) != before
 
 
-def test_a_run_that_is_told_to_end_says_so(copied: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_end_says_so(
+    copied: dict[str, str], tmp_path: Path, number: signal.Signals, status: int
+) -> None:
     before = live(tmp_path)
     with running(**copied) as process:
         wait_for_line(process, "interactions.prepared")
-        process.terminate()
-        assert process.wait(60) == 143
+        process.send_signal(number)
+        assert "Traceback" not in "".join(rest_of_lines(process))
+        assert process.wait(60) == status
     assert "killed: the process was told to end" in retrain("status", **copied).stdout
     assert live(tmp_path) == before
 
@@ -94,6 +104,20 @@ def test_a_disk_that_is_full_is_one_line(copied: dict[str, str], tmp_path: Path)
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
     assert live(tmp_path) == before
+
+
+def test_a_run_that_cannot_begin_is_told_of(
+    settings: Callable[..., RetrainSettings], tmp_path: Path, dogstatsd: DogStatsdServer
+) -> None:
+    """Neither the lock nor the log of runs can be written."""
+    (tmp_path / "file").touch()
+    chosen = settings(
+        retrain_work_dir=tmp_path / "file" / "work", dd_agent_host=dogstatsd.host, dd_dogstatsd_port=dogstatsd.port
+    )
+    with capture_logs(), pytest.raises(RunFailure, match="Not a directory") as caught:
+        run_job(chosen, last=None, dry_run=False, again=False, force=False)
+    assert caught.value.reason is Reason.STORE
+    dogstatsd.wait("feed.lightfm.retrain.failure", "reason:store")
 
 
 def test_a_mistyped_catalogue_is_an_error(copied: dict[str, str], tmp_path: Path) -> None:
