@@ -130,6 +130,8 @@ class Model:
     seen: Csr
     """Rows of the videos that each viewer was shown, ascending; U lists."""
     catalogue: Catalogue
+    folder: Path | None = None
+    """Of its local copy, where what is computed from it may be kept; None to keep nothing."""
 
     def prior(self) -> NDArray[np.float32]:
         """Return the popularity part of the ranking score, (V,) float32."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -62,10 +63,11 @@ class ModelCache:
             return None
 
     def _load(self, pointer: Pointer) -> Model:
-        model = read(self._registry.fetch(pointer, self._folder))
+        folder = self._registry.fetch(pointer, self._folder)
+        model = read(folder)
         if model.manifest.version != pointer.version:
             raise ArtefactError("version", f"the manifest of {pointer.version} names {model.manifest.version}")
-        return model
+        return replace(model, folder=folder)
 
     def _discard(self, pointer: Pointer) -> bool:
         """Remove the local copy and return whether there was one."""

@@ -10,12 +10,15 @@ that they were made with; as it grows old, recall is measured again, and where i
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsvc.inverted_file import InvertedFile
+from recsvc.artefact import Manifest
+from recsvc.index_home import IndexHome
+from recsvc.inverted_file import HEAD, TRAINING, InvertedFile
 from recsvc.ranking import Barred, ExactRanker, Ranked, Ranker, Wish, candidate_rows
 from recsvc.viewers import Viewer, ViewerState
 
@@ -36,6 +39,7 @@ DRIFT: Final = 0.02
 """Change of the static scores, as a share of their spread, after which recall is measured again."""
 TOGETHER: Final = 8
 """Viewers of the sample who share one scan."""
+_TUNING: Final = "tuning.npy"
 _FURTHEST: Final = 2_048
 """Videos wanted after which the scan is cheaper."""
 
@@ -52,12 +56,13 @@ class Effort(NamedTuple):
 EFFORTS: Final = tuple(Effort(depth, spare) for spare in SPARES for depth in DEPTHS)
 
 
-def ranker_of(exact: ExactRanker, users: NDArray[np.float32]) -> Ranker:
+def ranker_of(exact: ExactRanker, users: NDArray[np.float32], home: IndexHome | None = None) -> Ranker:
     """Return the faster ranker of sufficient recall.
 
     Args:
         exact: The scan.
         users: (U, d) representations of viewers to measure recall on; those of zeros are passed over.
+        home: Where the index is kept; None to build one for this process alone.
     """
     if len(exact.static) < FROM:
         return exact
@@ -65,13 +70,27 @@ def ranker_of(exact: ExactRanker, users: NDArray[np.float32]) -> Ranker:
     if not len(known):
         return exact
     sample = users[known[np.linspace(0, len(known) - 1, min(SAMPLE, len(known)), dtype=np.int64)]]
-    return _chosen(exact, sample)
+    return _sufficient(exact, _shared(exact, sample, home) if home else IndexedRanker.tuned(exact, sample))
 
 
-def _chosen(exact: ExactRanker, sample: NDArray[np.float32]) -> Ranker:
-    index = IndexedRanker.built(exact)
-    index.tune(sample)
+def home_of(folder: Path, manifest: Manifest) -> IndexHome:
+    """Return where the index of a model is kept, whose local copy stands in a folder."""
+    return IndexHome(folder, manifest, (HEAD, TRAINING, DEPTHS, SPARES, GAIN, RECALL, PAGE, SAMPLE))
+
+
+def _sufficient(exact: ExactRanker, index: "IndexedRanker") -> Ranker:
     return index if index.recall >= RECALL else exact
+
+
+def _shared(exact: ExactRanker, sample: NDArray[np.float32], home: IndexHome) -> "IndexedRanker":
+    """Return the index that is kept; else build it, keep it, and return it as the others will have it."""
+    with home.turn() as is_ours:
+        if kept := IndexedRanker.kept(exact, sample, home):
+            return kept
+        index = IndexedRanker.tuned(exact, sample)
+        if is_ours and index.keep(home):
+            return IndexedRanker.kept(exact, sample, home) or index
+        return index
 
 
 class IndexedRanker:
@@ -109,6 +128,44 @@ class IndexedRanker:
         self.recall = recall
 
     @classmethod
+    def kept(cls, exact: ExactRanker, sample: NDArray[np.float32], home: IndexHome) -> "IndexedRanker | None":
+        """Return the index that `keep` left, mapped; None when there is none.
+
+        Args:
+            exact: The scan of the videos.
+            sample: (n, d) what it was tuned with.
+            home: Where it is kept.
+        """
+
+        def load(folder: Path) -> "IndexedRanker":
+            recall, depth, spare = np.load(folder / _TUNING).tolist()
+            lists, effort = InvertedFile.read(folder, exact.static), Effort(int(depth), int(spare))
+            return cls(exact, lists, effort=effort, recall=recall, sample=sample, measured=exact.static)
+
+        return home.read(load)
+
+    def keep(self, home: IndexHome) -> bool:
+        """Keep it for other processes, and for the next start of this one; return whether there was room."""
+
+        def fill(folder: Path) -> None:
+            np.save(folder / _TUNING, np.array([self.recall, *self.effort]))
+            self._lists.write(folder)
+
+        return home.write(fill)
+
+    @classmethod
+    def tuned(cls, exact: ExactRanker, sample: NDArray[np.float32]) -> "IndexedRanker":
+        """Build the index and tune it.
+
+        Args:
+            exact: The scan of the videos.
+            sample: (n, d) representations of viewers.
+        """
+        index = cls.built(exact)
+        index.tune(sample)
+        return index
+
+    @classmethod
     def built(cls, exact: ExactRanker) -> "IndexedRanker":
         """Build the index; `tune` makes it fit to serve."""
         none = np.empty((0, exact.factors.shape[1]), np.float32)
@@ -124,7 +181,9 @@ class IndexedRanker:
         if _drift(self._measured, static) <= DRIFT:
             return fresh
         fresh.tune(self._sample)
-        return fresh if fresh.recall >= RECALL else _chosen(exact, self._sample)
+        if fresh.recall >= RECALL:
+            return fresh
+        return _sufficient(exact, IndexedRanker.tuned(exact, self._sample))
 
     def tune(self, sample: NDArray[np.float32]) -> None:
         """Raise the effort as far as recall needs, and measure it against the scan.

@@ -10,7 +10,7 @@ from recsvc.artefact import Manifest, Model
 from recsvc.filters import FilterMasks
 from recsvc.fingerprints import Fingerprints
 from recsvc.fold_in import FoldIn
-from recsvc.index import ranker_of
+from recsvc.index import home_of, ranker_of
 from recsvc.neighbours import Neighbours
 from recsvc.ranking import ExactRanker, Ranker
 from recsvc.viewers import Viewer, trained_viewer
@@ -35,9 +35,11 @@ class ServingModel:
     def of(cls, model: Model) -> Self:
         """Prepare a model for serving."""
         prior = model.prior()
+        exact = ExactRanker(model.video_factors, model.video_biases + prior)
+        home = home_of(model.folder, model.manifest) if model.folder else None
         return cls(
             model=model,
-            ranker=ranker_of(ExactRanker(model.video_factors, model.video_biases + prior), model.user_factors),
+            ranker=ranker_of(exact, model.user_factors, home),
             masks=FilterMasks(model.catalogue),
             fingerprints=Fingerprints(model.videos),
             fold_in=FoldIn(model),

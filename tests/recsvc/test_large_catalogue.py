@@ -21,6 +21,7 @@ from servicekit.objectstore import FileStore
 from servicekit.telemetry import Metric
 from tests.recsvc.calls import Client
 from tests.recsvc.models import DATA_UNTIL, manifest_of, publish
+from tests.recsvc.programs import started
 from tests.recsvc.test_watcher import RecordedMetrics
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
@@ -76,6 +77,7 @@ class Served:
     metrics: RecordedMetrics
     client: Client
     address: str
+    folder: Path
 
     def model(self) -> ServingModel:
         return self.server.live.get()
@@ -103,7 +105,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     )
     port = server.start("127.0.0.1:0")
     with Client.to(port) as client:
-        yield Served(server, metrics, client, f"127.0.0.1:{port}")
+        yield Served(server, metrics, client, f"127.0.0.1:{port}", folder)
     server.stop(1)
 
 
@@ -215,3 +217,23 @@ def test_ten_thousand_excluded_videos_are_not_returned(served: Served) -> None:
 
     assert len(set(page)) == 20
     assert not set(MODEL.videos.rows(page).tolist()) & set(best.tolist())
+
+
+def test_worker_processes_share_the_index_that_another_process_built(served: Served) -> None:
+    """It is mapped from the model's local copy, as it is by the process that built it."""
+    lists = served.folder / "cache" / "1" / "index" / "lists.bin"
+    kept = lists.stat()
+    with started(served.folder, RECSVC_WORKERS="2") as program:
+        wait_for(lambda: "workers.all_serving" in program.events(), timeout_s=60, what="both serve")
+        pid = program.process.pid
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        maps = [Path(f"/proc/{one}/maps").read_text(encoding="utf-8") for one in ("self", *workers)]
+        with Client.to(program.port()) as client:
+            request = pb.RecommendRequest(user_id="u005", page_size=20)
+            page = ids(client.recommendations.Recommend(request, timeout=20))
+
+    assert len(maps) == 3
+    assert all(str(lists) in one for one in maps)
+    assert (lists.stat().st_ino, lists.stat().st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
+    assert len(set(page)) == 20
+    assert unseen("u005", page)
