@@ -138,7 +138,7 @@ class _Mapping:
         pass
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, grpc.RpcError):
             self._context.abort_with_status(_visible(error, self._method, self._metadata))
 
 
@@ -150,6 +150,8 @@ def _wrap(handler: Handler, method: str, metadata: Metadata) -> Handler:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             try:
                 return unary(_checked(request), context)
+            except grpc.RpcError:
+                raise  # of gRPC itself, as the caller has gone
             except Exception as error:  # noqa: BLE001  # of whatever kind, it is mapped
                 status = _visible(error, method, metadata)
             return context.abort_with_status(status)

@@ -1,11 +1,14 @@
 """What a handler raises becomes a status: the documented one of a ServiceError, and nothing of a defect."""
 
 import asyncio
+import logging
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import grpc
 import pytest
+import structlog
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
@@ -60,10 +63,26 @@ async def replies_aio(requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[b
         bad()
 
 
+CANCELLED: Final = threading.Event()
+ENDED: Final = threading.Event()
+
+
+def late(_: bytes, context: grpc.ServicerContext) -> bytes:
+    context.add_callback(CANCELLED.set)
+    try:
+        CANCELLED.wait(5)
+        context.send_initial_metadata(())
+    finally:
+        ENDED.set()
+    return b""
+
+
 @pytest.fixture
 def thread_address() -> Iterator[str]:
     server = ThreadServer([], threads=2)
-    methods = {name: unary(name) for name in RAISE} | {"Replies": grpc.unary_stream_rpc_method_handler(replies)}
+    methods = {name: unary(name) for name in RAISE}
+    methods["Replies"] = grpc.unary_stream_rpc_method_handler(replies)
+    methods["Late"] = grpc.unary_unary_rpc_method_handler(late)
     server.grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     yield f"127.0.0.1:{server.start('127.0.0.1:0')}"
     server.drain(0)
@@ -163,3 +182,15 @@ def test_named_errors_have_their_reasons() -> None:
         "VIDEO_NOT_FOUND",
     )
     assert unimplemented("/a.B/C").code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_caller_that_has_gone_is_no_defect(thread_address: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Headers can no longer be sent then: that is told to nobody, and fills no log."""
+    with caplog.at_level(logging.ERROR), structlog.testing.capture_logs() as logged:
+        with grpc.insecure_channel(thread_address) as channel, pytest.raises(grpc.RpcError):
+            caller(channel, "Late")(b"", timeout=0.2)
+        assert ENDED.wait(5)
+        ends_what_runs = failure(thread_address, "Busy")
+    assert ends_what_runs.message
+    assert not [one for one in logged if one["log_level"] == "error"]
+    assert not caplog.records
