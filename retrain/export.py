@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from retrain.erasures import add_erasures
 from retrain.exports import MARKER, midnight
+from retrain.postgres import CONNECT_S
 from servicekit.objectstore import ObjectStore
 
 BATCH_ROWS: Final = 20_000
@@ -73,7 +74,10 @@ def export_day(
     store.delete(f"{day}/{MARKER}")
     files: list[str] = []
     rows = 0
-    with tempfile.TemporaryDirectory(prefix="export-") as folder, psycopg.connect(conninfo) as connection:
+    with (
+        tempfile.TemporaryDirectory(prefix="export-") as folder,
+        psycopg.connect(conninfo, connect_timeout=CONNECT_S) as connection,
+    ):
         # One snapshot for the whole day, whatever is recorded meanwhile.
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True

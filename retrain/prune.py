@@ -16,8 +16,8 @@ from servicekit.objectstore import ObjectNotFoundError, ObjectStore
 logger = structlog.get_logger("retrain")
 
 _NAME: Final = re.compile(r"(?P<until>\d{8}T\d{6}Z)-[0-9a-f]+-[0-9a-f]+")
-UNFINISHED: Final = timedelta(days=2)
-"""Uploads without a manifest of data older than this are of runs that were killed."""
+UNFINISHED: Final = timedelta(days=14)
+"""Uploads without a manifest of older data are of runs that were killed: it is twice what the schedule looks back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

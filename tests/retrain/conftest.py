@@ -10,6 +10,7 @@ import pytest
 
 from retrain.settings import RetrainSettings
 from retrain.simulation import Simulation, simulate
+from tests.retrain.feeds import row, write_day
 from tests.retrain.processes import LEARNING
 from tests.retrain.test_command import retrain, where
 from tests.support.s3 import s3_server
@@ -44,6 +45,20 @@ def settings(tmp_path: Path, feed: Path) -> MakeSettings:
         return RetrainSettings(**(defaults | fields))
 
     return make
+
+
+@pytest.fixture
+def poisoned(feed: Path, tmp_path: Path) -> Path:
+    """Return exports of the feed in which all interactions of the last day are with one video."""
+    exports = tmp_path / "poisoned"
+    for day in ("2026-03-01", "2026-03-02", "2026-03-03"):
+        (exports / day).mkdir(parents=True)
+        (exports / day / "a.parquet").symlink_to(feed / "exports" / day / "interactions-0000.parquet")
+    clicks = [
+        row(f"sim-u{user % 400:07}", "sim-v0000001", time=f"2026-03-04T{user // 400:02}:00:00Z") for user in range(4000)
+    ]
+    write_day(exports, "2026-03-04", clicks)
+    return exports
 
 
 @pytest.fixture(scope="session")

@@ -198,17 +198,9 @@ def test_earlier_day_is_trained_as_if_later_ones_did_not_exist(settings: MakeSet
     assert model.manifest.data_until == NOW.replace(hour=0) - timedelta(days=1)
 
 
-def test_poisoned_last_day_is_refused_unless_forced(settings: MakeSettings, feed: Path, tmp_path: Path) -> None:
+def test_poisoned_last_day_is_refused_unless_forced(settings: MakeSettings, poisoned: Path, tmp_path: Path) -> None:
     """A day whose clicks all go to one video leaves the store untouched; force trains on it."""
-    folder = tmp_path / "exports"
-    for day in ("2026-03-01", "2026-03-02", "2026-03-03"):
-        (folder / day).mkdir(parents=True)
-        (folder / day / "a.parquet").symlink_to(feed / "exports" / day / "interactions-0000.parquet")
-    clicks = [
-        row(f"sim-u{user % 400:07}", "sim-v0000001", time=f"2026-03-04T{user // 400:02}:00:00Z") for user in range(4000)
-    ]
-    write_day(folder, "2026-03-04", clicks)
-    chosen = settings(interactions_url=folder.as_uri())
+    chosen = settings(interactions_url=poisoned.as_uri())
     with capture_logs(), pytest.raises(RunFailure, match=r"100% of .* are with one video") as caught:
         run(job(chosen, tmp_path / "1"))
     assert caught.value.reason is Reason.GATE

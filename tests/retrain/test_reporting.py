@@ -20,7 +20,6 @@ from retrain.reporting import DATA, PAGE, read_report
 from retrain.runreport import LIVE, SERVED, RunReport, from_json
 from retrain.settings import RetrainSettings
 from servicekit.objectstore import FileStore
-from tests.retrain.feeds import row, write_day
 from tests.support.dogstatsd import DogStatsdServer
 
 MakeSettings: TypeAlias = Callable[..., RetrainSettings]
@@ -109,16 +108,8 @@ def test_pages_of_the_live_model_stand_beside_the_new_ones(two_nights: RunReport
     assert sum(band.videos for band in two_nights.showcase.bands) == 240
 
 
-def test_rejected_run_leaves_a_report_with_its_reasons(settings: MakeSettings, feed: Path, tmp_path: Path) -> None:
-    exports = tmp_path / "exports"
-    for day in ("2026-03-01", "2026-03-02", "2026-03-03"):
-        (exports / day).mkdir(parents=True)
-        (exports / day / "a.parquet").symlink_to(feed / "exports" / day / "interactions-0000.parquet")
-    clicks = [
-        row(f"sim-u{user % 400:07}", "sim-v0000001", time=f"2026-03-04T{user // 400:02}:00:00Z") for user in range(4000)
-    ]
-    write_day(exports, "2026-03-04", clicks)
-    chosen = settings(interactions_url=exports.as_uri(), retrain_report_path=tmp_path / "report.html")
+def test_rejected_run_leaves_a_report_with_its_reasons(settings: MakeSettings, poisoned: Path, tmp_path: Path) -> None:
+    chosen = settings(interactions_url=poisoned.as_uri(), retrain_report_path=tmp_path / "report.html")
     with capture_logs(), pytest.raises(RunFailure) as caught:
         run_job(chosen, last=None, dry_run=False, again=False, force=False)
     assert caught.value.reason is Reason.GATE
