@@ -70,6 +70,8 @@ class Audience:
         self._now_ms = now_ms
         self._problem = ""
         self._keeping = threading.Lock()
+        self._learning = threading.Lock()
+        self._unwritten: dict[bytes, int] = {}
         self._folded: OrderedDict[str, tuple[Profile, FoldIn, Viewer]] = OrderedDict()
 
     def viewer(self, serving: ServingModel, user_id: str, recent: Sequence[Interaction] = ()) -> Viewer:
@@ -125,7 +127,7 @@ class Audience:
             self._share(mark, now_ms)
 
     def learn_forgotten(self, marks: Mapping[bytes, int]) -> None:
-        """Forget viewers as other servers were asked to.
+        """Forget viewers as other servers were asked to; OSError when the disk refuses, until a next call succeeds.
 
         Args:
             marks: Fingerprints, and the times up to which all is forgotten.
@@ -134,10 +136,18 @@ class Audience:
         news = {mark: at_ms for mark, at_ms in marks.items() if at_ms > (self._profiles.forgotten_at(mark) or -1)}
         for mark, at_ms in news.items():
             self._profiles.forget(mark, at_ms=at_ms)
-        if news and self._journal:
-            self._journal.rewrite(
-                lambda entry: "user" not in entry or entry["told"] > news.get(fingerprint(entry["user"]), -1),
-                [_forgetting(mark, at_ms) for mark, at_ms in news.items()],
+        if self._journal:
+            with self._learning:
+                self._unwritten |= news
+                self._write_forgotten(self._journal, self._unwritten)
+                self._unwritten = {}
+
+    @staticmethod
+    def _write_forgotten(journal: Journal, marks: Mapping[bytes, int]) -> None:
+        if marks:
+            journal.rewrite(
+                lambda entry: "user" not in entry or entry["told"] > marks.get(fingerprint(entry["user"]), -1),
+                [_forgetting(mark, at_ms) for mark, at_ms in marks.items()],
             )
 
     def summary(self, serving: ServingModel, user_id: str) -> Summary | None:

@@ -9,10 +9,10 @@ import structlog
 
 from recsvc.artefact import ArtefactError, Manifest
 from recsvc.inventory import Inventory, reaching_the_store
-from recsvc.registry import Registry
+from recsvc.registry import Pointer, Registry
 from recsvc.watcher import ModelWatcher
 from servicekit.errors import ServiceError
-from servicekit.objectstore import ObjectChangedError
+from servicekit.objectstore import ObjectChangedError, ObjectNotFoundError
 
 logger = structlog.get_logger(__name__)
 
@@ -56,15 +56,21 @@ class ModelControl:
         self._inventory.describe(version)
         with _mapped_errors():
             before = self._registry.current()
-            self._registry.activate(version, at=self._now(), pin=pin, tag=before[1] if before else None)
+            ours = self._registry.activate(version, at=self._now(), pin=pin, tag=before[1] if before else None)
             try:
                 self._watcher.look()
             except ArtefactError:
                 if before:
-                    self._registry.activate(before[0].version, at=self._now(), pin=before[0].pinned)
+                    self._put_back(before[0], ours)
                 raise
         logger.info("model.activated", version=version, pinned=pin)
         return self._inventory.live()
+
+    def _put_back(self, before: Pointer, ours: Pointer) -> None:
+        """Move the pointer back, unless somebody else has moved it on."""
+        current = self._registry.current()
+        if current and current[0] == ours:
+            self._registry.activate(before.version, at=self._now(), pin=before.pinned, tag=current[1])
 
 
 @contextmanager
@@ -75,6 +81,10 @@ def _mapped_errors() -> Iterator[None]:
     except ArtefactError as error:
         raise ServiceError(
             grpc.StatusCode.FAILED_PRECONDITION, "MODEL_REFUSED", f"the model must not be served: {error}"
+        ) from None
+    except ObjectNotFoundError:
+        raise ServiceError(
+            grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "the model is no longer in the store"
         ) from None
     except ObjectChangedError:
         raise ServiceError(

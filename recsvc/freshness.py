@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from recsvc.idmap import UNKNOWN
@@ -24,6 +25,8 @@ MOST_HOURS: Final = 7 * 24
 """Hours that are kept, as many as the topic keeps."""
 MOST_DECAY: Final = 1 / 8
 """Least share that is left of the model's own popularity, however old it is: some order is better than none."""
+
+logger = structlog.get_logger(__name__)
 
 
 class Freshness:
@@ -98,7 +101,10 @@ class Freshness:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_s):
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception:
+                logger.exception("freshness.defect")
 
 
 class _Decay:

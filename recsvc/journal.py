@@ -35,11 +35,12 @@ class Journal:
         self._path = path
         self._keep = keep
         self._most_bytes = most_bytes
-        self._place = (0, 0)
+        self._place = (0, 0, 0)
         self._known = -1
         self._following = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._generation = Generation(path.with_suffix(".count"))
+        self._rewrites = Generation(path.with_suffix(".rewrites"))
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries; they are on disk when this returns."""
@@ -70,15 +71,16 @@ class Journal:
             self._known = generation
 
     def _apply_rest(self, apply: Callable[[Entry], None]) -> None:
+        rewrites = self._rewrites.get()  # as a later file may get an earlier one's inode
         with self._path.open("rb") as handle:
             inode = os.fstat(handle.fileno()).st_ino
-            start = self._place[1] if inode == self._place[0] else 0
+            start = self._place[2] if (rewrites, inode) == self._place[:2] else 0
             handle.seek(start)
             data = handle.read()
             whole = data.rfind(b"\n") + 1
             for entry in _parse(data[:whole]):
                 apply(entry)
-            self._place = (inode, start + whole)
+            self._place = (rewrites, inode, start + whole)
 
     def _halve(self, handle: BinaryIO) -> None:
         handle.seek(0)
@@ -90,6 +92,7 @@ class Journal:
         partial = self._path.with_suffix(".partial")
         with _open(partial, os.O_TRUNC) as handle:
             _write(handle, entries)
+        self._rewrites.advance()
         partial.replace(self._path)
 
     @contextmanager

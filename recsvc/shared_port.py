@@ -4,6 +4,8 @@ import socket
 from typing import Final, Self
 
 _SHARED: Final = socket.SO_REUSEPORT
+_LAST: Final = 65_535
+"""The highest port; larger numbers would be taken modulo the next one."""
 
 
 class SharedPort:
@@ -22,7 +24,7 @@ class SharedPort:
     def reserve(cls, address: str) -> Self:
         """Reserve `host:port`, any free port when it is 0; OSError when it is taken, ValueError when it is none."""
         host, _, number = address.rpartition(":")
-        if not host or not number.isdecimal():
+        if not host or not number.isdecimal() or int(number) > _LAST:
             raise ValueError(f"RECSVC_LISTEN: {address!r} is not host:port, which several workers need")
         family, kind, _, _, place = socket.getaddrinfo(host.strip("[]"), int(number), type=socket.SOCK_STREAM)[0]
         # Alone first: sharing would also succeed beside another program of this kind, and take half of its calls.

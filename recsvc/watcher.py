@@ -147,8 +147,8 @@ class ModelWatcher:
             return
         try:
             self._admit(last)
-        except (ArtefactError, OSError):
-            logger.warning("model.resume_failed", version=last.version)
+        except (ArtefactError, OSError) as error:
+            logger.warning("model.resume_failed", version=last.version, problem=str(error))
 
     def _admit(self, pointer: Pointer) -> None:
         try:

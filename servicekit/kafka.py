@@ -1,8 +1,8 @@
 """How clients of Kafka are told apart, secured and silenced."""
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ class KafkaSecurity:
     protocol: str = "PLAINTEXT"
     mechanism: str | None = None
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
@@ -89,7 +89,3 @@ def quiet_logger() -> logging.Logger:
         quiet.addHandler(logging.NullHandler())
     quiet.propagate = False
     return quiet
-
-
-Config = Mapping[str, Any]
-"""Properties of librdkafka."""

@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -124,18 +124,12 @@ class FileStore:
 
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object."""
-        target = self._path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("rb") as source, _replacing(target) as temporary:
-            _copy(source.fileno(), temporary)
+        self._take(path, key, _replacing)
 
     def create(self, path: Path, key: str) -> None:
         """Copy a file to a new object; ObjectChangedError when there is one of this key."""
-        target = self._path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with path.open("rb") as source, _creating(target) as temporary:
-                _copy(source.fileno(), temporary)
+            self._take(path, key, _creating)
         except FileExistsError:
             raise ObjectChangedError(f"{self.url}/{key}") from None
 
@@ -148,6 +142,12 @@ class FileStore:
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when there is none."""
         self._path(key).unlink(missing_ok=True)
+
+    def _take(self, path: Path, key: str, place: Callable[[Path], AbstractContextManager[Path]]) -> None:
+        target = self._path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as source, place(target) as temporary:
+            _copy(source.fileno(), temporary)
 
     def _path(self, key: str) -> Path:
         if key.startswith("/") or ".." in key.split("/"):
@@ -166,30 +166,28 @@ def _locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """Yield a file beside the path; afterwards it is on disk and stands in the path's place."""
-    with _beside(path) as temporary:
+    with _beside(path, lambda temporary: temporary.replace(path)) as temporary:
         yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync_folder(path.parent)
 
 
 @contextmanager
 def _creating(path: Path) -> Iterator[Path]:
     """Yield a file beside the path; afterwards it is on disk and stands there; FileExistsError if something did."""
-    with _beside(path) as temporary:
+    with _beside(path, path.hardlink_to) as temporary:
         yield temporary
-        _sync(temporary)
-        path.hardlink_to(temporary)
-        _sync_folder(path.parent)
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
+def _beside(path: Path, place: Callable[[Path], object]) -> Iterator[Path]:
+    """Yield a file beside the path; afterwards it is on disk, and `place` has put it where it belongs."""
     descriptor, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
         yield temporary
+        _sync(temporary)
+        place(temporary)
+        _sync_folder(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk does not say where it is
         raise

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             fail(*(f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             fail(str(error))
 
     @classmethod
@@ -77,4 +77,7 @@ def _read_secret_files(environment: Mapping[str, str], names: set[str]) -> None:
     for name in sorted(names):
         path = environment.get(f"{name}_FILE")
         if path and not environment.get(name):
-            os.environ[name] = Path(path).read_text(encoding="utf-8").strip()
+            try:
+                os.environ[name] = Path(path).read_text(encoding="utf-8").strip()
+            except UnicodeDecodeError:
+                raise ValueError(f"{name}_FILE: {path} is not UTF-8") from None

@@ -1,17 +1,24 @@
 """Which model is live, changed over RPC, against a real store."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
+from recsvc.artefact import ArtefactError
+from recsvc.control import ModelControl
+from recsvc.inventory import Inventory
+from recsvc.live import LiveModel
 from recsvc.registry import Registry
 from recsvc.server import RecommendationServer
+from recsvc.watcher import ModelWatcher
+from servicekit.errors import ServiceError
 from servicekit.objectstore import FileStore
 from servicekit.telemetry import NoMetrics
 from tests.recsvc.calls import Client, Failure
-from tests.recsvc.models import publish, random_model
+from tests.recsvc.models import TRAINED_AT, publish, random_model
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 
@@ -106,3 +113,34 @@ def test_reload_of_what_must_not_be_served_says_so(client: Client, store: Path) 
 
     assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_REFUSED")
     assert ranking_version(client) == "2"
+
+
+def test_a_version_that_was_removed_since_it_was_looked_at_is_not_found(client: Client, store: Path) -> None:
+    client.models.GetModel(pb.GetModelRequest(version="1"), timeout=10)
+    shutil.rmtree(store / "1")
+
+    failure = Failure.of(lambda: activate(client, "1"))
+
+    assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+    assert ranking_version(client) == "2"
+
+
+def test_a_refused_activation_does_not_undo_a_later_one(store: Path) -> None:
+    registry, live = Registry(FileStore(store)), LiveModel(retry_after_s=1)
+
+    class Overtaken(ModelWatcher):
+        def __init__(self) -> None:
+            pass
+
+        def look(self, **_: bool) -> bool:
+            """Refuse the model, while an operator elsewhere pins another one."""
+            registry.activate("2", at=TRAINED_AT, pin=True)
+            raise ArtefactError("canary", "is refused")
+
+    control = ModelControl(registry, Overtaken(), Inventory(registry, live), now=lambda: TRAINED_AT)
+    with pytest.raises(ServiceError, match="is refused"):
+        control.activate("1", pin=False)
+
+    current = registry.current()
+    assert current
+    assert (current[0].version, current[0].pinned) == ("2", True)

@@ -45,6 +45,23 @@ def test_another_server_forgets_too_and_erases_what_it_kept(tmp_path: Path) -> N
     assert b'"u2"' in (tmp_path / "there").read_bytes()
 
 
+def test_what_a_full_disk_kept_from_being_erased_is_erased_later(tmp_path: Path) -> None:
+    """The viewer is a stranger at once all the same."""
+    path = tmp_path / "here" / "j"
+    here = audience(Journal(path, lambda entry: "forget" in entry))
+    here.update("u1", [LIKE])
+    path.with_suffix(".partial").mkdir()  # no file can be written there
+    with pytest.raises(OSError, match="partial"):
+        here.learn_forgotten({fingerprint("u1"): NOW_MS})
+    assert known_as(here, "u1") is ViewerState.COLD
+    assert b'"u1"' in path.read_bytes()
+
+    path.with_suffix(".partial").rmdir()
+    here.learn_forgotten({fingerprint("u1"): NOW_MS})
+
+    assert b'"u1"' not in path.read_bytes()
+
+
 def test_a_new_server_knows_before_it_serves(tmp_path: Path) -> None:
     Forgotten(FileStore(tmp_path)).add(fingerprint("u1"), NOW_MS)
     fresh, reader = audience(), Forgotten(FileStore(tmp_path))

@@ -11,6 +11,7 @@ from recsvc.serving_model import ServingModel
 from recsvc.viewers import COLD
 from tests.recsvc.audiences import CUT_OFF_MS
 from tests.recsvc.models import random_model
+from tests.support.polling import wait_for
 
 DAY_MS = 24 * HOUR_MS
 LATER = CUT_OFF_MS + 10 * DAY_MS
@@ -128,3 +129,25 @@ def test_a_model_that_goes_live_meanwhile_is_not_overwritten() -> None:
 
     assert not live.exchange(SERVING, SERVING.with_popularity(SERVING.model.popularity))
     assert live.get() is other
+
+
+def test_a_defect_ends_one_refreshment_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    live, failed = live_of(), list[bool]()
+    freshness = Freshness(live, interval_s=0.01)
+    refresh = freshness.refresh
+
+    def fail_once() -> bool:
+        if not failed:
+            failed.append(True)
+            raise RuntimeError("defect")
+        return refresh()
+
+    monkeypatch.setattr(freshness, "refresh", fail_once)
+    freshness.count(likes(CUT_OFF_MS, "v1"), now_ms=LATER)
+    freshness.begin()
+    try:
+        wait_for(lambda: live.get() is not SERVING, what="a fresh prior")
+    finally:
+        freshness.end()
+
+    assert failed

@@ -37,6 +37,18 @@ def test_a_rewritten_journal_is_read_from_its_beginning(tmp_path: Path) -> None:
     assert b'"n":1' not in (tmp_path / "j").read_bytes()
 
 
+def test_a_reader_that_missed_several_rewrites_starts_anew(tmp_path: Path) -> None:
+    """The last file may have the first one's inode."""
+    writer, reader = (journal(tmp_path / "j") for _ in range(2))
+    writer.append([{"n": number} for number in range(10)])
+    read(reader)
+
+    for number in range(1, 5):
+        writer.rewrite(lambda entry: "n" not in entry, [{"forget": number}])
+
+    assert read(reader) == [{"forget": number} for number in range(1, 5)]
+
+
 def test_a_line_that_a_crash_cut_short_spoils_no_other(tmp_path: Path) -> None:
     writer = journal(tmp_path / "j")
     writer.append([{"n": 1}])

@@ -249,7 +249,7 @@ def test_the_port_of_another_program_of_workers_is_taken(tmp_path: Path, lasting
     assert re.fullmatch(r"error: Failed to bind to address 127\.0\.0\.1:\d+: Address already in use\n", done.stderr)
 
 
-@pytest.mark.parametrize("address", ["unix:/run/x", "50051", "localhost:http"])
+@pytest.mark.parametrize("address", ["unix:/run/x", "50051", "localhost:http", "localhost:65536"])
 def test_only_ports_can_be_shared(address: str) -> None:
     with pytest.raises(ValueError, match="host:port"):
         SharedPort.reserve(address)

@@ -74,6 +74,18 @@ def test_a_missing_secret_file_is_named(
     assert str(tmp_path / "none") in line
 
 
+def test_a_secret_file_that_is_no_text_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "password").write_bytes(b"\xff\xfe")
+    monkeypatch.setenv("EXAMPLE_URL", "file:///models")
+    monkeypatch.setenv("EXAMPLE_PASSWORD_FILE", str(tmp_path / "password"))
+    with pytest.raises(SystemExit):
+        ExampleSettings.load()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: EXAMPLE_PASSWORD_FILE: {tmp_path / 'password'} is not UTF-8"
+
+
 def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXAMPLE_URL", "file:///models")
     monkeypatch.setenv("EXAMPLE_PASSWORD", "sesame")
