@@ -1,298 +1,289 @@
-"""Fold-in: quality beside full retraining and no fold-in at all, on held-out days of real traffic, and its cost.
+"""Fold-in: quality beside full retraining, other ways and none at all, on held-out days of real traffic, and its cost.
 
-Viewers with at least 50 positives are kept out of training. Each is then known by 1, 5, 20 or 50 of them: folded in, or
-trained anew with those. Judged by what they liked on the last two days and had not been shown before.
+Viewers with at least 50 interactions are kept out of a feed. Each is then known by the last 1, 5, 20 or 50 of them:
+folded in as served, or trained anew from a feed that has them. Both models are what a run of `retrain` publishes. They
+are judged by what the viewers watched on the last two days and had not been shown before, with popularity as it was
+before these days. The feed to train anew from has each viewer four times, once for each count, which helps training:
+it learns of the videos from 50 interactions also where it ranks for the viewer with one.
 """
 
-import itertools
+import contextlib
+import io
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.frozen_warp import FrozenVideos
 from benchmarks.report import Row
-from recsvc.artefact import Csr, Manifest, Model
+from benchmarks.traffic import Told, Traffic
+from recsvc.artefact import Model, read
 from recsvc.fold_in import FoldIn
+from recsvc.folded_viewer import folded
 from recsvc.interactions import Interaction, Kind
-from retrain.evaluation import HeldOutDay
-from retrain.exports import choose_window, midnight
-from retrain.hyperparameters import Hyperparameters
-from retrain.metrics import Quality
-from retrain.preparation import Interactions, Pairs, Positives, prepare
-from retrain.representations import Representations
+from recsvc.registry import Registry
+from recsvc.serving_model import ServingModel
+from recsvc.viewers import COLD, ViewerState
+from retrain.bootstrap import interval
+from retrain.champion import Champion
+from retrain.evaluation import PAGE_SIZE, HeldOutDay
+from retrain.exports import choose_window
+from retrain.job import run_job
+from retrain.metrics import hits, ndcg
+from retrain.preparation import Interactions, Pairs, prepare
+from retrain.settings import RetrainSettings
 from retrain.source import fetch
-from retrain.trainer import Trainer
 from retrain.warehouse import Warehouse
-from servicekit.objectstore import FileStore
+from servicekit.logs import configure_logs
+from servicekit.objectstore import FileStore, open_store
 
 DATA: Final = Path(__file__).parents[2] / "shared" / "data" / "kuairand"
 COUNTS: Final = (1, 5, 20, 50)
 VIEWERS: Final = 2000
-EPOCHS: Final = 20
-DAYS: Final = timedelta(days=2)
-HALF_LIFE: Final = timedelta(days=30)
-POPULARITY_HALF_LIFE: Final = timedelta(days=1)
-WEIGHT: Final = 0.5
-"""Of the popularity prior, the same for all."""
+RIDGE_LEVEL: Final = 3.0
+ALS_GRAM: Final = 0.001
+ALS_LEVEL: Final = 5.0
+WARP_EPOCHS: Final = 5
+WARP_RATE: Final = 0.05
+DAY: Final = timedelta(days=1)
+JUDGED: Final = timedelta(days=2)
+LATER: Final = timedelta(days=2)
+"""Before the judged days: what trained viewers are folded in with."""
 SEED: Final = 2025
+SERVED: Final = "folded in (served)"
+ANEW: Final = "trained anew"
 
-Vectors: TypeAlias = NDArray[np.float32]
-Folding: TypeAlias = Callable[[NDArray[np.int64], Vectors], Vectors]
+Vector: TypeAlias = NDArray[np.float32]
+Gains: TypeAlias = NDArray[np.float64]
+"""NDCG of each viewer's page."""
+Vectors: TypeAlias = Mapping[str, Vector | None]
+"""By viewer; None for one of whom nothing is known."""
+Folding: TypeAlias = Callable[[Told], Vectors]
 
 
 def run() -> Mapping[str, list[Row]]:
     """Return the tables."""
     if not DATA.is_dir():
         return {"skipped": [{"reason": "the KuaiRand data is not beside the repository"}]}
-    exports = FileStore(DATA / "exports")
-    window = choose_window(exports, last=None, length=30, marker_required=False)
-    with tempfile.TemporaryDirectory() as folder:
-        source = fetch(window, exports, FileStore(DATA), Path(folder))
-        with Warehouse(Path(folder), memory="2GiB", threads=2) as warehouse:
-            traffic = Traffic(prepare(source, window, warehouse), cut=window.until - DAYS, until=window.until)
-            return traffic.tables(midnight(window.days[0].day))
+    configure_logs("warning", service="benchmarks")
+    with tempfile.TemporaryDirectory(prefix="bench-fold-in-") as name:
+        folder, traffic = Path(name), Traffic(DATA)
+        judge = _judge(folder)
+        told = _told_to_newcomers(traffic, judge)
+        copies = {_copy_of(user, count): one[-count:] for user, one in told.items() for count in COUNTS}
+        without = traffic.feed(folder / "without", without=[*told], told={})
+        full = traffic.feed(folder / "full", without=[*told], told=copies)
+        base, anew, before = _trained(without, judge.cut), _trained(full, judge.cut), _trained(full, judge.cut - LATER)
+        later = traffic.told(judge.cut, since=before.manifest.data_until)
+        return {
+            **_newcomers(judge, told, base, anew),
+            **_trained_viewers(judge, later, before, anew),
+            "cost": [_cost(base.model, count) for count in COUNTS],
+        }
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of some viewers: a list of videos for each, and their weights."""
-
-    lists: Csr
-    weights: Vectors
-
-    def fold(self, folding: Folding, dimensions: int) -> Vectors:
-        """Return a vector for each."""
-        bounds = self.lists.offsets.tolist()
-        vectors = np.zeros((len(self.lists), dimensions), np.float32)
-        for viewer, (begin, end) in enumerate(itertools.pairwise(bounds)):
-            if end > begin:
-                vectors[viewer] = folding(self.lists[viewer].astype(np.int64), self.weights[begin:end])
-        return vectors
-
-
-class Traffic:
-    """The data, cut in two: what is known, and what is judged by.
+class Judge:
+    """Judges by what viewers watched from a cut on and had not been shown before it.
 
     Args:
-        interactions: All of it.
-        cut: End of what is known.
-        until: End of what is judged by.
+        interactions: All that they did.
+        cut: The instant.
+        until: What they did from this instant on does not count.
+        settings: How popularity decays.
     """
 
-    def __init__(self, interactions: Interactions, *, cut: datetime, until: datetime) -> None:
-        self._interactions = interactions
-        self._cut = cut
-        self._shape = (interactions.counts.users, interactions.counts.videos)
+    def __init__(
+        self, interactions: Interactions, *, cut: datetime, until: datetime, settings: RetrainSettings
+    ) -> None:
+        self.cut = cut
+        self._users, self._videos = interactions.users(), interactions.videos()
+        self._targets = interactions.targets(cut, until, watched=True)
         self._seen = interactions.seen(cut)
-        self._popularity = interactions.popularity(cut, half_life=POPULARITY_HALF_LIFE)
-        self._targets = interactions.targets(cut, until)
+        self._popularity = interactions.popularity(cut, half_life=settings.popularity_half_life())
 
-    def tables(self, begin: datetime) -> Mapping[str, list[Row]]:
-        """Return new viewers, known viewers, cost."""
-        everything = self._positives(self._cut)
-        chosen = self._choose(everything)
-        kept = ~np.isin(everything.pairs.users, chosen)
-        base = self._fit(_subset(everything, kept))
-        model = self._model(base)
-        known = [_sample(everything, chosen, count) for count in COUNTS]
-        return {
-            "new viewers: recall@20 / NDCG@20 by interactions": self._new(model, base, everything, chosen, known),
-            "trained viewers with later interactions": self._later(begin),
-            "cost": [_cost(model, count) for count in COUNTS],
-        }
+    def able(self) -> list[str]:
+        """Return the viewers who can be judged."""
+        return self._users.ids(np.unique(self._targets.users))
 
-    def _new(
-        self, model: Model, base: Representations, everything: Positives, chosen: NDArray[np.int64], known: list[Known]
-    ) -> list[Row]:
-        day = self._day(chosen)
-        kept = _subset(everything, ~np.isin(everything.pairs.users, chosen))
-        anew = self._fit(_with_viewers(kept, known, self._shape[0]), more=len(known) * len(chosen))
-        blocks = np.split(anew.user_factors[self._shape[0] :], len(known))
-        rows: list[Row] = [
-            {"how": "cold", **self._judged(day, base, [np.zeros_like(blocks[0])] * len(known))},
-            {"how": "trained anew with them", **self._judged(day, anew, blocks)},
-        ]
-        fold_in = FoldIn(model)
-        ways: dict[str, Folding] = {
-            "folded in (served)": fold_in.combine,
-            "ridge": _ridge(model, gram=0.0, level=3.0),
-            "weighted ALS step with global Gram": _ridge(model, gram=0.001, level=5.0),
-            "plain mean": lambda rows, weights: np.average(model.video_factors[rows], axis=0, weights=weights),
-        }
-        for name, folding in ways.items():
-            vectors = [one.fold(folding, base.video_factors.shape[1]) for one in known]
-            rows.append({"how": name, **self._judged(day, base, vectors)})
-        return rows
+    def gains(self, model: Model, vectors: Vectors) -> Gains:
+        """Return the NDCG of the pages that a model gives viewers of these vectors, of those who can be judged.
 
-    def _later(self, begin: datetime) -> list[Row]:
-        """Compare on viewers trained with half of the known days who did something on the others."""
-        middle = begin + (self._cut - begin) * 3 // 5
-        before, after = self._positives(middle), self._positives(self._cut)
-        later = _difference(after, before, self._shape)
-        viewers = np.intersect1d(np.unique(later.pairs.users), np.unique(before.pairs.users)).astype(np.int64)
-        day = self._day(viewers)
-        popularity = self._interactions.popularity(middle, half_life=POPULARITY_HALF_LIFE)
-        stale = replace(day, popularity=popularity)
-        old, new = self._fit(before), self._fit(after)
-        fold_in = FoldIn(self._model(old))
-        known = _sample(later, day.users, 10**9)
-        folded = np.stack(
-            [
-                fold_in.combine(known.lists[place].astype(np.int64), weights, old.user_factors[user])
-                for place, (user, weights) in enumerate(
-                    zip(day.users.tolist(), np.split(known.weights, known.lists.offsets[1:-1]), strict=True)
-                )
-            ]
-        )
-        return [
-            {"how": "trained before them", **_cells("", self._quality(stale, old, old.user_factors[day.users]))},
-            {
-                "how": "trained before them, popularity kept fresh",
-                **_cells("", self._quality(day, old, old.user_factors[day.users])),
-            },
-            {"how": "trained anew with them", **_cells("", self._quality(day, new, new.user_factors[day.users]))},
-            {
-                "how": "trained before them, popularity kept fresh, folded in (served)",
-                **_cells("", self._quality(day, old, folded)),
-            },
-        ]
+        Args:
+            model: What is served, with its own weight of popularity, and popularity as of the cut.
+            vectors: Of the viewers. Gains are in the order of the viewers' identifiers.
+        """
+        day = self._day([*vectors])
+        served = Champion.of(model, self._users, self._videos).representations
+        factors = np.zeros((len(self._users), model.manifest.dimensions), np.float32)
+        for row, vector in zip(self._users.rows([*vectors]), vectors.values(), strict=True):
+            factors[row] = 0 if vector is None else vector
+        (pages,) = day.pages(replace(served, user_factors=factors).scores, (model.manifest.popularity_weight,))
+        return ndcg(hits(pages, day.relevant), day.relevant.lengths())
 
-    def _positives(self, until: datetime) -> Positives:
-        return self._interactions.positives(until, half_life=HALF_LIFE)
-
-    def _choose(self, positives: Positives) -> NDArray[np.int64]:
-        counts = np.bincount(positives.pairs.users, minlength=self._shape[0])
-        judged = np.unique(self._targets.users)
-        able = judged[counts[judged] >= max(COUNTS)]
-        picked = np.random.default_rng(SEED).choice(able, min(VIEWERS, len(able)), replace=False)
-        return np.sort(picked).astype(np.int64)
-
-    def _day(self, viewers: NDArray[np.int64]) -> HeldOutDay:
-        of_them = np.isin(self._targets.users, viewers)
-        targets = Pairs(users=self._targets.users[of_them], videos=self._targets.videos[of_them])
+    def _day(self, viewers: Sequence[str]) -> HeldOutDay:
+        chosen = np.isin(self._targets.users, self._users.rows(viewers))
+        targets = Pairs(users=self._targets.users[chosen], videos=self._targets.videos[chosen])
         return HeldOutDay.build(targets, self._seen, self._popularity, most_users=10**9, seed=SEED)
 
-    def _fit(self, positives: Positives, *, more: int = 0) -> Representations:
-        parameters = Hyperparameters(loss="warp", factors=64, learning_rate=0.05, threads=2, seed=SEED)
-        trainer = Trainer(parameters)
-        trainer.fit(positives, range(EPOCHS))
-        return trainer.representations((self._shape[0] + more, self._shape[1]))
 
-    def _model(self, base: Representations) -> Model:
-        counts = self._interactions.counts
-        return Model(
-            manifest=Manifest(
-                version="benchmark",
-                algorithm="lightfm",
-                trained_at=self._cut,
-                data_until=self._cut,
-                interaction_count=counts.events,
-                user_count=counts.users,
-                video_count=counts.videos,
-                dimensions=base.video_factors.shape[1],
-            ),
-            users=self._interactions.users(),
-            videos=self._interactions.videos(),
-            user_factors=base.user_factors,
-            user_biases=base.user_biases,
-            video_factors=base.video_factors,
-            video_biases=base.video_biases,
-            popularity=self._popularity,
-            seen=self._seen,
-            catalogue=self._interactions.catalogue(),
-        )
-
-    def _quality(self, day: HeldOutDay, base: Representations, vectors: Vectors) -> Quality:
-        prior = day.prior(WEIGHT)
-        places = {user: place for place, user in enumerate(day.users.tolist())}
-
-        def scores(users: NDArray[np.int64]) -> Vectors:
-            of_them = vectors[[places[user] for user in users.tolist()]]
-            sums: Vectors = of_them @ base.video_factors.T
-            return sums + base.video_biases + prior
-
-        return day.judge(scores)[0]
-
-    def _judged(self, day: HeldOutDay, base: Representations, blocks: list[Vectors]) -> dict[str, float | str]:
-        cells: dict[str, float | str] = {}
-        for count, vectors in zip(COUNTS, blocks, strict=True):
-            cells |= _cells(f"{count}: ", self._quality(day, base, vectors))
-        return cells
+def _judge(folder: Path) -> Judge:
+    settings = _settings(DATA, folder)
+    exports = FileStore(DATA / "exports")
+    window = choose_window(exports, last=None, length=settings.retrain_window_days, marker_required=False)
+    with Warehouse(folder, memory=settings.retrain_memory, threads=settings.retrain_threads) as warehouse:
+        interactions = prepare(fetch(window, exports, FileStore(DATA), folder), window, warehouse)
+        return Judge(interactions, cut=window.until - JUDGED, until=window.until, settings=settings)
 
 
-def _cells(prefix: str, quality: Quality) -> dict[str, float | str]:
-    return {f"{prefix}recall@20": f"{quality.recall:.4f}", f"{prefix}NDCG@20": f"{quality.ndcg:.4f}"}
-
-
-def _ridge(model: Model, *, gram: float, level: float) -> Folding:
-    """Return ridge on the positives, towards `level`; with `gram`, all videos are weak negatives (weighted ALS)."""
-    factors = model.video_factors
-    ground = gram * (factors.T @ factors) + np.eye(factors.shape[1])
-
-    def folding(rows: NDArray[np.int64], weights: Vectors) -> Vectors:
-        chosen = factors[rows]
-        solved: Vectors = np.linalg.solve(ground + (chosen.T * weights) @ chosen, level * (weights @ chosen))
-        return solved
-
-    return folding
-
-
-def _subset(positives: Positives, chosen: NDArray[np.bool_]) -> Positives:
-    pairs = Pairs(users=positives.pairs.users[chosen], videos=positives.pairs.videos[chosen])
-    return Positives(pairs=pairs, weights=positives.weights[chosen])
-
-
-def _sample(positives: Positives, viewers: NDArray[np.int64], count: int) -> Known:
-    """Return up to `count` random positives of each viewer."""
-    rng = np.random.default_rng(SEED)
-    users = positives.pairs.users
-    picked = []
-    for begin, end in zip(np.searchsorted(users, viewers), np.searchsorted(users, viewers, side="right"), strict=True):
-        picked.append(np.sort(rng.permutation(np.arange(begin, end))[:count]))
-    places = np.concatenate(picked)
-    offsets = np.cumsum([0, *map(len, picked)])
-    return Known(Csr(offsets, positives.pairs.videos[places]), positives.weights[places])
-
-
-def _with_viewers(positives: Positives, known: list[Known], first: int) -> Positives:
-    """Return the positives and those of further viewers, rows from `first`, one for each that is known."""
-    users, videos, weights = [positives.pairs.users], [positives.pairs.videos], [positives.weights]
-    for one in known:
-        rows = np.repeat(np.arange(first, first + len(one.lists)), one.lists.lengths())
-        users.append(rows.astype(np.int32))
-        videos.append(one.lists.rows)
-        weights.append(one.weights)
-        first += len(one.lists)
-    return Positives(
-        pairs=Pairs(users=np.concatenate(users), videos=np.concatenate(videos)), weights=np.concatenate(weights)
+def _settings(feed: Path, folder: Path) -> RetrainSettings:
+    return RetrainSettings(
+        interactions_url=(feed / "exports").as_uri(),
+        catalogue_url=feed.as_uri(),
+        model_store_url=(folder / "models").as_uri(),
+        retrain_work_dir=folder / "work",
+        database_url=None,
+        snowflake_account=None,
+        dd_agent_host=None,
     )
 
 
-def _difference(after: Positives, before: Positives, shape: tuple[int, int]) -> Positives:
-    """Return what is positive only later."""
-    codes = [one.pairs.users.astype(np.int64) * shape[1] + one.pairs.videos for one in (after, before)]
-    return _subset(after, ~np.isin(codes[0], codes[1]))
+def _trained(feed: Path, until: datetime) -> ServingModel:
+    """Return what a run from nothing publishes, on a feed's days up to an instant."""
+    folder = Path(tempfile.mkdtemp(dir=feed))
+    settings = _settings(feed, folder)
+    with contextlib.redirect_stdout(io.StringIO()):
+        run_job(settings, last=(until - DAY).date(), dry_run=False, again=False, force=True)
+    registry = Registry(open_store(settings.model_store_url))
+    current = registry.current()
+    if current is None:
+        raise RuntimeError(f"the run up to {until} published nothing")
+    return ServingModel.of(read(registry.fetch(current[0], folder)))
+
+
+def _told_to_newcomers(traffic: Traffic, judge: Judge) -> Told:
+    """Return the last interactions of some viewers who have enough of them and can be judged."""
+    told = traffic.told(judge.cut, most=max(COUNTS))
+    able = [user for user in judge.able() if len(told.get(user, ())) == max(COUNTS)]
+    chosen = np.random.default_rng(SEED).choice(able, min(VIEWERS, len(able)), replace=False)
+    return {user: told[user] for user in sorted(chosen.tolist())}
+
+
+def _copy_of(user: str, count: int) -> str:
+    return f"{user}@{count}"
+
+
+def _newcomers(judge: Judge, told: Told, base: ServingModel, anew: ServingModel) -> Mapping[str, list[Row]]:
+    """Compare for viewers of whom training knew nothing."""
+    gains: dict[str, list[Gains]] = {}
+    for count in COUNTS:
+        known = {user: interactions[-count:] for user, interactions in told.items()}
+        copies = {user: anew.viewer(_copy_of(user, count)).vector for user in told}
+        gains.setdefault(ANEW, []).append(judge.gains(anew.model, copies))
+        for how, folding in _ways(base).items():
+            gains.setdefault(how, []).append(judge.gains(base.model, folding(known)))
+    viewers = len(gains[SERVED][0])
+    return {
+        f"newcomers, NDCG@{PAGE_SIZE} by interactions, {viewers} viewers": [
+            {"how": how, **{str(count): f"{one.mean():.4f}" for count, one in zip(COUNTS, found, strict=True)}}
+            for how, found in gains.items()
+        ],
+        f"{SERVED} less the others (95 %)": [
+            {
+                "how": how,
+                **{
+                    str(count): _difference(ours, theirs)
+                    for count, ours, theirs in zip(COUNTS, gains[SERVED], found, strict=True)
+                },
+            }
+            for how, found in gains.items()
+            if how != SERVED
+        ],
+    }
+
+
+def _difference(ours: Gains, theirs: Gains) -> str:
+    found = interval(ours - theirs, seed=SEED)
+    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+
+
+def _ways(serving: ServingModel) -> Mapping[str, Folding]:
+    """Return the ways to get newcomers' vectors from interactions."""
+    factors = serving.model.video_factors
+    gram, unit = factors.T @ factors, np.eye(factors.shape[1], dtype=np.float32)
+
+    def alone(solve: Callable[[Vector, Vector], Vector]) -> Folding:
+        def folding(told: Told) -> Vectors:
+            tastes = {user: serving.fold_in.taste(interactions) for user, interactions in told.items()}
+            return {
+                user: solve(factors[rows], weights) if len(rows) else None for user, (rows, weights) in tastes.items()
+            }
+
+        return folding
+
+    def warp(told: Told) -> Vectors:
+        tastes = [serving.fold_in.taste(interactions) for interactions in told.values()]
+        videos = FrozenVideos(factors=factors, biases=serving.model.video_biases)
+        learnt = videos.learn(tastes, epochs=WARP_EPOCHS, learning_rate=WARP_RATE, seed=SEED)
+        return dict(zip(told, learnt, strict=True))
+
+    return {
+        "unknown": dict.fromkeys,
+        SERVED: lambda told: {user: folded(serving, COLD, (), one).vector for user, one in told.items()},
+        "plain mean": alone(lambda chosen, weights: weights @ chosen / np.abs(weights).sum()),
+        "ridge": alone(partial(_ridge, ground=unit, level=RIDGE_LEVEL)),
+        "weighted ALS step": alone(partial(_ridge, ground=np.float32(ALS_GRAM) * gram + unit, level=ALS_LEVEL)),
+        "WARP steps with frozen videos": warp,
+    }
+
+
+def _ridge(chosen: Vector, weights: Vector, *, ground: Vector, level: float) -> Vector:
+    """Return the vector whose scores of the chosen videos come nearest to a level, by weight, and to zero by `ground`.
+
+    With a share of all videos' Gram matrix in `ground` it is a step of ALS (Hu, Koren, Volinsky, 2008).
+    """
+    positive = np.maximum(weights, 0)
+    solved: Vector = np.linalg.solve(ground + (chosen.T * positive) @ chosen, level * (weights @ chosen))
+    return solved
+
+
+def _trained_viewers(judge: Judge, later: Told, before: ServingModel, anew: ServingModel) -> Mapping[str, list[Row]]:
+    """Compare for viewers whom training knew, and who did more since."""
+    bases = {user: before.viewer(user) for user in later}
+    known = {user: base for user, base in bases.items() if base.state is ViewerState.TRAINED}
+    gains = {
+        "as trained before": judge.gains(before.model, {user: base.vector for user, base in known.items()}),
+        SERVED: judge.gains(
+            before.model, {user: folded(before, base, (), later[user]).vector for user, base in known.items()}
+        ),
+        ANEW: judge.gains(anew.model, {user: anew.viewer(user).vector for user in known}),
+    }
+    return {
+        f"trained viewers who did more in {LATER.days} days since, {len(gains[SERVED])} viewers": [
+            {
+                "how": how,
+                f"NDCG@{PAGE_SIZE}": f"{found.mean():.4f}",
+                f"{SERVED} less this (95 %)": "" if how == SERVED else _difference(gains[SERVED], found),
+            }
+            for how, found in gains.items()
+        ]
+    }
 
 
 def _cost(model: Model, count: int) -> Row:
     """Return the time of a fold-in as served: from interactions by identifiers to a vector."""
-    fold_in = FoldIn(replace(model))
+    fold_in = FoldIn(model)
     rng = np.random.default_rng(SEED)
-    viewers = [
-        [
-            Interaction(video_id, Kind.WATCH, 0, 9000)
-            for video_id in model.videos.ids(rng.integers(0, len(model.videos), count))
-        ]
-        for _ in range(200)
-    ]
     times = []
-    for interactions in viewers:
+    for _ in range(200):
+        names = model.videos.ids(rng.integers(0, len(model.videos), count))
+        interactions = [Interaction(name, Kind.WATCH, 0, 9000) for name in names]
         begin = time.perf_counter()
         fold_in.fold(interactions)
         times.append((time.perf_counter() - begin) * 1e3)
