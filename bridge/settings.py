@@ -55,7 +55,11 @@ class BridgeSettings(KafkaSettings):
     )
     position_sync_endpoint: str | None = Field(None, description="PlaybackService to forward positions to, host:port")
     trending_snapshot_path: Path = Field(Path(".run/trending.json"), description="file of the last trending ranking")
-    trending_interval_s: float = Field(30.0, gt=0, description="seconds between updates of the trending ranking")
+    trending_interval_s: float = Field(
+        30.0,
+        gt=0,
+        description="seconds between updates of the trending ranking; at least nine times what an update takes",
+    )
     trending_half_life_h: float = Field(24.0, gt=0, description="hours after which an interaction counts half")
     trending_window_h: float = Field(168.0, gt=0, description="hours before the newest interaction that count")
     trending_videos: int = Field(5000, ge=1, description="videos in the trending ranking")

@@ -1,6 +1,7 @@
 """Keeps the trending ranking current."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,11 +11,14 @@ from typing import Final
 import structlog
 
 from bridge.database import Database, DatabaseUnavailableError
+from bridge.deadline import Clock
 from bridge.trending import Trending, TrendingBoard
 from bridge.trending_ranking import TrendingPolicy, compute_trending
 from bridge.trending_snapshot import load_snapshot, save_snapshot
 
 RETRY_S: Final = 1.0
+REST: Final = 9.0
+"""How many times as long as a ranking took the next one waits at least: all of them take a tenth of a core at most."""
 
 logger = structlog.get_logger(__name__)
 
@@ -27,7 +31,10 @@ class TrendingRefresher:
         database: Where it is computed.
         policy: How.
         path: The snapshot's file.
-        interval_s: Seconds between two rankings.
+        interval_s: Seconds between two rankings; more where each takes long, as the work grows with the interactions.
+        now: The time of a ranking.
+        sleep: Waits.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class TrendingRefresher:
         interval_s: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._board = board
         self._database = database
@@ -48,6 +56,8 @@ class TrendingRefresher:
         self._interval_s = interval_s
         self._now = now
         self._sleep = sleep
+        self._clock = clock
+        self._is_slow = False
         self._kept = True
         self._ranked = asyncio.Event()
 
@@ -83,13 +93,23 @@ class TrendingRefresher:
     async def keep_fresh(self) -> None:
         """Rank again and again; forever."""
         while True:
+            began = self._clock()
             try:
                 await self.refresh()
             except DatabaseUnavailableError:
                 await self._sleep(RETRY_S)
                 continue
             # Until there is something to serve, each interaction may be the first.
-            await self._sleep(RETRY_S if self._board.current is None else self._interval_s)
+            interval_s = RETRY_S if self._board.current is None else self._interval_s
+            await self._sleep(max(interval_s, self._rest_s(self._clock() - began)))
+
+    def _rest_s(self, took_s: float) -> float:
+        """Return how long Postgres has its peace after a ranking that took so long."""
+        rest_s = REST * took_s
+        if (is_slow := rest_s > self._interval_s) != self._is_slow:
+            self._is_slow = is_slow
+            logger.info("trending.slow" if is_slow else "trending.fast", took_s=round(took_s, 2), rest_s=round(rest_s))
+        return rest_s
 
     def _keep(self, trending: Trending) -> None:
         try:

@@ -139,6 +139,27 @@ async def test_refresh_and_cold_start(database: Database, tmp_path: Path) -> Non
     assert _served(after) == ["v2", "v1"]
 
 
+async def test_rankings_take_a_tenth_of_a_core_at_most(database: Database, tmp_path: Path) -> None:
+    """Their work grows with the interactions: Postgres is locked out of them for 0.2 s, so the next waits for 1.8 s."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(0.001)
+
+    await _add(database, "u1", "v1", "like")
+    refresher = TrendingRefresher(
+        TrendingBoard(), database, POLICY, path=tmp_path / "trending.json", interval_s=0.5, sleep=sleep
+    )
+    async with background("trending", refresher.keep_fresh):
+        await until(lambda: len(waits) > 0)
+        async with database.connection() as connection:
+            await connection.execute("LOCK TABLE user_interactions IN ACCESS EXCLUSIVE MODE")
+            await asyncio.sleep(0.2)
+        await until(lambda: max(waits) >= 9 * 0.19)
+    assert min(waits) >= 0.5
+
+
 async def test_last_ranking_survives_an_outage(own_postgres: Postgres, tmp_path: Path) -> None:
     database, board = Database(own_postgres.url("videowindow")), TrendingBoard()
     await database.open()
