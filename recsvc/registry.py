@@ -16,6 +16,7 @@ from typing import Final
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from recsvc.artefact import MANIFEST, ArtefactError, Manifest, digest, read_manifest
+from recsvc.partial_folder import partial_folder
 from recsvc.signature import SignatureError, SigningKey, Verifier, signature_name
 from servicekit.objectstore import MISSING, ObjectChangedError, ObjectNotFoundError, ObjectStore
 
@@ -168,8 +169,8 @@ class Registry:
     def _download(self, pointer: Pointer, cache: Path) -> None:
         folder = cache / pointer.version
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{pointer.version}.", dir=cache) as temporary:
-            partial = Path(temporary) / pointer.version
+        with partial_folder(cache) as temporary:
+            partial = temporary / pointer.version
             partial.mkdir()
             for name in self._names(pointer):
                 try:

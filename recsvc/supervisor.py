@@ -70,11 +70,17 @@ class Worker:
         """Learn whether it serves; start another process some time after it died."""
         if self._process is None:
             if self._clock() >= self._due:
-                self.start()
+                self._start_again()
         elif self._process.poll() is not None:
             self._bury(self._process)
         elif not self.is_ready:
             self.is_ready = self._is_told()
+
+    def _start_again(self) -> None:
+        try:
+            self.start()
+        except OSError as error:  # too little memory, or too many processes, for now
+            logger.error("worker.not_started", problem=str(error), again_in_s=self._put_off())  # noqa: TRY400  # known
 
     def signal(self, number: int) -> None:
         """Send the process a signal."""
@@ -107,14 +113,24 @@ class Worker:
 
     def _bury(self, process: "subprocess.Popen[bytes]") -> None:
         lived_s = self._clock() - self._began
-        self._deaths = 1 if lived_s >= STABLE_S else self._deaths + 1
-        delay_s = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self._deaths - 1, 16))
+        if lived_s >= STABLE_S:
+            self._deaths = 0
         logger.error(
-            "worker.died", pid=process.pid, status=process.returncode, lived_s=round(lived_s, 1), again_in_s=delay_s
+            "worker.died",
+            pid=process.pid,
+            status=process.returncode,
+            lived_s=round(lived_s, 1),
+            again_in_s=self._put_off(),
         )
-        self._cut()
         self._process, self.is_ready = None, False
+
+    def _put_off(self) -> float:
+        """Let the next start wait, the longer the more often it was in vain, and return for how many seconds."""
+        self._cut()
+        self._deaths += 1
+        delay_s: float = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(self._deaths - 1, 16))
         self._due = self._clock() + delay_s
+        return delay_s
 
 
 class Supervisor:

@@ -1,16 +1,21 @@
+import multiprocessing
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 
 from recsvc.artefact import MANIFEST, ArtefactError, read, read_manifest, write
+from recsvc.partial_folder import partial_folder
 from recsvc.registry import POINTER, Registry
 from recsvc.signature import SigningKey
 from servicekit.objectstore import FileStore, ObjectChangedError, ObjectNotFoundError, open_store
 from tests.recsvc.models import TRAINED_AT, publish, random_model
+from tests.support.polling import wait_for
 from tests.support.s3 import new_bucket, seaweedfs_server
 
 
@@ -185,3 +190,32 @@ def test_a_broken_pointer_is_refused(registry: Registry, store: Path, data: byte
     with pytest.raises(ArtefactError) as caught:
         registry.current()
     assert caught.value.reason == "pointer"
+
+
+def _download(cache: Path) -> None:
+    """Begin a download, and wait to be killed."""
+    with partial_folder(cache) as folder:
+        (folder / "half").touch()
+        signal.pause()
+
+
+def _are_under_way(cache: Path, count: int) -> bool:
+    return len(list(cache.glob(".*/half"))) == count
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """That of a living process stays."""
+    dead, living = (multiprocessing.get_context("spawn").Process(target=_download, args=(tmp_path,)) for _ in range(2))
+    try:
+        for count, process in enumerate((dead, living), 1):
+            process.start()
+            wait_for(partial(_are_under_way, tmp_path, count), timeout_s=60, what="a download")
+        dead.kill()
+        dead.join()
+        with partial_folder(tmp_path) as folder:
+            assert _are_under_way(tmp_path, 1)
+            assert not list(folder.iterdir())
+    finally:
+        for process in (dead, living):
+            process.kill()
+            process.join()

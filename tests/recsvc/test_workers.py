@@ -292,6 +292,22 @@ def test_a_worker_that_dies_again_and_again_is_started_ever_more_seldom() -> Non
     assert delays[9] == pytest.approx(FIRST_DELAY_S, abs=0.06)
 
 
+def test_a_worker_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """As when the machine has too little memory for a moment."""
+    clock, program = Clock(), tmp_path / "worker"
+    worker = Worker([str(program)], {}, clock)
+    for _ in range(3):
+        worker.look()
+        clock.now += LONGEST_DELAY_S
+        assert not worker.is_started
+
+    program.symlink_to("/bin/true")
+    worker.look()
+
+    assert worker.is_started
+    assert worker.wait(TIMEOUT_S) == 0
+
+
 def until_started(worker: Worker, clock: Clock) -> float:
     """Let time pass until it is started again; return how much did."""
     began = clock.now
