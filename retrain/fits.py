@@ -73,13 +73,14 @@ class Fits:
         """The first instant that was not learnt from; None when nothing was learnt."""
         return self._until
 
-    def fit(self, title: str, until: datetime, *, watched: bool = False) -> bool:
+    def fit(self, title: str, until: datetime, *, watched: bool = False, part: float = 1.0) -> bool:
         """Learn from what was liked by an instant; return whether there was anything.
 
         Args:
             title: Names the fit, for people and where it is kept.
             until: The instant; later than that of the fit before.
             watched: Record how good LightFM alone is after each epoch, on the day that begins at the instant.
+            part: Share of a day that is added: of older interactions, so much less is replayed.
         """
         if self._take_kept(title):
             return True
@@ -88,7 +89,7 @@ class Fits:
             return False
         begin = time.monotonic()
         with self._record.stage("fit"):
-            self._learn(title, positives, until, watched=watched)
+            self._learn(title, positives, until, watched=watched, part=part)
             self._keep(title)
         logger.info("fit.done", fit=title, positives=len(positives), seconds=round(time.monotonic() - begin, 1))
         return True
@@ -109,12 +110,14 @@ class Fits:
     def held_out(self, since: datetime) -> HeldOutDay:
         """Return the day that begins at an instant, and what was known before it."""
         if self._day is None or self._day[0] != since:
-            self._day = (since, self._build_day(since))
+            self._day = (since, self.part_of_day(since, since + DAY))
         return self._day[1]
 
-    def _build_day(self, since: datetime) -> HeldOutDay:
+    def part_of_day(self, since: datetime, until: datetime) -> HeldOutDay:
+        """Return a part of a day, and what was known before it."""
+        self._day = None  # it takes about as much memory
         return HeldOutDay.build(
-            self._interactions.targets(since, since + DAY),
+            self._interactions.targets(since, until),
             self._interactions.seen(since),
             self._interactions.popularity(since, half_life=self._settings.popularity_half_life()),
             most_users=self._settings.retrain_evaluation_users,
@@ -142,7 +145,7 @@ class Fits:
             description, self._trainer.state(), self._interactions.users(), self._interactions.videos()
         )
 
-    def _learn(self, title: str, positives: Positives, until: datetime, *, watched: bool) -> None:
+    def _learn(self, title: str, positives: Positives, until: datetime, *, watched: bool, part: float) -> None:
         """Make passes over all positives at first; later over the new ones, and a sample of the others each time."""
         settings = self._settings
         count = settings.retrain_epochs if self._until is None else settings.retrain_day_epochs
@@ -156,7 +159,7 @@ class Fits:
                 positives,
                 epochs,
                 fresh=_among(positives.pairs, self._interactions.fresh(self._until, until)),
-                replayed=settings.retrain_replayed_share,
+                replayed=part * settings.retrain_replayed_share,
             )
         self._until = until
 

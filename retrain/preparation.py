@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import duckdb
@@ -134,6 +134,11 @@ class Interactions:
     def fresh(self, since: datetime, until: datetime) -> Pairs:
         """Return what viewers liked within a time, whether or not they had liked it before."""
         return _pairs(self._warehouse.arrays("fresh", since_ms=_ms(since), until_ms=_ms(until)))
+
+    def middle(self, since: datetime, until: datetime) -> datetime | None:
+        """Return the instant by which half of the interactions of a time had happened, None where there are none."""
+        at_ms = self._warehouse.row("middle", since_ms=_ms(since), until_ms=_ms(until))["at_ms"]
+        return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
     def days(self) -> list[DayFacts]:
         """Return what each day's interactions look like, oldest first."""

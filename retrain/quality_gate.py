@@ -21,6 +21,10 @@ from retrain.representations import Representations
 
 MARGIN: Final = 0.02
 """Share of the live model's NDCG that a candidate may lose."""
+USUAL_LIFT: Final = 0.2
+"""How much better than popularity a first model should be, as a share of popularity's NDCG."""
+POWER: Final = (1.96 + 1.645) / 1.96
+"""Times half of a 95 % interval: a difference so large shows as one in 95 of 100 samples."""
 FEWEST_VIEWERS: Final = 100
 """Viewers below which nothing is compared."""
 LEAST_COVERAGE: Final = 0.5
@@ -38,7 +42,7 @@ class Comparison:
     """The candidate and something else, on the same viewers."""
 
     rival: str
-    """`popularity`, or `live`."""
+    """`popularity`, or `live`; with `.half` on the second half of the last day."""
     ndcg: float
     """The rival's."""
     difference: Interval
@@ -49,7 +53,8 @@ class Comparison:
         """Return it for people."""
         gap = self.difference
         return (
-            f"NDCG@{PAGE_SIZE} {self.ndcg + gap.mean:.4f} against {self.ndcg:.4f} of {self.rival} on {self.on}, "
+            f"NDCG@{PAGE_SIZE} {self.ndcg + gap.mean:.4f} against {self.ndcg:.4f} of {self.rival.partition('.')[0]} "
+            f"on {self.on}, "
             f"difference {gap.mean:+.4f} ({gap.low:+.4f} to {gap.high:+.4f})"
         )
 
@@ -62,6 +67,14 @@ class Verdict:
     comparisons: tuple[Comparison, ...] = ()
     problems: tuple[str, ...] = ()
     """Why the candidate must not go live, one reason each."""
+
+    def __add__(self, later: "Verdict") -> "Verdict":
+        """Return this with what was found later."""
+        return Verdict(
+            viewers=self.viewers,
+            comparisons=self.comparisons + later.comparisons,
+            problems=self.problems + later.problems,
+        )
 
 
 def judge(
@@ -97,7 +110,11 @@ def judge(
     )
     comparisons, live = [popularity], None
     if champion and not champion.knows(since):
-        live, gains = _pages_of(champion, day, threads)
+        pages = live_pages(champion, day, threads=threads)
+        live, gains = (
+            quality(pages, day.relevant, day.popularity),
+            ndcg(hits(pages, day.relevant), day.relevant.lengths()),
+        )
         difference = interval(evaluation.lightfm_prior_gains - gains, seed=seed)
         comparisons.append(Comparison(rival="live", ndcg=live.ndcg, difference=difference))
     elif champion and (recorded := _recorded(champion, until)) is not None:
@@ -107,22 +124,21 @@ def judge(
         )
     problems = [
         *grown,
-        *_popularity_problems(popularity, first=champion is None),
-        *(problem for comparison in comparisons[1:] for problem in _live_problems(comparison)),
+        *popularity_problems(popularity, lift_of(champion)),
+        *(problem for comparison in comparisons[1:] for problem in live_problems(comparison)),
         *_page_problems(evaluation.lightfm_prior, evaluation.popularity, live),
     ]
     return Verdict(viewers=evaluation.viewers, comparisons=tuple(comparisons), problems=tuple(problems))
 
 
-def _pages_of(champion: Champion, day: HeldOutDay, threads: int) -> tuple[Quality, NDArray[np.float64]]:
-    """Return the quality of the live model's pages, and the NDCG of each viewer's.
+def live_pages(champion: Champion, day: HeldOutDay, *, threads: int = 1) -> NDArray[np.int64]:
+    """Return the live model's pages, (n, 20).
 
     Popularity is that of the day, as servers keep it fresh between nights.
     """
     weight = champion.manifest.popularity_weight
-    (pages,) = day.pages(champion.representations.scores, (weight,), threads=threads)
-    found = hits(pages, day.relevant)
-    return quality(pages, day.relevant, day.popularity), ndcg(found, day.relevant.lengths())
+    pages: NDArray[np.int64] = day.pages(champion.representations.scores, (weight,), threads=threads)[0]
+    return pages
 
 
 def _recorded(champion: Champion, until: datetime) -> float | None:
@@ -132,13 +148,30 @@ def _recorded(champion: Champion, until: datetime) -> float | None:
     return champion.manifest.metrics.get(f"lightfm_prior.ndcg@{PAGE_SIZE}")
 
 
-def _popularity_problems(comparison: Comparison, *, first: bool) -> Iterator[str]:
-    """Yield why popularity does as well; a first model must only not be clearly worse, as nothing is live yet."""
-    if comparison.difference.high <= 0 or (not first and comparison.difference.low <= 0):
+def lift_of(champion: Champion | None) -> float | None:
+    """Return how much better than popularity the live model was when it was judged, as a share of popularity's NDCG."""
+    metrics = champion.manifest.metrics if champion else {}
+    ndcg, popular = (metrics.get(f"{name}.ndcg@{PAGE_SIZE}", 0.0) for name in ("lightfm_prior", "popularity"))
+    return ndcg / popular - 1 if ndcg > popular > 0 else None
+
+
+def popularity_problems(comparison: Comparison, lift: float | None) -> Iterator[str]:
+    """Yield why popularity does as well.
+
+    Worse than popularity always counts. Not better counts where the viewers are enough to tell: when the difference is
+    nearer to nothing than to the live model's lift; without a live model, when a usual lift would have shown.
+    """
+    gap = comparison.difference
+    if lift is None:
+        is_telling = POWER * (gap.high - gap.low) / 2 <= USUAL_LIFT * comparison.ndcg
+    else:
+        is_telling = gap.mean < lift / 2 * comparison.ndcg
+    if gap.high <= 0 or (gap.low <= 0 and is_telling):
         yield f"not better than popularity: {comparison}"
 
 
-def _live_problems(comparison: Comparison) -> Iterator[str]:
+def live_problems(comparison: Comparison) -> Iterator[str]:
+    """Yield why the live model does better."""
     if comparison.difference.high < -MARGIN * comparison.ndcg:
         yield f"worse than the live model by more than {MARGIN:.0%}: {comparison}"
 

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from retrain.champion import load_champion
 from retrain.checkpoint import Checkpoint, CheckpointError
@@ -12,12 +15,16 @@ from retrain.exports import midnight
 from retrain.failure import Reason, RunFailure
 from retrain.fits import DAY, UNPUBLISHED, Fits
 from retrain.preparation import Interactions
-from retrain.quality_gate import judge, length_problems
+from retrain.quality_gate import Verdict, judge, length_problems, lift_of, live_pages
 from retrain.representations import Representations
 from retrain.run import Run
 from retrain.showcase import showcase
+from retrain.trial import FEWEST_VIEWERS, Trial, final_problems, judge_trial
 
 logger = structlog.get_logger("retrain")
+
+FIRST_PART: Final = 0.5
+"""Share of the last day's interactions that a trial learns from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,33 +72,32 @@ def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Tr
     """Fit in time order, so that the last day is judged before it is learnt from.
 
     From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it.
-    A checkpoint brings its weight, and mostly has learnt up to the last day, so that only one short fit is left.
+    A checkpoint brings its weight, and mostly has learnt up to the last day, so that only that day is left. Where there
+    is a live model to compare with, it is learnt from in two halves, the first of which is on trial.
     """
     last, record = midnight(job.window.last), job.record
     kept = job.kept / f"{record.input_digest}-{start.description.version if start else 'full'}" if job.kept else None
     fits = Fits(job.settings, interactions, progress=job.progress, record=record, start=start, kept=kept)
     weight = start.description.popularity_weight if start else _first_weight(job, fits, last - DAY)
     record.popularity_weight = weight
-    evaluation = candidate = None
+    evaluation = candidate = trial = None
     if fits.until == last or fits.fit("validated", last, watched=True):
-        day = fits.held_out(last)
-        if len(day.users):
-            candidate = fits.representations()
-            with record.stage("evaluate"):
-                evaluation = evaluate(candidate.scores, day, weight, threads=job.settings.retrain_threads)
-            record.evaluation = evaluation
-            with record.stage("gate"):
-                _check_quality(job, interactions, day, evaluation, candidate)
-            if start:
-                weight = _choose_weight(job, candidate, day)
-    if not fits.fit("final", job.window.until):
+        candidate = fits.representations()
+        evaluation = _judged(job, interactions, fits.held_out(last), candidate, weight)
+    if candidate and evaluation:
+        rival = _rival(job, interactions, fits)
+        if start:
+            choice = fits.part_of_day(last, rival.since) if rival else fits.held_out(last)
+            weight = _choose_weight(job, candidate, choice) if len(choice.users) else weight
+        trial = _tried(job, fits, rival, weight) if rival else None
+    if not fits.fit("final", job.window.until, part=1 - FIRST_PART if trial else 1.0):
         raise RunFailure(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
     representations = fits.representations()
     problem = representations.problem()
     if problem:
         raise RunFailure(Reason.TRAINING, problem)
-    if candidate:
-        _check_lengths(job, representations, candidate)
+    if candidate and evaluation:
+        _check_final(job, representations, candidate, trial)
     return Trained(
         representations=representations,
         popularity_weight=weight,
@@ -100,13 +106,72 @@ def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Tr
     )
 
 
-def _check_lengths(job: Run, final: Representations, candidate: Representations) -> None:
-    """Raise RunFailure when the last day, which the final fit alone has learnt from, has upset what was learnt."""
-    problems = [*length_problems(final, candidate, "the fit before the last day")]
-    for problem in problems:
-        logger.warning("gate.lengths", problem=problem, forced=job.force)
-    if problems and not job.force:
-        raise RunFailure(Reason.QUALITY, f"{'; '.join(problems)} (--force publishes it all the same)")
+def _judged(
+    job: Run, interactions: Interactions, day: HeldOutDay, candidate: Representations, weight: float
+) -> Evaluation | None:
+    """Return how good it is on the last day, None where nothing tells; RunFailure when it is not good enough."""
+    if not len(day.users):
+        return None
+    with job.record.stage("evaluate"):
+        evaluation = evaluate(candidate.scores, day, weight, threads=job.settings.retrain_threads)
+    job.record.evaluation, job.record.verdict = evaluation, None
+    with job.record.stage("gate"):
+        _check_quality(job, interactions, day, evaluation, candidate)
+    return evaluation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rival:
+    """The live model on the second half of the last day."""
+
+    since: datetime
+    """When the half begins."""
+    half: HeldOutDay
+    pages: NDArray[np.int64]
+    lift: float | None
+    """How much better than popularity it was when it was judged."""
+
+
+def _rival(job: Run, interactions: Interactions, fits: Fits) -> _Rival | None:
+    """Return what a trial can be compared with, None where nothing is live, or it knows the day, or viewers are few."""
+    last, until = midnight(job.window.last), job.window.until
+    middle = interactions.middle(last, until)
+    champion = load_champion(job.registry, job.folder / "live", interactions.users(), interactions.videos())
+    if middle is None or champion is None or champion.knows(last):
+        return None
+    with job.record.stage("gate"):
+        half = fits.part_of_day(middle, until)
+        if len(half.users) < FEWEST_VIEWERS:
+            return None
+        pages = live_pages(champion, half, threads=job.settings.retrain_threads)
+    return _Rival(since=middle, half=half, pages=pages, lift=lift_of(champion))
+
+
+def _tried(job: Run, fits: Fits, rival: _Rival, weight: float) -> Trial:
+    """Learn from the first half of the last day; RunFailure when it does harm."""
+    fits.fit("half", rival.since, part=FIRST_PART)
+    with job.record.stage("gate"):
+        trial = judge_trial(
+            rival.half,
+            fits.representations(),
+            weight,
+            rival.pages,
+            lift=rival.lift,
+            threads=job.settings.retrain_threads,
+            seed=job.settings.retrain_seed,
+        )
+    _tell(job, trial.verdict)
+    return trial
+
+
+def _check_final(job: Run, final: Representations, candidate: Representations, trial: Trial | None) -> None:
+    """Raise RunFailure when what is published is not what was judged, and the rest of the last day."""
+    settings = job.settings
+    with job.record.stage("gate"):
+        problems = [*length_problems(final, candidate, "the fit before the last day")]
+        if trial:
+            problems += final_problems(trial, final, threads=settings.retrain_threads, seed=settings.retrain_seed)
+    _tell(job, Verdict(viewers=0, problems=tuple(problems)))
 
 
 def _first_weight(job: Run, fits: Fits, until: datetime) -> float:
@@ -138,7 +203,6 @@ def _check_quality(
         threads=job.settings.retrain_threads,
         seed=job.settings.retrain_seed,
     )
-    job.record.verdict = verdict
     job.record.showcase = showcase(
         interactions,
         day,
@@ -149,6 +213,12 @@ def _check_quality(
         threads=job.settings.retrain_threads,
         seed=job.settings.retrain_seed,
     )
+    _tell(job, verdict)
+
+
+def _tell(job: Run, verdict: Verdict) -> None:
+    """Keep and log what was found, and raise RunFailure when it speaks against the candidate."""
+    job.record.verdict = job.record.verdict + verdict if job.record.verdict else verdict
     for comparison in verdict.comparisons:
         logger.info("gate.compared", rival=comparison.rival, found=str(comparison), viewers=verdict.viewers)
     for problem in verdict.problems:

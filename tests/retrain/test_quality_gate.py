@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrain.bootstrap import interval
-from retrain.quality_gate import length_problems
+from retrain.bootstrap import Interval, interval
+from retrain.quality_gate import Comparison, length_problems, popularity_problems
 from retrain.representations import Representations
 
 
@@ -41,3 +41,44 @@ def test_the_interval_holds_the_true_mean_as_often_as_it_says() -> None:
         for found in (interval(rng.normal(0.1, 1, 200), seed=number, resamples=300) for number in range(200))
     ]
     assert 0.9 <= np.mean(held) <= 0.99
+
+
+def against_popularity(lift: float, either_way: float) -> Comparison:
+    """Return a comparison whose figures are shares of popularity's NDCG, .1."""
+    gap = Interval(mean=0.1 * lift, low=0.1 * (lift - either_way), high=0.1 * (lift + either_way))
+    return Comparison(rival="popularity", ndcg=0.1, difference=gap)
+
+
+@pytest.mark.parametrize(
+    ("lift", "either_way", "of_live", "refused"),
+    [
+        (0.3, 0.1, 0.3, False),
+        (0.2, 0.3, 0.3, False),  # nearer to what the live model was
+        (0.1, 0.3, 0.3, True),  # nearer to nothing
+        (0.1, 0.05, 0.3, False),  # less than usual, but better
+        (0.0, 0.3, None, False),  # too few to tell of a first model
+        (0.0, 0.1, None, True),  # a usual lift would have shown
+        (-0.6, 0.5, None, True),  # worse, however few
+        (-0.6, 0.5, 0.3, True),
+    ],
+)
+def test_model_no_better_than_popularity_is_refused_where_viewers_can_tell(
+    lift: float, either_way: float, of_live: float | None, *, refused: bool
+) -> None:
+    assert bool([*popularity_problems(against_popularity(lift, either_way), of_live)]) == refused
+
+
+def test_the_usual_lift_is_hardly_ever_refused_and_its_lack_hardly_ever_missed() -> None:
+    """On 500 viewers as different from one another as those of a real feed."""
+    rng = np.random.default_rng(4)
+    refused = {
+        lift: [
+            bool([*popularity_problems(Comparison(rival="popularity", ndcg=0.1, difference=found), 0.4)])
+            for found in (
+                interval(rng.normal(0.1 * lift, 0.2, 500), seed=number, resamples=200) for number in range(200)
+            )
+        ]
+        for lift in (0.4, 0.0)
+    }
+    assert np.mean(refused[0.4]) < 0.1
+    assert np.mean(refused[0.0]) > 0.9

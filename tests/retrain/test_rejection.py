@@ -81,7 +81,9 @@ def test_a_poisoned_day_leaves_the_live_model(
     done = retrain("run", **environment, DD_AGENT_HOST=dogstatsd.host, DD_DOGSTATSD_PORT=str(dogstatsd.port))
 
     assert done.returncode == 3, done.stderr
+    assert "going on from" in done.stdout
     assert words in done.stderr.splitlines()[-1]
+    assert ("fit.refused" in done.stderr) == (reason == "quality"), "a warm start and a full fit are both refused"
     assert (pointer(folder), Registry(FileStore(folder / "models")).versions()) == (before, versions)
     dogstatsd.wait("feed.lightfm.retrain.failure", f"reason:{reason}")
     assert not dogstatsd.packets("feed.lightfm.retrain.success")
