@@ -46,7 +46,7 @@ EASE_PENALTIES: Final = (100.0, 300.0, 1000.0) if FULL else (300.0,)
 ALS_SETTINGS: Final = (
     [(factors, weight, penalty) for factors in (64, 128) for weight in (5.0, 20.0, 60.0) for penalty in (10.0, 50.0)]
     if FULL
-    else [(64, 20.0, 50.0)]
+    else [(128, 5.0, 50.0)]
 )
 """Factors, confidence of a positive, regularisation."""
 
