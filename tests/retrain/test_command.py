@@ -180,6 +180,8 @@ def test_exports_and_models_in_a_bucket(
         "CATALOGUE_URL": f"s3://{bucket}",
         "MODEL_STORE_URL": f"s3://{bucket}/models",
         "RETRAIN_WORK_DIR": str(tmp_path),
+        "RETRAIN_FACTORS": "16",
+        "RETRAIN_EPOCHS": "8",
     }
     done = retrain("run", **environment)
     assert done.returncode == 0, done.stderr
