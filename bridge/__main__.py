@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     command: str = arguments.command
     if (command == "erase") is not bool(arguments.user):
-        parser.error("--user goes with erase")
+        parser.error("erase needs --user ID" if command == "erase" else "--user goes with erase only")
     settings = BridgeSettings.load()
     configure_logs(settings.log_level, service="bridge")
     try:

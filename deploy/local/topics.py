@@ -6,17 +6,10 @@ from typing import Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is public
 
-DAY_MS: Final = 24 * 60 * 60 * 1000
-RETENTION_MS: Final = 7 * DAY_MS
-TOPICS: Final = {
-    "feed.interactions.v1": 6,
-    "feed.interactions.v1.dlq": 1,
-    "feed.feedback.v1": 6,
-    "playback.session-created": 6,
-    "playback.position-updated": 6,
-    "playback.session-ended": 6,
-    "processed_features": 6,
-}
+from bridge.topics import topics
+
+WANTED: Final = {topic.name: topic for topic in topics(replication=1)}
+TOPICS: Final = {name: topic.partitions for name, topic in WANTED.items()}
 """Partitions by topic."""
 
 
@@ -38,4 +31,5 @@ def create_topics(bootstrap: str, *, timeout_s: float) -> None:
 
 
 def _topic(name: str) -> NewTopic:
-    return NewTopic(name, num_partitions=TOPICS[name], replication_factor=1, config={"retention.ms": str(RETENTION_MS)})
+    wanted = WANTED[name]
+    return NewTopic(name, wanted.partitions, wanted.replication, config=dict(wanted.config))

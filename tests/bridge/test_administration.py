@@ -101,4 +101,4 @@ async def test_erasure(postgres_url: str, kafka_bootstrap: str, run: Run) -> Non
 
 def test_erase_needs_a_user(run: Run) -> None:
     assert run("erase").returncode == 2
-    assert "--user goes with erase" in run("serve", "--user", "u").stderr
+    assert "--user goes with erase only" in run("serve", "--user", "u").stderr
