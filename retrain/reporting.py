@@ -37,7 +37,11 @@ logger = structlog.get_logger("retrain")
 
 PAGE: Final = "report.html"
 DATA: Final = "report.json"
-RIVALS: Final = {LIVE: "the live model"}
+RIVALS: Final = {
+    LIVE: "the live model",
+    "live.half": "the live model, half a day later",
+    "popularity.half": "popularity, half a day later",
+}
 
 
 def leave_report(job: Run, store: ObjectStore, came_of: Result | RunFailure, *, started_at: datetime) -> None:
