@@ -18,7 +18,7 @@ SERVED: Final = "feed_recommendation_served"
 ERROR: Final = "feed_recommendation_error"
 CONSUMED: Final = "feed_recommendation_consumed"
 
-PLANNED: Final = frozenset({FallbackReason.ANONYMOUS, FallbackReason.EXPERIMENT})
+PLANNED: Final = frozenset({FallbackReason.ANONYMOUS, FallbackReason.EXPERIMENT, FallbackReason.EXHAUSTED})
 """Reasons for a trending page that are no errors."""
 
 

@@ -24,6 +24,7 @@ class FallbackReason(StrEnum):
     SHED = auto()
     ANONYMOUS = auto()
     EXPERIMENT = auto()
+    EXHAUSTED = auto()
 
 
 class Verdict(Enum):

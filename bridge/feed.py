@@ -30,9 +30,14 @@ class Feed:
         """Return the viewer's next page, at once after the deadline at the latest."""
         attempt = self._lightfm.attempts(encode_query(query))
         outcome = await self._resilience.call(attempt, deadline, replicas=self._lightfm.replicas)
-        if isinstance(outcome, Answered):
-            return _personal(outcome.reply, outcome.attempts)
-        return self.trending(query, outcome.reason, outcome.attempts)
+        if not isinstance(outcome, Answered):
+            return self.trending(query, outcome.reason, outcome.attempts)
+        page = _personal(outcome.reply, outcome.attempts)
+        if page.videos:
+            return page
+        # The viewer has seen all that may be shown: better something again than an empty feed.
+        again = self.trending(query, FallbackReason.EXHAUSTED, outcome.attempts)
+        return again if again.videos else page
 
     def trending(self, query: PageQuery, reason: FallbackReason, attempts: int = 0) -> Page:
         """Return a page of what is trending, for a reason."""

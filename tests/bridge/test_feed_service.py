@@ -163,6 +163,16 @@ async def test_unknown_variant(bridge: Bridge) -> None:
     assert _bad_fields(caught.value) == ["experiment_variant_id"]
 
 
+async def test_a_viewer_who_has_seen_all_videos_gets_trending(bridge: Bridge) -> None:
+    """LightFM's page is empty: rather videos that were seen before than none, on the next page as well."""
+    wanted = pb.VideoFilter(any_tags=["even"])  # the scripted server has none of these
+    first = await bridge.page(filter=wanted)
+    second = await bridge.page(filter=wanted, page_token=first.next_page_token)
+    for page in (first, second):
+        assert (page.served_by, page.fallback_reason) == (pb.SERVED_BY_TRENDING, pb.FALLBACK_REASON_EXHAUSTED)
+    assert _ids(first) + _ids(second) == TRENDING[:20:2]
+
+
 async def test_anonymous_viewer_gets_trending(bridge: Bridge) -> None:
     """Pages of a viewer without a name follow each other, too, and LightFM is not asked."""
     shown: list[str] = []

@@ -75,6 +75,8 @@ class _FallbackReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fallba
     """The viewer is anonymous."""
     FALLBACK_REASON_EXPERIMENT: _FallbackReason.ValueType  # 9
     """The experiment variant asks for trending."""
+    FALLBACK_REASON_EXHAUSTED: _FallbackReason.ValueType  # 10
+    """LightFM has no video left for the viewer."""
 
 class FallbackReason(_FallbackReason, metaclass=_FallbackReasonEnumTypeWrapper):
     """Why a page was not ranked by LightFM."""
@@ -99,6 +101,8 @@ FALLBACK_REASON_ANONYMOUS: FallbackReason.ValueType  # 8
 """The viewer is anonymous."""
 FALLBACK_REASON_EXPERIMENT: FallbackReason.ValueType  # 9
 """The experiment variant asks for trending."""
+FALLBACK_REASON_EXHAUSTED: FallbackReason.ValueType  # 10
+"""LightFM has no video left for the viewer."""
 Global___FallbackReason: _TypeAlias = FallbackReason  # noqa: Y015
 
 @_typing.final
