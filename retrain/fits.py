@@ -184,14 +184,20 @@ class Fits:
         """Write the state down for a run that takes over from this one."""
         if self._kept is None:
             return
-        self._kept.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".", dir=self._kept))
+        try:
+            self._write(title, self._kept)
+        except OSError as error:  # it only saves time, to somebody else
+            logger.warning("fit.not_kept", fit=title, problem=str(error))
+
+    def _write(self, title: str, parent: Path) -> None:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".", dir=parent))
         try:
             write(self.checkpoint(UNPUBLISHED, 0.0), folder)
-            folder.rename(self._kept / title)
-        except OSError as error:  # it only saves time, to somebody else
+            folder.rename(parent / title)
+        except OSError:
             shutil.rmtree(folder, ignore_errors=True)
-            logger.warning("fit.not_kept", fit=title, problem=str(error))
+            raise
 
     def _take_kept(self, title: str) -> bool:
         """Go on from what a run before this one has kept of a fit; return whether there was such a thing."""

@@ -72,8 +72,8 @@ def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Tr
     """Fit in time order, so that the last day is judged before it is learnt from.
 
     From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it.
-    A checkpoint brings its weight, and mostly has learnt up to the last day, so that only that day is left. Where there
-    is a live model to compare with, it is learnt from in two halves, the first of which is on trial.
+    A checkpoint brings the weight of the last full fit, and mostly has learnt up to the last day, so that only that day
+    is left. Beside a live model to compare with, it is learnt from in two halves, the first of which is on trial.
     """
     last, record = midnight(job.window.last), job.record
     kept = job.kept / f"{record.input_digest}-{start.description.version if start else 'full'}" if job.kept else None
@@ -86,9 +86,6 @@ def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Tr
         evaluation = _judged(job, interactions, fits.held_out(last), candidate, weight)
     if candidate and evaluation:
         rival = _rival(job, interactions, fits)
-        if start:
-            choice = fits.part_of_day(last, rival.since) if rival else fits.held_out(last)
-            weight = _choose_weight(job, candidate, choice) if len(choice.users) else weight
         trial = _tried(job, fits, rival, weight) if rival else None
     if not fits.fit("final", job.window.until, part=1 - FIRST_PART if trial else 1.0):
         raise RunFailure(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
