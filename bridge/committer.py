@@ -1,9 +1,8 @@
 """Makes a batch of interactions durable in Postgres, with the outbox rows of its messages."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 from bridge.acknowledgement import Entry
@@ -12,8 +11,6 @@ from bridge.interaction import Interaction
 from bridge.interaction_store import record
 from bridge.message import Message, interaction_message
 from bridge.outbox import Accepted, Outbox
-
-MOST_OPEN: Final = 10_000
 
 Waiting: TypeAlias = dict[UUID, list[UUID]]
 
@@ -37,8 +34,6 @@ class Committer:
     def __init__(self, database: Database, outbox: Outbox | None) -> None:
         self._database = database
         self._outbox = outbox
-        self._open: OrderedDict[UUID, None] = OrderedDict()
-        """Events that were under way when a connection broke: whether they are recorded is not known."""
 
     async def commit(self, batch: Iterable[Entry]) -> Commit:
         """Record the batch; its messages are kept from the relay."""
@@ -55,7 +50,11 @@ class Committer:
             waiting = await self._insert(interactions, messages)
         finally:
             self._outbox.release(claimed - waiting.keys())
-        self._look_back(self._outbox, messages, waiting)
+        # What was known may be in the outbox still, left there by an earlier attempt or by another process: later
+        # messages of its key would overtake it, were Postgres to go away now.
+        for message in messages if len(waiting) < len(messages) else ():
+            if message.event_id in claimed and message.event_id not in waiting:
+                self._outbox.leave(message)
         fresh = [
             Accepted(message, entry.accepted_at)
             for message, entry in zip(messages, distinct.values(), strict=True)
@@ -68,25 +67,8 @@ class Committer:
         try:
             return await self._insert_once(interactions, messages)
         except ConnectionBrokenError:
-            for interaction in interactions:
-                self._open[interaction.event_id] = None
-            while len(self._open) > MOST_OPEN:
-                self._open.popitem(last=False)
             await self._database.heal()
             return await self._insert_once(interactions, messages)
-
-    def _look_back(self, outbox: Outbox, messages: Iterable[Message], waiting: Waiting) -> None:
-        """Take note of rows that an earlier attempt has left in the outbox, of which nobody was told.
-
-        Without that, a later message of their key would overtake them when Postgres goes away again.
-        """
-        if not self._open:
-            return
-        for message in messages:
-            if message.event_id in self._open:
-                del self._open[message.event_id]
-                if message.event_id not in waiting:
-                    outbox.leave(message)
 
     async def _insert_once(self, interactions: Sequence[Interaction], messages: Sequence[Message | None]) -> Waiting:
         async with self._database.statements() as connection:

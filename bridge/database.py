@@ -106,8 +106,8 @@ class Database:
             raise ConnectionBrokenError(str(error).strip()) from error
 
     async def heal(self) -> None:
-        """Replace the idle connections that a restart of Postgres has broken."""
-        await self._pool.check()
+        """Replace all connections, at once: asking each whether it works could take as long as that one hangs."""
+        await self._pool.drain()
 
     async def answers(self) -> bool:
         """Return whether a fresh connection works, and heal the pool if so; takes a few seconds at most."""

@@ -16,6 +16,8 @@ from bridge.topics import FEATURES_TOPIC
 
 LOCK: Final = 4_701_004
 MOST_VIEWERS: Final = 10_000
+CHUNK: Final = 100
+"""Messages sent before live traffic has its turn."""
 
 # Viewers who did something since the last time, and what they did in a week.
 _FEATURES: Final = """
@@ -75,7 +77,9 @@ class Features:
             parameters = {"interval_s": 2 * self._interval_s, "most": MOST_VIEWERS}
             rows = await (await connection.execute(_FEATURES, parameters)).fetchall()
         computed_at = iso_milliseconds(datetime.now(UTC))
-        for user_id, *features in rows:
+        for number, (user_id, *features) in enumerate(rows):
+            if number % CHUNK == 0:
+                await self._sleep(0)
             self._publisher.publish(_message(user_id, features, computed_at), _ignore)
         logger.info("features.published", viewers=len(rows))
         return len(rows)

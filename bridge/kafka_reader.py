@@ -1,11 +1,13 @@
 """Messages from Kafka, read as a member of a consumer group."""
 
 import asyncio
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from servicekit.kafka import quiet_logger
 
@@ -18,11 +20,18 @@ CONSUMER: Final[Mapping[str, Any]] = {
     # The partitions of a process that was killed are taken over after this time.
     "session.timeout.ms": 6000,
     "heartbeat.interval.ms": 2000,
-    # The longest that a rebalance waits for a member that hangs; who waits longer for Postgres reads once more.
-    "max.poll.interval.ms": 60_000,
+    # The longest that a rebalance waits for a member that hangs, and a member for the reply to its joining; who waits
+    # longer for Postgres reads once more.
+    "max.poll.interval.ms": 20_000,
+    # Replies that never come, and a partition that seems to have no leader, are given up long before the minute and the
+    # five minutes that librdkafka would wait.
+    "socket.timeout.ms": 10_000,
+    "topic.metadata.refresh.interval.ms": 10_000,
     "reconnect.backoff.max.ms": 1000,
     "log.connection.close": False,
 }
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +71,8 @@ class KafkaReader:
         self._header = header
         self._consumer = Consumer({**CONSUMER, **config, "group.id": group}, logger=quiet_logger())
         self._consumer.subscribe([*topics])
+        self._reading = threading.Lock()
+        self._problem: KafkaError | None = None
 
     async def read(self) -> list[Received]:
         """Return what came next, perhaps nothing, after half a second at most."""
@@ -76,13 +87,19 @@ class KafkaReader:
 
     async def close(self) -> None:
         """Leave the group."""
-        await asyncio.to_thread(self._consumer.close)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with self._reading:  # a reading that was cancelled goes on in its thread
+            self._consumer.close()
 
     def _read(self) -> list[Received]:
-        messages: Sequence[Any] = self._consumer.consume(BATCH, WAIT_S)
+        with self._reading:
+            messages: Sequence[Any] = self._consumer.consume(BATCH, WAIT_S)
         return [received for message in messages if (received := self._received(message)) is not None]
 
     def _received(self, message: Any) -> Received | None:
+        self._tell(message.error())
         if message.error():
             return None
         headers = message.headers() or ()
@@ -98,6 +115,12 @@ class KafkaReader:
             value=value,
             headers={name: _text(content) for name, content in headers},
         )
+
+    def _tell(self, error: KafkaError | None) -> None:
+        """Say once what keeps messages away, such as a missing right to read the topic."""
+        if error is not None and error != self._problem:
+            logger.warning("kafka.not_reading", error=error.str())
+        self._problem = error
 
 
 def _text(content: bytes | None) -> str:

@@ -1,4 +1,4 @@
-"""Messages of this process that wait in the outbox for the relay, kept in memory while Postgres is away."""
+"""Messages that wait in the outbox for the relay, kept in memory for the time when Postgres is away."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -28,6 +28,16 @@ class LeftBehind:
         if len(self._messages) > self._most:
             self.forget([next(iter(self._messages))])
 
+    def found(self, messages: Iterable[Message]) -> None:
+        """Keep messages that the outbox shows, in its order, which goes before what was left since."""
+        by_key: dict[str, list[Message]] = {}
+        for message in messages:
+            by_key.setdefault(message.key, []).append(message)
+        for key, shown in by_key.items():
+            ids = {message.event_id for message in shown}
+            for message in (*shown, *[one for one in self.take(key) if one.event_id not in ids]):
+                self.remember(message)
+
     def forget(self, event_ids: Iterable[UUID]) -> None:
         """Drop messages that were sent."""
         for event_id in event_ids:
@@ -45,7 +55,6 @@ class LeftBehind:
             return []
         return [self._messages.pop(event_id) for event_id in self._by_key.pop(key, ())]
 
-    def clear(self) -> None:
-        """Drop all: the outbox is empty."""
-        self._messages.clear()
-        self._by_key.clear()
+    def event_ids(self) -> list[UUID]:
+        """Return which messages are remembered."""
+        return [*self._messages]

@@ -84,13 +84,17 @@ class Outbox:
         """Take note of a look at the outbox: whether all of it was seen, and when rows must have shown by then."""
         self.known = complete and self._clock() - self._began_at > settled_s
 
+    def found(self, messages: Iterable[Message]) -> None:
+        """Take note of what a look at the outbox has shown, in its order."""
+        self._left.found(messages)
+
+    def left(self) -> list[UUID]:
+        """Return the rows that are left to the relay, as far as they are remembered."""
+        return self._left.event_ids()
+
     def forget(self, event_ids: Iterable[UUID]) -> None:
         """Take note that rows left to the relay are gone."""
         self._left.forget(event_ids)
-
-    def forget_all(self) -> None:
-        """Take note that the outbox is empty."""
-        self._left.clear()
 
     def claim(self, event_ids: Iterable[UUID]) -> set[UUID]:
         """Make the relay leave these rows alone, before they are committed; return those it did not yet."""
@@ -133,7 +137,8 @@ class Outbox:
             done(durable)
 
         for earlier in self._left.take(message.key):
-            self._send_own(earlier, self._clock())
+            if earlier.event_id not in self._own:  # else the relay has sent it just now
+                self._send_own(earlier, self._clock())
         self._publisher.publish(message, ended)
 
     def leave(self, message: Message) -> None:

@@ -1,6 +1,6 @@
 """The outbox in Postgres: what waits there, and what is taken away."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,10 +14,11 @@ MOST_COUNTED: Final = 100_000
 _LEFT_BEHIND: Final = """
 SELECT id, aggregatetype, aggregateid, type, payload::text, headers FROM interactions_outbox
 WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-  AND created_at < now() - make_interval(secs => %s) AND NOT id = ANY(%s::uuid[])
+  AND created_at < now() - make_interval(secs => %s)
 ORDER BY transaction_id, sequence LIMIT %s
 """
 _DELETE: Final = "DELETE FROM interactions_outbox WHERE id = ANY(%s::uuid[])"
+_STILL_THERE: Final = "SELECT id FROM interactions_outbox WHERE id = ANY(%s::uuid[])"
 _DEPTH: Final = "SELECT count(*) FROM (SELECT FROM interactions_outbox LIMIT %s)"
 
 
@@ -26,17 +27,16 @@ async def delete(connection: Connection, event_ids: Iterable[UUID]) -> None:
     await connection.execute(_DELETE, [_array(event_ids)])
 
 
-async def left_behind(connection: Connection, own: Collection[UUID], *, age_s: float, most: int) -> Sequence[Message]:
-    """Return the first messages that are older than an age, but for some, in order.
-
-    Args:
-        connection: In a transaction.
-        own: Rows to leave alone.
-        age_s: Seconds.
-        most: Messages at most.
-    """
-    cursor = await connection.execute(_LEFT_BEHIND, [age_s, _array(own), most])
+async def left_behind(connection: Connection, *, age_s: float, most: int) -> Sequence[Message]:
+    """Return the first messages, at most so many, that are older than an age, in order."""
+    cursor = await connection.execute(_LEFT_BEHIND, [age_s, most])
     return [_message(row) for row in await cursor.fetchall()]
+
+
+async def still_there(connection: Connection, event_ids: Iterable[UUID]) -> set[UUID]:
+    """Return which of these rows have not been taken away."""
+    cursor = await connection.execute(_STILL_THERE, [_array(event_ids)])
+    return {row[0] for row in await cursor.fetchall()}
 
 
 async def lock_relay(connection: Connection) -> bool:

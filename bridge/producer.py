@@ -82,7 +82,7 @@ class Producer:
         self._pending: dict[int, Done] = {}
         self._ended: deque[tuple[int, KafkaError | None]] = deque()
         self._retired = False
-        self._failing = False
+        self._failing = threading.Event()
         self._stopping = threading.Event()
         self.identified = asyncio.Event()
         """Set once it has its identity, so that a message no longer waits for that."""
@@ -104,7 +104,7 @@ class Producer:
 
     def produce(self, message: Message, done: Done) -> None:
         """Queue a message; BufferError when the queue is full, KafkaException when it cannot be sent now."""
-        if self._retired or self._failing:
+        if self._retired or self._failing.is_set():
             raise KafkaException(KafkaError(KafkaError._FAIL))  # noqa: SLF001  # a public constant of librdkafka
         number = next(self._numbers)
         self._producer.produce(
@@ -115,6 +115,8 @@ class Producer:
             on_delivery=lambda error, _: self._end(number, error),
         )
         self._pending[number] = done
+        if self._failing.is_set():  # since a moment ago, and what was purged then was without this message
+            self._producer.purge(blocking=False)
 
     async def knows(self, topic: str, timeout_s: float) -> bool:
         """Fetch where the topic's partitions are; return whether that worked."""
@@ -126,6 +128,7 @@ class Producer:
 
     async def close(self, *, flush_s: float) -> int:
         """Wait for acknowledgements, then give up; return how many messages were not acknowledged."""
+        self._retired = True
         with suppress(KafkaException):  # it can never send again
             await asyncio.to_thread(self._producer.flush, flush_s)
         self._stopping.set()
@@ -135,6 +138,7 @@ class Producer:
         self._pending.clear()
         for done in left:
             done(False)  # noqa: FBT003  # the callback's only argument
+        await asyncio.to_thread(self._destroy)
         return len(left)
 
     async def retire(self) -> None:
@@ -142,6 +146,12 @@ class Producer:
         self._retired = True
         await asyncio.to_thread(self._producer.purge)  # it waits for the threads of the connections
         await self.close(flush_s=RETIRE_S)
+
+    def _destroy(self) -> None:
+        """End librdkafka's threads, which takes most of a second: the garbage collector would stop all else for it."""
+        with suppress(KafkaException):
+            self._producer.purge()  # closing would wait for what is queued
+            self._producer.close()
 
     def _poll(self) -> None:
         while not self._stopping.is_set():
@@ -160,7 +170,7 @@ class Producer:
         outcome of everything is known.
         """
         if error is not None and error.code() not in self._confined:
-            self._failing = True
+            self._failing.set()
             self._producer.purge(blocking=False)
         self._ended.append((number, error))
 
@@ -171,7 +181,7 @@ class Producer:
             if done is None:
                 continue  # it was given up at the end
             if not self._pending:
-                self._failing = False
+                self._failing.clear()
             self._noted(error)
             done(error is None)
 

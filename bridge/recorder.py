@@ -96,16 +96,18 @@ class Recorder:
     async def write(self) -> None:
         """Commit what arrives, batch by batch; forever."""
         while True:
-            batch = await self._line.take()
-            if self._outbox is None:
-                await self._settle(batch)
-            elif self._availability.away:
-                await self._pass_by(self._outbox, batch, Handover(self._outbox))
-                await asyncio.sleep(0)
-            else:
-                await self._settle_or_give_up(self._outbox, batch)
+            await self._settle(await self._line.take())
 
     async def _settle(self, batch: Sequence[Entry]) -> None:
+        if self._outbox is None:
+            await self._settle_in_postgres(batch)
+        elif self._availability.away:
+            await self._pass_by(self._outbox, batch, Handover(self._outbox))
+            await asyncio.sleep(0)
+        else:
+            await self._settle_or_give_up(self._outbox, batch)
+
+    async def _settle_in_postgres(self, batch: Sequence[Entry]) -> None:
         try:
             commit = await self._committer.commit(batch)
         except DatabaseUnavailableError:

@@ -16,14 +16,14 @@ from bridge.deadline import Clock
 from bridge.message import Message
 from bridge.outbox import Outbox, Publisher
 from bridge.outbox_dead import count_dead, set_aside
-from bridge.outbox_store import count_waiting, delete, left_behind, lock_relay
+from bridge.outbox_store import count_waiting, delete, left_behind, lock_relay, still_there
 from servicekit.telemetry import Metric, Metrics
 
 BATCH: Final = 1000
 CHUNK: Final = 100
 """Messages sent before live traffic has its turn."""
 REST: Final = 1.0
-"""Pause after a full batch, for live traffic, as a multiple of the time that the batch took."""
+"""Pause after a batch of which more will follow, for live traffic, as a multiple of the time that the batch took."""
 PAUSE_S: Final = 1.0
 YOUNG_S: Final = 2.0
 """Seconds in which a row is left to the process that made it."""
@@ -75,7 +75,7 @@ class Relay:
                     await self._report()
             except DatabaseUnavailableError:
                 pass  # the database says so itself, once
-            await self._sleep(PAUSE_S if sent < BATCH else REST * (self._clock() - begin))
+            await self._sleep(PAUSE_S if sent < BATCH / 2 else REST * (self._clock() - begin))
 
     async def relay_batch(self) -> int:
         """Send one batch of rows left behind, in order; return how many reached Kafka, or never will.
@@ -90,20 +90,18 @@ class Relay:
             async with self._database.connection() as connection:
                 if not await lock_relay(connection):
                     return 0
-                messages = await left_behind(connection, self._outbox.own, age_s=YOUNG_S, most=BATCH)
+                found = await left_behind(connection, age_s=YOUNG_S, most=BATCH)
+                # Judged only now: had one of them failed meanwhile, later ones of its key would be sent before it.
+                messages = [message for message in found if message.event_id not in self._outbox.own]
+                self._outbox.found(messages)
                 sent, refused = await self._send(messages)
                 # What a process that has died just now left behind is too young to be found by the first looks.
-                self._outbox.looked(complete=len(messages) < BATCH, settled_s=YOUNG_S + PAUSE_S)
+                self._outbox.looked(complete=len(found) < BATCH, settled_s=YOUNG_S + PAUSE_S)
                 await self._remove(connection, sent, refused)
         except DatabaseUnavailableError:
             self._outbox.sent(sent)  # the rows may still be there: they are not sent again
             raise
         return len(sent) + len(refused)
-
-    async def depth(self) -> int:
-        """Return how many messages Kafka has not acknowledged, at most 100,000."""
-        async with self._database.connection() as connection:
-            return await count_waiting(connection)
 
     async def _remove(self, connection: Connection, sent: Sequence[UUID], refused: Mapping[UUID, str]) -> None:
         """Delete what Kafka has, and set aside what it will never have."""
@@ -117,12 +115,12 @@ class Relay:
             self._metrics.count(Metric.DEAD_LETTERS, len(refused))
 
     async def _report(self) -> None:
-        depth = await self.depth()
-        self._metrics.gauge(Metric.OUTBOX_DEPTH, depth)
-        if depth == 0:
-            self._outbox.forget_all()
+        left = self._outbox.left()
         async with self._database.connection() as connection:
+            self._metrics.gauge(Metric.OUTBOX_DEPTH, await count_waiting(connection))
             self._metrics.gauge(Metric.OUTBOX_DEAD, await count_dead(connection))
+            if left:  # some of it may have been sent by other processes
+                self._outbox.forget(set(left) - await still_there(connection, left))
 
     async def _send(self, messages: Sequence[Message]) -> tuple[list[UUID], dict[UUID, str]]:
         """Publish all; return, once the outcome of each is known, those that are durable and why others never will."""

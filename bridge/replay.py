@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Producer as LibrdkafkaProducer
 
 from bridge.dead_letter import PREFIX
@@ -124,7 +124,8 @@ class DeadLetterTopic:
             if topic:  # else it is somebody else's, who knows where it belongs
                 headers = [*letter.headers]
                 producer.produce(topic, key=letter.key, value=letter.value, headers=headers, on_delivery=ended)
-        producer.flush(TIMEOUT_S)
+        if producer.flush(TIMEOUT_S):
+            failed.append(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001  # a public constant of librdkafka
         if failed:
             raise KafkaException(failed[0])
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsvc.artefact import Manifest
+from recsvc.heap import trim_heap
 from recsvc.index_home import IndexHome
 from recsvc.inverted_file import HEAD, TRAINING, InvertedFile
 from recsvc.ranking import Barred, ExactRanker, Ranked, Ranker, Wish, candidate_rows
@@ -88,8 +89,10 @@ def _shared(exact: ExactRanker, sample: NDArray[np.float32], home: IndexHome) ->
         if kept := IndexedRanker.kept(exact, sample, home):
             return kept
         index = IndexedRanker.tuned(exact, sample)
-        if is_ours and index.keep(home):
-            return IndexedRanker.kept(exact, sample, home) or index
+        if is_ours and index.keep(home) and (kept := IndexedRanker.kept(exact, sample, home)):
+            del index
+            trim_heap()
+            return kept
         return index
 
 

@@ -11,6 +11,7 @@ from grpc import StatusCode, aio
 
 from bridge.database import DatabaseUnavailableError
 from bridge.features import Features
+from bridge.kafka import KafkaPublisher
 from bridge.playback import completion_rate
 from bridge.position_sync import MOST_UNDER_WAY, PositionSync
 from bridge.topics import FEATURES_TOPIC, FEEDBACK_TOPIC
@@ -203,6 +204,33 @@ async def _rows_when_back(running: Ingestion, query: str) -> list[tuple[Any, ...
         return await running.rows(query)
     except DatabaseUnavailableError:
         return []
+
+
+async def test_features_leave_live_traffic_its_turn(
+    postgres_server: Postgres, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many viewers' messages are made in steps, between which the event loop serves the feed."""
+    publisher = KafkaPublisher({"bootstrap.servers": kafka_bootstrap})
+    turns = 0
+    seen: set[int] = set()
+    monkeypatch.setattr(publisher, "publish", lambda *_: seen.add(turns))
+
+    async def serve() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running_ingestion(postgres_server.create_database(f"test_{uuid4().hex}"), None) as running:
+        await running.rows(
+            "INSERT INTO user_interactions (user_id, video_id, interaction_type, occurred_at)"
+            " SELECT 'u' || n, 'v', 'watch', now() FROM generate_series(1, 1000) AS n RETURNING 1"
+        )
+        serving = asyncio.create_task(serve())
+        assert await Features(running.database, publisher, interval_s=60).publish() == 1000
+        serving.cancel()
+    await publisher.close(flush_s=1)
+    assert len(seen) == 10
 
 
 async def test_features_are_published(ingestion: Ingestion, kafka_bootstrap: str) -> None:

@@ -4,12 +4,15 @@ import asyncio
 import json
 import time
 from collections import Counter
-from uuid import uuid4
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from confluent_kafka import Producer
 from grpc import aio
 
+from bridge.interaction import Interaction, InteractionType
 from bridge.message import DEAD_LETTER_TOPIC, INTERACTIONS_TOPIC
 from deploy.local.kafka_mock import MockKafka
 from deploy.local.postgres import Postgres
@@ -126,6 +129,43 @@ async def test_postgres_hangs(own_postgres: Postgres, kafka_bootstrap: str) -> N
         assert Counter(await recorded(running, 4, user)) == Counter(one.event_id for one in sent)
         records = await published(running, kafka_bootstrap, INTERACTIONS_TOPIC, user)
         assert list(dict.fromkeys(one.value["watchTime"] for one in records)) == list(range(4))
+
+
+async def test_what_postgres_refuses_keeps_nobody_waiting(own_postgres: Postgres, kafka_bootstrap: str) -> None:
+    """Who shared a commit with a refused event is acknowledged by Kafka, should Postgres hang just then."""
+    bad, good = uuid4(), UUID(int=2**128 - 1, version=4)
+    async with running_ingestion(own_postgres.url("videowindow"), kafka_bootstrap) as running:
+        async with running.database.connection() as connection:
+            await connection.execute(_OBSTACLE.format(bad=bad, good=good))
+        async with running.database.connection() as other:
+            await other.execute("SELECT pg_advisory_xact_lock(1)")  # which the other event's insertion waits for
+            outcomes = [
+                running.recorder.submit(_interaction(event_id), timeout_s=5) for event_id in (bad, good)
+            ]  # at once, so that they share a commit
+            _, pending = await asyncio.wait(outcomes, timeout=20)
+            assert not pending
+        assert isinstance(outcomes[0].exception(), psycopg.errors.RaiseException)
+        assert outcomes[1].result().event_id == good
+
+
+_OBSTACLE = """
+CREATE FUNCTION obstruct() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.event_id = '{bad}' THEN RAISE EXCEPTION 'no'; END IF;
+    IF NEW.event_id = '{good}' THEN PERFORM pg_advisory_xact_lock(1); END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER obstruct BEFORE INSERT ON interaction_ids FOR EACH ROW EXECUTE FUNCTION obstruct()
+"""
+
+
+def _interaction(event_id: UUID) -> Interaction:
+    return Interaction(
+        event_id=event_id,
+        user_id="u",
+        video_id="v",
+        interaction_type=InteractionType.WATCH,
+        occurred_at=datetime.now(UTC),
+    )
 
 
 async def test_long_outage_of_postgres(own_postgres: Postgres, kafka_bootstrap: str) -> None:

@@ -15,11 +15,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=10, help="how many runs (default 10)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default 1); a seed repeats its faults")
     parser.add_argument("--steps", type=int, default=8, help="faults, or pairs of them, in each run (default 8)")
+    parser.add_argument("--bridges", type=int, default=1, help="bridges that clients move between (default 1)")
     options = parser.parse_args()
     broken = 0
     with tempfile.TemporaryDirectory(prefix="jepsen-") as folder:
         Path(folder).chmod(0o755)  # Postgres may run as somebody else
-        with running_cluster(Path(folder)) as cluster:
+        with running_cluster(Path(folder), bridges=options.bridges) as cluster:
             if not cluster.disk.small:
                 sys.stdout.write("no file system may be mounted here: the disk is never full\n")
             for seed in range(options.first, options.first + options.seeds):
@@ -30,7 +31,7 @@ def main() -> int:
                     f"  {'valid' if result.verdict.valid else 'BROKEN'}: {result.acknowledged} acknowledged,"
                     f" {result.refused} refused, {result.duplicates} repeated in Kafka,"
                     f" {result.swallowed} acknowledgements swallowed, {result.clipped} replies clipped,"
-                    f" {result.seconds:.0f} s\n"
+                    f" {result.overtaken} overtaken where a client moved, {result.seconds:.0f} s\n"
                 )
                 if not result.verdict.valid:
                     sys.stdout.write(f"  {result.verdict}\n"[:2000])

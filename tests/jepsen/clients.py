@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,10 +20,18 @@ OPTIONS: Final = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnec
 
 
 class Client:
-    """Acts for users of its own, one event after the other for each of them."""
+    """Acts for users of its own, one event after the other for each of them, by a bridge that it leaves in trouble.
 
-    def __init__(self, address: str, name: str, seed: int) -> None:
-        self._address = address
+    Args:
+        addresses: Of the bridges.
+        home: Which of these its users begin with, counted round and round.
+        name: Its users' names begin with it.
+        seed: Of its choices.
+    """
+
+    def __init__(self, addresses: Sequence[str], home: int, name: str, seed: int) -> None:
+        self._addresses = addresses
+        self._home = home
         self._name = name
         self._rng = random.Random(f"{seed} {name}")
         self._sequence = 0
@@ -34,37 +43,50 @@ class Client:
 
     async def run(self) -> None:
         """Record events until told to stop."""
-        async with aio.insecure_channel(self._address, options=OPTIONS) as channel:
-            stub: Any = InteractionServiceStub(channel)
+        async with AsyncExitStack() as stack:
+            stubs: list[Any] = []
+            for address in self._addresses:
+                channel = await stack.enter_async_context(aio.insecure_channel(address, options=OPTIONS))
+                stubs.append(InteractionServiceStub(channel))
             users = [f"{self._name}-{number}" for number in range(3)]
-            streams = self._stream(stub, f"{self._name}-stream")
-            await asyncio.gather(*[self._act(stub, user) for user in users], streams)
+            streams = self._stream(stubs, f"{self._name}-stream")
+            await asyncio.gather(*[self._act(stubs, user) for user in users], streams)
 
-    async def _act(self, stub: Any, user: str) -> None:
+    async def _act(self, stubs: list[Any], user: str) -> None:
+        bridge = self._home
         while not self.stopping:
             event = self._event(user)
-            while not await self._acknowledges(stub, event):
+            while not await self._acknowledges(stubs, bridge, event):
+                bridge = self._next(bridge)
                 await asyncio.sleep(PAUSE_S)
                 if self._rng.random() < 0.5:  # some give up: whether such an event is there is open
                     break
             await asyncio.sleep(PAUSE_S)
 
-    async def _acknowledges(self, stub: Any, event: pb.Interaction) -> bool:
+    def _next(self, bridge: int) -> int:
+        """Return whom to turn to after a refusal: half of the time another one."""
+        return bridge + (len(self._addresses) > 1 and self._rng.random() < 0.5)
+
+    async def _acknowledges(self, stubs: list[Any], bridge: int, event: pb.Interaction) -> bool:
+        number = bridge % len(stubs)
+        request = pb.RecordInteractionRequest(interaction=event)
         try:
-            await stub.RecordInteraction(pb.RecordInteractionRequest(interaction=event), timeout=TIMEOUT_S)
+            await stubs[number].RecordInteraction(request, timeout=TIMEOUT_S)
         except aio.AioRpcError:
             self.refused += 1
             return False
-        self.acknowledged.append(Acknowledged(event.user_id, event.event_id))
+        self.acknowledged.append(Acknowledged(event.user_id, event.event_id, number + 1))
         return True
 
-    async def _stream(self, stub: Any, user: str) -> None:
+    async def _stream(self, stubs: list[Any], user: str) -> None:
+        bridge = self._home
         while not self.stopping:
             events = [self._event(user) for _ in range(STREAM_LENGTH)]
             try:
-                await self._stream_once(stub, events)
+                await self._stream_once(stubs[bridge % len(stubs)], events)
             except aio.AioRpcError:
                 self.refused += 1
+                bridge = self._next(bridge)
             await asyncio.sleep(5 * PAUSE_S)
 
     async def _stream_once(self, stub: Any, events: list[pb.Interaction]) -> None:

@@ -1,14 +1,12 @@
-"""The system under test: real Postgres and Apache Kafka, a bridge process, and links between them."""
+"""The system under test: real Postgres and Apache Kafka, bridge processes, and links between them."""
 
 import asyncio
-import os
-import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -18,12 +16,12 @@ from psycopg.conninfo import conninfo_to_dict
 from deploy.local.child import Child
 from deploy.local.kafka_apache import ApacheKafka
 from deploy.local.kafka_jars import kafka_jars
-from deploy.local.ports import free_port, is_open
+from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
+from tests.jepsen.bridge import Bridge
 from tests.jepsen.disk import Disk
 from tests.jepsen.link import KafkaLink, Link
 
-ROOT: Final = Path(__file__).parents[2]
 T = TypeVar("T")
 
 
@@ -71,29 +69,23 @@ class Loop:
 
 
 class Cluster:
-    """Postgres, Kafka, and a bridge over a database of its own for each run."""
+    """Postgres, Kafka, and bridges over a database of their own for each run."""
 
-    def __init__(self, folder: Path, loop: Loop) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, loop: Loop, *, bridges: int = 1) -> None:
         self.loop = loop
         self.disk = Disk(folder / "disk")
         self.postgres = Postgres(self.disk.folder / "postgres")
-        bridge_port, kafka_port = free_port(), free_port()
-        self.client_link, self.postgres_link = Link(bridge_port), Link(self.postgres.port)
+        self.bridges = [Bridge(folder, number, self.postgres.port) for number in range(1, bridges + 1)]
+        kafka_port = free_port()
         self.kafka_link = KafkaLink(kafka_port)
-        self.links: dict[str, Link] = {
-            "clients": self.client_link,
-            "postgres": self.postgres_link,
-            "kafka": self.kafka_link,
-        }
+        self.links: dict[str, Link] = {"kafka": self.kafka_link}
+        for bridge in self.bridges:
+            self.links |= {f"clients{bridge.suffix}": bridge.clients, f"postgres{bridge.suffix}": bridge.postgres}
         for link in self.links.values():
             loop.run(link.open())
-        jars = kafka_jars()
         self.kafka = ProxiedKafka(
-            folder / "kafka", jars, free_port(), link_target=kafka_port, link_port=self.kafka_link.port
+            folder / "kafka", kafka_jars(), free_port(), link_target=kafka_port, link_port=self.kafka_link.port
         )
-        self._bridge_port = bridge_port
-        self._bridge: Child | None = None
         self.database_url = ""
 
     def open(self) -> None:
@@ -103,7 +95,7 @@ class Cluster:
 
     def close(self) -> None:
         """End everything."""
-        self.stop_bridge()
+        self.stop_bridges()
         self.kafka.stop()
         self.postgres.stop()
         for link in self.links.values():
@@ -111,23 +103,23 @@ class Cluster:
         self.disk.unmount()
 
     def start_run(self) -> None:
-        """Start a bridge over an empty database."""
+        """Start the bridges over an empty database."""
         self.database_url = self.postgres.create_database(f"run_{uuid4().hex}")
-        self.start("bridge")
+        for bridge in self.bridges:
+            self.start(bridge.name)
 
     def end_run(self) -> None:
-        """End the bridge in order, and drop its database."""
-        self.stop_bridge()
+        """End the bridges in order, and drop their database."""
+        self.stop_bridges()
         name = conninfo_to_dict(self.database_url)["dbname"]
         with psycopg.connect(self.postgres.url("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(str(name))))
             connection.execute("CHECKPOINT")  # its log need not be kept any more
 
-    def stop_bridge(self) -> None:
-        """End the bridge in order."""
-        if self._bridge:
-            self._bridge.stop(timeout_s=30)
-            self._bridge = None
+    def stop_bridges(self) -> None:
+        """End the bridges in order."""
+        for bridge in self.bridges:
+            bridge.stop()
 
     def revive_postgres(self) -> None:
         """Start Postgres where it has given up, as it does when its log cannot be written."""
@@ -149,36 +141,28 @@ class Cluster:
         elif target == "kafka":
             self.kafka.start()
         else:
-            log = self._folder / "bridge.log"
-            command = [sys.executable, "-m", "bridge"]
-            self._bridge = Child.start("bridge", command, log=log, cwd=ROOT, env=self._environment())
-            self._bridge.wait_until(lambda: is_open(self._bridge_port), timeout_s=30)
+            self._bridge(target).start(self.database_url, self.kafka_link.port)
 
     def child(self, target: str) -> Child:
         """Return a server's process."""
-        child = {"postgres": self.postgres.child, "kafka": self.kafka.child, "bridge": self._bridge}[target]
+        if target == "postgres":
+            child = self.postgres.child
+        elif target == "kafka":
+            child = self.kafka.child
+        else:
+            child = self._bridge(target).child
         assert child is not None
         return child
 
-    def _environment(self) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-        linked = self.database_url.replace(f":{self.postgres.port}/", f":{self.postgres_link.port}/")
-        return own | {
-            "BRIDGE_LISTEN": f"127.0.0.1:{self._bridge_port}",
-            "DATABASE_URL": linked,
-            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{self.kafka_link.port}",
-            "KAFKA_WARM_UP_S": "1",
-            "INTERACTION_ORDER_WAIT_S": "120",  # a busy machine must not look like a broken promise
-            "LIGHTFM_GRPC_ENDPOINT": "127.0.0.1:1",
-            "TRENDING_SNAPSHOT_PATH": str(self._folder / "trending.json"),
-        }
+    def _bridge(self, name: str) -> Bridge:
+        return next(bridge for bridge in self.bridges if bridge.name == name)
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
+def running_cluster(folder: Path, *, bridges: int = 1) -> Iterator[Cluster]:
     """Run Postgres and Kafka until the block ends."""
     loop = Loop()
-    cluster = Cluster(folder, loop)
+    cluster = Cluster(folder, loop, bridges=bridges)
     try:
         cluster.open()
         yield cluster

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, fields
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """An event that a client was told is durable."""
+    """An event that a client was told is durable, and by which bridge."""
 
     user: str
     event_id: str
+    bridge: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,17 +51,20 @@ class Verdict:
 
 
 def check(history: History) -> Verdict:
-    """Judge a run: nothing acknowledged is missing, nothing is there twice by event id, each user's order is kept."""
+    """Judge a run: nothing acknowledged is missing, nothing is there twice by event id, each user's order is kept.
+
+    Order is promised for what one bridge has acknowledged: what another has left in Postgres when that goes away is
+    not known there.
+    """
     rows = Counter(history.rows)
-    first_seen = list(dict.fromkeys(event_id for _, event_id in history.messages))
-    place = {event_id: number for number, event_id in enumerate(first_seen)}
+    place = _places(history)
     acknowledged = list(dict.fromkeys(one.event_id for one in history.acknowledged))
     return Verdict(
         lost_in_postgres=[one for one in acknowledged if one not in rows],
         lost_in_kafka=[one for one in acknowledged if one not in place],
         twice_in_postgres=[one for one, times in rows.items() if times > 1],
         only_in_one=sorted(rows.keys() ^ place.keys()),
-        out_of_order=list(_out_of_order(history, place)),
+        out_of_order=list(_out_of_order([(f"{one.user} {one.bridge}", one) for one in history.acknowledged], place)),
         altered=list(history.altered),
     )
 
@@ -70,12 +74,24 @@ def duplicates(history: History) -> int:
     return len(history.messages) - len({event_id for _, event_id in history.messages})
 
 
-def _out_of_order(history: History, place: dict[str, int]) -> Iterator[str]:
+def overtaken(history: History) -> int:
+    """Return how many events came after a later one of their user, also where another bridge acknowledged that."""
+    return len([*_out_of_order([(one.user, one) for one in history.acknowledged], _places(history))])
+
+
+def _places(history: History) -> dict[str, int]:
+    """Return for each event where in Kafka it is for the first time."""
+    first_seen = dict.fromkeys(event_id for _, event_id in history.messages)
+    return {event_id: number for number, event_id in enumerate(first_seen)}
+
+
+def _out_of_order(acknowledged: Sequence[tuple[str, Acknowledged]], place: dict[str, int]) -> Iterator[str]:
+    """Yield the events of each group that are in Kafka after one that was acknowledged later."""
     latest: dict[str, int] = {}
-    for one in dict.fromkeys(history.acknowledged):
+    for group, one in dict.fromkeys(acknowledged):
         now = place.get(one.event_id)
         if now is None:
             continue
-        if now < latest.get(one.user, -1):
+        if now < latest.get(group, -1):
             yield one.event_id
-        latest[one.user] = max(now, latest.get(one.user, -1))
+        latest[group] = max(now, latest.get(group, -1))

@@ -29,35 +29,43 @@ class Fault:
         return self.name.split()[-1]
 
 
-SERVERS: Final = ("bridge", "kafka", "postgres")
-NAMES: Final = (
-    *(f"kill {server}" for server in SERVERS),
-    *(f"hang {server}" for server in SERVERS),
-    *(f"{verb} {link}" for verb in ("cut", "clip", "mute") for link in ("clients", "kafka", "postgres")),
-    "swallow kafka",
-    "fill postgres",
-    "lock postgres",
-)
-"""kill: SIGKILL, started again on its data. hang: SIGSTOP. cut: all connections break. clip: single replies end in
-their middle. mute: replies are held back. swallow: acknowledgements are lost. fill: the disk is full. lock: it is
-read-only, as a standby is."""
+LINK_FAULTS: Final = ("cut", "clip", "mute")
 PAIRS: Final = 0.4
 BLACKOUTS: Final = 0.15
 CLIPS_A_SECOND: Final = 4
 
 
-def plan(seed: int, *, steps: int) -> list[list[Fault]]:
+def names(bridges: int) -> list[str]:
+    """Return the faults there are.
+
+    kill: SIGKILL, started again on its data. hang: SIGSTOP. cut: all connections break. clip: single replies end in
+    their middle. mute: replies are held back. swallow: acknowledgements are lost. fill: the disk is full. lock: it is
+    read-only, as a standby is. A number says whose link it is, or which bridge; the first bear none.
+    """
+    servers = ("bridge", "kafka", "postgres")
+    found = [f"{verb} {server}" for verb in ("kill", "hang") for server in servers]
+    found += [f"{verb} {link}" for verb in LINK_FAULTS for link in ("clients", "kafka", "postgres")]
+    found += ["swallow kafka", "fill postgres", "lock postgres"]
+    for number in range(2, bridges + 1):
+        found += [f"{verb} bridge-{number}" for verb in ("kill", "hang")]
+        found += [f"{verb} {link}-{number}" for verb in LINK_FAULTS for link in ("clients", "postgres")]
+    return found
+
+
+def plan(seed: int, *, steps: int, bridges: int = 1) -> list[list[Fault]]:
     """Return the steps of a run: in each one fault, or two at once on different targets, or all servers are killed."""
     rng = random.Random(seed)
+    known = names(bridges)
+    servers = tuple(name.removeprefix("kill ") for name in known if name.startswith("kill "))
     steps_planned = []
     for _ in range(steps):
         if rng.random() < BLACKOUTS:
-            servers = rng.sample(SERVERS, k=len(SERVERS))
-            steps_planned.append([Fault(f"kill {server}", round(rng.uniform(0.1, 1.5), 2)) for server in servers])
+            killed = rng.sample(servers, k=len(servers))
+            steps_planned.append([Fault(f"kill {server}", round(rng.uniform(0.1, 1.5), 2)) for server in killed])
             continue
-        faults = [Fault(rng.choice(NAMES), round(rng.uniform(0.5, 3.0), 2))]
+        faults = [Fault(rng.choice(known), round(rng.uniform(0.5, 3.0), 2))]
         if rng.random() < PAIRS:
-            second = Fault(rng.choice(NAMES), round(rng.uniform(0.3, 1.5), 2))
+            second = Fault(rng.choice(known), round(rng.uniform(0.3, 1.5), 2))
             faults += [second] * (second.target != faults[0].target)
         steps_planned.append(faults)
     return steps_planned

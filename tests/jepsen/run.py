@@ -10,7 +10,7 @@ from bridge.message import INTERACTIONS_TOPIC
 from tests.bridge.topic import read_topic
 from tests.jepsen.clients import Client
 from tests.jepsen.cluster import Cluster
-from tests.jepsen.history import History, Verdict, check, duplicates
+from tests.jepsen.history import History, Verdict, check, duplicates, overtaken
 from tests.jepsen.nemesis import Nemesis, plan
 from tests.support.polling import wait_for
 
@@ -31,6 +31,7 @@ class Result:
     duplicates: int
     swallowed: int
     clipped: int
+    overtaken: int
     verdict: Verdict
 
 
@@ -39,12 +40,12 @@ def run(cluster: Cluster, seed: int, *, steps: int, pause_s: float = 0.5, loud: 
     started = time.monotonic()
     cluster.start_run()
     prefix = f"{seed}-{int(time.time())}"
-    address = f"127.0.0.1:{cluster.client_link.port}"
-    clients = [Client(address, f"{prefix}-{number}", seed) for number in range(CLIENTS)]
+    addresses = [f"127.0.0.1:{bridge.clients.port}" for bridge in cluster.bridges]
+    clients = [Client(addresses, number, f"{prefix}-{number}", seed) for number in range(CLIENTS)]
     swallowed, clipped = cluster.kafka_link.swallowed, _clipped(cluster)
     running = [cluster.loop.spawn(client.run()) for client in clients]
     wait_for(lambda: sum(len(client.acknowledged) for client in clients) > WARM, timeout_s=SETTLE_S, what="traffic")
-    Nemesis(cluster, loud=loud).run(plan(seed, steps=steps), pause_s=pause_s)
+    Nemesis(cluster, loud=loud).run(plan(seed, steps=steps, bridges=len(cluster.bridges)), pause_s=pause_s)
     for client in clients:
         client.stopping = True
     for one in running:
@@ -59,6 +60,7 @@ def run(cluster: Cluster, seed: int, *, steps: int, pause_s: float = 0.5, loud: 
         duplicates=duplicates(history),
         swallowed=cluster.kafka_link.swallowed - swallowed,
         clipped=_clipped(cluster) - clipped,
+        overtaken=overtaken(history),
         verdict=check(history),
     )
 

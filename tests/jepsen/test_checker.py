@@ -7,7 +7,7 @@ import pytest
 
 from deploy.local.kafka import choose_kafka
 from tests.jepsen.cluster import running_cluster
-from tests.jepsen.history import Acknowledged, History, check, duplicates
+from tests.jepsen.history import Acknowledged, History, check, duplicates, overtaken
 from tests.jepsen.nemesis import plan
 from tests.jepsen.run import run
 
@@ -41,12 +41,22 @@ def test_each_fault_is_found(rows: list[str], messages: list[tuple[str, str]], f
     assert not verdict.valid
 
 
+def test_order_is_judged_for_each_bridge() -> None:
+    """What one bridge acknowledged may come after what another did later: it is counted, and no fault."""
+    moved = replace(GOOD, acknowledged=[Acknowledged("u", "2", 1), Acknowledged("u", "1", 2), Acknowledged("w", "9")])
+    assert check(moved).valid
+    assert overtaken(moved) == 1
+    assert overtaken(GOOD) == 0
+
+
 def test_altered_event_is_found() -> None:
     assert not check(replace(GOOD, altered=["2"])).valid
 
 
 def test_seed_repeats_its_faults() -> None:
     assert plan(7, steps=20) == plan(7, steps=20) != plan(8, steps=20)
+    assert plan(7, steps=20, bridges=2) == plan(7, steps=20, bridges=2)
+    assert "kill bridge-2" in {fault.name for step in plan(7, steps=99, bridges=2) for fault in step}
 
 
 @pytest.mark.timeout(180)

@@ -9,10 +9,14 @@ from typing import Any, Final
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto, without types
 
+from bridge.settings import BridgeSettings
 from deploy.probe import serves
+from recsvc.settings import RecsvcSettings
 from recsvc.signature import SigningKey, Verifier
+from retrain.settings import RetrainSettings
 from servicekit.credentials import TlsFiles, server_credentials
 from servicekit.lifecycle import ThreadServer
+from servicekit.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -81,6 +85,23 @@ def test_mounted_files_and_volumes_exist(compose: Any) -> None:
             source = mount.split(":")[0]
             known = (ROOT / source).exists() if source.startswith("./") else source in compose["volumes"]
             assert known or source.startswith("${DATA"), mount
+
+
+@pytest.mark.parametrize(
+    ("service", "settings"),
+    [
+        ("recsvc", RecsvcSettings),
+        ("bridge", BridgeSettings),
+        ("topics", BridgeSettings),
+        ("prepare", RetrainSettings),
+        ("retrain", RetrainSettings),
+    ],
+)
+def test_programs_know_their_variables(compose: Any, service: str, settings: type[Settings]) -> None:
+    """A misspelt variable would be a setting that is silently left at its default."""
+    known = {name.upper() for name in settings.model_fields}
+    given = {name for name in compose["services"][service]["environment"] if not name.startswith("AWS_")}
+    assert {name if name in known else name.removesuffix("_FILE") for name in given} <= known
 
 
 def test_no_password_stands_in_the_file(compose: Any) -> None:
