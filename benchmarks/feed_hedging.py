@@ -18,11 +18,11 @@ from bridge.balancer import Balancer
 from bridge.breaker import Breaker, BreakerPolicy
 from bridge.budget import BudgetPolicy, RetryBudget
 from bridge.deadline import Deadline
-from bridge.fleet import Fleet
 from bridge.hedge import Hedge, HedgePolicy
 from bridge.lightfm import encode_query
 from bridge.limiter import Limiter, LimiterPolicy
 from bridge.page import PageQuery
+from bridge.replica_set import ReplicaSet
 from bridge.resilience import Answered, Resilience
 
 SECONDS = float(os.environ.get("FEED_HEDGING_S", "6"))
@@ -59,17 +59,17 @@ async def _measure(peers: Peers) -> list[Row]:
     for fault, disturb in disturbances.items():
         for way in ("take turns", "fewest under way", "fewest under way, hedged"):
             proxies[0].tell()
-            fleet = Fleet(",".join(proxy.address for proxy in proxies), None)
-            await fleet.warm_up(5)
+            replica_set = ReplicaSet(",".join(proxy.address for proxy in proxies), None)
+            await replica_set.warm_up(5)
             if way == "take turns":
-                fleet.lightfm._balancer.__class__ = TakingTurns  # noqa: SLF001  # what is compared with
-            rows.append({"fault": fault, "balancing": way, **await _load(fleet, disturb, hedged="hedged" in way)})
+                replica_set.lightfm._balancer.__class__ = TakingTurns  # noqa: SLF001  # what is compared with
+            rows.append({"fault": fault, "balancing": way, **await _load(replica_set, disturb, hedged="hedged" in way)})
             print(rows[-1], flush=True)
-            await fleet.close()
+            await replica_set.close()
     return rows
 
 
-async def _load(fleet: Fleet, disturb: Disturb | None, *, hedged: bool) -> dict[str, float | str]:
+async def _load(replica_set: ReplicaSet, disturb: Disturb | None, *, hedged: bool) -> dict[str, float | str]:
     clock = time.monotonic
     breaker = Breaker(BreakerPolicy(), clock, lambda _, __: None)
     hedge = Hedge(HedgePolicy()) if hedged else None
@@ -80,9 +80,9 @@ async def _load(fleet: Fleet, disturb: Disturb | None, *, hedged: bool) -> dict[
 
     async def page(number: int) -> str:
         nonlocal attempts
-        attempt = fleet.lightfm.attempts(encode_query(PageQuery(user_id=f"u{number % USERS}", page_size=PAGE)))
+        attempt = replica_set.lightfm.attempts(encode_query(PageQuery(user_id=f"u{number % USERS}", page_size=PAGE)))
         deadline = Deadline.after(BUDGET_S, clock)
-        outcome = await resilience.call(attempt, deadline, replicas=fleet.lightfm.replicas)
+        outcome = await resilience.call(attempt, deadline, replicas=replica_set.lightfm.replicas)
         attempts += outcome.attempts
         return "personal" if isinstance(outcome, Answered) else outcome.reason
 

@@ -141,7 +141,7 @@ def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, st
         "RECSVC_LISTEN": address,
         "RECSVC_WORKERS": "1",
         "RECSVC_THREADS": str(THREADS),
-        "RECSVC_PREPARED_VIEWERS": str(prepared),
+        "RECSVC_PRECOMPUTED_VIEWERS": str(prepared),
         "MODEL_STORE_URL": (folder / "models").as_uri(),
         "MODEL_CACHE_DIR": str(folder / f"cache-{prepared}"),
     }
@@ -153,7 +153,7 @@ def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, st
         if not service.child:
             raise RuntimeError("not started")
         if prepared:
-            service.child.wait_until(lambda: b"preparation.done" in log.read_bytes(), timeout_s=120, what="no lists")
+            service.child.wait_until(lambda: b"precomputation.done" in log.read_bytes(), timeout_s=120, what="no lists")
         yield service.child.pid, address
     finally:
         service.stop()

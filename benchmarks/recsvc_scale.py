@@ -179,7 +179,7 @@ def _recsvc(folder: Path, core: int) -> Iterator[tuple[Service, float]]:
     environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
         "RECSVC_LISTEN": address,
         "RECSVC_WORKERS": "1",
-        "RECSVC_PREPARED_VIEWERS": "0",
+        "RECSVC_PRECOMPUTED_VIEWERS": "0",
         "MODEL_STORE_URL": (folder / "models").as_uri(),
         "MODEL_CACHE_DIR": str(folder / "cache"),
         "LOG_LEVEL": "warning",

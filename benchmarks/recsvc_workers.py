@@ -112,7 +112,7 @@ def _recsvc(folder: Path, workers: int) -> Iterator[Service]:
     environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
         "RECSVC_LISTEN": address,
         "RECSVC_WORKERS": str(workers),
-        "RECSVC_PREPARED_VIEWERS": "20000",
+        "RECSVC_PRECOMPUTED_VIEWERS": "20000",
         "MODEL_STORE_URL": (folder / "models").as_uri(),
         "MODEL_CACHE_DIR": str(folder / "cache"),
     }
@@ -123,7 +123,7 @@ def _recsvc(folder: Path, workers: int) -> Iterator[Service]:
         if not service.child:
             raise RuntimeError("not started")
         service.child.wait_until(
-            lambda: log.read_bytes().count(b"preparation.done") == workers, timeout_s=120, what="not all are ready"
+            lambda: log.read_bytes().count(b"precomputation.done") == workers, timeout_s=120, what="not all are ready"
         )
         yield service
     finally:

@@ -122,7 +122,7 @@ async def serve(settings: BridgeSettings) -> None:
 
         if not await ingestion.warm(settings.kafka_warm_up_s):
             logger.warning("kafka.unreachable", brokers=settings.kafka_bootstrap_servers)
-        if not await feed.fleet.warm_up(WARM_UP_S):
+        if not await feed.replica_set.warm_up(WARM_UP_S):
             logger.warning("lightfm.unreachable", endpoint=settings.lightfm_grpc_endpoint)
         gc.collect()
         gc.freeze()  # what lives as long as the program need not be looked at again by each collection

@@ -110,7 +110,7 @@ class Database:
         await self._pool.drain()
 
     async def answers(self) -> bool:
-        """Return whether a fresh connection works, and heal the pool if so; takes a few seconds at most."""
+        """Return whether a fresh connection works, and the pool, healed, has one; takes a few seconds at most."""
         if not self.ready.is_set():
             return False
         try:
@@ -118,6 +118,8 @@ class Database:
                 async with await psycopg.AsyncConnection.connect(self._conninfo) as connection:
                     await connection.execute("SELECT 1")
                 await self.heal()
+                async with self._pool.connection(PROBE_TIMEOUT_S):
+                    pass  # callers would not wait until there is one
         except (psycopg.Error, TimeoutError):
             return False
         return True

@@ -15,7 +15,7 @@ from psycopg import sql
 from bridge.database import Connection
 from bridge.message import iso_milliseconds
 from bridge.topics import USER_TOPICS
-from servicekit.viewer_mark import viewer_mark
+from servicekit.viewer_fingerprint import viewer_fingerprint
 
 _TABLES: Final = (
     ("user_interactions", "user_id"),
@@ -44,7 +44,7 @@ async def erase(connection: Connection, user_id: str, *, topics: Sequence[str] =
     Returns:
         How many rows were deleted from each table.
     """
-    await connection.execute(_NOTE, [viewer_mark(user_id)])
+    await connection.execute(_NOTE, [viewer_fingerprint(user_id)])
     deleted = {}
     for table, column in _TABLES:
         statement = sql.SQL("DELETE FROM {} WHERE {} = %s").format(sql.Identifier(table), sql.Identifier(column))

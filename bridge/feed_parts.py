@@ -20,12 +20,12 @@ from bridge.experiments import Experiments, load_experiment
 from bridge.feed import Feed
 from bridge.feed_cache import FeedCache
 from bridge.feed_service import FeedService
-from bridge.fleet import Fleet
 from bridge.hedge import Hedge, HedgePolicy
 from bridge.identity import KeyFile, NamedViewers, TokenViewers, Viewers
 from bridge.interaction import InteractionListener
 from bridge.limiter import Limiter, LimiterPolicy
 from bridge.page import PageListener
+from bridge.replica_set import ReplicaSet
 from bridge.resilience import Resilience
 from bridge.seen import SeenVideos
 from bridge.seen_loader import SeenLoader
@@ -50,12 +50,12 @@ class FeedParts:
 
     Attributes:
         service: Its RPCs.
-        fleet: The replicas of recsvc.
+        replica_set: The replicas of recsvc.
         listeners: To be told of interactions.
     """
 
     service: FeedService
-    fleet: Fleet
+    replica_set: ReplicaSet
     listeners: Sequence[InteractionListener]
 
 
@@ -73,21 +73,21 @@ async def open_feed(
     """
     async with AsyncExitStack() as stack:
         breaker = _breaker(settings, metrics, tell_health)
-        fleet = Fleet(
+        replica_set = ReplicaSet(
             settings.lightfm_grpc_endpoint,
             settings.tls(),
             connections=settings.lightfm_connections,
             on_connected=breaker.allow_probe,
         )
-        stack.push_async_callback(fleet.close)
-        await stack.enter_async_context(background("replicas", fleet.keep_resolved))
+        stack.push_async_callback(replica_set.close)
+        await stack.enter_async_context(background("replicas", replica_set.keep_resolved))
         board = await _keep_trending(settings, database, stack)
         seen = SeenVideos()
         loader = SeenLoader(database, seen)
         await stack.enter_async_context(background("seen", loader.keep_loading))
         pages, listeners = await _open_listeners(settings, database, metrics, stack)
         service = FeedService(
-            Feed(fleet.lightfm, await _resilience(breaker, metrics, stack), board),
+            Feed(replica_set.lightfm, await _resilience(breaker, metrics, stack), board),
             board,
             metrics,
             time.monotonic,
@@ -97,7 +97,7 @@ async def open_feed(
             seen=seen,
             listeners=[loader.note, *pages],
         )
-        yield FeedParts(service, fleet, [seen.note, *listeners])
+        yield FeedParts(service, replica_set, [seen.note, *listeners])
 
 
 def _breaker(settings: BridgeSettings, metrics: Metrics, tell_health: Callable[[bool], None]) -> Breaker:

@@ -1,4 +1,4 @@
-"""Takes feedback in: durable in Postgres or, while that is away, in Kafka, from where a `Refill` brings it there."""
+"""Takes feedback in: durable in Postgres or, while that is away, in Kafka, from where a `Backfill` brings it there."""
 
 import asyncio
 from typing import Final

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from bridge.availability import Availability
+from bridge.backfill import GROUP, Backfill
 from bridge.background import background
 from bridge.database import Database, DatabaseUnavailableError
 from bridge.features import Features
@@ -21,9 +22,8 @@ from bridge.kafka_reader import KafkaReader
 from bridge.message import INTERACTIONS_TOPIC, UNRECORDED
 from bridge.outbox import Outbox
 from bridge.producer import PRODUCER
+from bridge.recordable import RECORDABLE
 from bridge.recorder import ORDER_WAIT_S, Recorder
-from bridge.refill import GROUP, Refill
-from bridge.refillable import REFILLABLE
 from bridge.relay import Relay
 from bridge.retention import EVENT_ID_DAYS, Retention
 from servicekit.telemetry import Metrics
@@ -110,9 +110,9 @@ async def _open_outbox(
     outbox = Outbox(database, publisher, metrics, time.monotonic)
     await stack.enter_async_context(background("outbox", outbox.keep_clean))
     stack.push_async_callback(_flush, publisher, outbox, kafka.flush_s)
-    reader = KafkaReader(kafka.client, REFILLABLE, group=kafka.group, header=UNRECORDED)
+    reader = KafkaReader(kafka.client, RECORDABLE, group=kafka.group, header=UNRECORDED)
     stack.push_async_callback(reader.close)
-    await stack.enter_async_context(background("refill", Refill(reader, database, publisher, metrics).run))
+    await stack.enter_async_context(background("backfill", Backfill(reader, database, publisher, metrics).run))
     relay = Relay(database, outbox, publisher, metrics, time.monotonic)
     await stack.enter_async_context(background("relay", relay.run))
     features = Features(database, publisher, interval_s=kafka.features_interval_s)

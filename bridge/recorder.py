@@ -1,6 +1,6 @@
 """Takes interactions in: durable first, then acknowledged, then published.
 
-Durable is in Postgres; while that is away, in Kafka, from where a `Refill` brings them to Postgres later.
+Durable is in Postgres; while that is away, in Kafka, from where a `Backfill` brings them to Postgres later.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import structlog
 
 from bridge.acknowledgement import Acknowledgement, Entry, Outcome, RecorderUnavailableError, fail
 from bridge.availability import Availability
+from bridge.commit_queue import CommitQueue
 from bridge.committer import Commit, Committer
 from bridge.database import Database, DatabaseUnavailableError
 from bridge.deadline import Clock
@@ -23,7 +24,6 @@ from bridge.interaction import Interaction, InteractionListener
 from bridge.message import interaction_message
 from bridge.outbox import Outbox
 from bridge.recent import RecentEvents
-from bridge.waiting_line import WaitingLine
 
 COMMIT_TIMEOUT_S: Final = 1.0
 """A commit that takes longer leaves its events to Kafka."""
@@ -65,7 +65,7 @@ class Recorder:
         self._order_wait_s = order_wait_s
         self._listeners = listeners
         self._committer = Committer(database, outbox)
-        self._line = WaitingLine(clock)
+        self._queue = CommitQueue(clock)
         self._expiry = Expiry()
         self._recent = RecentEvents()
         self._late: set[asyncio.Task[Commit]] = set()
@@ -81,22 +81,22 @@ class Recorder:
         done: Outcome = asyncio.get_running_loop().create_future()
         if interaction.event_id in self._recent:
             done.set_result(Acknowledgement(interaction.event_id, duplicate=True))
-        elif self._line.full:
+        elif self._queue.full:
             done.set_exception(RecorderUnavailableError("too many interactions wait to be recorded"))
         else:
             self._expiry.watch(done, timeout_s)
-            self._line.add(Entry(interaction, self._clock(), done))
+            self._queue.add(Entry(interaction, self._clock(), done))
         return done
 
     @property
     def waiting(self) -> int:
         """How many interactions have not had their turn."""
-        return len(self._line)
+        return len(self._queue)
 
     async def write(self) -> None:
         """Commit what arrives, batch by batch; forever."""
         while True:
-            await self._settle(await self._line.take())
+            await self._settle(await self._queue.take())
 
     async def _settle(self, batch: Sequence[Entry]) -> None:
         if self._outbox is None:
@@ -158,7 +158,7 @@ class Recorder:
             return
         for entry in batch:
             handover.sent(entry.interaction.event_id, durable=False)
-        self._line.give_back(batch)
+        self._queue.give_back(batch)
 
     async def _may_pass_by(self, outbox: Outbox) -> bool:
         """Wait until later messages cannot overtake what is left in the outbox; return whether Postgres is still away.

@@ -89,7 +89,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
                 profile_interactions=settings.recsvc_profile_interactions,
                 kafka=settings.kafka_client() if settings.kafka_bootstrap_servers else None,
                 freshness_interval_s=settings.recsvc_freshness_interval_s,
-                prepared_viewers=settings.recsvc_prepared_viewers,
+                precomputed_viewers=settings.recsvc_precomputed_viewers,
                 verifier=settings.verifier(),
                 shares_port=link is not None,
             )

@@ -32,7 +32,7 @@ STALE_DROPPED: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
+class ProfileSummary:
     """What people may know of a viewer."""
 
     user_id: str
@@ -150,7 +150,7 @@ class Audience:
                 [_forgetting(mark, at_ms) for mark, at_ms in marks.items()],
             )
 
-    def summary(self, serving: ServingModel, user_id: str) -> Summary | None:
+    def summary(self, serving: ServingModel, user_id: str) -> ProfileSummary | None:
         """Return what is known of a viewer, None when nothing is."""
         viewer = self.viewer(serving, user_id)
         profile = self._profiles.get(user_id)
@@ -159,7 +159,7 @@ class Audience:
             return None
         manifest = serving.manifest
         cut_off = _ms(manifest.data_until.timestamp()) if is_known else 0
-        return Summary(
+        return ProfileSummary(
             user_id=user_id,
             state=viewer.state,
             interaction_count=sum(one.at_ms >= cut_off for one in viewer.interactions),

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from recsvc import wire
 from recsvc.artefact import Manifest
-from recsvc.audience import Summary
+from recsvc.audience import ProfileSummary
 from recsvc.reasons import Reason, ReasonKind
 from recsvc.recommender import Page
 from recsvc.similar import SimilarPage
@@ -84,7 +84,7 @@ def similar_response(page: SimilarPage) -> pb.ListSimilarVideosResponse:
     )
 
 
-def profile_message(summary: Summary) -> pb.UserProfile:
+def profile_message(summary: ProfileSummary) -> pb.UserProfile:
     """Return the description of a viewer."""
     message = pb.UserProfile(
         user_id=summary.user_id,

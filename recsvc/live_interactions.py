@@ -15,7 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from recsvc.interaction_message import MalformedError, ViewerInteraction, parse
 from servicekit.kafka import quiet_logger
 from servicekit.telemetry import Metric, Metrics
-from servicekit.viewer_mark import viewer_mark
+from servicekit.viewer_fingerprint import viewer_fingerprint
 
 TOPIC: Final = "feed.interactions.v1"
 BATCH: Final = 500
@@ -125,7 +125,7 @@ class LiveInteractions:
                 self._report(message.error().str())
             elif message.value() is None:
                 viewer = (message.key() or b"").decode("utf-8", "replace")
-                self._forget({viewer_mark(viewer): message.timestamp()[1]})
+                self._forget({viewer_fingerprint(viewer): message.timestamp()[1]})
             elif not self._is_repeated(message):
                 try:
                     yield parse(message.value())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from recsvc.interactions import Interaction
-from servicekit.viewer_mark import viewer_mark
+from servicekit.viewer_fingerprint import viewer_fingerprint
 
 MOST_A_VIEWER: Final = 1000
 """Interactions kept of one viewer."""
@@ -123,5 +123,5 @@ def merge(before: Sequence[Interaction], new: Iterable[Interaction]) -> tuple[In
     return tuple(sorted((*before, *new), key=lambda one: one.at_ms))
 
 
-fingerprint = viewer_mark
+fingerprint = viewer_fingerprint
 """Returns a viewer's name for the list of the forgotten, which must not hold names."""

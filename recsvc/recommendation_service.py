@@ -6,7 +6,7 @@ import grpc
 import structlog
 
 from recsvc import decoding, encoding
-from recsvc.audience import Audience, Summary
+from recsvc.audience import Audience, ProfileSummary
 from recsvc.live import LiveModel
 from recsvc.recommender import FeedQuery, Page, Recommender
 from recsvc.similar import similar_videos
@@ -104,7 +104,7 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
         self._audience.forget(decoding.checked_user_id(request.user_id))
         return pb.DeleteUserProfileResponse()
 
-    def _summary(self, user_id: str) -> Summary:
+    def _summary(self, user_id: str) -> ProfileSummary:
         summary = self._audience.summary(self._live.get(), user_id)
         if summary is None:
             raise not_found("user", user_id)

@@ -20,7 +20,7 @@ from recsvc.journal import Journal
 from recsvc.live import LiveModel
 from recsvc.live_interactions import LiveInteractions
 from recsvc.model_service import ModelService
-from recsvc.preparation import Preparation
+from recsvc.precomputation import Precomputation
 from recsvc.profiles import MOST, Profiles
 from recsvc.recommendation_service import RecommendationService
 from recsvc.recommender import Recommender
@@ -62,7 +62,7 @@ class RecommendationServer:
         profile_interactions: Interactions since training that are kept of all viewers together.
         kafka: How to reach the brokers of live interactions, in librdkafka's properties; None to do without.
         freshness_interval_s: Seconds between two refreshments of popularity from them.
-        prepared_viewers: Trained viewers whose pages are found ahead.
+        precomputed_viewers: Trained viewers whose pages are found ahead.
         shares_port: Other processes listen on the port as well: this one joins them when its model is loaded.
         verifier: Knows whose models are served; None serves anybody's.
         now: The time (UTC).
@@ -79,7 +79,7 @@ class RecommendationServer:
         profile_interactions: int = MOST,
         kafka: Mapping[str, Any] | None = None,
         freshness_interval_s: float = 10.0,
-        prepared_viewers: int = 0,
+        precomputed_viewers: int = 0,
         shares_port: bool = False,
         verifier: Verifier | None = None,
         now: Callable[[], datetime] = _utc_now,
@@ -124,7 +124,7 @@ class RecommendationServer:
         forget = audience.learn_forgotten
         self._reader = LiveInteractions(kafka, self.live.cut_off_ms, receive, metrics, forget=forget) if kafka else None
         recommender = Recommender(self.live, audience)
-        self._preparation = Preparation(self.live, cache, recommender.adopt, most=prepared_viewers)
+        self._precomputation = Precomputation(self.live, cache, recommender.adopt, most=precomputed_viewers)
         inventory = Inventory(registry, self.live)
         self._add(
             RecommendationService(self.live, audience, recommender, now_ms=now_ms),
@@ -151,7 +151,7 @@ class RecommendationServer:
     def _begin(self) -> None:
         self._forgotten.begin(self.audience.learn_forgotten)
         self.watcher.begin()
-        self._preparation.begin()
+        self._precomputation.begin()
         if self._reader:
             self._reader.begin()
             self.freshness.begin()
@@ -160,7 +160,7 @@ class RecommendationServer:
         """Say NOT_SERVING, refuse new calls, let running ones finish for up to `grace_s` seconds."""
         self._rpc.drain(grace_s)
         self.watcher.end()
-        self._preparation.end()
+        self._precomputation.end()
         self._forgotten.end()
         if self._reader:
             self._reader.end()

@@ -38,7 +38,7 @@ class RecsvcSettings(KafkaSettings):
         None, description="public keys, PEM, of which one must have signed a model; without them any model is served"
     )
     model_cache_dir: Path = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
-    recsvc_prepared_viewers: int = Field(
+    recsvc_precomputed_viewers: int = Field(
         500_000, ge=0, description="trained viewers whose pages are precomputed, about 512 bytes of disk each"
     )
     model_poll_interval_s: float = Field(

@@ -14,7 +14,7 @@ import numpy as np
 
 from recsvc.feed_page import Unwanted
 from recsvc.fingerprints import Fingerprints
-from recsvc.prepared import Prepared
+from recsvc.precomputed import Precomputed
 from recsvc.ranking import Barred, Ranked, Ranker
 from recsvc.serving_model import ServingModel
 from recsvc.viewers import Viewer
@@ -45,7 +45,7 @@ class Shortlists:
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
-        self._prepared: Prepared | None = None
+        self._precomputed: Precomputed | None = None
         self._lists: OrderedDict[str, _Shortlist] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -59,7 +59,7 @@ class Shortlists:
             count: Videos to return.
             unwanted: What must not be returned, nor what the viewer has seen.
         """
-        ready = self._prepared
+        ready = self._precomputed
         if ready is not None and ready.model is serving.model:
             head = ready.of(serving, viewer)
             left = _without(head, unwanted, count, serving.fingerprints) if head is not None else _NOTHING
@@ -71,9 +71,9 @@ class Shortlists:
             return left
         return serving.ranker.top(viewer, count, unwanted.barred(serving.fingerprints, viewer.seen))
 
-    def adopt(self, prepared: Prepared | None) -> None:
-        """Answer from prepared lists, where they suffice and are of the model that is asked for."""
-        self._prepared = prepared
+    def adopt(self, precomputed: Precomputed | None) -> None:
+        """Answer from precomputed lists, where they suffice and are of the model that is asked for."""
+        self._precomputed = precomputed
 
     def __len__(self) -> int:
         return len(self._lists)

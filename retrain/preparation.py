@@ -18,7 +18,7 @@ from retrain.failure import Reason, RunFailure
 from retrain.gate import DayFacts
 from retrain.source import Source
 from retrain.warehouse import Warehouse
-from servicekit.viewer_mark import viewer_mark
+from servicekit.viewer_fingerprint import viewer_fingerprint
 
 LONG_WATCH_MS: Final = 18_000
 """A video watched this long counts as watched to its end."""
@@ -222,7 +222,7 @@ def _forget(source: Source, warehouse: Warehouse) -> None:
         warehouse.run("no_forgotten")
         return
     marks = decode(source.erased.read_bytes())
-    warehouse.function("viewer_mark", viewer_mark, "VARCHAR", "BLOB")
+    warehouse.function("viewer_fingerprint", viewer_fingerprint, "VARCHAR", "BLOB")
     warehouse.run("forgotten", marks=[*marks.keys()], times=[*marks.values()])
 
 

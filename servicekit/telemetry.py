@@ -32,7 +32,7 @@ class Metric(StrEnum):
     """Interactions in Postgres that Kafka has not acknowledged."""
     INTERACTIONS = "feed.interactions.recorded"
     """Interactions taken in; tag `status`."""
-    REFILLED = "feed.interactions.refilled"
+    BACKFILLED = "feed.interactions.backfilled"
     """Interactions brought to Postgres from Kafka."""
     DEAD_LETTERS = "feed.interactions.dead_letters"
     """Messages that could not be processed, or that Kafka refused for good."""

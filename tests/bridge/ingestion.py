@@ -60,7 +60,7 @@ def _policy(bootstrap: str, consumer: dict[str, Any], options: dict[str, Any], s
         client={"bootstrap.servers": bootstrap, **consumer},
         options={**PRODUCER, **options},
         flush_s=0.1,
-        group=f"refill-{uuid4()}",
+        group=f"backfill-{uuid4()}",
         stall_s=stall_s,
     )
 

@@ -169,7 +169,7 @@ def _interaction(event_id: UUID) -> Interaction:
 
 
 async def test_long_outage_of_postgres(own_postgres: Postgres, kafka_bootstrap: str) -> None:
-    """A refill that waits so long that Kafka takes its partitions away reads them once more, and brings everything."""
+    """A backfill that waits so long that Kafka takes its partitions away reads them once more, and brings all of it."""
     user = f"viewer-{uuid4()}"
     impatient = {"max.poll.interval.ms": 6000, "log_level": 0}
     async with running_ingestion(own_postgres.url("videowindow"), kafka_bootstrap, consumer=impatient) as running:

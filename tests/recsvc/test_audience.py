@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsvc.audience import Summary, is_permanent
+from recsvc.audience import ProfileSummary, is_permanent
 from recsvc.interactions import Interaction, Kind
 from recsvc.journal import Journal
 from recsvc.serving_model import ServingModel
@@ -35,7 +35,7 @@ def vector(viewer: Viewer) -> NDArray[np.float32]:
     return viewer.vector
 
 
-def summarised(summary: Summary | None) -> Summary:
+def summarised(summary: ProfileSummary | None) -> ProfileSummary:
     assert summary is not None
     return summary
 

@@ -18,7 +18,7 @@ from recsvc.live_interactions import TOPIC, LiveInteractions
 from recsvc.server import RecommendationServer
 from servicekit.objectstore import FileStore
 from servicekit.telemetry import Metric, NoMetrics
-from servicekit.viewer_mark import viewer_mark
+from servicekit.viewer_fingerprint import viewer_fingerprint
 from tests.recsvc.audiences import CUT_OFF_MS
 from tests.recsvc.calls import Client
 from tests.recsvc.models import publish, random_model
@@ -145,10 +145,10 @@ def test_tombstone_forgets_its_viewer(kafka_bootstrap: str) -> None:
     send(kafka_bootstrap, None, key=viewer, at_ms=since_ms + 7)
     reader.begin()
     try:
-        wait_for(lambda: viewer_mark(viewer) in forgotten, what="the tombstone")
+        wait_for(lambda: viewer_fingerprint(viewer) in forgotten, what="the tombstone")
     finally:
         reader.end()
-    assert forgotten[viewer_mark(viewer)] == since_ms + 7
+    assert forgotten[viewer_fingerprint(viewer)] == since_ms + 7
     assert [one.interaction.video_id for one in got if one.user_id == viewer] in ([], ["before"])
 
 

@@ -13,7 +13,7 @@ from retrain.recipe import recipe_digest
 from retrain.source import Source, fetch
 from retrain.warehouse import Warehouse
 from servicekit.objectstore import FileStore
-from servicekit.viewer_mark import viewer_mark
+from servicekit.viewer_fingerprint import viewer_fingerprint
 from tests.retrain.feeds import DAY, at, row, write_day, write_history
 
 NOON_MS = round(DAY.timestamp() * 1000) + 12 * 3_600_000
@@ -54,7 +54,7 @@ def test_what_happened_before_an_erasure_is_left_out(tmp_path: Path) -> None:
     assert everything.erased is None
     assert _learnt(tmp_path, everything) == (["back", "gone", "stays"], 4, 2)
     (tmp_path / "warehouse" / "scratch.duckdb").unlink()
-    source = _source(tmp_path, {viewer_mark("gone"): NOON_MS, viewer_mark("back"): NOON_MS})
+    source = _source(tmp_path, {viewer_fingerprint("gone"): NOON_MS, viewer_fingerprint("back"): NOON_MS})
     assert _learnt(tmp_path, source) == (["back", "stays"], 2, 1)
     assert recipe_digest(source, {}) != recipe_digest(everything, {})
 
@@ -62,7 +62,7 @@ def test_what_happened_before_an_erasure_is_left_out(tmp_path: Path) -> None:
 def test_viewers_that_model_servers_forgot_are_left_out(tmp_path: Path) -> None:
     write_day(tmp_path / "exports", "2026-03-01", [row("gone", "v1"), row("stays", "v1")])
     models = FileStore(tmp_path / "models")
-    models.replace(SERVERS_KEY, encode({viewer_mark("gone"): NOON_MS}), tag="")
+    models.replace(SERVERS_KEY, encode({viewer_fingerprint("gone"): NOON_MS}), tag="")
     assert _learnt(tmp_path, _source(tmp_path, {})) == (["stays"], 1, 0)
 
 

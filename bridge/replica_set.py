@@ -27,7 +27,7 @@ async def resolve_by_dns(host: str, port: int) -> Sequence[str]:
     return sorted({str(address[0]) for *_, address in found})
 
 
-class Fleet:
+class ReplicaSet:
     """Keeps the client's channels in step with an endpoint.
 
     Args:

@@ -1,4 +1,4 @@
-"""Prepared shortlists answer as the ranking does, also when popularity has moved since."""
+"""Precomputed shortlists answer as the ranking does, also when popularity has moved since."""
 
 import os
 import signal
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from recsvc.artefact import Model, write
 from recsvc.feed_page import Unwanted
 from recsvc.live import LiveModel
-from recsvc.preparation import LEAST_VIDEOS, Preparation
-from recsvc.prepare import prepare
-from recsvc.prepared import FOLDER, LENGTH, ROWS, SCORES, Prepared
+from recsvc.precomputation import LEAST_VIDEOS, Precomputation
+from recsvc.precompute import precompute
+from recsvc.precomputed import FOLDER, LENGTH, ROWS, SCORES, Precomputed
 from recsvc.ranking import Barred, Ranked
 from recsvc.serving_model import ServingModel
 from recsvc.shortlists import Shortlists
@@ -32,10 +32,10 @@ SERVING = ServingModel.of(MODEL)
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def precomputed(tmp_path_factory: pytest.TempPathFactory) -> Precomputed:
     folder = tmp_path_factory.mktemp("model")
-    prepare(MODEL, folder, most=100)
-    found = Prepared.read(folder / FOLDER, MODEL)
+    precompute(MODEL, folder, most=100)
+    found = Precomputed.read(folder / FOLDER, MODEL)
     assert found
     return found
 
@@ -64,14 +64,14 @@ def same(found: Ranked, expected: Ranked) -> None:
     count=st.integers(1, LENGTH + 10),
     served=st.integers(0, LENGTH),
 )
-def test_prepared_lists_answer_as_the_ranking(  # noqa: PLR0917  # each is drawn
-    prepared: Prepared, seed: int, user: int, share: float, by: float, count: int, served: int
+def test_precomputed_lists_answer_as_the_ranking(  # noqa: PLR0917  # each is drawn
+    precomputed: Precomputed, seed: int, user: int, share: float, by: float, count: int, served: int
 ) -> None:
     """To the last bit and tie, whatever rose, fell, was served before or was seen."""
     serving = moved(seed, share, by) if share else SERVING
     viewer = serving.viewer(f"u{user}")
     shortlists = Shortlists()
-    shortlists.adopt(prepared)
+    shortlists.adopt(precomputed)
     shown = serving.ranker.top(viewer, served, Barred((viewer.seen,))).rows if served else np.empty(0, np.int64)
     unwanted = Unwanted(serving.fingerprints.of(shown))
 
@@ -81,31 +81,31 @@ def test_prepared_lists_answer_as_the_ranking(  # noqa: PLR0917  # each is drawn
     assert not set(found.rows.tolist()) & {*viewer.seen.tolist(), *shown.tolist()}
 
 
-def test_the_first_pages_need_no_scan(prepared: Prepared) -> None:
-    """Also when a few videos became popular; of strangers and those of whom more is known, nothing is prepared."""
+def test_the_first_pages_need_no_scan(precomputed: Precomputed) -> None:
+    """Also when a few videos became popular; of strangers and those of whom more is known, nothing is precomputed."""
     for serving in (SERVING, moved(1, 0.01, 100.0)):
         shortlists = Shortlists()
-        shortlists.adopt(prepared)
+        shortlists.adopt(precomputed)
         for user in range(12):
             viewer = serving.viewer(f"u{user}")
             shortlists.top(serving, f"u{user}", viewer, 21, Unwanted())
-            assert prepared.of(serving, serving.viewer("nobody")) is None
-            assert prepared.of(serving, viewer._replace(row=-1)) is None
+            assert precomputed.of(serving, serving.viewer("nobody")) is None
+            assert precomputed.of(serving, viewer._replace(row=-1)) is None
         assert len(shortlists) <= 2
 
 
-def test_another_model_is_not_answered_from_them(prepared: Prepared) -> None:
+def test_another_model_is_not_answered_from_them(precomputed: Precomputed) -> None:
     other = ServingModel.of(random_model(4, users=12, videos=VIDEOS))
     viewer, shortlists = other.viewer("u1"), Shortlists()
-    shortlists.adopt(prepared)
+    shortlists.adopt(precomputed)
 
     same(shortlists.top(other, "u1", viewer, 21, Unwanted()), other.ranker.top(viewer, 21, Barred((viewer.seen,))))
 
 
 def test_of_too_many_viewers_those_who_were_shown_most_are_prepared(tmp_path: Path) -> None:
     model = replace(MODEL, seen=csr([list(range(user)) for user in range(12)]))
-    prepare(model, tmp_path, most=3)
-    found, serving = Prepared.read(tmp_path / FOLDER, model), ServingModel.of(model)
+    precompute(model, tmp_path, most=3)
+    found, serving = Precomputed.read(tmp_path / FOLDER, model), ServingModel.of(model)
 
     assert found
     assert [user for user in range(12) if found.of(serving, serving.viewer(model.users.ids(np.array([user]))[0]))] == [
@@ -117,7 +117,7 @@ def test_of_too_many_viewers_those_who_were_shown_most_are_prepared(tmp_path: Pa
 
 @pytest.mark.parametrize("damage", ["missing", "short", "rows", "type"])
 def test_damaged_lists_are_not_served(tmp_path: Path, damage: str) -> None:
-    prepare(MODEL, tmp_path, most=100)
+    precompute(MODEL, tmp_path, most=100)
     path = tmp_path / FOLDER / ROWS
     rows: NDArray[np.int32] = np.load(path)
     if damage == "missing":
@@ -127,13 +127,13 @@ def test_damaged_lists_are_not_served(tmp_path: Path, damage: str) -> None:
     else:
         np.save(path, rows + VIDEOS if damage == "rows" else rows.astype(np.int64))
 
-    assert Prepared.read(tmp_path / FOLDER, MODEL) is None
+    assert Precomputed.read(tmp_path / FOLDER, MODEL) is None
 
 
 def test_a_process_that_nobody_waits_for_leaves_nothing(tmp_path: Path) -> None:
-    prepare(MODEL, tmp_path, most=100, wanted=lambda: False)
+    precompute(MODEL, tmp_path, most=100, wanted=lambda: False)
 
-    assert Prepared.read(tmp_path / FOLDER, MODEL) is None
+    assert Precomputed.read(tmp_path / FOLDER, MODEL) is None
 
 
 def large(cache: Path, version: str) -> Model:
@@ -143,23 +143,23 @@ def large(cache: Path, version: str) -> Model:
     return model
 
 
-def holds(adopted: list[Prepared | None], model: Model) -> bool:
+def holds(adopted: list[Precomputed | None], model: Model) -> bool:
     last = adopted[-1] if adopted else None
     return last is not None and last.model is model
 
 
 def test_lists_follow_the_live_model(tmp_path: Path) -> None:
     """Each model that goes live gets its lists from a process; until then none are handed over."""
-    live, adopted = LiveModel(retry_after_s=1), list[Prepared | None]()
-    preparation = Preparation(live, tmp_path, adopted.append, most=100)
-    preparation.begin()
+    live, adopted = LiveModel(retry_after_s=1), list[Precomputed | None]()
+    precomputation = Precomputation(live, tmp_path, adopted.append, most=100)
+    precomputation.begin()
     try:
         for version in ("1", "22"):
             model = large(tmp_path, version)
             live.swap(ServingModel.of(model))
             wait_for(partial(holds, adopted, model), what="lists")
     finally:
-        preparation.end()
+        precomputation.end()
 
     assert [one is None for one in adopted] == [True, False, True, False]
     serving = ServingModel.of(model)
@@ -172,7 +172,7 @@ def test_lists_follow_the_live_model(tmp_path: Path) -> None:
 def test_processes_do_not_do_it_twice(tmp_path: Path) -> None:
     """One that finds another at work waits for its end and keeps what it made."""
     large(tmp_path, "1")
-    command = [sys.executable, "-m", "recsvc.prepare", str(tmp_path / "1"), "100"]
+    command = [sys.executable, "-m", "recsvc.precompute", str(tmp_path / "1"), "100"]
     first = subprocess.Popen(command)
     os.kill(first.pid, signal.SIGSTOP)
     second = subprocess.Popen(command)

@@ -19,12 +19,12 @@ from bridge.dead_letter import dead_letter, without_content
 from bridge.kafka_reader import Received
 from bridge.message import Message
 from bridge.outbox import Publisher
-from bridge.refillable import REFILLABLE, Refillable
+from bridge.recordable import RECORDABLE, Recordable
 from servicekit.telemetry import Metric, Metrics
 
 T = TypeVar("T")
 
-GROUP: Final = "bridge-refill"
+GROUP: Final = "bridge-backfill"
 PAUSE_S: Final = 0.5
 DEFECT_PAUSE_S: Final = 10.0
 REFUSALS: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, TypeError)
@@ -43,7 +43,7 @@ class Reader(Protocol):
         """Note that everything that was returned is dealt with."""
 
 
-class Refill:
+class Backfill:
     """Copies marked events into Postgres.
 
     Args:
@@ -84,9 +84,9 @@ class Refill:
         for one in received:
             by_topic.setdefault(one.topic, []).append(one)
         for topic, messages in by_topic.items():
-            await self._settle_topic(REFILLABLE[topic], messages)
+            await self._settle_topic(RECORDABLE[topic], messages)
 
-    async def _settle_topic(self, kind: Refillable[T], received: Sequence[Received]) -> None:
+    async def _settle_topic(self, kind: Recordable[T], received: Sequence[Received]) -> None:
         pending: dict[UUID, tuple[Received, T]] = {}
         for one in received:
             if one.value is None:
@@ -102,13 +102,13 @@ class Refill:
                 pending.setdefault(kind.event_id(event), (one, event))
         await self._insert(kind, [*pending.values()])
 
-    async def _obey(self, kind: Refillable[T], tombstone: Received) -> None:
+    async def _obey(self, kind: Recordable[T], tombstone: Received) -> None:
         try:
             await self._persist(partial(self._forget, kind, tombstone))
         except REFUSALS as error:
             await self._bury(tombstone, error)
 
-    async def _insert(self, kind: Refillable[T], pending: Sequence[tuple[Received, T]]) -> None:
+    async def _insert(self, kind: Recordable[T], pending: Sequence[tuple[Received, T]]) -> None:
         if not pending:
             return
         try:
@@ -116,10 +116,10 @@ class Refill:
         except REFUSALS as error:
             await self._insert_apart(kind, pending, error)
             return
-        self._metrics.count(Metric.REFILLED, fresh)
-        logger.info("refill.recorded", topic=pending[0][0].topic, read=len(pending), new=fresh)
+        self._metrics.count(Metric.BACKFILLED, fresh)
+        logger.info("backfill.recorded", topic=pending[0][0].topic, read=len(pending), new=fresh)
 
-    async def _insert_apart(self, kind: Refillable[T], pending: Sequence[tuple[Received, T]], error: Exception) -> None:
+    async def _insert_apart(self, kind: Recordable[T], pending: Sequence[tuple[Received, T]], error: Exception) -> None:
         """Find the event that Postgres refuses, so that the others do not share its fate."""
         if len(pending) == 1:
             await self._bury(pending[0][0], error)
@@ -140,20 +140,20 @@ class Refill:
             except REFUSALS:
                 raise
             except psycopg.Error as error:  # such as a missing privilege: no message is to blame
-                logger.error("refill.waits", problem=str(error).strip())  # noqa: TRY400  # the trace says no more
+                logger.error("backfill.waits", problem=str(error).strip())  # noqa: TRY400  # the trace says no more
                 await self._sleep(DEFECT_PAUSE_S)
 
-    async def _record(self, kind: Refillable[T], events: Sequence[T]) -> int:
+    async def _record(self, kind: Recordable[T], events: Sequence[T]) -> int:
         async with self._database.connection() as connection:
             return await kind.record(connection, events)
 
-    async def _forget(self, kind: Refillable[T], tombstone: Received) -> int:
+    async def _forget(self, kind: Recordable[T], tombstone: Received) -> int:
         async with self._database.connection() as connection:
             return await kind.forget(connection, tombstone.key, tombstone.timestamp_ms)
 
     async def _bury(self, received: Received, error: Exception) -> None:
         """Send a message that cannot be processed to the dead letter topic, however long that takes."""
-        message = dead_letter(received, error, stage="REFILL")
+        message = dead_letter(received, error, stage="BACKFILL")
         while not await self._publish(message):
             (delivery,) = await self._publisher.send_singly([message])
             if delivery.durable:
@@ -162,7 +162,7 @@ class Refill:
                 message = without_content(message)
             await self._sleep(PAUSE_S)
         self._metrics.count(Metric.DEAD_LETTERS)
-        logger.error("refill.dead_letter", topic=received.topic, partition=received.partition, offset=received.offset)
+        logger.error("backfill.dead_letter", topic=received.topic, partition=received.partition, offset=received.offset)
 
     async def _publish(self, message: Message) -> bool:
         outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

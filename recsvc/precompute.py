@@ -1,4 +1,4 @@
-"""`python -m recsvc.prepare <model folder> <viewers>`: find the shortlists of a model's trained viewers.
+"""`python -m recsvc.precompute <model folder> <viewers>`: find the shortlists of a model's trained viewers.
 
 A process of its own, so that the work can have the lowest priority without holding up a thread that serves: threads of
 one interpreter wait for each other.
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsvc.artefact import ArtefactError, Model, read
-from recsvc.prepared import FOLDER, LENGTH, PLACES, ROWS, SCORES, published
+from recsvc.precomputed import FOLDER, LENGTH, PLACES, ROWS, SCORES, published
 from recsvc.ranking import Barred, Wish
 from recsvc.viewers import viewer_at
 
@@ -34,18 +34,18 @@ def main() -> None:
         with (folder / _LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / FOLDER).exists():
-                prepare(read(folder), folder, most=most, wanted=lambda: os.getppid() == parent)
+                precompute(read(folder), folder, most=most, wanted=lambda: os.getppid() == parent)
     except (ArtefactError, OSError) as error:  # the model is gone, or the disk is full
-        sys.exit(f"error: shortlists were not prepared: {error}")
+        sys.exit(f"error: shortlists were not precomputed: {error}")
 
 
-def prepare(model: Model, folder: Path, *, most: int, wanted: Callable[[], bool] = lambda: True) -> None:
+def precompute(model: Model, folder: Path, *, most: int, wanted: Callable[[], bool] = lambda: True) -> None:
     """Write the lists; the folder of them appears whole or not at all.
 
     Args:
         model: The model.
         folder: Where its files stand.
-        most: Viewers to prepare for; those who were shown most come first.
+        most: Viewers to precompute for; those who were shown most come first.
         wanted: Asked now and then whether to go on.
     """
     partial = folder / _PARTIAL

@@ -3,6 +3,6 @@
 from hashlib import blake2b
 
 
-def viewer_mark(user_id: str) -> bytes:
+def viewer_fingerprint(user_id: str) -> bytes:
     """Return the fingerprint of a viewer, 16 bytes."""
     return blake2b(user_id.encode(), digest_size=16, person=b"forgotten").digest()

@@ -1,4 +1,4 @@
-"""Has shortlists prepared for each model that goes live."""
+"""Has shortlists precomputed for each model that goes live."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ import structlog
 
 from recsvc.artefact import Model
 from recsvc.live import LiveModel
-from recsvc.prepared import FOLDER, Prepared
+from recsvc.precomputed import FOLDER, Precomputed
 from recsvc.ranking import ExactRanker
 
 POLL_S: Final = 0.5
@@ -22,17 +22,17 @@ LEAST_VIDEOS: Final = 2_000
 logger = structlog.get_logger(__name__)
 
 
-class Preparation:
+class Precomputation:
     """Starts the process that prepares, and hands over what it leaves.
 
     Args:
         live: Holds the model.
         cache: Folder of local copies of models.
         adopt: Given the lists of the live model, and None when another one is live.
-        most: Viewers to prepare for, 0 for none; each takes half a kilobyte on disk.
+        most: Viewers to precompute for, 0 for none; each takes half a kilobyte on disk.
     """
 
-    def __init__(self, live: LiveModel, cache: Path, adopt: Callable[[Prepared | None], None], *, most: int) -> None:
+    def __init__(self, live: LiveModel, cache: Path, adopt: Callable[[Precomputed | None], None], *, most: int) -> None:
         self._live = live
         self._cache = cache
         self._adopt = adopt
@@ -41,7 +41,7 @@ class Preparation:
         self._wanted: Model | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="preparation", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="precomputation", daemon=True)
 
     def begin(self) -> None:
         """Prepare from now on."""
@@ -60,7 +60,7 @@ class Preparation:
             try:
                 self._look()
             except OSError as error:
-                logger.warning("preparation.failed", problem=str(error))
+                logger.warning("precomputation.failed", problem=str(error))
 
     def _look(self) -> None:
         serving = self._live.peek()
@@ -72,15 +72,15 @@ class Preparation:
             self._adopt(None)
             self._wanted = model
         ended = self._child is not None and self._child.poll() is not None
-        prepared = Prepared.read(folder / FOLDER, model)
-        if prepared:
-            self._adopt(prepared)
-            logger.info("preparation.done", version=serving.manifest.version)
-        if prepared or ended or len(model.videos) < LEAST_VIDEOS or not isinstance(serving.ranker, ExactRanker):
+        precomputed = Precomputed.read(folder / FOLDER, model)
+        if precomputed:
+            self._adopt(precomputed)
+            logger.info("precomputation.done", version=serving.manifest.version)
+        if precomputed or ended or len(model.videos) < LEAST_VIDEOS or not isinstance(serving.ranker, ExactRanker):
             self._settled = model
             self._give_up()
         elif self._child is None:
-            command = [sys.executable, "-m", "recsvc.prepare", str(folder), str(self._most)]
+            command = [sys.executable, "-m", "recsvc.precompute", str(folder), str(self._most)]
             environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
             self._child = subprocess.Popen(command, env=environment)
 

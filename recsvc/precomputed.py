@@ -36,7 +36,7 @@ class _Rise(NamedTuple):
     """The largest rise of the others."""
 
 
-class Prepared:
+class Precomputed:
     """The lists of one model.
 
     Args:

@@ -20,7 +20,7 @@ PAUSE_EACH_S: Final = 0.002
 MOST_PAUSE_S: Final = 0.01
 
 
-class WaitingLine:
+class CommitQueue:
     """Hands entries out in batches. Belongs to one event loop.
 
     Args:

@@ -13,11 +13,11 @@ from grpc import StatusCode
 from bridge.breaker import Breaker, BreakerPolicy
 from bridge.budget import BudgetPolicy, RetryBudget
 from bridge.deadline import Deadline
-from bridge.fleet import Fleet, resolve_by_dns, static_targets
 from bridge.hedge import Hedge, HedgePolicy
 from bridge.lightfm import LightFmPage, encode_query
 from bridge.limiter import Limiter, LimiterPolicy
 from bridge.page import PageQuery
+from bridge.replica_set import ReplicaSet, resolve_by_dns, static_targets
 from bridge.resilience import Answered, GaveUp, Resilience
 from tests.bridge.fault_server import FaultServer, Step, running_fault_server
 from tests.bridge.waiting import until
@@ -31,14 +31,14 @@ class Pair:
 
     one: FaultServer
     two: FaultServer
-    fleet: Fleet
+    replica_set: ReplicaSet
     hedge: Hedge
     resilience: Resilience
 
     async def call(self) -> Answered[LightFmPage] | GaveUp:
-        attempt = self.fleet.lightfm.attempts(encode_query(PageQuery(user_id="u1", page_size=3)))
+        attempt = self.replica_set.lightfm.attempts(encode_query(PageQuery(user_id="u1", page_size=3)))
         deadline = Deadline.after(0.15, time.monotonic)
-        return await self.resilience.call(attempt, deadline, replicas=self.fleet.lightfm.replicas)
+        return await self.resilience.call(attempt, deadline, replicas=self.replica_set.lightfm.replicas)
 
     @property
     def attempts(self) -> int:
@@ -50,14 +50,14 @@ async def pair() -> AsyncIterator[Pair]:
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(running_fault_server())
         two = await stack.enter_async_context(running_fault_server())
-        fleet = Fleet(f"{one.address},{two.address}", None)
-        stack.push_async_callback(fleet.close)
-        assert await fleet.warm_up(5)
+        replica_set = ReplicaSet(f"{one.address},{two.address}", None)
+        stack.push_async_callback(replica_set.close)
+        assert await replica_set.warm_up(5)
         hedge = Hedge(HedgePolicy(initial_s=0.03))
         breaker = Breaker(BreakerPolicy(), time.monotonic, lambda _, __: None)
         limiter = Limiter(LimiterPolicy(), time.monotonic)
         resilience = Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), hedge=hedge, backoff=lambda _: 0.001)
-        yield Pair(one, two, fleet, hedge, resilience)
+        yield Pair(one, two, replica_set, hedge, resilience)
 
 
 async def test_calls_are_shared(pair: Pair) -> None:
@@ -113,21 +113,23 @@ async def test_connections_are_told_of() -> None:
     """A replica that goes and comes back is connected to without any call."""
     connections: list[float] = []
     async with running_fault_server() as faults:
-        fleet = Fleet(faults.address, None, on_connected=lambda: connections.append(time.monotonic()))
+        replica_set = ReplicaSet(faults.address, None, on_connected=lambda: connections.append(time.monotonic()))
         await until(lambda: connections)
     async with running_fault_server(port=faults.port):
         await until(lambda: len(connections) == 2)
-        await fleet.close()
+        await replica_set.close()
 
 
 async def test_each_address_gets_as_many_connections_as_asked_for() -> None:
     connections: list[float] = []
     async with running_fault_server() as faults:
-        fleet = Fleet(faults.address, None, connections=3, on_connected=lambda: connections.append(time.monotonic()))
+        replica_set = ReplicaSet(
+            faults.address, None, connections=3, on_connected=lambda: connections.append(time.monotonic())
+        )
         await until(lambda: len(connections) == 3)
-        assert fleet.lightfm.replicas == 3
+        assert replica_set.lightfm.replicas == 3
         assert _connections_to(faults.port) == 3
-        await fleet.close()
+        await replica_set.close()
 
 
 def _connections_to(port: int) -> int:
@@ -148,24 +150,24 @@ async def test_addresses_of_a_name_are_followed() -> None:
             raise answer
         return answer
 
-    fleet = Fleet("dns:///localhost:50051", None, resolve=resolve)
+    replica_set = ReplicaSet("dns:///localhost:50051", None, resolve=resolve)
     sizes = []
     for _ in range(3):
-        await fleet.resolve_once()
-        sizes.append(fleet.lightfm.replicas)
+        await replica_set.resolve_once()
+        sizes.append(replica_set.lightfm.replicas)
     assert sizes == [2, 2, 1]
-    await fleet.close()
+    await replica_set.close()
 
 
 async def test_name_of_this_machine() -> None:
     async with running_fault_server() as faults:
-        fleet = Fleet(f"dns:///localhost:{faults.port}", None)
-        await fleet.resolve_once()
-        await until(lambda: fleet.channels)
-        reply = await fleet.lightfm.page(encode_query(PageQuery(user_id="u1", page_size=3)), 5)
+        replica_set = ReplicaSet(f"dns:///localhost:{faults.port}", None)
+        await replica_set.resolve_once()
+        await until(lambda: replica_set.channels)
+        reply = await replica_set.lightfm.page(encode_query(PageQuery(user_id="u1", page_size=3)), 5)
         assert len(reply.videos) == 3
         assert "127.0.0.1" in await resolve_by_dns("localhost", faults.port)
-        await fleet.close()
+        await replica_set.close()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Refillable(Generic[T]):
+class Recordable(Generic[T]):
     """One topic's events.
 
     Attributes:
@@ -62,11 +62,11 @@ def _feedback_id(feedback: Feedback) -> UUID:
     return feedback.event_id
 
 
-REFILLABLE: Final[Mapping[str, Refillable[Any]]] = {
-    INTERACTIONS_TOPIC: Refillable(
+RECORDABLE: Final[Mapping[str, Recordable[Any]]] = {
+    INTERACTIONS_TOPIC: Recordable(
         read=_read_interaction, event_id=_interaction_id, record=_record_interactions, forget=forget_before
     ),
-    FEEDBACK_TOPIC: Refillable(
+    FEEDBACK_TOPIC: Recordable(
         read=read_feedback, event_id=_feedback_id, record=_record_feedback, forget=forget_feedback_before
     ),
 }
