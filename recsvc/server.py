@@ -84,6 +84,7 @@ class RecommendationServer:
         verifier: Verifier | None = None,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
+        self._now = now
         registry = Registry(store, verifier)
         self.live = LiveModel(retry_after_s=poll_interval_s)
         self._rpc = ThreadServer(
@@ -104,36 +105,35 @@ class RecommendationServer:
             on_live=lambda: self._rpc.set_serving(serving=True),
             news=Generation(cache / NEWS),
         )
-
-        def now_ms() -> int:
-            return round(now().timestamp() * 1000)
-
         self._forgotten = Forgotten(store)
-        self.audience = audience = Audience(
+        self.audience = Audience(
             Profiles(most=profile_interactions),
             Journal(cache / JOURNAL, is_permanent),
-            now_ms=now_ms,
+            now_ms=self._now_ms,
             share=self._forgotten.add,
         )
-        self.freshness = freshness = Freshness(self.live, interval_s=freshness_interval_s)
-
-        def receive(done: Sequence[ViewerInteraction]) -> None:
-            audience.observe(done)
-            freshness.count(done, now_ms=now_ms())
-
-        forget = audience.learn_forgotten
-        self._reader = LiveInteractions(kafka, self.live.cut_off_ms, receive, metrics, forget=forget) if kafka else None
-        recommender = Recommender(self.live, audience)
+        self.freshness = Freshness(self.live, interval_s=freshness_interval_s)
+        self._reader = self._live_interactions(kafka, metrics) if kafka else None
+        recommender = Recommender(self.live, self.audience)
         self._precomputation = Precomputation(self.live, cache, recommender.adopt, most=precomputed_viewers)
         inventory = Inventory(registry, self.live)
-        self._add(
-            RecommendationService(self.live, audience, recommender, now_ms=now_ms),
-            ModelService(inventory, ModelControl(registry, self.watcher, inventory, now=now)),
-        )
+        self._add(recommender, inventory, ModelControl(registry, self.watcher, inventory, now=now))
 
-    def _add(self, recommendations: RecommendationService, models: ModelService) -> None:
+    def _live_interactions(self, kafka: Mapping[str, Any], metrics: Metrics) -> LiveInteractions:
+        forget = self.audience.learn_forgotten
+        return LiveInteractions(kafka, self.live.cut_off_ms, self._receive, metrics, forget=forget)
+
+    def _receive(self, done: Sequence[ViewerInteraction]) -> None:
+        self.audience.observe(done)
+        self.freshness.count(done, now_ms=self._now_ms())
+
+    def _now_ms(self) -> int:
+        return round(self._now().timestamp() * 1000)
+
+    def _add(self, recommender: Recommender, inventory: Inventory, control: ModelControl) -> None:
+        recommendations = RecommendationService(self.live, self.audience, recommender, now_ms=self._now_ms)
         pb_grpc.add_RecommendationServiceServicer_to_server(recommendations, self._rpc.grpc)
-        pb_grpc.add_ModelServiceServicer_to_server(models, self._rpc.grpc)
+        pb_grpc.add_ModelServiceServicer_to_server(ModelService(inventory, control), self._rpc.grpc)
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen, load the first model if there is one, and return the port; in reverse where the port is shared.

@@ -103,11 +103,7 @@ def judge(
     grown = length_problems(candidate, champion.representations, "the live model's") if champion else ()
     if evaluation.viewers < FEWEST_VIEWERS:
         return Verdict(viewers=evaluation.viewers, problems=tuple(grown))
-    popularity = Comparison(
-        rival="popularity",
-        ndcg=evaluation.popularity.ndcg,
-        difference=interval(evaluation.lightfm_prior_gains - evaluation.popularity_gains, seed=seed),
-    )
+    popularity = _beside_popularity(evaluation, seed)
     comparisons, live = [popularity], None
     if champion and not champion.knows(since):
         pages = live_pages(champion, day, threads=threads)
@@ -129,6 +125,11 @@ def judge(
         *_page_problems(evaluation.lightfm_prior, evaluation.popularity, live),
     ]
     return Verdict(viewers=evaluation.viewers, comparisons=tuple(comparisons), problems=tuple(problems))
+
+
+def _beside_popularity(evaluation: Evaluation, seed: int) -> Comparison:
+    difference = interval(evaluation.lightfm_prior_gains - evaluation.popularity_gains, seed=seed)
+    return Comparison(rival="popularity", ndcg=evaluation.popularity.ndcg, difference=difference)
 
 
 def live_pages(champion: Champion, day: HeldOutDay, *, threads: int = 1) -> NDArray[np.int64]:
