@@ -8,4 +8,4 @@ FROM (
 ) AS viewer
 JOIN (
     SELECT unnest($marks) AS mark, unnest($times) AS at_ms
-) AS marks ON marks.mark = viewer_mark(viewer.user_id)
+) AS marks ON marks.mark = viewer_fingerprint(viewer.user_id)

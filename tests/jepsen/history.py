@@ -64,7 +64,7 @@ def check(history: History) -> Verdict:
         lost_in_kafka=[one for one in acknowledged if one not in place],
         twice_in_postgres=[one for one, times in rows.items() if times > 1],
         only_in_one=sorted(rows.keys() ^ place.keys()),
-        out_of_order=list(_out_of_order([(f"{one.user} {one.bridge}", one) for one in history.acknowledged], place)),
+        out_of_order=list(_overtaken([(f"{one.user} {one.bridge}", one) for one in history.acknowledged], place)),
         altered=list(history.altered),
     )
 
@@ -76,7 +76,7 @@ def duplicates(history: History) -> int:
 
 def overtaken(history: History) -> int:
     """Return how many events came after a later one of their user, also where another bridge acknowledged that."""
-    return len([*_out_of_order([(one.user, one) for one in history.acknowledged], _places(history))])
+    return len([*_overtaken([(one.user, one) for one in history.acknowledged], _places(history))])
 
 
 def _places(history: History) -> dict[str, int]:
@@ -85,13 +85,13 @@ def _places(history: History) -> dict[str, int]:
     return {event_id: number for number, event_id in enumerate(first_seen)}
 
 
-def _out_of_order(acknowledged: Sequence[tuple[str, Acknowledged]], place: dict[str, int]) -> Iterator[str]:
+def _overtaken(acknowledged: Sequence[tuple[str, Acknowledged]], place: dict[str, int]) -> Iterator[str]:
     """Yield the events of each group that are in Kafka after one that was acknowledged later."""
-    latest: dict[str, int] = {}
-    for group, one in dict.fromkeys(acknowledged):
+    earliest: dict[str, int] = {}
+    for group, one in reversed(dict.fromkeys(acknowledged)):
         now = place.get(one.event_id)
         if now is None:
             continue
-        if now < latest.get(group, -1):
+        if now > earliest.get(group, now):
             yield one.event_id
-        latest[group] = max(now, latest.get(group, -1))
+        earliest[group] = min(now, earliest.get(group, now))
