@@ -178,7 +178,7 @@ def _marked(event_id: str) -> list[tuple[str, str | bytes | None]]:
     return [("event-id", event_id), ("unrecorded", "1")]
 
 
-async def test_no_poison_stops_the_refill(ingestion: Ingestion, kafka_bootstrap: str, own_database: str) -> None:
+async def test_no_poison_stops_the_backfill(ingestion: Ingestion, kafka_bootstrap: str, own_database: str) -> None:
     """Whatever is in the topic, what comes after it reaches Postgres, and each poisonous message is a dead letter."""
     user, poison = f"viewer-{uuid4()}", f"poison-{uuid4()}"
     producer = Producer({"bootstrap.servers": kafka_bootstrap})
