@@ -71,6 +71,8 @@ class Outbox:
         """Whether all that is left in the outbox, as of the last look, is known here: a later message that passes by
         Postgres can then be sent after it."""
         self._own: set[UUID] = set()
+        self._claimed: set[UUID] = set()
+        """Rows of commits under way: a later message of their key must wait for them, unlike for those in `_own`."""
         self._left = LeftBehind()
         self._acknowledged: list[UUID] = []
         self._wake = asyncio.Event()
@@ -79,6 +81,10 @@ class Outbox:
     def own(self) -> AbstractSet[UUID]:
         """The rows that this process sends, or has sent, itself."""
         return self._own
+
+    def cares_for(self, event_id: UUID) -> bool:
+        """Return whether the relay must leave a row alone: it is being committed here, or sent."""
+        return event_id in self._own or event_id in self._claimed
 
     def looked(self, *, complete: bool, settled_s: float) -> None:
         """Take note of a look at the outbox: whether all of it was seen, and when rows must have shown by then."""
@@ -98,12 +104,20 @@ class Outbox:
 
     def claim(self, event_ids: Iterable[UUID]) -> set[UUID]:
         """Make the relay leave these rows alone, before they are committed; return those it did not yet."""
-        claimed = set(event_ids) - self._own
-        self._own |= claimed
+        claimed = set(event_ids) - self._own - self._claimed
+        self._claimed |= claimed
         return claimed
 
     def release(self, event_ids: Iterable[UUID]) -> None:
-        """Leave these rows, where there are any, to the relay."""
+        """Leave claimed rows, where there are any, to the relay."""
+        self._claimed.difference_update(event_ids)
+
+    def relaying(self, event_ids: Iterable[UUID]) -> None:
+        """Take note of rows whose messages the relay sends now: later ones of their keys go straight after them."""
+        self._own.update(event_ids)
+
+    def relayed(self, event_ids: Iterable[UUID]) -> None:
+        """Take note of rows whose messages Kafka has from the relay, or that are gone."""
         self._own.difference_update(event_ids)
 
     def dispatch(self, fresh: Sequence[Accepted], waiting: Mapping[UUID, list[UUID]]) -> None:
@@ -144,17 +158,20 @@ class Outbox:
     def leave(self, message: Message) -> None:
         """Leave a message's row to the relay."""
         self._own.discard(message.event_id)
+        self._claimed.discard(message.event_id)
         self._left.remember(message)
 
     def sent(self, event_ids: Iterable[UUID]) -> None:
         """Delete rows, as soon as that can be done, whose messages Kafka has without their having been dispatched."""
         event_ids = list(event_ids)
         self._own.update(event_ids)
+        self._claimed.difference_update(event_ids)
         self._acknowledged += event_ids
         self._wake.set()
 
     def _send_own(self, message: Message, accepted_at: float) -> None:
         self._own.add(message.event_id)
+        self._claimed.discard(message.event_id)
         self._publisher.publish(message, partial(self._sent, message, accepted_at))
 
     def _sent(self, message: Message, accepted_at: float, acknowledged: bool) -> None:  # noqa: FBT001  # a callback
@@ -188,4 +205,4 @@ class Outbox:
         del self._acknowledged[: len(gone)]
         if not self._acknowledged:
             self._wake.clear()
-        asyncio.get_running_loop().call_later(MEMORY_S, self.release, gone)
+        asyncio.get_running_loop().call_later(MEMORY_S, self.relayed, gone)

@@ -92,7 +92,7 @@ class Relay:
                     return 0
                 found = await left_behind(connection, age_s=YOUNG_S, most=BATCH)
                 # Judged only now: had one of them failed meanwhile, later ones of its key would be sent before it.
-                messages = [message for message in found if message.event_id not in self._outbox.own]
+                messages = [message for message in found if not self._outbox.cares_for(message.event_id)]
                 self._outbox.found(messages)
                 sent, refused = await self._send(messages)
                 # What a process that has died just now left behind is too young to be found by the first looks.
@@ -134,7 +134,7 @@ class Relay:
             await self._sleep(0)
         acknowledged = await asyncio.gather(*outcomes)
         sent = [message.event_id for message, well in zip(messages, acknowledged, strict=False) if well]
-        self._outbox.release(sent)
+        self._outbox.relayed(sent)
         if not failed or self._publisher.refusals == refusals:
             return sent, {}
         again = [message for message, well in zip(messages, acknowledged, strict=False) if not well]
@@ -146,8 +146,8 @@ class Relay:
     def _publish(self, chunk: Sequence[Message], failed: list[Message]) -> list["asyncio.Future[bool]"]:
         """Send messages at once; those that fail are added to a list before anything else can be sent."""
         loop = asyncio.get_running_loop()
-        # Claimed no earlier, as later messages of their keys are sent straight away from then on.
-        self._outbox.claim(message.event_id for message in chunk)
+        # Told no earlier, as later messages of their keys are sent straight away from then on.
+        self._outbox.relaying(message.event_id for message in chunk)
         outcomes = []
         for message in chunk:
             outcome: asyncio.Future[bool] = loop.create_future()

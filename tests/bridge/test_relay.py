@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from bridge.database import Connection, DatabaseUnavailableError
-from bridge.message import INTERACTIONS_TOPIC
+from bridge.message import INTERACTIONS_TOPIC, Message
+from bridge.outbox import Accepted
 from bridge.outbox_store import RELAY_LOCK
 from deploy.local.kafka_mock import MockKafka
 from deploy.local.postgres import Postgres
@@ -129,6 +130,22 @@ async def test_message_that_fails_during_a_look_is_not_overtaken(own_database: s
         finally:
             own_kafka.child.resume()
         assert await _watch_times(running, own_kafka.bootstrap, user) == [0, 1, 2, 3]
+
+
+async def test_commit_under_way_is_waited_for(own_database: str, kafka_bootstrap: str) -> None:
+    """A row that another connection has committed, of which this process has yet to hear, is not overtaken."""
+    first, second = uuid4(), uuid4()
+    async with running_ingestion(own_database, kafka_bootstrap) as running:
+        outbox = running.outbox
+        assert outbox is not None
+        assert outbox.claim([first]) == {first}
+        message = Message(
+            event_id=second, topic=INTERACTIONS_TOPIC, key="u", kind="watch", value="{}", headers={"event-id": "e"}
+        )
+        outbox.dispatch([Accepted(message, 0)], {second: [first]})
+        assert outbox.left() == [second]
+        assert outbox.cares_for(first)
+        assert not outbox.cares_for(second)
 
 
 async def test_what_others_have_sent_is_forgotten(own_database: str, kafka_bootstrap: str) -> None:
