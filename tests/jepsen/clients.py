@@ -9,7 +9,7 @@ from uuid import UUID
 
 from grpc import aio
 
-from tests.jepsen.history import Acknowledged
+from tests.jepsen.history import SEVERAL, Acknowledged
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub
 
@@ -56,7 +56,8 @@ class Client:
         bridge = self._home
         while not self.stopping:
             event = self._event(user)
-            while not await self._acknowledges(stubs, bridge, event):
+            asked: set[int] = set()
+            while not await self._acknowledges(stubs, bridge, event, asked):
                 bridge = self._next(bridge)
                 await asyncio.sleep(PAUSE_S)
                 if self._rng.random() < 0.5:  # some give up: whether such an event is there is open
@@ -67,15 +68,18 @@ class Client:
         """Return whom to turn to after a refusal: half of the time another one."""
         return bridge + (len(self._addresses) > 1 and self._rng.random() < 0.5)
 
-    async def _acknowledges(self, stubs: list[Any], bridge: int, event: pb.Interaction) -> bool:
+    async def _acknowledges(self, stubs: list[Any], bridge: int, event: pb.Interaction, asked: set[int]) -> bool:
         number = bridge % len(stubs)
+        asked.add(number)
         request = pb.RecordInteractionRequest(interaction=event)
         try:
             await stubs[number].RecordInteraction(request, timeout=TIMEOUT_S)
         except aio.AioRpcError:
             self.refused += 1
             return False
-        self.acknowledged.append(Acknowledged(event.user_id, event.event_id, number + 1))
+        self.acknowledged.append(
+            Acknowledged(event.user_id, event.event_id, number + 1 if len(asked) == 1 else SEVERAL)
+        )
         return True
 
     async def _stream(self, stubs: list[Any], user: str) -> None:

@@ -3,11 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Final
+
+
+SEVERAL: Final = 0
+"""In place of a bridge's number where more than one was asked: any of them may have taken the event in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """An event that a client was told is durable, and by which bridge."""
+    """An event that a client was told is durable, and by which bridge, counted from 1."""
 
     user: str
     event_id: str
@@ -64,7 +69,7 @@ def check(history: History) -> Verdict:
         lost_in_kafka=[one for one in acknowledged if one not in place],
         twice_in_postgres=[one for one, times in rows.items() if times > 1],
         only_in_one=sorted(rows.keys() ^ place.keys()),
-        out_of_order=list(_overtaken([(f"{one.user} {one.bridge}", one) for one in history.acknowledged], place)),
+        out_of_order=list(_overtaken([(_sequence(one), one) for one in history.acknowledged], place)),
         altered=list(history.altered),
     )
 
@@ -83,6 +88,11 @@ def _places(history: History) -> dict[str, int]:
     """Return for each event where in Kafka it is for the first time."""
     first_seen = dict.fromkeys(event_id for _, event_id in history.messages)
     return {event_id: number for number, event_id in enumerate(first_seen)}
+
+
+def _sequence(one: Acknowledged) -> str:
+    """Return what an event is in order with: what its bridge has acknowledged to its user, or nothing else."""
+    return one.event_id if one.bridge == SEVERAL else f"{one.user} {one.bridge}"
 
 
 def _overtaken(acknowledged: Sequence[tuple[str, Acknowledged]], place: dict[str, int]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.local.kafka import choose_kafka
 from tests.jepsen.cluster import running_cluster
-from tests.jepsen.history import Acknowledged, History, check, duplicates, overtaken
+from tests.jepsen.history import SEVERAL, Acknowledged, History, check, duplicates, overtaken
 from tests.jepsen.nemesis import plan
 from tests.jepsen.run import run
 
@@ -46,6 +46,8 @@ def test_order_is_judged_for_each_bridge() -> None:
     moved = replace(GOOD, acknowledged=[Acknowledged("u", "2", 1), Acknowledged("u", "1", 2), Acknowledged("w", "9")])
     assert check(moved).valid
     assert overtaken(moved) == 1
+    assert check(replace(moved, acknowledged=[replace(one, bridge=SEVERAL) for one in moved.acknowledged])).valid
+    assert not check(replace(moved, acknowledged=[replace(one, bridge=2) for one in moved.acknowledged])).valid
     assert overtaken(GOOD) == 0
 
 

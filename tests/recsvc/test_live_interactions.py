@@ -204,7 +204,7 @@ def follows(client: Client, viewer: str, liked: str) -> None:
         request = pb.ScoreVideosRequest(user_id="a stranger", video_ids=[liked])
         return client.recommendations.ScoreVideos(request, timeout=5).scores[0].score
 
-    wait_for(lambda: page(client, viewer).user_state == pb.USER_STATE_FOLDED_IN, what="folded in")
+    wait_for(lambda: page(client, viewer).user_state == pb.USER_STATE_FOLDED_IN, timeout_s=30, what="folded in")
     assert liked not in shown(client, viewer)
     wait_for(lambda: score() != trained, what="a fresher score")
 
@@ -241,6 +241,6 @@ def test_pages_are_served_while_kafka_is_away_and_follow_it_when_it_comes(tmp_pa
             assert state("u1") == pb.USER_STATE_TRAINED
             kafka.child.resume()
             send(bootstrap, done("new", "v1"), key="new", at_ms=now_ms())
-            wait_for(lambda: state("new") == pb.USER_STATE_FOLDED_IN, timeout_s=20, what="folded in")
+            wait_for(lambda: state("new") == pb.USER_STATE_FOLDED_IN, timeout_s=20, timeout_s=30, what="folded in")
     finally:
         kafka.stop()
