@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-
 SEVERAL: Final = 0
 """In place of a bridge's number where more than one was asked: any of them may have taken the event in."""
 

@@ -241,6 +241,6 @@ def test_pages_are_served_while_kafka_is_away_and_follow_it_when_it_comes(tmp_pa
             assert state("u1") == pb.USER_STATE_TRAINED
             kafka.child.resume()
             send(bootstrap, done("new", "v1"), key="new", at_ms=now_ms())
-            wait_for(lambda: state("new") == pb.USER_STATE_FOLDED_IN, timeout_s=20, timeout_s=30, what="folded in")
+            wait_for(lambda: state("new") == pb.USER_STATE_FOLDED_IN, timeout_s=30, what="folded in")
     finally:
         kafka.stop()
