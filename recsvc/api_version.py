@@ -1,10 +1,10 @@
 """The release of the API that caller and server must agree on, carried in metadata.
 
-The reply's metadata is sent with the reply, not ahead of it: once it is sent, a failing call is no longer retried
-by the caller's channel. For the same reason errors name the release in their trailing metadata.
+Replies and errors name it in their trailing metadata. Initial metadata would be a step of its own for gRPC, and
+a call that has sent it is no longer retried by the caller's channel.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
@@ -34,33 +34,17 @@ class ApiVersionInterceptor(grpc.ServerInterceptor):
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(_checked(handler.unary_unary), *codec)
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(_checked_stream(handler.unary_stream), *codec)
+            return grpc.unary_stream_rpc_method_handler(_checked(handler.unary_stream), *codec)
         raise TypeError(f"{handler_call_details.method} takes a stream of requests")
 
 
 def _checked(behaviour: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         _check(context)
-        reply = behaviour(request, context)
-        context.send_initial_metadata(RELEASE)
-        return reply
+        context.set_trailing_metadata(RELEASE)
+        return behaviour(request, context)
 
     return call
-
-
-def _checked_stream(
-    behaviour: Callable[[Any, grpc.ServicerContext], Iterator[Any]],
-) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
-    def replies(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        _check(context)
-        stream = iter(behaviour(request, context))
-        first = next(stream, None)
-        context.send_initial_metadata(RELEASE)
-        if first is not None:
-            yield first
-        yield from stream
-
-    return replies
 
 
 def _check(context: grpc.ServicerContext) -> None:

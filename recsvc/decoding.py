@@ -19,8 +19,11 @@ MAX_BATCH: Final = 10_000
 MAX_CONDITIONS: Final = 100
 _FREE: Final = ("page_size", "page_token", "explain", "request_id")
 """Fields that may change from page to page."""
-_PERSONS: Final = {kind: kind.__name__.encode()[:16] for kind in (pb.RecommendRequest, pb.ListSimilarVideosRequest)}
-"""Keep the digests of different methods apart."""
+_DIGESTS: Final = {
+    kind: blake2b(digest_size=DIGEST_BYTES, person=kind.__name__.encode()[:16])
+    for kind in (pb.RecommendRequest, pb.ListSimilarVideosRequest)
+}
+"""To start from: they keep the digests of different methods apart."""
 
 
 def feed_query(request: pb.RecommendRequest, *, now_ms: Callable[[], int]) -> FeedQuery:
@@ -117,8 +120,9 @@ def _digest(request: pb.RecommendRequest | pb.ListSimilarVideosRequest, *free: s
     """Return a digest of all fields but those that may change from page to page, which the request loses."""
     for name in free:
         request.ClearField(name)  # type: ignore[arg-type]  # fields of the message
-    person = _PERSONS[type(request)]
-    return blake2b(request.SerializeToString(deterministic=True), digest_size=DIGEST_BYTES, person=person).digest()
+    digest = _DIGESTS[type(request)].copy()
+    digest.update(request.SerializeToString(deterministic=True))
+    return digest.digest()
 
 
 def _video_filter(checker: Checker, message: pb.VideoFilter, path: str) -> VideoFilter:

@@ -86,7 +86,7 @@ class Precomputed:
         place = self._places[viewer.row]
         if place == UNKNOWN:
             return None
-        ranked = Ranked(self._rows[place], self._scores[place])
+        ranked = Ranked(self._rows[place].astype(np.int64), self._scores[place])
         rise = self._rise[1] if self._rise[0] is ranker else self._learn_rise(ranker)
         return ranked if rise is None else _risen(viewer, ranked, ranker, rise)
 

@@ -18,6 +18,7 @@ from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 _CHUNK: Final = 4096
 _SCORE_BYTES: Final = 8
 _DOUBLE: Final = np.dtype("<f8")
+_OPAQUE: Final = np.dtype((np.void, _SCORE_BYTES))
 
 
 def _tag(message: type, field: str, wire_type: int) -> bytes:
@@ -78,10 +79,9 @@ def reply(heads: list[bytes], scores: NDArray[np.float32], next_page_token: str,
         next_page_token: Empty on the last page.
         tail: See `tail`.
     """
-    packed = scores.astype(_DOUBLE).tobytes()
     parts = [b""] * (2 * len(heads))
     parts[::2] = heads
-    parts[1::2] = [packed[at : at + _SCORE_BYTES] for at in range(0, len(packed), _SCORE_BYTES)]
+    parts[1::2] = scores.astype(_DOUBLE).view(_OPAQUE).tolist()
     if next_page_token:
         parts += (_TOKEN, _varint(len(next_page_token)), next_page_token.encode())
     parts.append(tail)

@@ -196,10 +196,19 @@ def test_replies_name_the_release(client: Client, version: str | None) -> None:
         pb.RecommendRequest(user_id="u1"), timeout=5, metadata=metadata
     )
 
-    assert dict(call.initial_metadata())[KEY] == API_VERSION
+    assert dict(call.trailing_metadata())[KEY] == API_VERSION
+    assert KEY not in dict(call.initial_metadata())
 
 
-def test_errors_name_the_release_in_their_trailing_metadata(client: Client) -> None:
+def test_replies_of_a_stream_name_the_release(client: Client) -> None:
+    one = pb.RecommendRequest(user_id="u1")
+    call = client.recommendations.BatchRecommend(pb.BatchRecommendRequest(requests=[one, one]), timeout=5)
+
+    assert len(list(call)) == 2
+    assert dict(call.trailing_metadata())[KEY] == API_VERSION
+
+
+def test_errors_name_the_release(client: Client) -> None:
     """Unary ones, streams, and calls that name another release; initial metadata would stop retries."""
     calls: list[Callable[[], Any]] = [
         lambda: client.recommendations.Recommend(pb.RecommendRequest(), timeout=5),

@@ -7,7 +7,8 @@ Conventions of every RPC:
 * Errors are a `google.rpc.Status` with one `google.rpc.ErrorInfo`; bad input also carries a
   `google.rpc.BadRequest` that names each bad field.
 * A request whose metadata has `x-lightfm-api-version` must name this release ("2025.9"); another
-  release is FAILED_PRECONDITION. Replies carry the same key in their initial metadata.
+  release is FAILED_PRECONDITION. Replies and errors carry the same key in their
+  trailing metadata.
 * Identifiers are opaque UTF-8 strings of 1 to 128 bytes without control characters.
 """
 
