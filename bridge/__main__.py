@@ -69,6 +69,7 @@ def main() -> None:
     try:
         if command == "migrate":
             migrate(settings.database_url)
+            print("Database schema: up to date")  # noqa: T201  # the program's output
         elif command == "topics":
             sys.exit(run_topics(settings))
         elif command == "erase":

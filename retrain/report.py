@@ -76,11 +76,12 @@ def _cells(quality: Quality) -> tuple[str, ...]:
 def _counts(counts: Counts) -> str:
     broken = sum(counts.broken.values())
     reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in counts.broken.items())
+    histories = f" and {counts.past_events:,} videos of viewers' histories" if counts.past_events else ""
     rows = [
         ("rows read", f"{counts.read:,}"),
         ("repeated", f"{counts.repeated:,}"),
         ("broken", f"{broken:,}" + (f" ({reasons})" if reasons else "")),
-        ("interactions", f"{counts.events:,} and {counts.past_events:,} videos of viewers' histories"),
+        ("interactions", f"{counts.events:,}" + histories),
         ("viewers", f"{counts.users:,}"),
         ("videos", f"{counts.videos:,}"),
     ]

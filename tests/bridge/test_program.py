@@ -314,7 +314,8 @@ def test_taken_port_ends_with_one_line(tmp_path: Path, program: Program) -> None
 
 def test_migrate_command(tmp_path: Path, postgres_server: Postgres) -> None:
     url = postgres_server.create_database(f"test_{uuid4().hex}")
-    assert Program(tmp_path, DATABASE_URL=url).run("migrate").returncode == 0
+    done = Program(tmp_path, DATABASE_URL=url).run("migrate")
+    assert (done.returncode, done.stdout) == (0, "Database schema: up to date\n")
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM user_interactions").fetchone() == (0,)
     done = Program(tmp_path, DATABASE_URL="postgresql://u:secret@127.0.0.1:1/d").run("migrate")
