@@ -89,7 +89,7 @@ class Schedule:
             pause = 0.0 if status == 0 else min(self.retry_s, seconds_to_start(self.now()))
 
     def once(self) -> int:
-        """Run what is due now, say when nothing is left, and return the first exit status but 0; a failed run ends it."""
+        """Run what is due now, say so when nothing is, and return the first exit status but 0; a failure ends it."""
         while not self.wait(0.0):
             status = self._next()
             if status is None:
