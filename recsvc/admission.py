@@ -1,8 +1,5 @@
 """What a model must show before it may answer: sane numbers, and sound pages for canary viewers."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -18,30 +15,17 @@ CANARIES: Final = 8
 CANARY_PAGE: Final = 20
 LEAST_FOUND: Final = 0.5
 """Least share of the best videos in a canary's page where an index proposes candidates: it misses one now and then."""
-TURN_S: Final = 0.0005
 _CLOSE: Final = 1e-4
 _LARGEST: Final = float(np.finfo(np.float32).max) / 4
 
 
 def admit(model: Model) -> ServingModel:
     """Return the model ready to answer and warm; ArtefactError when it must not be served."""
-    with _short_turns():
-        _check_numbers(model)
-        serving = ServingModel.of(model)
-        for viewer in (COLD, *_canaries(serving)):
-            check_page(serving, viewer)
+    _check_numbers(model)
+    serving = ServingModel.of(model)
+    for viewer in (COLD, *_canaries(serving)):
+        check_page(serving, viewer)
     return serving
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let the threads that serve wait for this one a tenth of the usual time at each of their turns."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 def _check_numbers(model: Model) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
@@ -36,39 +36,41 @@ class FilterMasks:
     """Answers filters over one catalogue; the masks of recent filters are kept, within `CACHE_BYTES`."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
         entries = max(1, min(1024, CACHE_BYTES // max(1, len(catalogue.author_rows))))
-        self.blocked = lru_cache(entries)(self._blocked)
+        # Not of a method of this object: a cycle of references would keep every model that ever was live.
+        self.blocked = lru_cache(entries)(partial(_blocked, catalogue))
         """Return the mask of the videos that a filter drops, (V,) bool, read-only."""
 
-    def _blocked(self, condition: VideoFilter) -> NDArray[np.bool_]:
-        catalogue = self._catalogue
-        blocked = np.zeros(len(catalogue.author_rows), np.bool_)
-        if condition.any_tags:
-            blocked |= ~self._tagged(condition.any_tags)
-        if condition.none_tags:
-            blocked |= self._tagged(condition.none_tags)
-        if condition.any_author_ids:
-            blocked |= ~self._authored(condition.any_author_ids)
-        if condition.none_author_ids:
-            blocked |= self._authored(condition.none_author_ids)
-        _block_outside(blocked, catalogue.durations_ms, condition.min_duration_ms, condition.max_duration_ms)
-        if condition.published_after_ms is not None:
-            _block_outside(blocked, catalogue.published_at_ms, condition.published_after_ms + 1, None)
-        blocked.setflags(write=False)
-        return blocked
 
-    def _tagged(self, tags: Sequence[str]) -> NDArray[np.bool_]:
-        """Return which videos bear one of the tags, in one pass over all tags of all videos."""
-        lists = self._catalogue.tag_rows
-        hits = np.flatnonzero(_chosen(self._catalogue.tags, tags)[lists.rows])
-        tagged = np.zeros(len(lists), np.bool_)
-        tagged[np.searchsorted(lists.offsets, hits, side="right") - 1] = True
-        return tagged
+def _blocked(catalogue: Catalogue, condition: VideoFilter) -> NDArray[np.bool_]:
+    blocked = np.zeros(len(catalogue.author_rows), np.bool_)
+    if condition.any_tags:
+        blocked |= ~_tagged(catalogue, condition.any_tags)
+    if condition.none_tags:
+        blocked |= _tagged(catalogue, condition.none_tags)
+    if condition.any_author_ids:
+        blocked |= ~_authored(catalogue, condition.any_author_ids)
+    if condition.none_author_ids:
+        blocked |= _authored(catalogue, condition.none_author_ids)
+    _block_outside(blocked, catalogue.durations_ms, condition.min_duration_ms, condition.max_duration_ms)
+    if condition.published_after_ms is not None:
+        _block_outside(blocked, catalogue.published_at_ms, condition.published_after_ms + 1, None)
+    blocked.setflags(write=False)
+    return blocked
 
-    def _authored(self, authors: Sequence[str]) -> NDArray[np.bool_]:
-        """Return which videos are by one of the authors; -1, an unknown author, reads the table's last entry."""
-        return _chosen(self._catalogue.authors, authors)[self._catalogue.author_rows]
+
+def _tagged(catalogue: Catalogue, tags: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which videos bear one of the tags, in one pass over all tags of all videos."""
+    lists = catalogue.tag_rows
+    hits = np.flatnonzero(_chosen(catalogue.tags, tags)[lists.rows])
+    tagged = np.zeros(len(lists), np.bool_)
+    tagged[np.searchsorted(lists.offsets, hits, side="right") - 1] = True
+    return tagged
+
+
+def _authored(catalogue: Catalogue, authors: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which videos are by one of the authors; -1, an unknown author, reads the table's last entry."""
+    return _chosen(catalogue.authors, authors)[catalogue.author_rows]
 
 
 def _chosen(ids: IdMap, names: Sequence[str]) -> NDArray[np.bool_]:

@@ -24,8 +24,8 @@ TRAINED_MASS: Final = 6.0
 """Weight of the trained vector."""
 GAIN: Final = 1.0
 """Length of folded vectors over that of trained ones, before the pull of the prior."""
-SAMPLE: Final = 2000
-"""Trained viewers whose vectors tell how long vectors are in a model."""
+SAMPLE: Final = 500
+"""Trained viewers whose vectors tell how long vectors are in a model, within a hundredth."""
 
 TOGETHER: Final = 16_384
 """Videos of the sample whose factors are summed in one step, about."""

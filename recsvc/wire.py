@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from recsvc.idmap import IdMap
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
-_CHUNK: Final = 4096
 _SCORE_BYTES: Final = 8
 _DOUBLE: Final = np.dtype("<f8")
 _OPAQUE: Final = np.dtype((np.void, _SCORE_BYTES))
@@ -51,12 +50,18 @@ class VideoHeads:
 
     def __init__(self, videos: IdMap) -> None:
         width = videos.array.dtype.itemsize
-        starts = [_start(length) for length in range(width + 1)]
+        letters = np.ascontiguousarray(videos.array).view(np.uint8).reshape(len(videos), width)
+        lengths = np.strings.str_len(videos.array)
+        heads = np.zeros((len(videos), len(_start(width)) + width + len(_SCORE)), np.uint8)
+        # All of one length at once: a loop over the videos would hold up the threads that serve.
+        for length in np.unique(lengths).tolist():
+            start, rows = _start(length), np.flatnonzero(lengths == length)
+            filled = heads[:, : len(start) + length + len(_SCORE)]
+            filled[rows, : len(start)] = np.frombuffer(start, np.uint8)
+            filled[rows, len(start) : -len(_SCORE)] = letters[rows, :length]
+            filled[rows, -len(_SCORE) :] = np.frombuffer(_SCORE, np.uint8)
         # No head ends in NUL, which a fixed-width array would not keep.
-        self._heads = np.empty(len(videos), f"S{len(starts[-1]) + width + len(_SCORE)}")
-        for first in range(0, len(videos), _CHUNK):
-            ids: list[bytes] = videos.array[first : first + _CHUNK].tolist()
-            self._heads[first : first + len(ids)] = [starts[len(one)] + one + _SCORE for one in ids]
+        self._heads = heads.reshape(-1).view(f"S{heads.shape[1]}")
 
     def of(self, rows: NDArray[np.integer]) -> list[bytes]:
         """Return the heads of these rows."""

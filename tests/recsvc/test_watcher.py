@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from recsvc.artefact import MANIFEST, ArtefactError
 from recsvc.cache import ModelCache
+from recsvc.filters import VideoFilter
 from recsvc.live import LiveModel
 from recsvc.registry import POINTER, Registry
 from recsvc.signature import Verifier
@@ -291,3 +292,15 @@ def test_local_copies_are_kept_of_two_models(bench: Bench) -> None:
         bench.watcher.poll()
 
     assert sorted(path.name for path in bench.cache.iterdir()) == ["2", "3", "last.json"]
+
+
+def test_nothing_of_an_earlier_model_stays_in_memory(bench: Bench) -> None:
+    for version in ("1", "2", "3"):
+        publish(bench.store, random_model(int(version), version=version))
+        bench.watcher.poll()
+        bench.live.get().masks.blocked(VideoFilter(min_duration_ms=1))
+
+    mapped = Path("/proc/self/maps").read_text()
+
+    assert f"{bench.cache}/3/" in mapped
+    assert [version for version in ("1", "2") if f"{bench.cache}/{version}/" in mapped] == []
