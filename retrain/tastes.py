@@ -17,6 +17,8 @@ from retrain.representations import Representations
 
 SAMPLE: Final = 20_000
 """Viewers, at most, that tell how far scores are spread."""
+BLOCK: Final = 1 << 16
+"""Viewers whose vectors are made at once."""
 
 
 def served(learnt: Representations, tastes: Positives, *, recent_share: float, bias_share: float) -> Representations:
@@ -28,34 +30,49 @@ def served(learnt: Representations, tastes: Positives, *, recent_share: float, b
         recent_share: Share of a viewer's vector that comes from it, 0..1.
         bias_share: Share of the videos' biases that is kept, 0..1.
     """
-    means = _means(tastes, learnt.video_factors, len(learnt.user_factors))
-    known = means.any(axis=1) & learnt.user_factors.any(axis=1)
+    means = _Means(tastes, learnt.video_factors, len(learnt.user_factors))
     vectors = learnt.user_factors.copy()
-    if recent_share and known.any():
-        scale = _spread_ratio(vectors[known], means[known], learnt.video_factors)
-        vectors[known] = (1 - recent_share) * vectors[known] + recent_share * scale * means[known]
-    return replace(
-        learnt,
-        user_factors=vectors.astype(np.float32, copy=False),
-        video_biases=(np.float32(bias_share) * learnt.video_biases).astype(np.float32, copy=False),
-    )
+    known = np.flatnonzero(np.concatenate([_both(means.of(block), vectors[block]) for block in _blocks(len(vectors))]))
+    if recent_share and len(known):
+        some = known[np.linspace(0, len(known) - 1, min(SAMPLE, len(known)), dtype=np.int64)]
+        scale = np.float32(_spread_ratio(vectors[some], means.of(some), learnt.video_factors))
+        for block in _blocks(len(known)):
+            rows = known[block]
+            vectors[rows] *= np.float32(1 - recent_share)
+            vectors[rows] += np.float32(recent_share) * scale * means.of(rows)
+    return replace(learnt, user_factors=vectors, video_biases=np.float32(bias_share) * learnt.video_biases)
 
 
-def _means(tastes: Positives, factors: NDArray[np.float32], users: int) -> NDArray[np.float32]:
-    """Return the weighted mean of the factors of what each viewer liked, (U, d), zeros where there is nothing."""
-    rows, sums = tastes.pairs.users, np.bincount(tastes.pairs.users, tastes.weights, minlength=users)
-    shares = (tastes.weights / sums[rows]).astype(np.float32)
-    matrix = sp.csr_matrix((shares, (rows, tastes.pairs.videos)), (users, len(factors)))
-    means: NDArray[np.float32] = matrix @ factors
-    return means
+class _Means:
+    """The weighted mean of the factors of what each viewer liked, zeros where that is nothing.
+
+    There may be millions of viewers: the means are made for a block of them at a time.
+    """
+
+    def __init__(self, tastes: Positives, factors: NDArray[np.float32], users: int) -> None:
+        rows, sums = tastes.pairs.users, np.bincount(tastes.pairs.users, tastes.weights, minlength=users)
+        shares = (tastes.weights / sums[rows]).astype(np.float32)
+        self._matrix = sp.csr_matrix((shares, (rows, tastes.pairs.videos)), (users, len(factors)))
+        self._factors = factors
+
+    def of(self, users: "slice | NDArray[np.integer]") -> NDArray[np.float32]:
+        """Return the means of some viewers, (n, d)."""
+        means: NDArray[np.float32] = self._matrix[users] @ self._factors
+        return means
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(begin, begin + BLOCK) for begin in range(0, max(count, 1), BLOCK)]
+
+
+def _both(means: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return of which viewers something is known in either way."""
+    return np.logical_and(means.any(axis=1), vectors.any(axis=1))
 
 
 def _spread_ratio(vectors: NDArray[np.float32], means: NDArray[np.float32], factors: NDArray[np.float32]) -> float:
     """Return how much wider vectors spread the scores of videos than means do; 1 where neither does."""
     trained = factors[factors.any(axis=1)]
     covariance = np.cov(trained, rowvar=False, bias=True).reshape(trained.shape[1], -1)
-    some = np.linspace(0, len(vectors) - 1, min(SAMPLE, len(vectors)), dtype=np.int64)
-    wide, narrow = (
-        float(np.einsum("ij,jk,ik->", one[some], covariance, one[some], optimize=True)) for one in (vectors, means)
-    )
+    wide, narrow = (float(np.einsum("ij,jk,ik->", one, covariance, one, optimize=True)) for one in (vectors, means))
     return float(np.sqrt(wide / narrow)) if wide > 0 and narrow > 0 else 1.0

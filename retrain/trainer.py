@@ -165,10 +165,13 @@ class Trainer:
     def _resize(self, side: Literal["user", "item"], old: NDArray[np.int32], new: NDArray[np.int32]) -> None:
         """Keep the arrays of what stays, and start what is new as LightFM starts it."""
         _, kept_from, kept_to = np.intersect1d(old, new, assume_unique=True, return_indices=True)
+        added = np.setdiff1d(np.arange(len(new)), kept_to, assume_unique=True)
         for name in (f"{side}_{part}" for part in _ARRAYS):
             array = getattr(self.model, name)
-            grown = self._start(name, (len(new), *array.shape[1:]))
-            grown[kept_to] = array[kept_from]
+            grown = np.zeros((len(new), *array.shape[1:]), np.float32)
+            if not name.endswith("_momentum"):  # Adagrad has none: pages of zeros that nobody touches take no memory
+                grown[kept_to] = array[kept_from]
+                grown[added] = self._start(name, (len(added), *array.shape[1:]))
             setattr(self.model, name, grown)
 
     def _start(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
