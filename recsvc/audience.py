@@ -117,9 +117,7 @@ class Audience:
         """
         self._catch_up()
         mark, now_ms = fingerprint(user_id), self._now_ms()
-        self._profiles.forget(mark, at_ms=now_ms, user_id=user_id)
-        with self._keeping:
-            self._folded.pop(user_id, None)
+        self._forget(mark, now_ms, user_id=user_id)
         if self._journal:
             with _writing():
                 self._journal.rewrite(lambda entry: entry.get("user") != user_id, [_forgetting(mark, now_ms)])
@@ -135,12 +133,21 @@ class Audience:
         self._catch_up()
         news = {mark: at_ms for mark, at_ms in marks.items() if at_ms > (self._profiles.forgotten_at(mark) or -1)}
         for mark, at_ms in news.items():
-            self._profiles.forget(mark, at_ms=at_ms)
+            self._forget(mark, at_ms)
         if self._journal:
             with self._learning:
                 self._unwritten |= news
                 self._write_forgotten(self._journal, self._unwritten)
                 self._unwritten = {}
+
+    def _forget(self, mark: bytes, at_ms: int, *, user_id: str | None = None) -> None:
+        """Forget a viewer here, and all folded ones where the name is not told: each is folded again when asked for."""
+        self._profiles.forget(mark, at_ms=at_ms, user_id=user_id)
+        with self._keeping:
+            if user_id is None:
+                self._folded.clear()
+            else:
+                self._folded.pop(user_id, None)
 
     @staticmethod
     def _write_forgotten(journal: Journal, marks: Mapping[bytes, int]) -> None:
@@ -212,7 +219,7 @@ class Audience:
         """Apply an entry; one that this release cannot read is passed over."""
         try:
             if "forget" in entry:
-                self._profiles.forget(bytes.fromhex(entry["forget"]), at_ms=int(entry["at"]))
+                self._forget(bytes.fromhex(entry["forget"]), int(entry["at"]))
             else:
                 done = list(map(_interaction, entry["did"]))
                 self._profiles.add(str(entry["user"]), done, now_ms=int(entry["told"]))

@@ -1,3 +1,4 @@
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,3 +200,15 @@ def test_a_profile_tells_what_is_known() -> None:
 def test_nobody_has_a_profile_whom_nothing_is_known_of() -> None:
     assert audience().summary(OLD, "nobody") is None
     assert summarised(audience().summary(OLD, "u1")).state is ViewerState.TRAINED
+
+
+def test_nothing_of_a_viewer_whom_another_process_forgot_is_left_in_memory(tmp_path: Path) -> None:
+    viewers, others = (audience(journal(tmp_path)) for _ in range(2))
+    viewers.update("new", [like("v3")])
+    folded = weakref.ref(vector(viewers.viewer(OLD, "new")))
+    assert folded() is not None
+
+    others.forget("new")
+    viewers.viewer(OLD, "somebody else")
+
+    assert folded() is None
