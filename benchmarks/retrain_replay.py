@@ -36,8 +36,7 @@ from servicekit.objectstore import FileStore
 
 DATA: Final = Path(__file__).parents[2] / "shared" / "data" / "kuairand"
 SEEDS: Final = tuple(map(int, os.environ.get("RETRAIN_REPLAY_SEEDS", "0,1").split(",")))
-SERVED: Final = 0.3
-SHARES: Final = (SERVED, 0.6)
+SHARES: Final = (0.3, 0.6)
 DAY: Final = timedelta(days=1)
 JUDGED: Final = date(2022, 4, 30)
 NIGHTS: Final = 5
@@ -65,13 +64,13 @@ def _interactions() -> Iterator[Interactions]:
             yield prepare(fetch(window, exports, FileStore(DATA), folder), window, warehouse)
 
 
-def _settings(seed: int, share: float = SERVED) -> RetrainSettings:
+def _settings(seed: int, share: float = 0.0) -> RetrainSettings:
     return RetrainSettings(
         interactions_url=DATA.as_uri(),
         model_store_url=DATA.as_uri(),
         retrain_threads=1,
         retrain_seed=seed,
-        retrain_replayed_share=share,
+        retrain_warm_replayed_share=share,
     )
 
 

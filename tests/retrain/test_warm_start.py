@@ -17,6 +17,7 @@ from retrain.failure import Reason, RunFailure
 from retrain.pipeline import Result, Run, run
 from retrain.publish import Outcome
 from retrain.settings import RetrainSettings
+from retrain.trainer import Trainer
 from retrain.warm_start import Terms, WarmStart, choose
 from servicekit.objectstore import open_store
 from tests.retrain.test_pipeline import job
@@ -178,3 +179,23 @@ def test_run_is_published_even_if_its_checkpoint_cannot_be_saved(
     assert [entry["problem"] for entry in logs if entry["event"] == "checkpoint.not_saved"] == [
         "no space left on device"
     ]
+
+
+def test_warm_night_replays_more_of_what_is_older(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full fit has just learnt from all of it; a night that goes on from another has not."""
+    replayed: list[float] = []
+    fit = Trainer.fit
+
+    def noting(self: Trainer, *arguments: Any, **further: Any) -> None:
+        replayed.extend([further["replayed"]] if "replayed" in further else [])
+        fit(self, *arguments, **further)
+
+    monkeypatch.setattr(Trainer, "fit", noting)
+    chosen = settings(retrain_replayed_share=0.2, retrain_warm_replayed_share=0.8)
+
+    done(night(chosen, tmp_path / "1", 3))
+    done(night(chosen, tmp_path / "2", 4))
+
+    assert replayed == pytest.approx([0.2, 0.2, 0.4, 0.4])
