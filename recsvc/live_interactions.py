@@ -108,12 +108,13 @@ class LiveInteractions:
 
     def _read(self, consumer: Consumer) -> None:
         while not self._stopping.is_set():
-            first = consumer.poll(POLL_S)
-            if first is None:
-                continue
-            messages = [first, *consumer.consume(BATCH, 0)]
             try:
-                self._receive(list(self._parsed(messages)))
+                first = consumer.poll(POLL_S)
+                if first is not None:
+                    self._receive(list(self._parsed([first, *consumer.consume(BATCH, 0)])))
+            except KafkaException as error:
+                self._report(str(error.args[0]))
+                self._stopping.wait(RETRY_S)
             except Exception:
                 # One batch is lost rather than all that come after it.
                 logger.exception("live.defect")

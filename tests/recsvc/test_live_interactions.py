@@ -1,6 +1,7 @@
 """What viewers do, from a real Kafka to the next page."""
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from deploy.local.kafka_mock import MockKafka
 from recsvc.interaction_message import MalformedError, ViewerInteraction, parse
@@ -170,6 +171,29 @@ def test_a_defect_in_one_batch_does_not_end_the_reading(kafka_bootstrap: str) ->
         wait_for(lambda: "poison" in got, what="the poison")
         send(kafka_bootstrap, done(viewer, "good"), key=viewer, at_ms=since_ms)
         wait_for(lambda: "good" in got, what="what came after it")
+    finally:
+        reader.end()
+
+
+def test_an_error_of_the_client_does_not_end_the_reading(kafka_bootstrap: str) -> None:
+    """What librdkafka's callbacks raise, such as those that sign in, comes out of the call that reads."""
+    viewer, since_ms = f"viewer-{uuid4()}", now_ms()
+    got: list[ViewerInteraction] = []
+    raised = threading.Event()
+
+    def fail_once(_: str) -> None:
+        if got and not raised.is_set():
+            raised.set()
+            raise KafkaException(KafkaError(KafkaError._FAIL))
+
+    client = {"bootstrap.servers": kafka_bootstrap, "statistics.interval.ms": 50, "stats_cb": fail_once}
+    reader = LiveInteractions(client, lambda: since_ms, got.extend, NoMetrics())
+    reader.begin()
+    try:
+        send(kafka_bootstrap, done(viewer, "before"), key=viewer, at_ms=since_ms)
+        assert raised.wait(30)
+        send(kafka_bootstrap, done(viewer, "after"), key=viewer, at_ms=since_ms)
+        wait_for(lambda: any(one.interaction.video_id == "after" for one in got), timeout_s=30, what="what came after")
     finally:
         reader.end()
 
