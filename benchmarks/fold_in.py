@@ -25,7 +25,7 @@ from benchmarks.frozen_warp import FrozenVideos
 from benchmarks.report import Row
 from benchmarks.traffic import Told, Traffic
 from recsvc.artefact import Model, read
-from recsvc.fold_in import FoldIn
+from recsvc.fold_in import FoldIn, scale_of
 from recsvc.folded_viewer import folded
 from recsvc.interactions import Interaction, Kind
 from recsvc.registry import Registry
@@ -278,7 +278,7 @@ def _trained_viewers(judge: Judge, later: Told, before: ServingModel, anew: Serv
 
 def _cost(model: Model, count: int) -> Row:
     """Return the time of a fold-in as served: from interactions by identifiers to a vector."""
-    fold_in = FoldIn(model)
+    fold_in = FoldIn(model, scale_of(model))
     rng = np.random.default_rng(SEED)
     times = []
     for _ in range(200):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -26,18 +27,22 @@ class ModelCache:
         self._registry = registry
         self._folder = folder
 
-    def load(self, pointer: Pointer) -> Model:
+    def load(self, pointer: Pointer, read: Callable[[Path], Model] = read) -> Model:
         """Return a verified model, downloaded unless it is here; ArtefactError when it must not be served.
 
-        A damaged local copy is replaced by a fresh one, once.
+        A local copy that is refused is replaced by a fresh one, once.
+
+        Args:
+            pointer: Names it.
+            read: Verifies the model in a folder and returns it.
         """
         try:
-            return self._load(pointer)
+            return self._load(pointer, read)
         except ArtefactError:
             if not self._discard(pointer):
                 raise
         try:
-            return self._load(pointer)
+            return self._load(pointer, read)
         except ArtefactError:
             self._discard(pointer)
             raise
@@ -62,7 +67,7 @@ class ModelCache:
         except (FileNotFoundError, ValidationError):
             return None
 
-    def _load(self, pointer: Pointer) -> Model:
+    def _load(self, pointer: Pointer, read: Callable[[Path], Model]) -> Model:
         folder = self._registry.fetch(pointer, self._folder)
         model = read(folder)
         if model.manifest.version != pointer.version:

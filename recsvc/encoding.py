@@ -36,7 +36,7 @@ def recommend_reply(page: Page) -> bytes:
         return recommend_response(page).SerializeToString()
     ranked, manifest = page.ranked, page.serving.manifest
     tail = wire.tail(manifest.algorithm, manifest.version, manifest.trained_at, _STATES[page.viewer_state])
-    return wire.reply(page.serving.heads.of(ranked.rows), ranked.scores, page.next_page_token, tail)
+    return wire.reply(page.serving.heads[ranked.rows].tolist(), ranked.scores, page.next_page_token, tail)
 
 
 def recommend_response(page: Page) -> pb.RecommendResponse:

@@ -36,12 +36,12 @@ class FoldIn:
 
     Args:
         model: Its videos' factors are taken as they are.
+        scale: Factor between a mean of videos' factors and a viewer's vector; see `scale_of`.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, scale: float) -> None:
         self._model = model
-        self.scale = GAIN * _length_ratio(model)
-        """Factor between a mean of videos' factors and a viewer's vector."""
+        self._scale = scale
 
     def fold(
         self, interactions: Sequence[Interaction], prior: NDArray[np.float32] | None = None
@@ -59,7 +59,7 @@ class FoldIn:
         self, rows: NDArray[np.int64], masses: NDArray[np.float32], prior: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """Return the vector of a viewer of this taste, (d,) float32; see `taste` and `fold`."""
-        total = self.scale * (masses @ self._model.video_factors[rows])
+        total = self._scale * (masses @ self._model.video_factors[rows])
         mass = np.abs(masses).sum()
         # A trained vector of zeros says that training learnt nothing of the viewer.
         if prior is None or not prior.any():
@@ -84,7 +84,7 @@ class FoldIn:
         return np.array([row for row, _ in pairs], np.int64), np.array([weight for _, weight in pairs], np.float32)
 
 
-def _length_ratio(model: Model) -> float:
+def scale_of(model: Model) -> float:
     """Return how long trained vectors are over the means of what their viewers were shown; 1 where nobody is known."""
     lengths = model.seen.lengths()
     trained = np.flatnonzero(lengths)
@@ -93,11 +93,11 @@ def _length_ratio(model: Model) -> float:
         if len(trained)
         else trained
     )
-    # Few long steps: a thread that takes many short ones holds up those that serve.
+    # Few long steps, each of bounded memory.
     groups = np.split(rows, np.flatnonzero(np.diff(np.cumsum(lengths[rows]) // TOGETHER)) + 1)
     squares = sum(_mean_squares(model, group) for group in groups if len(group))
     ratio = np.sqrt(float(np.square(model.user_factors[rows]).sum()) / squares) if squares else 1.0
-    return float(ratio) or 1.0
+    return GAIN * (float(ratio) or 1.0)
 
 
 def _mean_squares(model: Model, viewers: NDArray[np.int64]) -> float:

@@ -10,16 +10,17 @@ that they were made with; as it grows old, recall is measured again, and where i
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from recsvc.artefact import Manifest
-from recsvc.heap import trim_heap
-from recsvc.index_home import IndexHome
 from recsvc.inverted_file import HEAD, TRAINING, InvertedFile
+from recsvc.kept_folder import KeptFolder
 from recsvc.ranking import Barred, ExactRanker, Ranked, Ranker, Wish, candidate_rows
 from recsvc.viewers import Viewer, ViewerState
 
@@ -40,6 +41,10 @@ DRIFT: Final = 0.02
 """Change of the static scores, as a share of their spread, after which recall is measured again."""
 TOGETHER: Final = 8
 """Viewers of the sample who share one scan."""
+FOLDER: Final = "index"
+"""Folder of the index within that of the model's local copy."""
+_FORMAT: Final = 2
+"""Of the files and of the way in which they are made."""
 _TUNING: Final = "tuning.npy"
 _FURTHEST: Final = 2_048
 """Videos wanted after which the scan is cheaper."""
@@ -57,13 +62,13 @@ class Effort(NamedTuple):
 EFFORTS: Final = tuple(Effort(depth, spare) for spare in SPARES for depth in DEPTHS)
 
 
-def ranker_of(exact: ExactRanker, users: NDArray[np.float32], home: IndexHome | None = None) -> Ranker:
+def ranker_of(exact: ExactRanker, users: NDArray[np.float32], kept: KeptFolder | None = None) -> Ranker:
     """Return the faster ranker of sufficient recall.
 
     Args:
         exact: The scan.
         users: (U, d) representations of viewers to measure recall on; those of zeros are passed over.
-        home: Where the index is kept; None to build one for this process alone.
+        kept: Where the index is kept; None to build one for this process alone.
     """
     if len(exact.static) < FROM:
         return exact
@@ -71,29 +76,19 @@ def ranker_of(exact: ExactRanker, users: NDArray[np.float32], home: IndexHome | 
     if not len(known):
         return exact
     sample = users[known[np.linspace(0, len(known) - 1, min(SAMPLE, len(known)), dtype=np.int64)]]
-    return _sufficient(exact, _shared(exact, sample, home) if home else IndexedRanker.tuned(exact, sample))
+    build = partial(IndexedRanker.tuned, exact, sample)
+    index = kept.obtain(partial(IndexedRanker.read, exact, sample), build, IndexedRanker.write) if kept else build()
+    return _sufficient(exact, index)
 
 
-def home_of(folder: Path, manifest: Manifest) -> IndexHome:
+def kept_index(folder: Path, manifest: Manifest) -> KeptFolder:
     """Return where the index of a model is kept, whose local copy stands in a folder."""
-    return IndexHome(folder, manifest, (HEAD, TRAINING, DEPTHS, SPARES, GAIN, RECALL, PAGE, SAMPLE))
+    parameters = (_FORMAT, faiss.__version__, HEAD, TRAINING, DEPTHS, SPARES, GAIN, RECALL, PAGE, SAMPLE)
+    return KeptFolder(folder, FOLDER, manifest, parameters)
 
 
 def _sufficient(exact: ExactRanker, index: "IndexedRanker") -> Ranker:
     return index if index.recall >= RECALL else exact
-
-
-def _shared(exact: ExactRanker, sample: NDArray[np.float32], home: IndexHome) -> "IndexedRanker":
-    """Return the index that is kept; else build it, keep it, and return it as the others will have it."""
-    with home.turn() as is_ours:
-        if kept := IndexedRanker.kept(exact, sample, home):
-            return kept
-        index = IndexedRanker.tuned(exact, sample)
-        if is_ours and index.keep(home) and (kept := IndexedRanker.kept(exact, sample, home)):
-            del index
-            trim_heap()
-            return kept
-        return index
 
 
 class IndexedRanker:
@@ -131,30 +126,22 @@ class IndexedRanker:
         self.recall = recall
 
     @classmethod
-    def kept(cls, exact: ExactRanker, sample: NDArray[np.float32], home: IndexHome) -> "IndexedRanker | None":
-        """Return the index that `keep` left, mapped; None when there is none.
+    def read(cls, exact: ExactRanker, sample: NDArray[np.float32], folder: Path) -> "IndexedRanker":
+        """Return the index that `write` left, mapped.
 
         Args:
             exact: The scan of the videos.
             sample: (n, d) what it was tuned with.
-            home: Where it is kept.
+            folder: Of its files.
         """
+        recall, depth, spare = np.load(folder / _TUNING).tolist()
+        lists, effort = InvertedFile.read(folder, exact.static), Effort(int(depth), int(spare))
+        return cls(exact, lists, effort=effort, recall=recall, sample=sample, measured=exact.static)
 
-        def load(folder: Path) -> "IndexedRanker":
-            recall, depth, spare = np.load(folder / _TUNING).tolist()
-            lists, effort = InvertedFile.read(folder, exact.static), Effort(int(depth), int(spare))
-            return cls(exact, lists, effort=effort, recall=recall, sample=sample, measured=exact.static)
-
-        return home.read(load)
-
-    def keep(self, home: IndexHome) -> bool:
-        """Keep it for other processes, and for the next start of this one; return whether there was room."""
-
-        def fill(folder: Path) -> None:
-            np.save(folder / _TUNING, np.array([self.recall, *self.effort]))
-            self._lists.write(folder)
-
-        return home.write(fill)
+    def write(self, folder: Path) -> None:
+        """Write it for other processes, and for the next start of this one."""
+        np.save(folder / _TUNING, np.array([self.recall, *self.effort]))
+        self._lists.write(folder)
 
     @classmethod
     def tuned(cls, exact: ExactRanker, sample: NDArray[np.float32]) -> "IndexedRanker":

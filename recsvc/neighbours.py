@@ -11,11 +11,11 @@ class Neighbours:
 
     Args:
         factors: (V, d) representations of the videos.
+        lengths: (V,) theirs.
     """
 
-    def __init__(self, factors: NDArray[np.float32]) -> None:
+    def __init__(self, factors: NDArray[np.float32], lengths: NDArray[np.float32]) -> None:
         self._factors = factors
-        lengths = np.sqrt(np.einsum("ij,ij->i", factors, factors))
         self._inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
 
     def directions(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:

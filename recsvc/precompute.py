@@ -34,7 +34,7 @@ def main() -> None:
         with (folder / _LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / FOLDER).exists():
-                precompute(read(folder), folder, most=most, wanted=lambda: os.getppid() == parent)
+                precompute(read(folder, checked=True), folder, most=most, wanted=lambda: os.getppid() == parent)
     except (ArtefactError, OSError) as error:  # the model is gone, or the disk is full
         sys.exit(f"error: shortlists were not precomputed: {error}")
 

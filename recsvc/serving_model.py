@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsvc.artefact import Manifest, Model
+from recsvc.derived import Derived
 from recsvc.filters import FilterMasks
 from recsvc.fingerprints import Fingerprints
 from recsvc.fold_in import FoldIn
-from recsvc.index import home_of, ranker_of
+from recsvc.index import kept_index, ranker_of
 from recsvc.neighbours import Neighbours
 from recsvc.ranking import ExactRanker, Ranker
 from recsvc.viewers import Viewer, trained_viewer
-from recsvc.wire import VideoHeads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,24 +27,26 @@ class ServingModel:
     fingerprints: Fingerprints
     fold_in: FoldIn
     neighbours: Neighbours
-    heads: VideoHeads
+    heads: NDArray[np.bytes_]
+    """(V,) the first bytes of each video's entry in a reply; see `wire`."""
     prior: NDArray[np.float32]
     """(V,) the popularity part of the scores, of the model's popularity or a fresher one."""
 
     @classmethod
     def of(cls, model: Model) -> Self:
-        """Prepare a model for serving."""
-        prior = model.prior()
-        exact = ExactRanker(model.video_factors, model.video_biases + prior)
-        home = home_of(model.folder, model.manifest) if model.folder else None
+        """Prepare a model for serving, with what is kept beside its local copy if it has one."""
+        prior, derived = model.prior(), Derived.of(model)
+        longest = float(derived.lengths.max(initial=0))
+        exact = ExactRanker(model.video_factors, model.video_biases + prior, longest=longest)
+        kept = kept_index(model.folder, model.manifest) if model.folder else None
         return cls(
             model=model,
-            ranker=ranker_of(exact, model.user_factors, home),
+            ranker=ranker_of(exact, model.user_factors, kept),
             masks=FilterMasks(model.catalogue),
-            fingerprints=Fingerprints(model.videos),
-            fold_in=FoldIn(model),
-            neighbours=Neighbours(model.video_factors),
-            heads=VideoHeads(model.videos),
+            fingerprints=Fingerprints(derived.fingerprints, derived.by_fingerprint),
+            fold_in=FoldIn(model, float(derived.fold_in_scale)),
+            neighbours=Neighbours(model.video_factors, derived.lengths),
+            heads=derived.heads,
             prior=prior,
         )
 

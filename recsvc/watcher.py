@@ -16,7 +16,9 @@ from recsvc.artefact import ArtefactError
 from recsvc.cache import ModelCache
 from recsvc.generation import Generation
 from recsvc.live import LiveModel
+from recsvc.preparation import prepared
 from recsvc.registry import Pointer, Registry
+from recsvc.serving_model import ServingModel
 from servicekit.telemetry import Metric, Metrics
 
 logger = structlog.get_logger(__name__)
@@ -155,8 +157,7 @@ class ModelWatcher:
 
     def _admit(self, pointer: Pointer) -> None:
         try:
-            with _short_turns():
-                serving = admit(self._cache.load(pointer))
+            serving = self._load(pointer)
         except ArtefactError as error:
             self._refused = pointer
             self._refuse(pointer.version, error)
@@ -174,6 +175,13 @@ class ModelWatcher:
         gc.collect()
         gc.freeze()
         self._cache.remember(pointer)
+
+    def _load(self, pointer: Pointer) -> ServingModel:
+        """Return a model that may be served; ArtefactError when it must not be."""
+        if self._live.peek() is None:
+            return admit(self._cache.load(pointer))
+        with _short_turns():
+            return ServingModel.of(self._cache.load(pointer, prepared))
 
     def _refuse(self, what: str, error: ArtefactError) -> None:
         """Raise the alarm, once for each thing that is wrong."""

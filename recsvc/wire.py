@@ -41,32 +41,20 @@ _ID: Final = _tag(pb.ScoredVideo, "video_id", _LENGTH)
 _SCORE: Final = _tag(pb.ScoredVideo, "score", _FIXED64)
 
 
-class VideoHeads:
-    """Of each video, a `videos` entry of the reply up to the bytes of its score.
-
-    Args:
-        videos: The videos of one model.
-    """
-
-    def __init__(self, videos: IdMap) -> None:
-        width = videos.array.dtype.itemsize
-        letters = np.ascontiguousarray(videos.array).view(np.uint8).reshape(len(videos), width)
-        lengths = np.strings.str_len(videos.array)
-        heads = np.zeros((len(videos), len(_start(width)) + width + len(_SCORE)), np.uint8)
-        # All of one length at once: a loop over the videos would hold up the threads that serve.
-        for length in np.unique(lengths).tolist():
-            start, rows = _start(length), np.flatnonzero(lengths == length)
-            filled = heads[:, : len(start) + length + len(_SCORE)]
-            filled[rows, : len(start)] = np.frombuffer(start, np.uint8)
-            filled[rows, len(start) : -len(_SCORE)] = letters[rows, :length]
-            filled[rows, -len(_SCORE) :] = np.frombuffer(_SCORE, np.uint8)
-        # No head ends in NUL, which a fixed-width array would not keep.
-        self._heads = heads.reshape(-1).view(f"S{heads.shape[1]}")
-
-    def of(self, rows: NDArray[np.integer]) -> list[bytes]:
-        """Return the heads of these rows."""
-        heads: list[bytes] = self._heads[rows].tolist()
-        return heads
+def heads_of(videos: IdMap) -> "NDArray[np.bytes_]":
+    """Return, of each video, a `videos` entry of the reply up to the bytes of its score, (V,)."""
+    width = videos.array.dtype.itemsize
+    letters = np.ascontiguousarray(videos.array).view(np.uint8).reshape(len(videos), width)
+    lengths = np.strings.str_len(videos.array)
+    heads = np.zeros((len(videos), len(_start(width)) + width + len(_SCORE)), np.uint8)
+    for length in np.unique(lengths).tolist():
+        start, rows = _start(length), np.flatnonzero(lengths == length)
+        filled = heads[:, : len(start) + length + len(_SCORE)]
+        filled[rows, : len(start)] = np.frombuffer(start, np.uint8)
+        filled[rows, len(start) : -len(_SCORE)] = letters[rows, :length]
+        filled[rows, -len(_SCORE) :] = np.frombuffer(_SCORE, np.uint8)
+    # No head ends in NUL, which a fixed-width array would not keep.
+    return heads.reshape(-1).view(f"S{heads.shape[1]}")
 
 
 def _start(length: int) -> bytes:

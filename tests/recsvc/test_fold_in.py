@@ -3,12 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsvc.fold_in import GAIN, STRANGER_MASS, TRAINED_MASS, FoldIn
+from recsvc.fold_in import GAIN, STRANGER_MASS, TRAINED_MASS, FoldIn, scale_of
 from recsvc.interactions import Interaction, Kind
 from tests.recsvc.models import csr, random_model
 
 MODEL = random_model(3)
-FOLD_IN = FoldIn(MODEL)
+FOLD_IN = FoldIn(MODEL, scale_of(MODEL))
 
 
 def likes(*names: str) -> list[Interaction]:
@@ -23,7 +23,7 @@ def factors(name: str) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
 def test_a_stranger_is_a_mean_of_what_was_liked_drawn_to_zero() -> None:
     vector = FOLD_IN.fold(likes("v1", "v2"))
 
-    assert vector == pytest.approx(FOLD_IN.scale * (factors("v1") + factors("v2")) / (2 + STRANGER_MASS), rel=1e-5)
+    assert vector == pytest.approx(scale_of(MODEL) * (factors("v1") + factors("v2")) / (2 + STRANGER_MASS), rel=1e-5)
 
 
 def test_a_trained_viewer_moves_from_the_trained_vector() -> None:
@@ -32,7 +32,7 @@ def test_a_trained_viewer_moves_from_the_trained_vector() -> None:
     vector = FOLD_IN.fold(likes("v7"), prior)
 
     assert vector == pytest.approx(
-        (TRAINED_MASS * prior + FOLD_IN.scale * factors("v7")) / (TRAINED_MASS + 1), rel=1e-5
+        (TRAINED_MASS * prior + scale_of(MODEL) * factors("v7")) / (TRAINED_MASS + 1), rel=1e-5
     )
 
 
@@ -73,10 +73,10 @@ def test_folded_vectors_are_as_long_as_those_that_training_makes(factor: float) 
     """Whatever lengths a model gives its viewers, by its loss or learning rate."""
     scaled = replace(MODEL, user_factors=MODEL.user_factors * np.float32(factor))
 
-    assert FoldIn(scaled).scale == pytest.approx(FOLD_IN.scale * factor, rel=1e-4)
+    assert scale_of(scaled) == pytest.approx(scale_of(MODEL) * factor, rel=1e-4)
 
 
 def test_a_model_that_knows_nobody_still_folds() -> None:
     empty = replace(MODEL, seen=csr([[]] * 12))
 
-    assert FoldIn(empty).scale == GAIN
+    assert scale_of(empty) == GAIN

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from recsvc import preparation
 from recsvc.artefact import MANIFEST, ArtefactError
 from recsvc.cache import ModelCache
 from recsvc.filters import VideoFilter
@@ -221,6 +222,22 @@ def test_an_unreachable_store_leaves_the_model_serving_and_is_told_once(bench: B
 
     assert bench.version == "1"
     assert [line["event"] for line in logs] == ["model.look_failed", "model.look_recovered"]
+
+
+def test_a_model_that_cannot_be_prepared_in_time_goes_live_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the model's fault."""
+    publish(bench.store, random_model(1, version="1"))
+    bench.watcher.poll()
+    publish(bench.store, random_model(2, version="2"))
+    with capture_logs() as logs, monkeypatch.context() as patch:
+        patch.setattr(preparation, "LIMIT_S", 0)
+        bench.watcher.poll()
+    assert [line["event"] for line in logs] == ["model.look_failed"]
+    assert bench.version == "1"
+
+    bench.watcher.poll()
+
+    assert (bench.version, bench.refusals) == ("2", [])
 
 
 def test_the_models_age_is_reported_at_every_look(bench: Bench) -> None:

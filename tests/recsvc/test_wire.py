@@ -13,7 +13,7 @@ from recsvc.ranking import Ranked
 from recsvc.recommender import Page
 from recsvc.serving_model import ServingModel
 from recsvc.viewers import ViewerState
-from recsvc.wire import VideoHeads
+from recsvc.wire import heads_of
 from tests.recsvc.models import random_model
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
@@ -30,7 +30,7 @@ def test_a_reply_is_its_message(videos: list[tuple[str, float]], token: str, sta
     """Whatever the identifiers, scores, token and state: no number of either is special, not even NaN or -0."""
     model = SERVING.model
     named = IdMap.build([*model.videos.ids(np.arange(60)), *(name for name, _ in videos)])
-    serving = replace(SERVING, heads=VideoHeads(named), model=replace(model, videos=named))
+    serving = replace(SERVING, heads=heads_of(named), model=replace(model, videos=named))
     ranked = Ranked(named.rows([name for name, _ in videos]), np.array([score for _, score in videos], np.float32))
     page = Page(serving, ranked, state, token)
 
@@ -45,7 +45,7 @@ def test_a_reply_is_its_message(videos: list[tuple[str, float]], token: str, sta
 def test_identifiers_of_any_length_fit(length: int) -> None:
     """Where a length takes a second byte."""
     videos = IdMap.build(["x" * length])
-    (head,) = VideoHeads(videos).of(np.zeros(1, np.int64))
+    (head,) = heads_of(videos).tolist()
 
     reply = pb.RecommendResponse.FromString(head + np.array([0.5]).tobytes())
 

@@ -13,8 +13,8 @@ import faiss
 import numpy as np
 import pytest
 
-from recsvc import index, index_home, inverted_file
-from recsvc.index import IndexedRanker, home_of, ranker_of
+from recsvc import index, inverted_file, kept_folder
+from recsvc.index import IndexedRanker, kept_index, ranker_of
 from recsvc.inverted_file import InvertedFile
 from recsvc.ranking import Barred, ExactRanker, Ranker
 from recsvc.viewers import Viewer, ViewerState
@@ -22,7 +22,7 @@ from tests.recsvc.models import manifest_of
 from tests.support.polling import wait_for
 
 VIDEOS, DIMENSIONS = 6_000, 9
-FILES: Final = {"lists.bin", "quantisers.faiss", "tuning.npy", "unlisted.npy", "index.json"}
+FILES: Final = {"lists.bin", "quantisers.faiss", "tuning.npy", "unlisted.npy", "description.json"}
 MANIFEST: Final = manifest_of("1", 50, VIDEOS, DIMENSIONS)
 RNG: Final = np.random.default_rng(1)
 EXACT: Final = ExactRanker(
@@ -53,7 +53,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def loaded(folder: Path) -> Ranker:
-    ranker = ranker_of(EXACT, USERS, home_of(folder, MANIFEST))
+    ranker = ranker_of(EXACT, USERS, kept_index(folder, MANIFEST))
     assert isinstance(ranker, IndexedRanker)
     return ranker
 
@@ -111,17 +111,17 @@ def test_what_was_made_of_another_model_or_in_another_way_is_made_anew(
     tmp_path: Path, builds: list[int], monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     """Another model of the same version is one that was published anew in another store."""
-    home = home_of(tmp_path, MANIFEST.model_copy(update={"popularity_weight": 0.1} if change == "model" else {}))
+    kept = kept_index(tmp_path, MANIFEST.model_copy(update={"popularity_weight": 0.1} if change == "model" else {}))
     with monkeypatch.context() as patch:
         if change == "library":
             patch.setattr(faiss, "__version__", "1.0.0")
         elif change == "parameters":
             patch.setattr(index, "SAMPLE", 7)
         elif change == "format":
-            patch.setattr(index_home, "_FORMAT", 0)
+            patch.setattr(index, "_FORMAT", 0)
         if change != "model":
-            home = home_of(tmp_path, MANIFEST)
-    ranker_of(EXACT, USERS, home)
+            kept = kept_index(tmp_path, MANIFEST)
+    ranker_of(EXACT, USERS, kept)
     loaded(tmp_path)
     loaded(tmp_path)
 
@@ -136,7 +136,7 @@ def test_files_that_faiss_cannot_read_are_made_anew(tmp_path: Path, builds: list
         for name in FILES:
             (folder / name).write_bytes(b"none")
 
-    assert home_of(tmp_path, MANIFEST).write(fill)
+    assert kept_index(tmp_path, MANIFEST).write(fill)
 
     assert pages(loaded(tmp_path)) == expected
     assert len(builds) == 2
@@ -146,7 +146,7 @@ def test_a_builder_that_hangs_is_not_waited_for_long(
     tmp_path: Path, builds: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its turn is respected: nothing is written beside it."""
-    monkeypatch.setattr(index_home, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(kept_folder, "PATIENCE_S", 0.2)
     with (tmp_path / ".index.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         loaded(tmp_path)

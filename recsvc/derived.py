@@ -1,0 +1,75 @@
+"""What serving computes from a model once, as arrays that the processes of a machine share."""
+
+import hashlib
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsvc.artefact import Model, map_array
+from recsvc.fingerprints import fingerprints_of
+from recsvc.fold_in import scale_of
+from recsvc.kept_folder import KeptFolder
+from recsvc.wire import heads_of
+
+FOLDER: Final = "derived"
+"""Folder of the arrays within that of the model's local copy."""
+
+
+class Derived(NamedTuple):
+    """Arrays of one model with V videos."""
+
+    fingerprints: NDArray[np.uint32]
+    """(V,); see `Fingerprints`."""
+    by_fingerprint: NDArray[np.int32]
+    """(V,) rows in the order of their fingerprints."""
+    heads: NDArray[np.bytes_]
+    """(V,) the first bytes of each video's entry in a reply; see `wire`."""
+    lengths: NDArray[np.float32]
+    """(V,) lengths of the videos' factors."""
+    fold_in_scale: NDArray[np.float64]
+    """(); see `FoldIn`."""
+
+    @classmethod
+    def of(cls, model: Model) -> Self:
+        """Return what is kept beside the model's local copy; else compute it, and keep it if there is such a copy."""
+        compute = partial(cls.computed, model)
+        if model.folder is None:
+            return compute()
+        kept = KeptFolder(model.folder, FOLDER, model.manifest, (_code(), np.__version__))
+        return kept.obtain(cls.read, compute, cls.write)
+
+    @classmethod
+    def computed(cls, model: Model) -> Self:
+        """Compute the arrays."""
+        fingerprints = fingerprints_of(model.videos)
+        factors = model.video_factors
+        return cls(
+            fingerprints=fingerprints,
+            by_fingerprint=np.argsort(fingerprints, kind="stable").astype(np.int32),
+            heads=heads_of(model.videos),
+            lengths=np.sqrt(np.einsum("ij,ij->i", factors, factors)),
+            fold_in_scale=np.array(scale_of(model)),
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Return the arrays that `write` left, mapped."""
+        return cls(*(map_array(folder / f"{name}.npy") for name in cls._fields))
+
+    def write(self, folder: Path) -> None:
+        """Write the arrays."""
+        arrays: dict[str, NDArray[Any]] = self._asdict()
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+
+
+@cache
+def _code() -> str:
+    """Return a digest of this package's code: what another version of it left may mean something else."""
+    whole = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()

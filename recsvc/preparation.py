@@ -1,0 +1,44 @@
+"""Has a process of its own check and prepare models, while this one serves.
+
+The threads that serve share one interpreter with whatever else runs in this process, and wait for it even where there
+are cores to spare. So this process only maps what the other one found good and left beside the model's local copy.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from recsvc.artefact import ArtefactError, Model, read
+from recsvc.prepare import REFUSED, Refusal
+
+LIMIT_S: Final = 900.0
+"""Seconds that it may take, an index of millions of videos included."""
+
+
+def prepared(folder: Path) -> Model:
+    """Return a model that was checked and prepared; ArtefactError when it must not be served, OSError on a failure.
+
+    Args:
+        folder: Of the model's local copy.
+    """
+    command = [sys.executable, "-m", "recsvc.prepare", str(folder)]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    # The other process ends when its standard input does, so with this one. A group of its own: Ctrl-C is for this one.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0
+    ) as process:
+        try:
+            status = process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise TimeoutError(f"a model was not prepared within {LIMIT_S:.0f} s") from None
+        assert process.stdout  # noqa: S101  # a pipe
+        answer = process.stdout.read()
+    if status == REFUSED:
+        refusal = Refusal.model_validate_json(answer)
+        raise ArtefactError(refusal.reason, refusal.message)
+    if status:
+        raise OSError(f"the process that prepares a model ended with status {status}")
+    return read(folder, checked=True)

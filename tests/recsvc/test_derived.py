@@ -1,0 +1,90 @@
+"""What is computed from a model is computed once on a machine, and nothing damaged or outdated is served."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsvc import derived
+from recsvc.artefact import Model
+from recsvc.derived import Derived
+from recsvc.serving_model import ServingModel
+from tests.recsvc.models import random_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return replace(random_model(), folder=tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def computations(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
+    """Return the models of which this process computes, as a list that grows."""
+    found, compute = list[Model](), Derived.computed
+
+    def counted(model: Model) -> Derived:
+        found.append(model)
+        return compute(model)
+
+    monkeypatch.setattr(Derived, "computed", counted)
+    return found
+
+
+def assert_same(found: Derived, expected: Derived) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+def test_it_is_computed_once_and_mapped(model: Model, computations: list[Model], tmp_path: Path) -> None:
+    first, second = Derived.of(model), Derived.of(model)
+
+    assert len(computations) == 1
+    assert_same(first, Derived.computed(model))
+    assert_same(second, first)
+    assert isinstance(first.heads.base, np.memmap)
+    assert str(tmp_path / "derived" / "heads.npy") in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+def test_a_model_without_a_local_copy_keeps_nothing(model: Model, computations: list[Model], tmp_path: Path) -> None:
+    for _ in range(2):
+        ServingModel.of(replace(model, folder=None))
+
+    assert len(computations) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [*Derived._fields, "description"])
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, path.stat().st_size - 1), Path.unlink])
+def test_damaged_files_are_made_anew(
+    model: Model, computations: list[Model], tmp_path: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    Derived.of(model)
+    (path,) = (tmp_path / "derived").glob(f"{name}.*")
+    damage(path)
+
+    mended = [Derived.of(model) for _ in range(2)]
+    assert len(computations) == 2
+    for one in mended:
+        assert_same(one, Derived.computed(model))
+
+
+def test_what_other_code_left_is_made_anew(
+    model: Model, computations: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Derived.of(model)
+    monkeypatch.setattr(derived, "_code", lambda: "of yesterday")
+    Derived.of(model)
+    Derived.of(model)
+
+    assert len(computations) == 2
+
+
+def test_what_cannot_be_kept_serves_all_the_same(model: Model, computations: list[Model], tmp_path: Path) -> None:
+    (tmp_path / ".derived").write_bytes(b"in the way")
+
+    assert_same(Derived.of(model), Derived.of(replace(model, folder=None)))
+    assert len(computations) == 2

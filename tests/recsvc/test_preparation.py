@@ -1,0 +1,111 @@
+"""A model is checked and prepared by another process; what becomes of that one, this one goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsvc import preparation
+from recsvc.admission import admit
+from recsvc.artefact import MANIFEST, ArtefactError, read, write
+from recsvc.derived import Derived
+from recsvc.preparation import prepared
+from recsvc.serving_model import ServingModel
+from tests.recsvc.models import random_model
+from tests.support.polling import wait_for
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(random_model(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def hanging(folder: Path) -> Path:
+    """Return the folder of a model that nobody gets to the end of reading."""
+    (folder / MANIFEST).unlink()
+    os.mkfifo(folder / MANIFEST)
+    return folder
+
+
+def preparers(folder: Path) -> list[int]:
+    """Return the processes that prepare this folder."""
+    command = ["-m", "recsvc.prepare", str(folder), ""]
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.exists() and path.read_text(encoding="utf-8").split("\0")[1:] == command
+    ]
+
+
+def test_what_was_prepared_only_needs_mapping(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = prepared(folder)
+
+    monkeypatch.setattr(Derived, "computed", lambda _: pytest.fail("computed again"))
+    found = ServingModel.of(replace(model, folder=folder))
+    monkeypatch.undo()
+    expected = admit(read(folder))
+    np.testing.assert_array_equal(found.heads, expected.heads)
+    np.testing.assert_array_equal(found.prior, expected.prior)
+    assert found.manifest == expected.manifest
+
+
+def _damage(folder: Path) -> None:
+    with (folder / "video_factors.npy").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x7f")
+
+
+def _remove(folder: Path) -> None:
+    (folder / "tags.npy").unlink()
+
+
+def _overflow(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+    write(replace(random_model(), video_biases=np.full(60, 3e38, np.float32)), folder)
+
+
+@pytest.mark.parametrize("harm", [_damage, _remove, _overflow])
+def test_a_refusal_is_the_same_as_in_this_process(folder: Path, harm: Callable[[Path], None]) -> None:
+    harm(folder)
+    with pytest.raises(ArtefactError) as expected:
+        admit(read(folder))
+    with pytest.raises(ArtefactError) as found:
+        prepared(folder)
+
+    assert (found.value.reason, str(found.value)) == (expected.value.reason, str(expected.value))
+
+
+def test_one_that_is_killed_is_an_error_of_the_system(hanging: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(prepared, hanging)
+        wait_for(lambda: preparers(hanging), what="the process")
+        os.kill(preparers(hanging)[0], signal.SIGKILL)
+        with pytest.raises(OSError, match="ended with status -9"):
+            waiting.result()
+
+
+def test_one_that_hangs_is_ended(hanging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "LIMIT_S", 0.5)
+    with pytest.raises(TimeoutError, match=r"not prepared within"):
+        prepared(hanging)
+
+    assert preparers(hanging) == []
+
+
+def test_it_ends_with_the_process_that_waits_for_it(hanging: Path) -> None:
+    script = f"from pathlib import Path; from recsvc.preparation import prepared; prepared(Path({str(hanging)!r}))"
+    waiting = subprocess.Popen([sys.executable, "-c", script])
+    wait_for(lambda: preparers(hanging), what="the process")
+    waiting.kill()
+    waiting.wait()
+
+    wait_for(lambda: not preparers(hanging), what="its end")
