@@ -72,7 +72,7 @@ class Audience:
         self._keeping = threading.Lock()
         self._learning = threading.Lock()
         self._unwritten: dict[bytes, int] = {}
-        self._folded: OrderedDict[str, tuple[Profile, FoldIn, Viewer]] = OrderedDict()
+        self._folded: OrderedDict[str, tuple[bytes, FoldIn, Viewer]] = OrderedDict()
 
     def viewer(self, serving: ServingModel, user_id: str, recent: Sequence[Interaction] = ()) -> Viewer:
         """Return a viewer as the model's and later interactions tell.
@@ -88,8 +88,9 @@ class Audience:
         if profile is None:
             return folded(serving, base, (), recent) if recent else base
         if recent:
-            held = set(profile.interactions)
-            return folded(serving, base, profile.interactions, [one for one in recent if one not in held])
+            known = tuple(profile)
+            held = set(known)
+            return folded(serving, base, known, [one for one in recent if one not in held])
         return self._known(serving, user_id, base, profile)
 
     def observe(self, done: Iterable[ViewerInteraction]) -> None:
@@ -182,11 +183,11 @@ class Audience:
 
     def _known(self, serving: ServingModel, user_id: str, base: Viewer, profile: Profile) -> Viewer:
         kept = self._folded.get(user_id)
-        if kept is not None and kept[0] is profile and kept[1] is serving.fold_in:
+        if kept is not None and kept[0] is profile.packed and kept[1] is serving.fold_in:
             return kept[2]
-        viewer = folded(serving, base, profile.interactions, ())
+        viewer = folded(serving, base, tuple(profile), ())._replace(interactions=profile)
         with self._keeping:
-            self._folded[user_id] = (profile, serving.fold_in, viewer)
+            self._folded[user_id] = (profile.packed, serving.fold_in, viewer)
             self._folded.move_to_end(user_id)
             if len(self._folded) > FOLDED:
                 self._folded.popitem(last=False)

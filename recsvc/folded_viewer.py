@@ -11,9 +11,7 @@ from recsvc.serving_model import ServingModel
 from recsvc.viewers import Viewer, ViewerState
 
 
-def folded(
-    serving: ServingModel, base: Viewer, known: tuple[Interaction, ...], recent: Sequence[Interaction]
-) -> Viewer:
+def folded(serving: ServingModel, base: Viewer, known: Sequence[Interaction], recent: Sequence[Interaction]) -> Viewer:
     """Return a viewer with what was done since training; FOLDED_IN only when that says something of taste.
 
     Args:

@@ -2,33 +2,96 @@
 
 The newest interactions of the viewers who were active last are kept; both limits hold however much arrives. A viewer
 whom somebody asked to forget is a stranger from then on, whatever models know, until something new is known of them.
+
+Profiles are kept as bytes: half a million interactions as objects would take five times the memory, and hold up all
+threads for a tenth of a second whenever the garbage collector looks at them.
 """
 
+import marshal
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from typing import Final, Self, TypeVar, overload
 
-from recsvc.interactions import Interaction
+from recsvc.interactions import Interaction, Kind
 from servicekit.viewer_fingerprint import viewer_fingerprint
+
+R = TypeVar("R", bound=tuple[object, ...])
 
 MOST_A_VIEWER: Final = 1000
 """Interactions kept of one viewer."""
 MOST: Final = 500_000
-"""Interactions kept of all; about 200 bytes each."""
+"""Interactions kept of all; about 40 bytes each."""
+_KINDS: Final = {one.value: one for one in Kind}
+_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
+_AT_MS: Final = 2
+"""Place of the time in a row, as in an `Interaction`."""
 _NEVER: Final = -(1 << 62)
 """Before all times, milliseconds since 1970 UTC."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Profile:
-    """What is known of one viewer since training."""
+_Row = tuple[str, str, int, int, float | None]
+"""An interaction with the name of its kind."""
 
-    interactions: tuple[Interaction, ...]
-    """Oldest first."""
-    updated_at_ms: int
-    """Milliseconds since 1970 UTC."""
+
+class Profile(Sequence[Interaction]):
+    """What one viewer did since training, oldest first.
+
+    Args:
+        packed: The same object as long as nothing new is known.
+    """
+
+    __slots__ = ("packed",)
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+
+    @classmethod
+    def of(cls, rows: Iterable[_Row], *, updated_at_ms: int) -> Self:
+        """Return a profile.
+
+        Args:
+            rows: Oldest first.
+            updated_at_ms: Milliseconds since 1970 UTC.
+        """
+        return cls(marshal.dumps((updated_at_ms, list(rows))))
+
+    @property
+    def updated_at_ms(self) -> int:
+        """Return when it was told last, milliseconds since 1970 UTC."""
+        return self._unpacked()[0]
+
+    @property
+    def rows(self) -> list[_Row]:
+        """Return the interactions, oldest first."""
+        return self._unpacked()[1]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Interaction]:
+        return map(_interaction, self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Interaction: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Interaction]: ...
+    def __getitem__(self, place: int | slice) -> Interaction | Sequence[Interaction]:
+        return tuple(self)[place]
+
+    def _unpacked(self) -> tuple[int, list[_Row]]:
+        unpacked: tuple[int, list[_Row]] = marshal.loads(self.packed)  # noqa: S302  # made by this process
+        return unpacked
+
+
+def _row(one: Interaction) -> _Row:
+    return one.video_id, _NAMES[one.kind], one.at_ms, one.watch_ms, one.rating
+
+
+def _interaction(row: _Row) -> Interaction:
+    video_id, name, at_ms, watch_ms, rating = row
+    return Interaction(video_id, _KINDS[name], at_ms, watch_ms, rating)
 
 
 class Profiles:
@@ -42,22 +105,19 @@ class Profiles:
     def __init__(self, *, most: int = MOST, most_a_viewer: int = MOST_A_VIEWER) -> None:
         self._most = most
         self._most_a_viewer = most_a_viewer
-        self._profiles: OrderedDict[str, Profile] = OrderedDict()
+        self._profiles: OrderedDict[str, bytes] = OrderedDict()
         self._held = 0
         self._forgotten: dict[bytes, int] = {}
         self._lock = threading.Lock()
 
     def get(self, user_id: str) -> Profile | None:
         """Return a viewer's profile, None when there is none."""
-        profile = self._profiles.get(user_id)
-        if profile is None or not self._forgotten:
-            return profile
-        at_ms = self._forgotten.get(fingerprint(user_id), _NEVER)
-        if profile.interactions[0].at_ms > at_ms:
-            return profile
-        with self._lock:
-            self._trim(user_id, at_ms)
-        return self._profiles.get(user_id)
+        if self._forgotten and user_id in self._profiles:
+            at_ms = self._forgotten.get(fingerprint(user_id), _NEVER)
+            if at_ms > _NEVER:
+                with self._lock:
+                    self._trim(user_id, at_ms)
+        return self._kept(user_id)
 
     def add(self, user_id: str, interactions: Iterable[Interaction], *, now_ms: int) -> Profile | None:
         """Add interactions to a viewer's profile and return it, None when there is still none.
@@ -67,20 +127,20 @@ class Profiles:
         with self._lock:
             since = self._forgotten.get(fingerprint(user_id), _NEVER) if self._forgotten else _NEVER
             self._trim(user_id, since)
-            known = self._profiles.get(user_id)
-            before = known.interactions if known else ()
+            known = self._kept(user_id)
+            before = known.rows if known else []
             held = set(before)
-            new = [one for one in dict.fromkeys(interactions) if one not in held and one.at_ms > since]
+            new = [row for row in dict.fromkeys(map(_row, interactions)) if row not in held and row[_AT_MS] > since]
             if not new:
                 return known
             merged = merge(before, new)[-self._most_a_viewer :]
-            profile = Profile(interactions=merged, updated_at_ms=now_ms)
+            profile = Profile.of(merged, updated_at_ms=now_ms)
             self._held += len(merged) - len(before)
-            self._profiles[user_id] = profile
+            self._profiles[user_id] = profile.packed
             self._profiles.move_to_end(user_id)
             while self._held > self._most:
                 _, dropped = self._profiles.popitem(last=False)
-                self._held -= len(dropped.interactions)
+                self._held -= len(Profile(dropped))
             return profile
 
     def forget(self, mark: bytes, *, at_ms: int, user_id: str | None = None) -> None:
@@ -107,20 +167,27 @@ class Profiles:
     def __len__(self) -> int:
         return len(self._profiles)
 
+    def _kept(self, user_id: str) -> Profile | None:
+        packed = self._profiles.get(user_id)
+        return None if packed is None else Profile(packed)
+
     def _trim(self, user_id: str, at_ms: int) -> None:
-        known = self._profiles.get(user_id)
-        if known is None or known.interactions[0].at_ms > at_ms:
+        profile = self._kept(user_id)
+        if profile is None:
+            return
+        known = profile.rows
+        left = [row for row in known if row[_AT_MS] > at_ms]
+        if len(left) == len(known):
             return
         del self._profiles[user_id]
-        kept = tuple(one for one in known.interactions if one.at_ms > at_ms)
-        self._held -= len(known.interactions) - len(kept)
-        if kept:
-            self._profiles[user_id] = Profile(interactions=kept, updated_at_ms=known.updated_at_ms)
+        self._held -= len(known) - len(left)
+        if left:
+            self._profiles[user_id] = Profile.of(left, updated_at_ms=profile.updated_at_ms).packed
 
 
-def merge(before: Sequence[Interaction], new: Iterable[Interaction]) -> tuple[Interaction, ...]:
+def merge(before: Iterable[R], new: Iterable[R]) -> tuple[R, ...]:
     """Return all, oldest first; those of one instant in the order in which they were told."""
-    return tuple(sorted((*before, *new), key=lambda one: one.at_ms))
+    return tuple(sorted((*before, *new), key=itemgetter(_AT_MS)))
 
 
 fingerprint = viewer_fingerprint

@@ -67,6 +67,7 @@ class Reasons:
     def __init__(self, serving: ServingModel, viewer: Viewer) -> None:
         self._serving = serving
         self._viewer = viewer
+        self._interactions = tuple(viewer.interactions)
         self._liked = self._history()
         self._directions = serving.neighbours.directions(self._liked)
         catalogue = serving.model.catalogue
@@ -91,7 +92,7 @@ class Reasons:
 
     def _history(self) -> NDArray[np.int64]:
         """Return the videos that stand for the viewer's taste: what was liked since training, and what was seen."""
-        rows, weights = self._serving.fold_in.taste(self._viewer.interactions)
+        rows, weights = self._serving.fold_in.taste(self._interactions)
         disliked = rows[weights < 0]
         older = self._viewer.seen[-MOST_HISTORY:].astype(np.int64)
         known = np.concatenate((rows[weights > 0], older[~np.isin(older, disliked)]))
@@ -119,7 +120,7 @@ class Reasons:
 
     def _dealing(self, video_id: str) -> str:
         """Return what the viewer did with a video, the strongest of it."""
-        done = [one for one in self._viewer.interactions if one.video_id == video_id]
+        done = [one for one in self._interactions if one.video_id == video_id]
         verbs = [text for kind, text in _VERBS.items() if any(one.kind is kind for one in done)]
         if verbs:
             return verbs[0]

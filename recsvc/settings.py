@@ -31,7 +31,7 @@ class RecsvcSettings(KafkaSettings):
     recsvc_profile_interactions: int = Field(
         500_000,
         ge=1,
-        description="most interactions since training kept in memory, of all viewers; about 200 bytes each",
+        description="most interactions since training kept in memory, of all viewers; about 40 bytes each",
     )
     model_store_url: str = Field(description="where models are published, file:///folder or s3://bucket/prefix")
     model_verify_key: Annotated[str, AfterValidator(_public_keys)] | None = Field(

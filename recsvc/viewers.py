@@ -1,5 +1,6 @@
 """How a model knows a viewer."""
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -31,7 +32,7 @@ class Viewer(NamedTuple):
     bias: float
     seen: NDArray[np.int32]
     """Rows of videos that the viewer was shown."""
-    interactions: tuple[Interaction, ...] = ()
+    interactions: Sequence[Interaction] = ()
     """What the viewer did since training, oldest first."""
     row: int = UNKNOWN
     """Of a viewer who is as the model was trained."""

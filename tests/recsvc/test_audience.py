@@ -145,7 +145,7 @@ def test_updates_and_deletions_reach_other_processes_and_survive_a_restart(tmp_p
     other.forget("u2")
 
     for viewers in (one, other, audience(journal(tmp_path))):
-        assert viewers.viewer(OLD, "new").interactions == (Interaction("v3", Kind.RATING, CUT_OFF_MS, 5, 4.5),)
+        assert tuple(viewers.viewer(OLD, "new").interactions) == (Interaction("v3", Kind.RATING, CUT_OFF_MS, 5, 4.5),)
         assert viewers.viewer(OLD, "u1").state is ViewerState.FOLDED_IN
         assert viewers.viewer(OLD, "u2").state is ViewerState.COLD
 

@@ -34,7 +34,8 @@ def computations(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
 
 
 def assert_same(found: Derived, expected: Derived) -> None:
-    for one, other in zip(found, expected, strict=True):
+    for name, one in found._asdict().items():
+        other = getattr(expected, name)
         assert one.dtype == other.dtype
         np.testing.assert_array_equal(one, other)
 

@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ def at(*moments: int) -> list[Interaction]:
 
 
 def moments(profile: Profile | None) -> list[int]:
-    return [one.at_ms for one in profile.interactions] if profile else []
+    return [one.at_ms for one in profile] if profile else []
 
 
 def test_interactions_stand_in_the_order_of_their_time_and_once() -> None:
@@ -30,7 +32,46 @@ def test_a_repeated_delivery_changes_nothing() -> None:
     profiles = Profiles()
     first = profiles.add("u", at(1, 2), now_ms=10)
 
-    assert profiles.add("u", at(2, 1), now_ms=99) is first
+    again = profiles.add("u", at(2, 1), now_ms=99)
+
+    assert first is not None
+    assert again is not None
+    assert again.packed is first.packed
+    assert (list(again), again.updated_at_ms) == (at(1, 2), 10)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Interaction,
+            st.text(min_size=1),
+            st.sampled_from(Kind),
+            st.integers(-(2**62), 2**62),
+            st.integers(0, 2**53),
+            st.none() | st.floats(0, 5),
+        ),
+        min_size=1,
+    )
+)
+def test_a_profile_is_what_was_told(done: list[Interaction]) -> None:
+    profile = Profiles().add("u", done, now_ms=7)
+
+    assert profile is not None
+    assert tuple(profile) == tuple(sorted(dict.fromkeys(done), key=lambda one: one.at_ms))
+    assert {type(one.kind) for one in profile} == {Kind}
+    assert (len(profile), profile[0], profile[-1:]) == (len(set(done)), next(iter(profile)), (list(profile)[-1],))
+
+
+def test_what_is_kept_does_not_hold_up_the_garbage_collector() -> None:
+    """A hundred thousand interactions as objects would be as many objects to look at."""
+    profiles = Profiles()
+    gc.collect()
+    before = len(gc.get_objects())
+    for moment in range(10_000):
+        profiles.add(f"u{moment % 1000}", at(moment), now_ms=0)
+
+    gc.collect()
+    assert len(gc.get_objects()) - before < 1000
 
 
 def test_of_a_viewer_with_100_000_interactions_the_newest_are_kept() -> None:
