@@ -108,16 +108,27 @@ class LiveInteractions:
 
     def _read(self, consumer: Consumer) -> None:
         while not self._stopping.is_set():
+            messages = self._messages(consumer)
+            if not messages:
+                continue
             try:
-                first = consumer.poll(POLL_S)
-                if first is not None:
-                    self._receive(list(self._parsed([first, *consumer.consume(BATCH, 0)])))
-            except KafkaException as error:
-                self._report(str(error.args[0]))
-                self._stopping.wait(RETRY_S)
+                self._receive(list(self._parsed(messages)))
             except Exception:
                 # One batch is lost rather than all that come after it.
                 logger.exception("live.defect")
+
+    def _messages(self, consumer: Consumer) -> list[Any]:
+        """Wait for messages, and return what has come, none after a while or an error of the client."""
+        found: list[Any] = []
+        try:
+            first = consumer.poll(POLL_S)
+            if first is not None:
+                found.append(first)
+                found += consumer.consume(BATCH, 0)
+        except KafkaException as error:
+            self._report(str(error.args[0]))
+            self._stopping.wait(RETRY_S)
+        return found
 
     def _parsed(self, messages: Sequence[Any]) -> Iterator[ViewerInteraction]:
         malformed = 0
