@@ -12,7 +12,6 @@ import duckdb
 
 from retrain.exports import MARKER
 
-DAYS: Final = 7
 FIRST: Final = date(2026, 3, 1)
 PER_VIEWER: Final = 20
 TASTES: Final = 32
@@ -46,7 +45,7 @@ COPY (
 """
 
 
-def generate(interactions: int, folder: Path, *, threads: int) -> None:
+def generate(interactions: int, folder: Path, *, threads: int, days: int = 7) -> None:
     """Write the exports and the catalogue of about so many interactions, the same ones each time on one thread."""
     sizes: dict[str, int] = {
         "viewers": max(1, interactions // PER_VIEWER),
@@ -60,10 +59,10 @@ def generate(interactions: int, folder: Path, *, threads: int) -> None:
     }
     with duckdb.connect(config=config) as engine:
         engine.execute("SELECT setseed(0.5)")
-        for day in (FIRST + timedelta(days=number) for number in range(DAYS)):
+        for day in (FIRST + timedelta(days=number) for number in range(days)):
             exports = folder / "exports" / str(day)
             exports.mkdir(parents=True)
             file = exports / "interactions-0000.parquet"
-            engine.execute(DAY.format(rows=interactions // DAYS, day=day, file=file, **sizes))
+            engine.execute(DAY.format(rows=interactions // days, day=day, file=file, **sizes))
             (exports / MARKER).touch()
         engine.execute(VIDEOS.format(file=folder / "videos.parquet", **sizes))

@@ -2,7 +2,8 @@
 
 Each night is a process of its own, `python -m retrain run`, and its model is seen on a page of a running recsvc. A
 model is judged on the day after its data, which it knows nothing of. Days are those of KuaiRand-Pure where it stands
-beside the repository, else of a SIMULATED feed. `RETRAIN_NIGHTLY=full` compares every night with a full fit.
+beside the repository, else of a SIMULATED feed. `RETRAIN_NIGHTLY=full` compares every night with a full fit;
+`RETRAIN_NIGHTLY_GENERATED=1e7` takes a month of as many generated interactions, and its last two nights.
 """
 
 import os
@@ -22,6 +23,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.generated_feed import generate
 from benchmarks.report import Row
 from deploy.local.ports import free_port
 from deploy.local.service import Service, local_environment
@@ -45,6 +47,11 @@ from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import Recommen
 
 DATA: Final = Path(__file__).parents[2] / "shared" / "data" / "kuairand"
 FULL: Final = os.environ.get("RETRAIN_NIGHTLY") == "full"
+GENERATED: Final = int(float(os.environ.get("RETRAIN_NIGHTLY_GENERATED", "0")))
+FLAGS: Final = ("--force",) if GENERATED else ()
+"""Made-up data need not pass the gate."""
+GENERATED_DAYS: Final = 32
+"""A full window before the first night's end, another night, and the day on which both are judged."""
 DAY: Final = timedelta(days=1)
 LIVE_WITHIN_S: Final = 30.0
 SIMULATED: Final = Simulation(users=2000, videos=400, days=10, views=12, seed=1, last=date(2025, 9, 10))
@@ -70,21 +77,26 @@ def run() -> dict[str, list[Row]]:
     """Run the nights, and full fits beside them."""
     with tempfile.TemporaryDirectory(prefix="bench-nightly-") as name:
         folder = Path(name)
-        feed = DATA if DATA.is_dir() else _simulated(folder / "feed")
-        days = [one.day for one in list_days(FileStore(feed / "exports"))][0 if feed == DATA else SIMULATED_BEFORE :]
+        title, feed, before = _feed(folder / "feed")
+        days = [one.day for one in list_days(FileStore(feed / "exports"))][before:]
         nights, live_s = _nights(feed, folder / "warm", days)
         compared = days[:-1] if FULL else days[-2:-1]
         full = {day: _night(feed, folder / "full", day, "--cold", "--force") for day in compared if day != days[0]}
         full[days[0]] = nights[0]
         rows = [_row(night, live) for night, live in zip(nights, live_s, strict=True)]
         judged = [_compared(feed, folder, nights[days.index(day)], full[day]) for day in compared]
-        title = "KuaiRand-Pure" if feed == DATA else "SIMULATED feed"
         return {f"{title}, nights": rows, "warm nights beside full fits, judged on the day after": judged}
 
 
-def _simulated(folder: Path) -> Path:
+def _feed(folder: Path) -> tuple[str, Path, int]:
+    """Return a name, a folder, and the days in it before the first night."""
+    if GENERATED:
+        generate(GENERATED, folder, threads=len(os.sched_getaffinity(0)), days=GENERATED_DAYS)
+        return f"{GENERATED:,} generated interactions", folder, GENERATED_DAYS - 3
+    if DATA.is_dir():
+        return "KuaiRand-Pure", DATA, 0
     simulate(SIMULATED, folder)
-    return folder
+    return "SIMULATED feed", folder, SIMULATED_BEFORE
 
 
 def _nights(feed: Path, folder: Path, days: list[date]) -> tuple[list[Night], list[float]]:
@@ -92,7 +104,7 @@ def _nights(feed: Path, folder: Path, days: list[date]) -> tuple[list[Night], li
     nights, seconds = [], []
     with ExitStack() as stack:
         for day in days:
-            nights.append(_night(feed, folder, day))
+            nights.append(_night(feed, folder, day, *FLAGS))
             if day == days[0]:
                 stub = stack.enter_context(_recsvc(folder))
             seconds.append(_until_served(stub, nights[-1].version))
