@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from recsvc.hour import Hour
 from recsvc.idmap import UNKNOWN
 from recsvc.interaction_message import ViewerInteraction
 from recsvc.interactions import value
@@ -23,6 +24,8 @@ HOUR_MS: Final = 3_600_000
 """Interactions are counted by the hour: within it, a half-life of a day takes 3 %."""
 MOST_HOURS: Final = 7 * 24
 """Hours that are kept, as many as the topic keeps."""
+MOST_SUMS: Final = 2_000_000
+"""Videos of all hours together that are kept, about 30 bytes each."""
 MOST_DECAY: Final = 1 / 8
 """Least share that is left of the model's own popularity, however old it is: some order is better than none."""
 
@@ -40,7 +43,7 @@ class Freshness:
     def __init__(self, live: LiveModel, *, interval_s: float) -> None:
         self._live = live
         self._interval_s = interval_s
-        self._hours: defaultdict[int, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self._hours: defaultdict[int, Hour] = defaultdict(Hour)
         self._newest_ms = 0
         self._counted = 0
         self._served: tuple[ServingModel | None, int] = (None, 0)
@@ -66,11 +69,10 @@ class Freshness:
                 worth = value(one.interaction, _duration_ms(serving, one.interaction.video_id))
                 if worth > 0:
                     at_ms = min(one.interaction.at_ms, now_ms)
-                    self._hours[at_ms // HOUR_MS][one.interaction.video_id] += worth
+                    self._hours[at_ms // HOUR_MS].add(one.interaction.video_id, worth)
                     self._newest_ms = max(self._newest_ms, at_ms)
                     self._counted += 1
-            for hour in sorted(self._hours)[: max(0, len(self._hours) - MOST_HOURS)]:
-                del self._hours[hour]
+            self._forget_oldest()
 
     def refresh(self) -> bool:
         """Give the live model a fresh prior and return True, unless nothing was counted that it does not know yet."""
@@ -89,15 +91,22 @@ class Freshness:
         cut_off_ms = round(manifest.data_until.timestamp() * 1000)
         with self._lock:
             newest_ms = max(self._newest_ms, cut_off_ms)
-            later = {hour: dict(sums) for hour, sums in self._hours.items() if hour * HOUR_MS >= cut_off_ms}
+            hours = {hour: sums.of(serving.model.videos) for hour, sums in self._hours.items()}
         decay = _Decay(newest_ms, manifest.popularity_half_life_s * 1000)
         popularity = serving.model.popularity * max(MOST_DECAY, decay.since(cut_off_ms))
-        for hour, sums in later.items():
-            rows = serving.model.videos.rows(list(sums))
-            known = rows != UNKNOWN
-            middle_ms = min(hour * HOUR_MS + HOUR_MS // 2, newest_ms)
-            popularity[rows[known]] += np.fromiter(sums.values(), np.float64, len(sums))[known] * decay.since(middle_ms)
+        for hour, (rows, sums) in hours.items():
+            if hour * HOUR_MS >= cut_off_ms:
+                middle_ms = min(hour * HOUR_MS + HOUR_MS // 2, newest_ms)
+                popularity[rows] += sums * decay.since(middle_ms)
         return popularity.astype(np.float32, copy=False)
+
+    def _forget_oldest(self) -> None:
+        """Keep to the limits; the newest hour stays, however much it holds."""
+        held = sum(map(len, self._hours.values()))
+        for hour in sorted(self._hours)[:-1]:
+            if len(self._hours) <= MOST_HOURS and held <= MOST_SUMS:
+                return
+            held -= len(self._hours.pop(hour))
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_s):

@@ -52,15 +52,19 @@ class IdMap:
         """Return the identifiers' rows, (len(ids),) int64, -1 for each that is unknown."""
         if not ids or not len(self):
             return np.full(len(ids), UNKNOWN, np.int64)
+        return self.rows_of(np.array([one.encode() for one in ids]))
+
+    def rows_of(self, keys: "NDArray[np.bytes_]") -> NDArray[np.int64]:
+        """Return the rows of identifiers in UTF-8, (len(keys),) int64, -1 for each that is unknown."""
+        if not len(self):
+            return np.full(len(keys), UNKNOWN, np.int64)
         width = self.array.dtype.itemsize
-        encoded = [one.encode() for one in ids]
         # A longer identifier cannot be in the map, and would make searchsorted copy the map to a wider type.
-        keys = np.array([one if len(one) <= width else b"" for one in encoded], dtype=self.array.dtype)
+        fits = np.strings.str_len(keys) <= width if keys.dtype.itemsize > width else True
+        keys = keys.astype(self.array.dtype, copy=False)
         rows = np.searchsorted(self.array, keys)
         rows[rows == len(self)] = 0
-        found: Any = self.array[rows] == keys
-        if "" in ids or any(len(one) > width for one in encoded):
-            found &= np.fromiter((0 < len(one) <= width for one in encoded), bool, len(encoded))
+        found: Any = (self.array[rows] == keys) & fits
         return np.where(found, rows, UNKNOWN)
 
     def ids(self, rows: NDArray[np.integer[Any]]) -> list[str]:

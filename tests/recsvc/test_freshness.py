@@ -1,9 +1,15 @@
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from recsvc import freshness as freshness_module
 from recsvc.freshness import HOUR_MS, MOST_DECAY, MOST_HOURS, Freshness
+from recsvc.hour import Hour
+from recsvc.idmap import UNKNOWN, IdMap
 from recsvc.interaction_message import ViewerInteraction
 from recsvc.interactions import Interaction, Kind
 from recsvc.live import LiveModel
@@ -92,6 +98,41 @@ def test_what_the_next_model_was_trained_on_is_not_counted_again() -> None:
     )
 
     assert freshness.popularity(trained).tolist() == SERVING.model.popularity.tolist()
+
+
+def test_memory_is_bounded_by_videos_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest hours go first; the newest stays, however much it holds."""
+    monkeypatch.setattr(freshness_module, "MOST_SUMS", 30)
+    freshness = Freshness(live_of(), interval_s=60)
+    for hour in range(5):
+        freshness.count(likes(CUT_OFF_MS + hour * HOUR_MS, *(f"v{number}" for number in range(12))), now_ms=LATER)
+    assert sorted(freshness._hours) == [(CUT_OFF_MS // HOUR_MS) + hour for hour in (3, 4)]
+
+    freshness.count(likes(CUT_OFF_MS + 5 * HOUR_MS, *(f"v{number}" for number in range(99))), now_ms=LATER)
+    assert list(freshness._hours) == [(CUT_OFF_MS // HOUR_MS) + 5]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["v1", "v2", "v33", "unknown", "é" * 40]), st.integers(1, 5)), max_size=30),
+    st.integers(0, 30),
+)
+def test_an_hour_sums_by_video_whenever_it_is_asked(done: list[tuple[str, int]], asked_after: int) -> None:
+    hour, videos = Hour(), SERVING.model.videos
+    for number, (name, worth) in enumerate(done):
+        if number == asked_after:
+            hour.of(videos)
+        hour.add(name, worth)
+
+    rows, sums = hour.of(videos)
+
+    expected = Counter[str]()
+    for name, worth in done:
+        expected[name] += worth
+    known = {name: worth for name, worth in expected.items() if videos.row(name) != UNKNOWN}
+    assert dict(zip(videos.ids(rows), sums.tolist(), strict=True)) == known
+    assert len(hour) == len(expected)
+    other = IdMap.build(["unknown"])
+    assert hour.of(other)[1].tolist() == ([float(expected["unknown"])] if expected["unknown"] else [])
 
 
 def test_old_hours_are_dropped() -> None:
