@@ -1,7 +1,6 @@
 """Settings of the bridge, from the environment."""
 
 from pathlib import Path
-from typing import Literal
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -11,6 +10,7 @@ from bridge.identity import SignatureAlgorithm, TokenPolicy
 from bridge.retention import EVENT_ID_DAYS, LEAST_DAYS
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
+from servicekit.logs import LogLevel
 
 
 class BridgeSettings(KafkaSettings):
@@ -84,7 +84,7 @@ class BridgeSettings(KafkaSettings):
     tls_ca_file: Path | None = Field(None, description="CA certificates for callers and for recsvc, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: LogLevel = Field(
         "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )
 

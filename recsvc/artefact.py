@@ -255,6 +255,8 @@ def map_array(path: Path) -> "NDArray[Any]":
     """Return an array file as a plain view of its mapping: the memory-map class makes every slice slower."""
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except FileNotFoundError:
+        raise ArtefactError("missing", f"{path.name} is missing") from None
     except (ValueError, EOFError):
         pass  # an array without elements cannot be mapped
     try:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -10,9 +11,14 @@ from typing import Final
 from pydantic import ValidationError
 
 from recsvc.artefact import ArtefactError, Model, read
+from recsvc.folder_lock import folder_lock
 from recsvc.registry import Pointer, Registry, checked
 
 LAST: Final = "last.json"
+DAMAGED: Final = frozenset({"manifest", "missing", "size", "checksum"})
+"""Reasons to refuse a local copy that a fresh one may mend."""
+PATIENCE_S: Final = 1_000.0
+"""Seconds to wait for another process that loads a model; longer than one can take to prepare it."""
 
 
 class ModelCache:
@@ -30,16 +36,22 @@ class ModelCache:
     def load(self, pointer: Pointer, read: Callable[[Path], Model] = read) -> Model:
         """Return a verified model, downloaded unless it is here; ArtefactError when it must not be served.
 
-        A local copy that is refused is replaced by a fresh one, once.
+        A damaged local copy is replaced by a fresh one, once. Processes take turns, so that none removes or replaces
+        what another one reads; BlockingIOError when one takes too long.
 
         Args:
             pointer: Names it.
             read: Verifies the model in a folder and returns it.
         """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with folder_lock(self._folder, patience_s=PATIENCE_S):
+            return self._sound(pointer, read)
+
+    def _sound(self, pointer: Pointer, read: Callable[[Path], Model]) -> Model:
         try:
             return self._load(pointer, read)
-        except ArtefactError:
-            if not self._discard(pointer):
+        except ArtefactError as error:
+            if error.reason not in DAMAGED or not self._discard(pointer):
                 raise
         try:
             return self._load(pointer, read)
@@ -47,18 +59,23 @@ class ModelCache:
             self._discard(pointer)
             raise
 
-    def remember(self, pointer: Pointer) -> None:
-        """Note the pointer of the model that went live, and drop the copies of all others but the one before."""
-        last = self.last()
-        if last == pointer:
-            return  # another process of this machine was faster
+    def remember(self, pointer: Pointer, before: Pointer | None = None) -> None:
+        """Note the pointer of the model that went live, and drop the copies of all others but the one before.
+
+        Args:
+            pointer: The model's.
+            before: Of the one that this process served before, if any; else the last one of this machine stays.
+        """
+        before = before or self.last() or pointer
         partial = self._folder / f".{LAST}.{os.getpid()}"
         partial.write_text(pointer.model_dump_json(), encoding="utf-8")
         partial.replace(self._folder / LAST)
-        keep = {pointer.version, last.version if last else pointer.version}
-        for folder in self._folder.iterdir():
-            if folder.is_dir() and not folder.name.startswith(".") and folder.name not in keep:
-                shutil.rmtree(folder, ignore_errors=True)
+        keep = {pointer.version, before.version}
+        # While another process loads a model nothing is dropped: it comes here next.
+        with suppress(BlockingIOError), folder_lock(self._folder):
+            for folder in self._folder.iterdir():
+                if folder.is_dir() and not folder.name.startswith(".") and folder.name not in keep:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def last(self) -> Pointer | None:
         """Return the pointer of the model that was live last, None when there is none."""

@@ -1,7 +1,7 @@
 """What serving computes from a model once, as arrays that the processes of a machine share."""
 
 import hashlib
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -13,6 +13,7 @@ from recsvc.fingerprints import fingerprints_of
 from recsvc.fold_in import scale_of
 from recsvc.kept_folder import KeptFolder
 from recsvc.wire import heads_of
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 FOLDER: Final = "derived"
 """Folder of the arrays within that of the model's local copy."""
@@ -38,7 +39,7 @@ class Derived(NamedTuple):
         compute = partial(cls.computed, model)
         if model.folder is None:
             return compute()
-        kept = KeptFolder(model.folder, FOLDER, model.manifest, (_code(), np.__version__))
+        kept = KeptFolder(model.folder, FOLDER, model.manifest, (_MAKERS,))
         return kept.obtain(cls.read, compute, cls.write)
 
     @classmethod
@@ -66,10 +67,13 @@ class Derived(NamedTuple):
             np.save(folder / f"{name}.npy", array)
 
 
-@cache
-def _code() -> str:
-    """Return a digest of this package's code: what another version of it left may mean something else."""
-    whole = hashlib.sha256()
+def _digest_of_makers() -> str:
+    """Return a digest of what makes the arrays: other versions of it may have meant something else by them."""
+    whole = hashlib.sha256(pb.DESCRIPTOR.serialized_pb + np.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         whole.update(path.read_bytes())
     return whole.hexdigest()
+
+
+_MAKERS: Final = _digest_of_makers()
+"""Of the code that runs, also where other code is installed meanwhile."""

@@ -85,7 +85,7 @@ class FoldIn:
 
 
 def scale_of(model: Model) -> float:
-    """Return how long trained vectors are over the means of what their viewers were shown; 1 where nobody is known."""
+    """Return how long folded vectors are to be over means of videos' factors: as long as trained ones are."""
     lengths = model.seen.lengths()
     trained = np.flatnonzero(lengths)
     rows = (

@@ -7,12 +7,11 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from recsvc.interactions import Interaction, Kind
+from recsvc.interactions import MAX_RATING, Interaction, Kind
 from servicekit.validation import Checker
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 MOST: Final = 1_000
-MAX_RATING: Final = 5.0
 _FIRST_SECOND: Final = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
 _LAST_SECOND: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 _KINDS: Final = {pb.InteractionType.Value(f"INTERACTION_TYPE_{kind.name}"): kind for kind in Kind}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from recsvc.interactions import Interaction, Kind
+from recsvc.interactions import MAX_RATING, Interaction, Kind
 from servicekit.validation import identifier_problem
 
 
@@ -21,22 +21,30 @@ class ViewerInteraction:
     interaction: Interaction
 
 
-def parse(value: bytes | None) -> ViewerInteraction:
-    """Return the interaction of a message's value; MalformedError says what is wrong with it."""
+def parse(value: bytes | None, rating: bytes | None = None) -> ViewerInteraction:
+    """Return the interaction of a message; MalformedError says what is wrong with it.
+
+    Args:
+        value: Of the message.
+        rating: Its header of this name, 0 to 5.
+    """
     try:
         fields: Any = json.loads(value or b"")
         kind = Kind(fields["interactionType"])
         watch_ms = fields["watchTime"]
         moment = datetime.fromisoformat(fields["timestamp"])
         user_id, video_id = _identifier(fields["userId"]), _identifier(fields["videoId"])
+        stars = None if rating is None else float(rating)
     except (ValueError, KeyError, TypeError) as error:
         raise MalformedError(f"{type(error).__name__}: {error}") from None
     if type(watch_ms) is not int or watch_ms < 0:
         raise MalformedError("watchTime is not a count of milliseconds")
     if moment.tzinfo is None:
         raise MalformedError("timestamp has no zone")
+    if stars is not None and not 0 <= stars <= MAX_RATING:
+        raise MalformedError(f"rating is not from 0 to {MAX_RATING:g}")
     at_ms = round(moment.timestamp() * 1000)
-    return ViewerInteraction(user_id=user_id, interaction=Interaction(video_id, kind, at_ms, watch_ms))
+    return ViewerInteraction(user_id=user_id, interaction=Interaction(video_id, kind, at_ms, watch_ms, stars))
 
 
 def _identifier(text: Any) -> str:

@@ -8,8 +8,9 @@ LONG_WATCH_MS: Final = 18_000
 """A video watched this long counts as watched to its end."""
 MOST_WEIGHT: Final = 3.0
 """Most weight of one video in a viewer's taste."""
-NEUTRAL_RATING: Final = 2.5
-"""A rating that speaks neither for nor against a video; the best one is twice that."""
+MAX_RATING: Final = 5.0
+NEUTRAL_RATING: Final = MAX_RATING / 2
+"""A rating that speaks neither for nor against a video."""
 
 
 class Kind(StrEnum):

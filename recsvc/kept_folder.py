@@ -4,12 +4,10 @@ The folder of its files appears whole or not at all. It is read only when every 
 was made of the same model, by the same code and with the same parameters; else it is made anew.
 """
 
-import fcntl
 import hashlib
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,6 +16,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from recsvc.artefact import FileEntry, Manifest, digest
+from recsvc.folder_lock import folder_lock
 from recsvc.heap import trim_heap
 
 T = TypeVar("T")
@@ -25,7 +24,6 @@ T = TypeVar("T")
 DESCRIPTION: Final = "description.json"
 PATIENCE_S: Final = 120.0
 """Seconds after which a process no longer waits for another one's work, which may never come."""
-POLL_S: Final = 0.05
 
 logger = structlog.get_logger(__name__)
 
@@ -52,9 +50,9 @@ class KeptFolder:
 
     def __init__(self, model: Path, name: str, manifest: Manifest, parameters: Sequence[object]) -> None:
         self._name = name
+        self._model = model
         self._folder = model / name
         self._partial = model / f".{name}"
-        self._lock = model / f".{name}.lock"
         self._key = hashlib.sha256(repr((parameters, manifest.model_dump_json())).encode()).hexdigest()
 
     def obtain(self, load: Callable[[Path], T], make: Callable[[], T], write: Callable[[T, Path], None]) -> T:
@@ -78,14 +76,14 @@ class KeptFolder:
     @contextmanager
     def _turn(self) -> Iterator[bool]:
         """Wait until no other process makes it; yield False when that took too long or nothing can be kept."""
-        try:
-            lock = self._lock.open("wb")
-        except OSError as error:
-            logger.warning("kept.not_written", what=self._name, problem=str(error))
-            yield False
-            return
-        with lock:
-            yield self._is_locked(lock.fileno(), PATIENCE_S)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(folder_lock(self._model, patience_s=PATIENCE_S))
+            except OSError as error:
+                logger.warning("kept.not_shared", what=self._name, problem=str(error))
+                yield False
+            else:
+                yield True
 
     def read(self, load: Callable[[Path], T]) -> T | None:
         """Return what is kept of this model, None when it is nothing that may be used.
@@ -129,20 +127,6 @@ class KeptFolder:
             return False
         logger.info("kept.written", what=self._name)
         return True
-
-    def _is_locked(self, descriptor: int, patience_s: float) -> bool:
-        """Take the lock, which ends with this process however it ends; return False when another one keeps it."""
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    logger.warning("kept.not_awaited", what=self._name, waited_s=patience_s)
-                    return False
-                time.sleep(POLL_S)
-            else:
-                return True
 
 
 def _check(path: Path, entry: FileEntry) -> None:

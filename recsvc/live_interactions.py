@@ -108,23 +108,25 @@ class LiveInteractions:
 
     def _read(self, consumer: Consumer) -> None:
         while not self._stopping.is_set():
-            messages = self._messages(consumer)
-            if not messages:
-                continue
             try:
-                self._receive(list(self._parsed(messages)))
+                if messages := self._messages(consumer):
+                    self._receive(list(self._parsed(messages)))
             except Exception:
                 # One batch is lost rather than all that come after it.
                 logger.exception("live.defect")
+                self._stopping.wait(RETRY_S)
 
     def _messages(self, consumer: Consumer) -> list[Any]:
-        """Wait for messages, and return what has come, none after a while or an error of the client."""
+        """Wait for messages, and return what has come, none after a while or an error of the client.
+
+        One by one: `Consumer.consume` drops what it has taken when a callback raises.
+        """
         found: list[Any] = []
         try:
-            first = consumer.poll(POLL_S)
-            if first is not None:
-                found.append(first)
-                found += consumer.consume(BATCH, 0)
+            message = consumer.poll(POLL_S)
+            while message is not None:
+                found.append(message)
+                message = consumer.poll(0) if len(found) < BATCH else None
         except KafkaException as error:
             self._report(str(error.args[0]))
             self._stopping.wait(RETRY_S)
@@ -138,9 +140,9 @@ class LiveInteractions:
             elif message.value() is None:
                 viewer = (message.key() or b"").decode("utf-8", "replace")
                 self._forget({viewer_fingerprint(viewer): message.timestamp()[1]})
-            elif not self._is_repeated(message):
+            elif not self._is_repeated(headers := dict(message.headers() or ())):
                 try:
-                    yield parse(message.value())
+                    yield parse(message.value(), headers.get("rating"))
                 except MalformedError:
                     malformed += 1
                 self._report("")
@@ -149,9 +151,9 @@ class LiveInteractions:
             logger.warning("live.malformed", messages=malformed)
         self._metrics.count(Metric.LIVE_INTERACTIONS, len(messages))
 
-    def _is_repeated(self, message: Any) -> bool:
+    def _is_repeated(self, headers: Mapping[str, bytes]) -> bool:
         """Return whether the event came before; one without an id never did."""
-        event_id = dict(message.headers() or ()).get("event-id")
+        event_id = headers.get("event-id")
         if event_id is None:
             return False
         if event_id in self._recent:

@@ -15,10 +15,12 @@ from recsvc.prepare import REFUSED, Refusal
 
 LIMIT_S: Final = 900.0
 """Seconds that it may take, an index of millions of videos included."""
+UNPREPARED: Final = "unprepared"
+"""Reason of a refusal that may not be the model's fault."""
 
 
 def prepared(folder: Path) -> Model:
-    """Return a model that was checked and prepared; ArtefactError when it must not be served, OSError on a failure.
+    """Return a model that was checked and prepared; ArtefactError when it must not be served or cannot be prepared.
 
     Args:
         folder: Of the model's local copy.
@@ -33,12 +35,12 @@ def prepared(folder: Path) -> Model:
             status = process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise TimeoutError(f"a model was not prepared within {LIMIT_S:.0f} s") from None
+            raise ArtefactError(UNPREPARED, f"it was not prepared within {LIMIT_S:.0f} s") from None
         assert process.stdout  # noqa: S101  # a pipe
         answer = process.stdout.read()
     if status == REFUSED:
         refusal = Refusal.model_validate_json(answer)
         raise ArtefactError(refusal.reason, refusal.message)
     if status:
-        raise OSError(f"the process that prepares a model ended with status {status}")
+        raise ArtefactError(UNPREPARED, f"the process that prepares it ended with status {status}")
     return read(folder, checked=True)

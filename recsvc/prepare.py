@@ -5,13 +5,13 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from pydantic import BaseModel
 
 from recsvc.admission import admit
 from recsvc.artefact import ArtefactError, read
-from servicekit.logs import configure_logs
+from servicekit.logs import LogLevel, configure_logs
 
 LOW_PRIORITY: Final = 10
 REFUSED: Final = 3
@@ -28,7 +28,7 @@ class Refusal(BaseModel):
 def main() -> None:
     """Do it; end with the process that holds the other end of standard input."""
     os.nice(LOW_PRIORITY)
-    configure_logs("info", service="recsvc")
+    configure_logs(cast("LogLevel", os.environ.get("LOG_LEVEL", "info")), service="recsvc")
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     folder = Path(sys.argv[1])
     try:

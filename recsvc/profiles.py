@@ -8,11 +8,12 @@ threads for a tenth of a second whenever the garbage collector looks at them.
 """
 
 import marshal
+import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from operator import itemgetter
-from typing import Final, Self, TypeVar, overload
+from typing import Final, Self, TypeVar
 
 from recsvc.interactions import Interaction, Kind
 from servicekit.viewer_fingerprint import viewer_fingerprint
@@ -22,11 +23,13 @@ R = TypeVar("R", bound=tuple[object, ...])
 MOST_A_VIEWER: Final = 1000
 """Interactions kept of one viewer."""
 MOST: Final = 500_000
-"""Interactions kept of all; about 40 bytes each."""
+"""Interactions kept of all; about 100 bytes each."""
 _KINDS: Final = {one.value: one for one in Kind}
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 _AT_MS: Final = 2
 """Place of the time in a row, as in an `Interaction`."""
+_HEAD: Final = struct.Struct("<qqI")
+"""When a profile was told last, its oldest interaction, and how many there are."""
 _NEVER: Final = -(1 << 62)
 """Before all times, milliseconds since 1970 UTC."""
 
@@ -35,7 +38,7 @@ _Row = tuple[str, str, int, int, float | None]
 """An interaction with the name of its kind."""
 
 
-class Profile(Sequence[Interaction]):
+class Profile(Collection[Interaction]):
     """What one viewer did since training, oldest first.
 
     Args:
@@ -48,41 +51,42 @@ class Profile(Sequence[Interaction]):
         self.packed = packed
 
     @classmethod
-    def of(cls, rows: Iterable[_Row], *, updated_at_ms: int) -> Self:
+    def of(cls, rows: list[_Row], *, updated_at_ms: int) -> Self:
         """Return a profile.
 
         Args:
-            rows: Oldest first.
+            rows: Oldest first, at least one.
             updated_at_ms: Milliseconds since 1970 UTC.
         """
-        return cls(marshal.dumps((updated_at_ms, list(rows))))
+        return cls(_HEAD.pack(updated_at_ms, rows[0][_AT_MS], len(rows)) + marshal.dumps(rows))
 
     @property
     def updated_at_ms(self) -> int:
         """Return when it was told last, milliseconds since 1970 UTC."""
-        return self._unpacked()[0]
+        at_ms: int = _HEAD.unpack_from(self.packed)[0]
+        return at_ms
+
+    @property
+    def oldest_at_ms(self) -> int:
+        """Return when the first interaction was, milliseconds since 1970 UTC."""
+        at_ms: int = _HEAD.unpack_from(self.packed)[1]
+        return at_ms
 
     @property
     def rows(self) -> list[_Row]:
         """Return the interactions, oldest first."""
-        return self._unpacked()[1]
+        rows: list[_Row] = marshal.loads(memoryview(self.packed)[_HEAD.size :])  # noqa: S302  # made by this process
+        return rows
 
     def __len__(self) -> int:
-        return len(self.rows)
+        count: int = _HEAD.unpack_from(self.packed)[2]
+        return count
 
     def __iter__(self) -> Iterator[Interaction]:
         return map(_interaction, self.rows)
 
-    @overload
-    def __getitem__(self, place: int) -> Interaction: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Interaction]: ...
-    def __getitem__(self, place: int | slice) -> Interaction | Sequence[Interaction]:
-        return tuple(self)[place]
-
-    def _unpacked(self) -> tuple[int, list[_Row]]:
-        unpacked: tuple[int, list[_Row]] = marshal.loads(self.packed)  # noqa: S302  # made by this process
-        return unpacked
+    def __contains__(self, one: object) -> bool:
+        return one in tuple(self)
 
 
 def _row(one: Interaction) -> _Row:
@@ -112,11 +116,14 @@ class Profiles:
 
     def get(self, user_id: str) -> Profile | None:
         """Return a viewer's profile, None when there is none."""
-        if self._forgotten and user_id in self._profiles:
-            at_ms = self._forgotten.get(fingerprint(user_id), _NEVER)
-            if at_ms > _NEVER:
-                with self._lock:
-                    self._trim(user_id, at_ms)
+        profile = self._kept(user_id)
+        if profile is None or not self._forgotten:
+            return profile
+        at_ms = self._forgotten.get(fingerprint(user_id), _NEVER)
+        if profile.oldest_at_ms > at_ms:
+            return profile
+        with self._lock:
+            self._trim(user_id, at_ms)
         return self._kept(user_id)
 
     def add(self, user_id: str, interactions: Iterable[Interaction], *, now_ms: int) -> Profile | None:
@@ -133,7 +140,7 @@ class Profiles:
             new = [row for row in dict.fromkeys(map(_row, interactions)) if row not in held and row[_AT_MS] > since]
             if not new:
                 return known
-            merged = merge(before, new)[-self._most_a_viewer :]
+            merged = [*merge(before, new)[-self._most_a_viewer :]]
             profile = Profile.of(merged, updated_at_ms=now_ms)
             self._held += len(merged) - len(before)
             self._profiles[user_id] = profile.packed
@@ -173,14 +180,11 @@ class Profiles:
 
     def _trim(self, user_id: str, at_ms: int) -> None:
         profile = self._kept(user_id)
-        if profile is None:
-            return
-        known = profile.rows
-        left = [row for row in known if row[_AT_MS] > at_ms]
-        if len(left) == len(known):
+        if profile is None or profile.oldest_at_ms > at_ms:
             return
         del self._profiles[user_id]
-        self._held -= len(known) - len(left)
+        left = [row for row in profile.rows if row[_AT_MS] > at_ms]
+        self._held -= len(profile) - len(left)
         if left:
             self._profiles[user_id] = Profile.of(left, updated_at_ms=profile.updated_at_ms).packed
 

@@ -1,7 +1,7 @@
 """Settings of the server, from the environment."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
@@ -9,6 +9,7 @@ from recsvc.cores import usable_cores
 from recsvc.signature import Verifier
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
+from servicekit.logs import LogLevel
 
 
 def _public_keys(pem: str) -> str:
@@ -31,7 +32,7 @@ class RecsvcSettings(KafkaSettings):
     recsvc_profile_interactions: int = Field(
         500_000,
         ge=1,
-        description="most interactions since training kept in memory, of all viewers; about 40 bytes each",
+        description="most interactions since training kept in memory, of all viewers; about 100 bytes each",
     )
     model_store_url: str = Field(description="where models are published, file:///folder or s3://bucket/prefix")
     model_verify_key: Annotated[str, AfterValidator(_public_keys)] | None = Field(
@@ -55,7 +56,7 @@ class RecsvcSettings(KafkaSettings):
     tls_ca_file: Path | None = Field(None, description="CA certificates for callers, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: LogLevel = Field(
         "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )
 

@@ -1,6 +1,6 @@
 """How a model knows a viewer."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -32,7 +32,7 @@ class Viewer(NamedTuple):
     bias: float
     seen: NDArray[np.int32]
     """Rows of videos that the viewer was shown."""
-    interactions: Sequence[Interaction] = ()
+    interactions: Collection[Interaction] = ()
     """What the viewer did since training, oldest first."""
     row: int = UNKNOWN
     """Of a viewer who is as the model was trained."""

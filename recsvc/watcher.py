@@ -1,6 +1,7 @@
 """Follows the registry's pointer: what it names goes live, unless it must not be served."""
 
 import gc
+import math
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from recsvc.artefact import ArtefactError
 from recsvc.cache import ModelCache
 from recsvc.generation import Generation
 from recsvc.live import LiveModel
-from recsvc.preparation import prepared
+from recsvc.preparation import UNPREPARED, prepared
 from recsvc.registry import Pointer, Registry
 from recsvc.serving_model import ServingModel
 from servicekit.telemetry import Metric, Metrics
@@ -24,6 +25,8 @@ from servicekit.telemetry import Metric, Metrics
 logger = structlog.get_logger(__name__)
 
 TURN_S: Final = 0.0005
+RETRY_S: Final = 60.0
+"""Seconds until a model that could not be prepared is tried again."""
 PROMPT_S: Final = 0.1
 """Seconds in which a model that another process made live is looked for."""
 
@@ -32,7 +35,8 @@ class ModelWatcher:
     """Keeps the live model the one that the registry names.
 
     A model that is refused leaves the old one serving: one log line, one event and `MODEL_REFUSED`; it is not tried
-    again before the pointer moves. While the store cannot be reached, the live model goes on serving.
+    again before the pointer moves, but for one that could not be prepared, which may be this machine's fault. While the
+    store cannot be reached, the live model goes on serving.
 
     Args:
         registry: Holds the pointer.
@@ -68,6 +72,7 @@ class ModelWatcher:
         self._known_news = news.get() if news else 0
         self._serving: Pointer | None = None
         self._refused: Pointer | None = None
+        self._refused_until = 0.0
         self._complaint = ""
         self._trouble = ""
         self._looking = threading.Lock()
@@ -103,7 +108,7 @@ class ModelWatcher:
         """
         with self._looking:
             pointer = self._current()
-            if pointer is None or self._is_live(pointer) or (pointer == self._refused and not again):
+            if pointer is None or self._is_live(pointer) or (self._is_refused(pointer) and not again):
                 return False
             self._admit(pointer)
             return True
@@ -146,6 +151,9 @@ class ModelWatcher:
     def _is_live(self, pointer: Pointer) -> bool:
         return self._serving is not None and self._serving.manifest_sha256 == pointer.manifest_sha256
 
+    def _is_refused(self, pointer: Pointer) -> bool:
+        return pointer == self._refused and time.monotonic() < self._refused_until
+
     def _resume(self) -> None:
         last = self._cache.last()
         if last is None:
@@ -160,10 +168,11 @@ class ModelWatcher:
             serving = self._load(pointer)
         except ArtefactError as error:
             self._refused = pointer
+            self._refused_until = time.monotonic() + RETRY_S if error.reason == UNPREPARED else math.inf
             self._refuse(pointer.version, error)
             raise
         self._live.swap(serving)
-        self._serving = pointer
+        before, self._serving = self._serving, pointer
         self._complaint = ""
         self._on_live()
         if self._news:
@@ -174,14 +183,15 @@ class ModelWatcher:
         # What lives on from here on need not be scanned by every collection.
         gc.collect()
         gc.freeze()
-        self._cache.remember(pointer)
+        self._cache.remember(pointer, before)
 
     def _load(self, pointer: Pointer) -> ServingModel:
         """Return a model that may be served; ArtefactError when it must not be."""
         if self._live.peek() is None:
             return admit(self._cache.load(pointer))
+        model = self._cache.load(pointer, prepared)
         with _short_turns():
-            return ServingModel.of(self._cache.load(pointer, prepared))
+            return ServingModel.of(model)
 
     def _refuse(self, what: str, error: ArtefactError) -> None:
         """Raise the alarm, once for each thing that is wrong."""

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from recsvc.signature import SigningKey
 from retrain.hyperparameters import Hyperparameters
 from retrain.snowflake_account import SnowflakeAccount
+from servicekit.logs import LogLevel
 from servicekit.settings import Settings
 
 
@@ -140,9 +141,7 @@ class RetrainSettings(StoreSettings):
     )
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
     dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="minimum log level: debug, info, warning or error"
-    )
+    log_level: LogLevel = Field("info", description="minimum log level: debug, info, warning or error")
 
     def marker_required(self) -> bool:
         """Return whether a day without its completion marker is left out."""
@@ -220,6 +219,4 @@ class ExportSettings(Settings):
     interactions_url: StoreUrl = Field(
         description="folder that the YYYY-MM-DD/*.parquet exports go to, file:///folder or s3://bucket/prefix"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="minimum log level: debug, info, warning or error"
-    )
+    log_level: LogLevel = Field("info", description="minimum log level: debug, info, warning or error")

@@ -6,8 +6,10 @@ from typing import Literal
 
 import structlog
 
+LogLevel = Literal["debug", "info", "warning", "error"]
 
-def configure_logs(level: Literal["debug", "info", "warning", "error"], *, service: str) -> None:
+
+def configure_logs(level: LogLevel, *, service: str) -> None:
     """Set up logging of the whole process, once, before the first event."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     terminal = sys.stderr.isatty()

@@ -77,7 +77,7 @@ def test_what_other_code_left_is_made_anew(
     model: Model, computations: list[Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Derived.of(model)
-    monkeypatch.setattr(derived, "_code", lambda: "of yesterday")
+    monkeypatch.setattr(derived, "_MAKERS", "of yesterday")
     Derived.of(model)
     Derived.of(model)
 

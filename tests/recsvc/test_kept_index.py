@@ -1,6 +1,5 @@
 """One process builds a model's index for all of its machine, and nothing damaged or outdated is ever searched."""
 
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from recsvc import index, inverted_file, kept_folder
+from recsvc.folder_lock import folder_lock
 from recsvc.index import IndexedRanker, kept_index, ranker_of
 from recsvc.inverted_file import InvertedFile
 from recsvc.ranking import Barred, ExactRanker, Ranker
@@ -147,8 +147,7 @@ def test_a_builder_that_hangs_is_not_waited_for_long(
 ) -> None:
     """Its turn is respected: nothing is written beside it."""
     monkeypatch.setattr(kept_folder, "PATIENCE_S", 0.2)
-    with (tmp_path / ".index.lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with folder_lock(tmp_path):
         loaded(tmp_path)
     assert len(builds) == 1
     assert not (tmp_path / "index").exists()

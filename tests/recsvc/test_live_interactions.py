@@ -83,10 +83,22 @@ def test_a_malformed_message_is_told_apart(value: bytes | None) -> None:
         parse(value)
 
 
-def send(bootstrap: str, *values: bytes | None, key: str, at_ms: int = LATER_MS, event_id: str = "") -> None:
+def test_the_stars_of_a_rating_stand_in_a_header() -> None:
+    rated = json.dumps({**GOOD, "interactionType": "rating"}).encode()
+
+    assert parse(rated, b"4.5").interaction == Interaction("v1", Kind.RATING, LATER_MS, 1200, 4.5)
+    for wrong in (b"", b"many", b"-1", b"5.5", b"nan", b"\xff"):
+        with pytest.raises(MalformedError):
+            parse(rated, wrong)
+
+
+def send(
+    bootstrap: str, *values: bytes | None, key: str, at_ms: int = LATER_MS, event_id: str = "", rating: str = ""
+) -> None:
     producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
     for value in values:
         headers: list[tuple[str, str | bytes | None]] = [("event-id", (event_id or str(uuid4())).encode())]
+        headers += [("rating", rating)] if rating else []
         producer.produce(TOPIC, key=key, value=value, timestamp=at_ms, headers=headers)
     assert producer.flush(20) == 0
 
@@ -175,7 +187,8 @@ def test_a_defect_in_one_batch_does_not_end_the_reading(kafka_bootstrap: str) ->
         reader.end()
 
 
-def test_errors_of_the_client_neither_end_the_reading_nor_lose_anything(kafka_bootstrap: str) -> None:
+@pytest.mark.parametrize("error", [KafkaException(KafkaError(KafkaError._FAIL)), ValueError("no token")])
+def test_errors_of_the_client_neither_end_the_reading_nor_lose_anything(kafka_bootstrap: str, error: Exception) -> None:
     """What librdkafka's callbacks raise, such as those that sign in, comes out of the call that reads."""
     viewer, since_ms = f"viewer-{uuid4()}", now_ms()
     got: list[ViewerInteraction] = []
@@ -187,7 +200,7 @@ def test_errors_of_the_client_neither_end_the_reading_nor_lose_anything(kafka_bo
     def fail_thrice(_: str) -> None:
         if got and len(raised) < 3:
             raised.append(len(got))
-            raise KafkaException(KafkaError(KafkaError._FAIL))
+            raise error
 
     client = {"bootstrap.servers": kafka_bootstrap, "statistics.interval.ms": 50, "stats_cb": fail_thrice}
     reader = LiveInteractions(client, lambda: since_ms, got.extend, NoMetrics())

@@ -46,7 +46,7 @@ def test_a_repeated_delivery_changes_nothing() -> None:
             Interaction,
             st.text(min_size=1),
             st.sampled_from(Kind),
-            st.integers(-(2**62), 2**62),
+            st.integers(-(2**61), 2**61),
             st.integers(0, 2**53),
             st.none() | st.floats(0, 5),
         ),
@@ -59,11 +59,13 @@ def test_a_profile_is_what_was_told(done: list[Interaction]) -> None:
     assert profile is not None
     assert tuple(profile) == tuple(sorted(dict.fromkeys(done), key=lambda one: one.at_ms))
     assert {type(one.kind) for one in profile} == {Kind}
-    assert (len(profile), profile[0], profile[-1:]) == (len(set(done)), next(iter(profile)), (list(profile)[-1],))
+    assert len(profile) == len(set(done))
+    assert profile.oldest_at_ms == min(one.at_ms for one in done)
+    assert all(one in profile for one in done)
 
 
 def test_what_is_kept_does_not_hold_up_the_garbage_collector() -> None:
-    """A hundred thousand interactions as objects would be as many objects to look at."""
+    """Ten thousand interactions as objects would be as many objects to look at."""
     profiles = Profiles()
     gc.collect()
     before = len(gc.get_objects())

@@ -1,7 +1,10 @@
 """What goes live, what is refused, and what serves meanwhile: with a real store in a folder."""
 
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from recsvc.filters import VideoFilter
 from recsvc.live import LiveModel
 from recsvc.registry import POINTER, Registry
 from recsvc.signature import Verifier
-from recsvc.watcher import ModelWatcher
+from recsvc.watcher import RETRY_S, ModelWatcher
 from servicekit.objectstore import FileStore
 from servicekit.telemetry import Metric, NoMetrics
 from tests.recsvc.models import TRAINED_AT, publish, random_model
@@ -225,19 +228,23 @@ def test_an_unreachable_store_leaves_the_model_serving_and_is_told_once(bench: B
 
 
 def test_a_model_that_cannot_be_prepared_in_time_goes_live_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not the model's fault."""
+    """It need not be the model's fault: the alarm is raised once, and after a while it is tried again."""
     publish(bench.store, random_model(1, version="1"))
     bench.watcher.poll()
     publish(bench.store, random_model(2, version="2"))
     with capture_logs() as logs, monkeypatch.context() as patch:
         patch.setattr(preparation, "LIMIT_S", 0)
-        bench.watcher.poll()
-    assert [line["event"] for line in logs] == ["model.look_failed"]
+        for _ in range(3):
+            bench.watcher.poll()
+    assert [line["event"] for line in logs] == ["model.refused"]
+    assert bench.refusals == [("reason:unprepared",)]
     assert bench.version == "1"
 
+    later = time.monotonic() + RETRY_S
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     bench.watcher.poll()
 
-    assert (bench.version, bench.refusals) == ("2", [])
+    assert bench.version == "2"
 
 
 def test_the_models_age_is_reported_at_every_look(bench: Bench) -> None:
@@ -301,6 +308,46 @@ def test_the_thread_follows_the_pointer(bench: Bench) -> None:
         wait_for(lambda: bench.version == "2", what="version 2 live")
     finally:
         bench.watcher.end()
+
+
+def test_workers_that_share_a_folder_do_not_take_each_others_models(bench: Bench) -> None:
+    """One loads a model slowly while the other moves on, and both find a damaged copy."""
+    publish(bench.store, random_model(1, version="1"))
+    other = Bench(bench.store.parent)
+    for worker in (bench, other):
+        worker.watcher.poll()
+    publish(bench.store, random_model(2, version="2"))
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(bench.watcher.poll)
+        wait_for((bench.cache / "2").exists, timeout_s=60, what="the download")
+        damage_bytes(bench.cache / "2")
+        publish(bench.store, random_model(3, version="3"))
+        assert other.watcher.poll() is None
+        assert slow.result() is None
+    bench.watcher.poll()
+
+    assert [worker.version for worker in (bench, other)] == ["3", "3"]
+    assert [worker.refusals for worker in (bench, other)] == [[], []]
+    assert (bench.cache / "3").exists()
+
+
+def test_a_model_that_is_refused_for_its_numbers_is_not_downloaded_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(bench.store, random_model(1, version="1"))
+    bench.watcher.poll()
+    publish(bench.store, replace(random_model(2, version="2"), video_biases=np.full(60, 3e38, np.float32)))
+    downloads, download = list[str](), FileStore.download
+
+    def counted(store: FileStore, key: str, path: Path) -> None:
+        downloads.append(key)
+        download(store, key, path)
+
+    monkeypatch.setattr(FileStore, "download", counted)
+    bench.watcher.poll()
+
+    assert bench.refusals == [("reason:content",)]
+    assert len(downloads) == len(set(downloads)) > 0
 
 
 def test_local_copies_are_kept_of_two_models(bench: Bench) -> None:
