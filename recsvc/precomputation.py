@@ -41,6 +41,7 @@ class Precomputation:
         self._wanted: Model | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
+        self._news = threading.Event()
         self._thread = threading.Thread(target=self._run, name="precomputation", daemon=True)
 
     def begin(self) -> None:
@@ -48,15 +49,22 @@ class Precomputation:
         if self._most:
             self._thread.start()
 
+    def look_now(self) -> None:
+        """Look for lists of the live model, which may be there from an earlier time, at once."""
+        self._news.set()
+
     def end(self) -> None:
         """Stop; what is under way is given up."""
         self._stopping.set()
+        self._news.set()
         if self._thread.is_alive():
             self._thread.join()
         self._give_up()
 
     def _run(self) -> None:
-        while not self._stopping.wait(POLL_S):
+        while not self._stopping.is_set():
+            self._news.wait(POLL_S)
+            self._news.clear()
             try:
                 self._look()
             except OSError as error:

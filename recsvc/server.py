@@ -102,7 +102,7 @@ class RecommendationServer:
             metrics,
             interval_s=poll_interval_s,
             now=now,
-            on_live=lambda: self._rpc.set_serving(serving=True),
+            on_live=self._went_live,
             news=Generation(cache / NEWS),
         )
         self._forgotten = Forgotten(store)
@@ -118,6 +118,10 @@ class RecommendationServer:
         self._precomputation = Precomputation(self.live, cache, recommender.adopt, most=precomputed_viewers)
         inventory = Inventory(registry, self.live)
         self._add(recommender, inventory, ModelControl(registry, self.watcher, inventory, now=now))
+
+    def _went_live(self) -> None:
+        self._rpc.set_serving(serving=True)
+        self._precomputation.look_now()
 
     def _live_interactions(self, kafka: Mapping[str, Any], metrics: Metrics) -> LiveInteractions:
         forget = self.audience.learn_forgotten
