@@ -25,6 +25,8 @@ logger = structlog.get_logger("retrain")
 
 FIRST_PART: Final = 0.5
 """Share of the last day's interactions that a trial learns from."""
+TRIAL_VIEWERS: Final = 5000
+"""Viewers, at most, that a trial is judged on: pages of three models are made for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +139,7 @@ def _rival(job: Run, interactions: Interactions, fits: Fits) -> _Rival | None:
     if middle is None or champion is None or champion.knows(last):
         return None
     with job.record.stage("gate"):
-        half = fits.part_of_day(middle, until)
+        half = fits.part_of_day(middle, until).sample(TRIAL_VIEWERS, seed=job.settings.retrain_seed)
         if len(half.users) < FEWEST_VIEWERS:
             return None
         pages = live_pages(champion, half, threads=job.settings.retrain_threads)
