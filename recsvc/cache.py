@@ -15,7 +15,7 @@ from recsvc.folder_lock import folder_lock
 from recsvc.registry import Pointer, Registry, checked
 
 LAST: Final = "last.json"
-DAMAGED: Final = frozenset({"manifest", "missing", "size", "checksum"})
+DAMAGED: Final = frozenset({"manifest", "signature", "missing", "size", "checksum"})
 """Reasons to refuse a local copy that a fresh one may mend."""
 PATIENCE_S: Final = 1_000.0
 """Seconds to wait for another process that loads a model; longer than one can take to prepare it."""

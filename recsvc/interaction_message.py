@@ -3,10 +3,13 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from recsvc.interactions import MAX_RATING, Interaction, Kind
 from servicekit.validation import identifier_problem
+
+MOST_MS: Final = 2**53
+"""Milliseconds; what is above it no JSON parser is bound to keep."""
 
 
 class MalformedError(ValueError):
@@ -37,7 +40,7 @@ def parse(value: bytes | None, rating: bytes | None = None) -> ViewerInteraction
         stars = None if rating is None else float(rating)
     except (ValueError, KeyError, TypeError) as error:
         raise MalformedError(f"{type(error).__name__}: {error}") from None
-    if type(watch_ms) is not int or watch_ms < 0:
+    if type(watch_ms) is not int or not 0 <= watch_ms <= MOST_MS:
         raise MalformedError("watchTime is not a count of milliseconds")
     if moment.tzinfo is None:
         raise MalformedError("timestamp has no zone")
@@ -50,4 +53,5 @@ def parse(value: bytes | None, rating: bytes | None = None) -> ViewerInteraction
 def _identifier(text: Any) -> str:
     if not isinstance(text, str) or identifier_problem(text):
         raise ValueError("an identifier is not valid")
+    text.encode()  # UnicodeEncodeError, a ValueError, for half of a surrogate pair
     return text

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from recsvc.artefact import ArtefactError, Model, read
+from recsvc.artefact import ArtefactError
 from recsvc.prepare import REFUSED, Refusal
 
 LIMIT_S: Final = 900.0
@@ -19,8 +19,8 @@ UNPREPARED: Final = "unprepared"
 """Reason of a refusal that may not be the model's fault."""
 
 
-def prepared(folder: Path) -> Model:
-    """Return a model that was checked and prepared; ArtefactError when it must not be served or cannot be prepared.
+def prepare(folder: Path) -> None:
+    """Have a model checked and prepared; ArtefactError when it must not be served or cannot be prepared.
 
     Args:
         folder: Of the model's local copy.
@@ -43,4 +43,3 @@ def prepared(folder: Path) -> Model:
         raise ArtefactError(refusal.reason, refusal.message)
     if status:
         raise ArtefactError(UNPREPARED, f"the process that prepares it ended with status {status}")
-    return read(folder, checked=True)

@@ -7,11 +7,11 @@ Profiles are kept as bytes: half a million interactions as objects would take fi
 threads for a tenth of a second whenever the garbage collector looks at them.
 """
 
-import marshal
 import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
+from itertools import chain
 from operator import itemgetter
 from typing import Final, Self, TypeVar
 
@@ -24,8 +24,9 @@ MOST_A_VIEWER: Final = 1000
 """Interactions kept of one viewer."""
 MOST: Final = 500_000
 """Interactions kept of all; about 100 bytes each."""
-_KINDS: Final = {one.value: one for one in Kind}
-_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
+NO_STARS: Final = -1.0
+_KINDS: Final = tuple(Kind)
+_NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
 _AT_MS: Final = 2
 """Place of the time in a row, as in an `Interaction`."""
 _HEAD: Final = struct.Struct("<qqI")
@@ -34,8 +35,8 @@ _NEVER: Final = -(1 << 62)
 """Before all times, milliseconds since 1970 UTC."""
 
 
-_Row = tuple[str, str, int, int, float | None]
-"""An interaction with the name of its kind."""
+_Row = tuple[str, int, int, int, float]
+"""An interaction: its video, the number of its kind, when, milliseconds watched, and stars or NO_STARS."""
 
 
 class Profile(Collection[Interaction]):
@@ -58,7 +59,9 @@ class Profile(Collection[Interaction]):
             rows: Oldest first, at least one.
             updated_at_ms: Milliseconds since 1970 UTC.
         """
-        return cls(_HEAD.pack(updated_at_ms, rows[0][_AT_MS], len(rows)) + marshal.dumps(rows))
+        names, *columns = zip(*rows, strict=True)
+        head = _HEAD.pack(updated_at_ms, rows[0][_AT_MS], len(rows))
+        return cls(head + _columns(len(rows)).pack(*chain(*columns)) + "\0".join(names).encode())
 
     @property
     def updated_at_ms(self) -> int:
@@ -75,8 +78,11 @@ class Profile(Collection[Interaction]):
     @property
     def rows(self) -> list[_Row]:
         """Return the interactions, oldest first."""
-        rows: list[_Row] = marshal.loads(memoryview(self.packed)[_HEAD.size :])  # noqa: S302  # made by this process
-        return rows
+        count = len(self)
+        columns = _columns(count)
+        numbers = columns.unpack_from(self.packed, _HEAD.size)
+        names = self.packed[_HEAD.size + columns.size :].decode().split("\0")
+        return [*zip(names, *(numbers[place * count : (place + 1) * count] for place in range(4)), strict=True)]
 
     def __len__(self) -> int:
         count: int = _HEAD.unpack_from(self.packed)[2]
@@ -89,13 +95,18 @@ class Profile(Collection[Interaction]):
         return one in tuple(self)
 
 
+def _columns(count: int) -> struct.Struct:
+    """Return how the numbers of so many rows stand after the head, column by column; the videos' names follow."""
+    return struct.Struct(f"<{count}B{count}q{count}q{count}d")
+
+
 def _row(one: Interaction) -> _Row:
-    return one.video_id, _NAMES[one.kind], one.at_ms, one.watch_ms, one.rating
+    return one.video_id, _NUMBERS[one.kind], one.at_ms, one.watch_ms, NO_STARS if one.rating is None else one.rating
 
 
 def _interaction(row: _Row) -> Interaction:
-    video_id, name, at_ms, watch_ms, rating = row
-    return Interaction(video_id, _KINDS[name], at_ms, watch_ms, rating)
+    video_id, kind, at_ms, watch_ms, rating = row
+    return Interaction(video_id, _KINDS[kind], at_ms, watch_ms, None if rating == NO_STARS else rating)
 
 
 class Profiles:

@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import structlog
 
 from recsvc.admission import admit
-from recsvc.artefact import ArtefactError
+from recsvc.artefact import ArtefactError, Model, read
 from recsvc.cache import ModelCache
 from recsvc.generation import Generation
 from recsvc.live import LiveModel
-from recsvc.preparation import UNPREPARED, prepared
+from recsvc.preparation import UNPREPARED, prepare
 from recsvc.registry import Pointer, Registry
 from recsvc.serving_model import ServingModel
 from servicekit.telemetry import Metric, Metrics
@@ -189,7 +190,7 @@ class ModelWatcher:
         """Return a model that may be served; ArtefactError when it must not be."""
         if self._live.peek() is None:
             return admit(self._cache.load(pointer))
-        model = self._cache.load(pointer, prepared)
+        model = self._cache.load(pointer, _prepared)
         with _short_turns():
             return ServingModel.of(model)
 
@@ -214,6 +215,13 @@ class ModelWatcher:
         if serving is not None:
             self._metrics.gauge(Metric.MODEL_AGE, (self._now() - serving.manifest.trained_at).total_seconds())
             self._metrics.gauge(Metric.RETRIEVAL_RECALL, serving.ranker.recall)
+
+
+def _prepared(folder: Path) -> Model:
+    """Return a model that another process has checked and prepared; ArtefactError when it refuses or fails."""
+    prepare(folder)
+    with _short_turns():
+        return read(folder, checked=True)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from recsvc import preparation
 from recsvc.admission import admit
 from recsvc.artefact import MANIFEST, ArtefactError, read, write
 from recsvc.derived import Derived
-from recsvc.preparation import prepared
+from recsvc.preparation import prepare
 from recsvc.serving_model import ServingModel
 from tests.recsvc.models import random_model
 from tests.support.polling import wait_for
@@ -49,10 +49,10 @@ def preparers(folder: Path) -> list[int]:
 
 
 def test_what_was_prepared_only_needs_mapping(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = prepared(folder)
+    prepare(folder)
 
     monkeypatch.setattr(Derived, "computed", lambda _: pytest.fail("computed again"))
-    found = ServingModel.of(replace(model, folder=folder))
+    found = ServingModel.of(replace(read(folder, checked=True), folder=folder))
     monkeypatch.undo()
     expected = admit(read(folder))
     np.testing.assert_array_equal(found.heads, expected.heads)
@@ -81,14 +81,14 @@ def test_a_refusal_is_the_same_as_in_this_process(folder: Path, harm: Callable[[
     with pytest.raises(ArtefactError) as expected:
         admit(read(folder))
     with pytest.raises(ArtefactError) as found:
-        prepared(folder)
+        prepare(folder)
 
     assert (found.value.reason, str(found.value)) == (expected.value.reason, str(expected.value))
 
 
 def test_one_that_is_killed_has_not_prepared(hanging: Path) -> None:
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(prepared, hanging)
+        waiting = pool.submit(prepare, hanging)
         (child,) = wait_for(lambda: preparers(hanging), timeout_s=60, what="the process")
         os.kill(child, signal.SIGKILL)
         with pytest.raises(ArtefactError, match="ended with status -9") as caught:
@@ -99,14 +99,14 @@ def test_one_that_is_killed_has_not_prepared(hanging: Path) -> None:
 def test_one_that_hangs_is_ended(hanging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparation, "LIMIT_S", 3.0)
     with pytest.raises(ArtefactError, match="not prepared within 3 s") as caught:
-        prepared(hanging)
+        prepare(hanging)
 
     assert caught.value.reason == preparation.UNPREPARED
     assert preparers(hanging) == []
 
 
 def test_it_ends_with_the_process_that_waits_for_it(hanging: Path) -> None:
-    script = f"from pathlib import Path; from recsvc.preparation import prepared; prepared(Path({str(hanging)!r}))"
+    script = f"from pathlib import Path; from recsvc.preparation import prepare; prepare(Path({str(hanging)!r}))"
     waiting = subprocess.Popen([sys.executable, "-c", script])
     wait_for(lambda: preparers(hanging), timeout_s=60, what="the process")
     waiting.kill()
