@@ -28,7 +28,7 @@ class Refusal(BaseModel):
 def main() -> None:
     """Do it; end with the process that holds the other end of standard input."""
     os.nice(LOW_PRIORITY)
-    configure_logs(cast("LogLevel", os.environ.get("LOG_LEVEL", "info")), service="recsvc")
+    configure_logs(cast("LogLevel", os.environ.get("LOG_LEVEL") or "info"), service="recsvc")
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     folder = Path(sys.argv[1])
     try:

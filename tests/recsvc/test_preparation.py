@@ -60,6 +60,12 @@ def test_what_was_prepared_only_needs_mapping(folder: Path, monkeypatch: pytest.
     assert found.manifest == expected.manifest
 
 
+def test_an_empty_log_level_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As everywhere in the environment."""
+    monkeypatch.setenv("LOG_LEVEL", "")
+    prepare(folder)
+
+
 def _damage(folder: Path) -> None:
     with (folder / "video_factors.npy").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
