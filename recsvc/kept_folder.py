@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import structlog
 from pydantic import BaseModel, ConfigDict
 
-from recsvc.artefact import FileEntry, Manifest, digest
+from recsvc.artefact import ArtefactError, FileEntry, Manifest, digest
 from recsvc.folder_lock import folder_lock
 from recsvc.heap import trim_heap
 
@@ -101,7 +101,7 @@ class KeptFolder:
             return load(self._folder)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError is what FAISS raises
+        except (ArtefactError, OSError, ValueError, RuntimeError) as error:  # RuntimeError is what FAISS raises
             logger.warning("kept.damaged", what=self._name, problem=str(error))
             return None
 

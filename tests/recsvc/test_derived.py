@@ -11,6 +11,7 @@ import pytest
 from recsvc import derived
 from recsvc.artefact import Model
 from recsvc.derived import Derived
+from recsvc.kept_folder import KeptFolder
 from recsvc.serving_model import ServingModel
 from tests.recsvc.models import random_model
 
@@ -71,6 +72,21 @@ def test_damaged_files_are_made_anew(
     assert len(computations) == 2
     for one in mended:
         assert_same(one, Derived.computed(model))
+
+
+def test_files_that_are_no_arrays_are_made_anew(model: Model, computations: list[Model], tmp_path: Path) -> None:
+    """Even with the right checksums: what is kept never speaks against the model."""
+    kept = KeptFolder(tmp_path, derived.FOLDER, model.manifest, (derived._MAKERS,))
+
+    def fill(folder: Path) -> None:
+        for name in Derived._fields:
+            (folder / f"{name}.npy").write_bytes(b"none")
+
+    assert kept.write(fill)
+
+    assert_same(Derived.of(model), Derived.computed(model))
+    Derived.of(model)
+    assert len(computations) == 2, "one anew, one to compare with"
 
 
 def test_what_other_code_left_is_made_anew(
