@@ -91,6 +91,7 @@ class Freshness:
         cut_off_ms = round(manifest.data_until.timestamp() * 1000)
         with self._lock:
             newest_ms = max(self._newest_ms, cut_off_ms)
+            # All of them: an hour that is not asked would keep an earlier model's videos in memory.
             hours = {hour: sums.of(serving.model.videos) for hour, sums in self._hours.items()}
         decay = _Decay(newest_ms, manifest.popularity_half_life_s * 1000)
         popularity = serving.model.popularity * max(MOST_DECAY, decay.since(cut_off_ms))
