@@ -66,7 +66,10 @@ class ModelCache:
             pointer: The model's.
             before: Of the one that this process served before, if any; else the last one of this machine stays.
         """
-        before = before or self.last() or pointer
+        last = self.last()
+        if before is None and last == pointer:
+            return  # it was live before this process started
+        before = before or last or pointer
         partial = self._folder / f".{LAST}.{os.getpid()}"
         partial.write_text(pointer.model_dump_json(), encoding="utf-8")
         partial.replace(self._folder / LAST)

@@ -357,6 +357,9 @@ def test_local_copies_are_kept_of_two_models(bench: Bench) -> None:
 
     assert sorted(path.name for path in bench.cache.iterdir()) == ["2", "3", "last.json"]
 
+    Bench(bench.store.parent).watcher.poll()
+    assert sorted(path.name for path in bench.cache.iterdir()) == ["2", "3", "last.json"], "after a restart as well"
+
 
 def test_nothing_of_an_earlier_model_stays_in_memory(bench: Bench) -> None:
     for version in ("1", "2", "3"):
