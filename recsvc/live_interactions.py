@@ -114,7 +114,6 @@ class LiveInteractions:
             except Exception:
                 # One batch is lost rather than all that come after it.
                 logger.exception("live.defect")
-                self._stopping.wait(RETRY_S)
 
     def _messages(self, consumer: Consumer) -> list[Any]:
         """Wait for messages, and return what has come, none after a while or an error of the client.
@@ -127,8 +126,8 @@ class LiveInteractions:
             while message is not None:
                 found.append(message)
                 message = consumer.poll(0) if len(found) < BATCH else None
-        except KafkaException as error:
-            self._report(str(error.args[0]))
+        except Exception as error:  # noqa: BLE001  # callbacks raise what they like; what was found is not lost to it
+            self._report(f"{type(error).__name__}: {error}")
             self._stopping.wait(RETRY_S)
         return found
 

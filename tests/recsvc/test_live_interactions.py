@@ -10,12 +10,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from deploy.local.kafka_mock import MockKafka
 from recsvc.interaction_message import MalformedError, ViewerInteraction, parse
 from recsvc.interactions import Interaction, Kind
-from recsvc.live_interactions import TOPIC, LiveInteractions
+from recsvc.live_interactions import CONSUMER, TOPIC, LiveInteractions
 from recsvc.server import RecommendationServer
 from servicekit.objectstore import FileStore
 from servicekit.telemetry import Metric, NoMetrics
@@ -219,6 +219,34 @@ def test_errors_of_the_client_neither_end_the_reading_nor_lose_anything(kafka_bo
 
     assert len(raised) == 3
     assert theirs() == [f"v{number}" for number in range(sent)]
+
+
+class Interrupted(Consumer):
+    """Raises where a callback would, after the first message."""
+
+    armed = False
+
+    def poll(self, timeout: float = -1) -> Any:
+        if timeout == 0 and self.armed:
+            self.armed = False
+            raise ValueError("no token")
+        return super().poll(timeout)
+
+
+def test_an_error_after_the_first_message_does_not_lose_it(kafka_bootstrap: str) -> None:
+    viewer, since_ms = f"viewer-{uuid4()}", now_ms()
+    send(kafka_bootstrap, done(viewer, "v1"), key=viewer, at_ms=since_ms)
+    reader = LiveInteractions({}, lambda: since_ms, lambda _: None, NoMetrics())
+    consumer = Interrupted({**CONSUMER, "bootstrap.servers": kafka_bootstrap})
+    try:
+        assert reader._assign(consumer, since_ms)
+        consumer.armed = True
+        found = wait_for(lambda: reader._messages(consumer), timeout_s=30, what="a message")
+    finally:
+        consumer.close()
+
+    assert not consumer.armed, "it was interrupted"
+    assert len(found) == 1
 
 
 def test_what_a_viewer_did_changes_the_next_page(tmp_path: Path, kafka_bootstrap: str) -> None:
