@@ -10,8 +10,8 @@ holds no column without a positive: such a video would only ever be pushed down.
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -53,6 +53,19 @@ class TrainingState:
     """(625,) the Mersenne twister's words and its position in them."""
 
 
+class _WithLookup(LightFM):  # type: ignore[misc]  # it has no types
+    """LightFM that is given what viewers like apart from what a pass learns from, and makes no lookup of its own.
+
+    LightFM takes both from one matrix, and sorts that anew before each pass.
+    """
+
+    liked: sp.csr_matrix
+    """What WARP must not draw as a negative; sorted."""
+
+    def _get_positives_lookup_matrix(self, interactions: sp.coo_matrix) -> sp.csr_matrix:  # noqa: ARG002
+        return self.liked
+
+
 class Trainer:
     """A LightFM model in training.
 
@@ -67,7 +80,7 @@ class Trainer:
         if OPENMP not in sys.modules:
             raise RunFailure(Reason.TRAINING, "LightFM was built without OpenMP; build it with a compiler that has it")
         self.parameters = parameters
-        self.model = LightFM(
+        self.model = _WithLookup(
             no_components=parameters.factors,
             loss=parameters.loss,
             learning_rate=parameters.learning_rate,
@@ -75,6 +88,11 @@ class Trainer:
         )
         self._users = np.empty(0, np.int32)
         self._videos = np.empty(0, np.int32)
+
+    @property
+    def users(self) -> NDArray[np.int32]:
+        """The rows of the viewers that were learnt of, ascending."""
+        return self._users
 
     @property
     def is_fitted(self) -> bool:
@@ -97,11 +115,16 @@ class Trainer:
             fresh: Which of them every pass learns from; None for all.
             replayed: Share of the others that a pass learns from, drawn anew for each.
         """
-        matrix, weights = self._matrices(positives)
+        liked = self.model.liked = self._liked(positives)
+        pairs = liked.tocoo(copy=False)
         for _ in epochs:
+            chosen: slice | NDArray[np.int64] = slice(None)
             if fresh is not None:
-                # Left out by a value of 0, not by absence: WARP must not take a positive for a negative.
-                matrix.data[:] = fresh | (self.model.random_state.rand(len(fresh)) < replayed)
+                chosen = np.flatnonzero(fresh | (self.model.random_state.rand(len(fresh)) < replayed))
+            place = (pairs.row[chosen], pairs.col[chosen])
+            matrix, weights = (
+                sp.coo_matrix((values[chosen], place), pairs.shape) for values in (pairs.data, positives.weights)
+            )
             try:
                 self.model.fit_partial(matrix, sample_weight=weights, num_threads=self.parameters.threads)
             except ValueError as error:
@@ -137,8 +160,8 @@ class Trainer:
         )
         return Representations.expand(trained, self._users, self._videos, shape)
 
-    def representations_of(self, users: NDArray[np.int64], video_count: int) -> Representations:
-        """Return what was learnt, for some viewers, given by their rows, and all V videos."""
+    def representations_of(self, users: NDArray[np.integer], video_count: int) -> Representations:
+        """Return what was learnt, for some viewers, given by their rows, ascending, and all V videos."""
         places = np.minimum(np.searchsorted(self._users, users), len(self._users) - 1)
         known = self._users[places] == users
         trained = Representations(
@@ -147,20 +170,20 @@ class Trainer:
             video_factors=self.model.item_embeddings,
             video_biases=self.model.item_biases,
         )
-        return Representations.expand(trained, np.flatnonzero(known), self._videos, (len(users), video_count))
+        found = Representations.expand(trained, np.flatnonzero(known), self._videos, (len(users), video_count))
+        return replace(found, viewers=users)
 
-    def _matrices(self, positives: Positives) -> tuple[Any, Any]:
-        """Return the matrix of positives and that of weights, of the rows and columns that have any."""
-        users, rows = np.unique(positives.pairs.users, return_inverse=True)
+    def _liked(self, positives: Positives) -> sp.csr_matrix:
+        """Return the positives as a matrix of the rows and columns that have any."""
+        users, lengths = np.unique(positives.pairs.users, return_counts=True)
         videos, columns = np.unique(positives.pairs.videos, return_inverse=True)
         if self.is_fitted:
             self._resize("user", self._users, users)
             self._resize("item", self._videos, videos)
         self._users, self._videos = users, videos
-        place = (rows.astype(np.int32), columns.astype(np.int32))
-        shape = (len(users), len(videos))
         ones = np.ones(len(positives), np.float32)
-        return sp.coo_matrix((ones, place), shape), sp.coo_matrix((positives.weights, place), shape)
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        return sp.csr_matrix((ones, columns.astype(np.int32), offsets), (len(users), len(videos)))
 
     def _resize(self, side: Literal["user", "item"], old: NDArray[np.int32], new: NDArray[np.int32]) -> None:
         """Keep the arrays of what stays, and start what is new as LightFM starts it."""

@@ -6,12 +6,14 @@ from typing import Final
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
+from lightfm import LightFM
 
 from retrain.failure import Reason, RunFailure
 from retrain.hyperparameters import Hyperparameters
 from retrain.preparation import Pairs, Positives
 from retrain.representations import COLD_BIAS_QUANTILE, Representations
-from retrain.trainer import OPENMP, Trainer
+from retrain.trainer import LEARNT, OPENMP, Trainer
 
 PARAMETERS: Final = Hyperparameters(loss="warp", factors=8, learning_rate=0.05, threads=1, seed=3)
 USERS, VIDEOS = 30, 40
@@ -40,6 +42,32 @@ def test_one_thread_gives_the_same_bits_each_time() -> None:
     second = trained(positives(), positives(seed=1)).representations((USERS, VIDEOS))
     for part in ("user_factors", "user_biases", "video_factors", "video_biases"):
         assert getattr(first, part).tobytes() == getattr(second, part).tobytes()
+
+
+def test_what_is_learnt_from_everything_equals_lightfm_itself_to_the_bit() -> None:
+    """The trainer hands LightFM the lookup that LightFM would make before each pass."""
+    some = positives()
+    place = (some.pairs.users, some.pairs.videos)
+    itself = LightFM(
+        no_components=PARAMETERS.factors,
+        loss=PARAMETERS.loss,
+        learning_rate=PARAMETERS.learning_rate,
+        random_state=PARAMETERS.seed,
+    )
+    liked = sp.coo_matrix((np.ones(len(some), np.float32), place), (USERS, VIDEOS))
+    itself.fit(liked, sample_weight=sp.coo_matrix((some.weights, place), liked.shape), epochs=3)
+    found = trained(some).state().arrays
+    assert all(found[name].tobytes() == getattr(itself, name).tobytes() for name in LEARNT)
+
+
+def test_what_a_pass_leaves_out_is_not_drawn_as_a_negative() -> None:
+    """Of everything liked, one pair is learnt from: all other videos are liked as well, so none is pushed down."""
+    pairs = Pairs(users=np.zeros(VIDEOS, np.int32), videos=np.arange(VIDEOS, dtype=np.int32))
+    everything = Positives(pairs=pairs, weights=np.ones(VIDEOS, np.float32))
+    trainer = trained(everything)
+    before = trainer.model.item_embeddings.copy()
+    trainer.fit(everything, range(50), fresh=np.arange(VIDEOS) == 0, replayed=0.0)
+    np.testing.assert_array_equal(trainer.model.item_embeddings, before)
 
 
 def test_scores_equal_the_prediction_of_lightfm() -> None:
