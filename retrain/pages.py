@@ -1,13 +1,11 @@
 """Pages of many viewers under many weights of one prior, from one pass over the scores.
 
-The ranking score is `score + weight · prior`. A video cannot be on a page, whatever the weight, when as many videos as
-fit on it have both a better score and no smaller prior. So of what comes after the videos with the largest priors, only
-what is better than the worst of a page of these is looked at; of these themselves, likewise, in growing blocks. Some
-hundreds of videos are left, among which every weight then chooses: a matrix product and a sort of everything for each
-weight would cost more than the training.
+The ranking score is `score + weight · prior`. To sort everything would cost more than the training. Of a row of ranking
+scores, the largest of each of some hundreds of groups of videos are found first: as many videos as fit on a page are no
+worse than the last but so many of these, so only what is no worse either is looked at. That is hardly more than a page.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
@@ -19,12 +17,11 @@ from recsvc.artefact import Csr
 Scores: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Returns the scores of all videos for some viewers, (n, V), an array that the caller may change."""
 
-BLOCK_SCORES: Final = 1 << 22
+BLOCK_SCORES: Final = 1 << 20
 """Scores that a thread holds at once."""
-HEAD: Final = 1024
-"""Videos with the largest priors."""
-BLOCK: Final = 256
-"""Videos of the first block of these; each further one is twice as large."""
+GROUPS: Final = 512
+"""Groups of videos, at most."""
+LOWEST: Final = np.finfo(np.float32).min
 
 
 def best_pages(
@@ -46,7 +43,7 @@ def best_pages(
         users: (n,) rows of the viewers.
         seen: What each viewer of the model may not be shown, U lists.
         prior: (V,), finite.
-        weights: Not negative; infinity ranks by the prior alone.
+        weights: Infinity ranks by the prior alone.
         size: Places of a page.
         threads: Threads to use.
 
@@ -54,19 +51,15 @@ def best_pages(
         (weights, n, size) rows of videos, best first; -1 where none is left.
     """
     pages = np.full((len(weights), len(users), size), -1, np.int64)
-    order = np.argsort(-prior, kind="stable")
-    head = order[: max(HEAD, size)]
-    bounds = _bounds(len(head), max(BLOCK, size))
     step = max(1, BLOCK_SCORES // max(1, len(prior)))
 
     def fill(begin: int) -> None:
         block = users[begin : begin + step]
-        for place, (user, row) in enumerate(zip(block.tolist(), scores(block), strict=True), begin):
+        rows = scores(block)
+        for row, user in zip(rows, block.tolist(), strict=True):
             row[seen[user]] = -np.inf
-            rows = _candidates(row, head, bounds, size)
-            for number, weight in enumerate(weights):
-                best = _best(row[rows], prior[rows], weight, size)
-                pages[number, place, : len(best)] = rows[best]
+        for number, weight in enumerate(weights):
+            _fill(pages[number, begin : begin + step], _sums(rows, prior, weight))
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(fill, range(0, len(users), step)):
@@ -74,48 +67,29 @@ def best_pages(
     return pages
 
 
-def _bounds(count: int, head: int) -> list[tuple[int, int]]:
-    bounds, begin, width = [], 0, head
-    while begin < count:
-        bounds.append((begin, min(begin + width, count)))
-        begin, width = begin + width, 2 * width
+def _sums(scores: NDArray[np.float32], prior: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+    if np.isinf(weight):
+        return np.where(scores >= LOWEST, prior, np.float32(-np.inf))
+    return scores + np.float32(weight) * prior
+
+
+def _fill(pages: NDArray[np.int64], sums: NDArray[np.float32]) -> None:
+    """Write the columns of the largest sums of each row, largest first."""
+    size, width = pages.shape[1], sums.shape[1]
+    places = np.flatnonzero(sums >= _bounds(sums, size)[:, None])
+    rows, columns = np.divmod(places, max(1, width))
+    order = np.lexsort((-sums.ravel()[places], rows))
+    rows, columns = rows[order], columns[order]
+    ranks = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    fits = ranks < size
+    pages[rows[fits], ranks[fits]] = columns[fits]
+
+
+def _bounds(sums: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return what as many sums of each row as there are places reach, where so many are left."""
+    groups = min(GROUPS, sums.shape[1])
+    if groups < size:
+        return np.full(len(sums), LOWEST)
+    largest = sums[:, : sums.shape[1] // groups * groups].reshape(len(sums), -1, groups).max(axis=1)
+    bounds: NDArray[np.float32] = np.maximum(np.partition(largest, -size, axis=1)[:, -size], LOWEST)
     return bounds
-
-
-def _candidates(
-    row: NDArray[np.float32], head: NDArray[np.int64], bounds: Sequence[tuple[int, int]], size: int
-) -> NDArray[np.int64]:
-    """Return the rows of what may be on a page, ascending, of a viewer's scores."""
-    if not len(head):
-        return head
-    of_head = row[head]
-    places = np.concatenate([*_kept(of_head, bounds, size)])
-    worst = np.partition(of_head, -size)[-size] if len(head) >= size else _LOWEST
-    bound = max(worst, _LOWEST)  # scores of -inf are never kept
-    rows = np.concatenate((np.flatnonzero(row >= bound), head[places[of_head[places] < bound]]))
-    rows.sort()
-    return rows
-
-
-def _kept(scores: NDArray[np.float32], bounds: Sequence[tuple[int, int]], size: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the places of what may be on a page, of scores in the order of falling prior."""
-    best = np.full(size, -np.inf, np.float32)
-    for begin, end in bounds:
-        part = scores[begin:end]
-        # Equals of the worst are kept, as their prior may be equal as well.
-        kept = np.flatnonzero(part >= max(best[0], _LOWEST))
-        yield kept + begin
-        best = np.sort(np.concatenate((best, part[kept])))[-size:]
-
-
-def _best(scores: NDArray[np.float32], prior: NDArray[np.float32], weight: float, size: int) -> NDArray[np.int64]:
-    """Return the places of the best, best first."""
-    sums = prior if np.isinf(weight) else scores + np.float32(weight) * prior
-    if len(sums) <= size:
-        return np.argsort(-sums, kind="stable")
-    likely = np.flatnonzero(sums >= np.partition(sums, -size)[-size])
-    best: NDArray[np.int64] = likely[np.argsort(-sums[likely], kind="stable")[:size]]
-    return best
-
-
-_LOWEST: Final = np.finfo(np.float32).min
