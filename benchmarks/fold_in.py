@@ -120,7 +120,7 @@ class Judge:
             vectors: Of the viewers. Gains are in the order of the viewers' identifiers.
         """
         day = self._day([*vectors])
-        served = Champion.of(model, self._users, self._videos).representations
+        served = Champion.of(model, self._users, self._videos).representations_of(np.arange(len(self._users)))
         factors = np.zeros((len(self._users), model.manifest.dimensions), np.float32)
         for row, vector in zip(self._users.rows([*vectors]), vectors.values(), strict=True):
             factors[row] = 0 if vector is None else vector

@@ -225,6 +225,6 @@ def _gains(feed: Path, day: date, models: dict[str, Path]) -> dict[str, NDArray[
         for model, path in models.items():
             champion = Champion.of(read(path), users, videos)
             weight = champion.manifest.popularity_weight
-            (pages,) = held_out.pages(champion.representations.scores, (weight,))
+            (pages,) = held_out.pages(champion.representations_of(held_out.users).scores, (weight,))
             gains[model] = ndcg(hits(pages, held_out.relevant), held_out.relevant.lengths())
     return gains

@@ -32,7 +32,7 @@ from retrain.representations import Representations
 from retrain.settings import RetrainSettings
 from retrain.slices import slices
 from retrain.source import fetch
-from retrain.tastes import served
+from retrain.tastes import served, spread_ratio
 from retrain.trainer import Trainer
 from retrain.warehouse import Warehouse
 from servicekit.objectstore import FileStore
@@ -264,7 +264,8 @@ def _lightfm(
     split: Split, _: Options, *, factors: int, epochs: int, places: float, bias: float, recent: float
 ) -> Scores:
     learnt = split.lightfm(factors, epochs)
-    return served(learnt, split.tastes(places), recent_share=recent, bias_share=bias).scores
+    tastes = split.tastes(places)
+    return served(learnt, tastes, scale=spread_ratio(learnt, tastes), recent_share=recent, bias_share=bias).scores
 
 
 def _nothing(split: Split, _: Options) -> Scores:

@@ -123,7 +123,7 @@ def _learn_halves(interactions: Interactions, fits: Fits, day: date) -> None:
 
 
 def _gains(fits: Fits, day: HeldOutDay) -> NDArray[np.float64]:
-    (pages,) = day.pages(fits.representations().scores, (WEIGHT,))
+    (pages,) = day.pages(fits.representations_of(day.users).scores, (WEIGHT,))
     return ndcg(hits(pages, day.relevant), day.relevant.lengths())
 
 

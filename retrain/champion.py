@@ -20,29 +20,44 @@ logger = structlog.get_logger("retrain")
 class Champion:
     """What a candidate must not be worse than."""
 
-    manifest: Manifest
-    representations: Representations
-    """Of the run's U viewers and V videos. A viewer whom the model does not know has zeros, as a stranger is ranked
-    for; a video that it does not know has a bias of minus infinity, as it is on no page."""
+    model: Model
+    users: IdMap
+    """The run's U viewers."""
+    video_factors: NDArray[np.float32]
+    """(V, d) of the run's videos."""
+    video_biases: NDArray[np.float32]
+    """(V,)."""
 
     @classmethod
     def of(cls, model: Model, users: IdMap, videos: IdMap) -> "Champion":
         """Return a model in the rows of these viewers and videos."""
-        user_rows, video_rows = _rows(model.users, users), _rows(model.videos, videos)
+        rows = _rows(model.videos, videos.array)
         return cls(
-            manifest=model.manifest,
-            representations=Representations(
-                user_factors=_taken(model.user_factors, user_rows),
-                user_biases=_taken(model.user_biases, user_rows),
-                video_factors=_taken(model.video_factors, video_rows),
-                video_biases=_taken(model.video_biases, video_rows, -np.inf),
-            ),
+            model=model,
+            users=users,
+            video_factors=_taken(model.video_factors, rows),
+            video_biases=_taken(model.video_biases, rows, -np.inf),
         )
 
     @property
-    def version(self) -> str:
-        """The model's name."""
-        return self.manifest.version
+    def manifest(self) -> Manifest:
+        """What is known of the model."""
+        return self.model.manifest
+
+    def representations_of(self, users: NDArray[np.integer]) -> Representations:
+        """Return those of some viewers, given by their rows, ascending, and of all of the run's videos.
+
+        A viewer whom the model does not know has zeros, as a stranger is ranked for; a video that it does not know has
+        a bias of minus infinity, as it is on no page.
+        """
+        rows = _rows(self.model.users, self.users.array[users])
+        return Representations(
+            user_factors=_taken(self.model.user_factors, rows),
+            user_biases=_taken(self.model.user_biases, rows),
+            video_factors=self.video_factors,
+            video_biases=self.video_biases,
+            viewers=users,
+        )
 
     def knows(self, instant: datetime) -> bool:
         """Return whether the model has learnt from what happened after an instant."""
@@ -68,12 +83,12 @@ def load_champion(registry: Registry, folder: Path, users: IdMap, videos: IdMap)
         return None
 
 
-def _rows(known: IdMap, wanted: IdMap) -> NDArray[np.int64]:
+def _rows(known: IdMap, wanted: "NDArray[np.bytes_]") -> NDArray[np.int64]:
     """Return the row of each wanted identifier among the known ones, UNKNOWN where there is none."""
     if not len(known):
         return np.full(len(wanted), UNKNOWN, np.int64)
-    places = np.minimum(np.searchsorted(known.array, wanted.array), len(known) - 1)
-    return np.where(known.array[places] == wanted.array, places, UNKNOWN)
+    places = np.minimum(np.searchsorted(known.array, wanted), len(known) - 1)
+    return np.where(known.array[places] == wanted, places, UNKNOWN)
 
 
 def _taken(values: NDArray[np.float32], rows: NDArray[np.int64], rest: float = 0.0) -> NDArray[np.float32]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from retrain.checkpoint import MANIFEST, Checkpoint, CheckpointError, Description, read, write
 from retrain.evaluation import HeldOutDay
-from retrain.pages import Scores
 from retrain.preparation import Interactions, Pairs, Positives
 from retrain.progress import Progress
 from retrain.recipe import method_digest
@@ -22,7 +21,7 @@ from retrain.record import Record
 from retrain.representations import Representations
 from retrain.runreport import Epoch
 from retrain.settings import RetrainSettings
-from retrain.tastes import served
+from retrain.tastes import served, spread_ratio
 from retrain.trainer import Trainer
 
 logger = structlog.get_logger("retrain")
@@ -32,6 +31,8 @@ UNPUBLISHED: Final = "unpublished"
 KEPT: Final = "retrain-fits"
 WATCHED: Final = 500
 """Viewers that each epoch is judged by."""
+SAMPLE: Final = 20_000
+"""Viewers, at most, that tell how far scores are spread."""
 KEPT_S: Final = 2 * 86_400.0
 """Fits of a killed run that nobody took up are removed after two days."""
 
@@ -97,15 +98,37 @@ class Fits:
 
     def representations(self) -> Representations:
         """Return what is served of what was learnt, of all viewers and videos."""
-        counts, settings = self._interactions.counts, self._settings
-        learnt = self._trainer.representations((counts.users, counts.videos))
-        if self._until is None:
-            return learnt
-        tastes = self._interactions.tastes(
-            self._until, half_life=settings.half_life(), half_life_places=settings.retrain_recent_half_life
-        )
+        counts = self._interactions.counts
+        return self._served(self._trainer.representations((counts.users, counts.videos)))
+
+    def representations_of(self, users: NDArray[np.integer]) -> Representations:
+        """Return the same of some viewers, given by their rows, ascending: there are many more."""
+        return self._served(self._trainer.representations_of(users, self._interactions.counts.videos))
+
+    def _served(self, learnt: Representations) -> Representations:
+        settings = self._settings
         return served(
-            learnt, tastes, recent_share=settings.retrain_recent_share, bias_share=settings.retrain_bias_share
+            learnt,
+            self._tastes(learnt.viewers),
+            scale=self._scale(),
+            recent_share=settings.retrain_recent_share,
+            bias_share=settings.retrain_bias_share,
+        )
+
+    def _scale(self) -> float:
+        """Return how means of what viewers liked last are scaled; a sample of the viewers tells."""
+        learnt = self._trainer.users
+        places = np.unique(np.linspace(0, len(learnt) - 1, SAMPLE, dtype=np.int64))
+        some = self._trainer.representations_of(learnt[places], self._interactions.counts.videos)
+        return spread_ratio(some, self._tastes(some.viewers))
+
+    def _tastes(self, users: NDArray[np.integer] | None) -> Positives:
+        settings = self._settings
+        return self._interactions.tastes(
+            self._learnt_until(),
+            half_life=settings.half_life(),
+            half_life_places=settings.retrain_recent_half_life,
+            users=users,
         )
 
     def held_out(self, since: datetime) -> HeldOutDay:
@@ -132,19 +155,23 @@ class Fits:
             version: The model that is published with it.
             popularity_weight: What the model is served with.
         """
-        if self._until is None:
-            raise ValueError("nothing was learnt yet")
+        until = self._learnt_until()
         description = Description(
             version=version,
             method=method_digest(self._settings.method()),
             factors=self._settings.retrain_factors,
-            data_until=self._until,
-            full_fit_until=self._full_fit_until or self._until,
+            data_until=until,
+            full_fit_until=self._full_fit_until or until,
             popularity_weight=popularity_weight,
         )
         return Checkpoint.of(
             description, self._trainer.state(), self._interactions.users(), self._interactions.videos()
         )
+
+    def _learnt_until(self) -> datetime:
+        if self._until is None:
+            raise ValueError("nothing was learnt yet")
+        return self._until
 
     def _learn(self, title: str, positives: Positives, until: datetime, *, watched: bool, part: float) -> None:
         """Make passes over all positives at first; later over the new ones, and a sample of the others each time."""
@@ -169,13 +196,9 @@ class Fits:
         for epoch in epochs:
             yield epoch
             if len(day.users):
-                ndcg = day.judge(self._scores_of(day))[0].ndcg
+                learnt = self._trainer.representations_of(day.users, self._interactions.counts.videos)
+                ndcg = day.judge(learnt.scores)[0].ndcg
                 self._record.epochs.append(Epoch(fit=title, epoch=epoch + 1, ndcg=ndcg))
-
-    def _scores_of(self, day: HeldOutDay) -> Scores:
-        """Return what LightFM itself gives now, for the viewers of a day alone: there are many more."""
-        learnt = self._trainer.representations_of(day.users, self._interactions.counts.videos)
-        return lambda users: learnt.scores(np.searchsorted(day.users, users))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self._trainer.restore(checkpoint.state_in(self._interactions.users(), self._interactions.videos()))

@@ -10,7 +10,7 @@ import structlog
 
 from recsvc.artefact import Manifest, Model
 from retrain.afterwards import optional
-from retrain.champion import load_champion
+from retrain.champion import Champion, load_champion
 from retrain.checkpoint import Checkpoint
 from retrain.evaluation import POPULARITY_FLOOR, Evaluation, HeldOutDay
 from retrain.failure import Reason, RunFailure
@@ -62,10 +62,11 @@ def run(job: Run, *, again: bool = False) -> Result:
         logger.info("interactions.prepared", events=interactions.counts.events, broken=interactions.counts.broken)
         with record.stage("gate"):
             _check_data(job, interactions)
-        trained = train(job, interactions)
+            champion = load_champion(job.registry, job.folder / "live", interactions.users(), interactions.videos())
+        trained = train(job, interactions, champion)
         model = assemble(job, interactions, trained)
         with record.stage("showcase"):
-            record.showcase = _showcase(job, interactions, trained, model)
+            record.showcase = _showcase(job, interactions, trained, model, champion)
     folder = job.folder / "model"
     with record.stage("write"):
         manifest = write_verified(model, prefix, folder)
@@ -119,14 +120,16 @@ def _check_data(job: Run, interactions: Interactions) -> None:
         raise RunFailure(Reason.GATE, f"{'; '.join(problems)} (--force trains on it all the same)")
 
 
-def _showcase(job: Run, interactions: Interactions, trained: Trained, model: Model) -> Showcase:
+def _showcase(
+    job: Run, interactions: Interactions, trained: Trained, model: Model, champion: Champion | None
+) -> Showcase:
     """Return pages as they will be served, beside those of the model that is live until then."""
     return showcase(
         interactions,
         HeldOutDay.after(model.seen, model.popularity),
         trained.representations.scores,
         trained.popularity_weight,
-        load_champion(job.registry, job.folder / "live", model.users, model.videos),
+        champion,
         since=job.window.until,
         threads=job.settings.retrain_threads,
         seed=job.settings.retrain_seed,

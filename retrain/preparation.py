@@ -96,13 +96,21 @@ class Interactions:
         )
         return Positives(pairs=_pairs(columns), weights=_plain(columns["weight"], np.float32))
 
-    def tastes(self, until: datetime, *, half_life: timedelta, half_life_places: float) -> Positives:
+    def tastes(
+        self,
+        until: datetime,
+        *,
+        half_life: timedelta,
+        half_life_places: float,
+        users: NDArray[np.integer] | None = None,
+    ) -> Positives:
         """Return what viewers had liked last by an instant.
 
         Args:
             until: The instant.
             half_life: Time in which an interaction halves in weight.
             half_life_places: So many liked videos later it has halved once more.
+            users: Rows of the viewers to tell of; None for all.
         """
         columns = self._warehouse.arrays(
             "tastes",
@@ -111,6 +119,7 @@ class Interactions:
             most=MOST_WEIGHT,
             half_life_places=half_life_places,
             most_places=math.ceil(TASTE_HALVINGS * half_life_places),
+            users=None if users is None else users.tolist(),
         )
         return Positives(pairs=_pairs(columns), weights=_plain(columns["weight"], np.float32))
 

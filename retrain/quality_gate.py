@@ -93,14 +93,15 @@ def judge(
     Args:
         day: The held-out day.
         evaluation: The candidate's quality on it.
-        candidate: What was learnt before the day.
+        candidate: What was learnt before the day, of its viewers.
         champion: The live model; None where there is none.
         since: The day's beginning.
         until: Its end.
         threads: Threads to use.
         seed: Of the resampling.
     """
-    grown = length_problems(candidate, champion.representations, "the live model's") if champion else ()
+    rival = champion.representations_of(day.users) if champion else None
+    grown = [*length_problems(candidate, rival, "the live model's")] if rival else []
     if evaluation.viewers < FEWEST_VIEWERS:
         return Verdict(viewers=evaluation.viewers, problems=tuple(grown))
     popularity = _beside_popularity(evaluation, seed)
@@ -137,8 +138,8 @@ def live_pages(champion: Champion, day: HeldOutDay, *, threads: int = 1) -> NDAr
 
     Popularity is that of the day, as servers keep it fresh between nights.
     """
-    weight = champion.manifest.popularity_weight
-    pages: NDArray[np.int64] = day.pages(champion.representations.scores, (weight,), threads=threads)[0]
+    weight, scores = champion.manifest.popularity_weight, champion.representations_of(day.users).scores
+    pages: NDArray[np.int64] = day.pages(scores, (weight,), threads=threads)[0]
     return pages
 
 

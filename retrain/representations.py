@@ -1,6 +1,6 @@
 """Learnt representations of all viewers and videos, also of those that training never saw."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 import numpy as np
@@ -12,7 +12,10 @@ COLD_BIAS_QUANTILE: Final = 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Representations:
-    """Factors and biases of U viewers and V videos; score = user · video + user bias + video bias."""
+    """Factors and biases of U viewers and V videos; score = user · video + user bias + video bias.
+
+    Those of some viewers alone have U rows for these, whose rows among all are `viewers`.
+    """
 
     user_factors: NDArray[np.float32]
     """(U, d); zeros for a viewer who liked nothing, who is so ranked for like a stranger."""
@@ -22,6 +25,8 @@ class Representations:
     """(V, d); zeros for a video that nobody liked."""
     video_biases: NDArray[np.float32]
     """(V,)."""
+    viewers: NDArray[np.integer] | None = None
+    """(U,) ascending; None where these are of all viewers."""
 
     @classmethod
     def expand(
@@ -46,11 +51,23 @@ class Representations:
             video_biases=_spread(trained.video_biases, videos, shape[1], float(cold)),
         )
 
+    def places(self, users: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Return where viewers stand here, of whom these are, by their rows among all."""
+        return users if self.viewers is None else np.searchsorted(self.viewers, users)
+
+    def of(self, users: NDArray[np.integer]) -> Self:
+        """Return those of some viewers alone, given by their rows, ascending."""
+        places = self.places(users)
+        return replace(
+            self, user_factors=self.user_factors[places], user_biases=self.user_biases[places], viewers=users
+        )
+
     def scores(self, users: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the scores of all videos for some viewers, (len(users), V)."""
-        scores: NDArray[np.float32] = self.user_factors[users] @ self.video_factors.T
+        places = self.places(users)
+        scores: NDArray[np.float32] = self.user_factors[places] @ self.video_factors.T
         scores += self.video_biases
-        scores += self.user_biases[users, None]
+        scores += self.user_biases[places, None]
         return scores
 
     def problem(self) -> str:

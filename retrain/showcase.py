@@ -13,6 +13,7 @@ from retrain.champion import Champion
 from retrain.evaluation import HeldOutDay
 from retrain.pages import Scores
 from retrain.preparation import Interactions
+from retrain.quality_gate import live_pages
 from retrain.runreport import BASELINE, LIVE, SERVED, Band, Sample, Showcase, Shown
 
 BANDS: Final = {"the top 1 %": 0.01, "the next 9 %": 0.1, "the next 40 %": 0.5, "the rest": 1.0}
@@ -53,8 +54,7 @@ def showcase(
     served, popular = day.pages(scores, (weight, np.inf), threads=threads)
     pages = {SERVED: served, BASELINE: popular}
     if champion:
-        live = day.pages(champion.representations.scores, (champion.manifest.popularity_weight,), threads=threads)
-        pages[LIVE] = live[0]
+        pages[LIVE] = live_pages(champion, day, threads=threads)
     return Showcase(bands=_bands(pages, day.popularity), samples=_samples(interactions, day, pages, since))
 
 

@@ -1,5 +1,7 @@
 """From interactions to representations: fits in time order, judged on the last day before they learn from it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -8,7 +10,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from retrain.champion import load_champion
+from retrain.champion import Champion
 from retrain.checkpoint import Checkpoint, CheckpointError
 from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation, HeldOutDay, choose_weight, evaluate
 from retrain.exports import midnight
@@ -41,21 +43,26 @@ class Trained:
     """The state after all fits, of a model that has no name yet."""
 
 
-def train(job: Run, interactions: Interactions) -> Trained:
+def train(job: Run, interactions: Interactions, champion: Champion | None) -> Trained:
     """Fit as the plan says, and in the other way where the gate refuses what came of it.
 
     Planned is to go on from the last run's checkpoint, or from nothing where there is none or a full fit is due.
+
+    Args:
+        job: What to work with.
+        interactions: What to learn from.
+        champion: The live model; None where there is none.
     """
     start, *others = _starts(job)
     for other in others:
         try:
-            return _train(job, interactions, start)
+            return _train(job, interactions, champion, start)
         except RunFailure as failure:
             if failure.reason is not Reason.QUALITY:
                 raise
             logger.warning("fit.refused", warm=start is not None, problem=str(failure))
             start = other and other.after_full_fit(job.window.until)
-    return _train(job, interactions, start)
+    return _train(job, interactions, champion, start)
 
 
 def _starts(job: Run) -> list[Checkpoint | None]:
@@ -70,7 +77,7 @@ def _starts(job: Run) -> list[Checkpoint | None]:
     return [checkpoint, None] if job.start.is_wanted else [None, checkpoint]
 
 
-def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Trained:
+def _train(job: Run, interactions: Interactions, champion: Champion | None, start: Checkpoint | None) -> Trained:
     """Fit in time order, so that the last day is judged before it is learnt from.
 
     From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it.
@@ -82,41 +89,82 @@ def _train(job: Run, interactions: Interactions, start: Checkpoint | None) -> Tr
     fits = Fits(job.settings, interactions, progress=job.progress, record=record, start=start, kept=kept)
     weight = start.description.popularity_weight if start else _first_weight(job, fits, last - DAY)
     record.popularity_weight = weight
-    evaluation = candidate = trial = None
+    judged = None
     if fits.until == last or fits.fit("validated", last, watched=True):
-        candidate = fits.representations()
-        evaluation = _judged(job, interactions, fits.held_out(last), candidate, weight)
-    if candidate and evaluation:
-        rival = _rival(job, interactions, fits)
-        trial = _tried(job, fits, rival, weight) if rival else None
-    if not fits.fit("final", job.window.until, part=1 - FIRST_PART if trial else 1.0):
+        judged = _judged(job, fits, weight)
+    if judged is None:
+        return _trained(job, fits, weight)
+    with _shown_when_refused(job, interactions, judged, champion):
+        return _gated(job, interactions, fits, judged, champion)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Judged:
+    """A fit on everything before the last day, and how good it is on that."""
+
+    candidate: Representations
+    """Of the day's viewers."""
+    weight: float
+    """Of the popularity prior."""
+    day: HeldOutDay
+    evaluation: Evaluation
+
+
+def _judged(job: Run, fits: Fits, weight: float) -> _Judged | None:
+    """Return how good a fit is, None where nothing tells."""
+    day = fits.held_out(midnight(job.window.last))
+    if not len(day.users):
+        return None
+    with job.record.stage("evaluate"):
+        candidate = fits.representations_of(day.users)
+        evaluation = evaluate(candidate.scores, day, weight, threads=job.settings.retrain_threads)
+    job.record.evaluation, job.record.verdict = evaluation, None
+    return _Judged(candidate=candidate, weight=weight, day=day, evaluation=evaluation)
+
+
+def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, champion: Champion | None) -> Trained:
+    """Learn from the last day what may go live; RunFailure when it may not."""
+    settings = job.settings
+    with job.record.stage("gate"):
+        verdict = judge(
+            judged.day,
+            judged.evaluation,
+            judged.candidate,
+            champion,
+            since=midnight(job.window.last),
+            until=job.window.until,
+            threads=settings.retrain_threads,
+            seed=settings.retrain_seed,
+        )
+    _tell(job, verdict)
+    rival = _rival(job, interactions, fits, champion) if champion else None
+    trial = _tried(job, fits, rival, judged.weight) if rival else None
+    trained = _trained(job, fits, judged.weight, part=1 - FIRST_PART if trial else 1.0, evaluation=judged.evaluation)
+    final = trained.representations
+    with job.record.stage("gate"):
+        problems = [*length_problems(final.of(judged.day.users), judged.candidate, "the fit before the last day")]
+        if trial:
+            problems += final_problems(trial, final, threads=settings.retrain_threads, seed=settings.retrain_seed)
+    _tell(job, Verdict(viewers=0, problems=tuple(problems)))
+    return trained
+
+
+def _trained(
+    job: Run, fits: Fits, weight: float, *, part: float = 1.0, evaluation: Evaluation | None = None
+) -> Trained:
+    """Learn from what is left; RunFailure when there is nothing, or its numbers are none."""
+    if not fits.fit("final", job.window.until, part=part):
         raise RunFailure(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
     representations = fits.representations()
     problem = representations.problem()
     if problem:
         raise RunFailure(Reason.TRAINING, problem)
-    if candidate and evaluation:
-        _check_final(job, representations, candidate, trial)
     return Trained(
         representations=representations,
         popularity_weight=weight,
         evaluation=evaluation,
         checkpoint=fits.checkpoint(UNPUBLISHED, weight),
     )
-
-
-def _judged(
-    job: Run, interactions: Interactions, day: HeldOutDay, candidate: Representations, weight: float
-) -> Evaluation | None:
-    """Return how good it is on the last day, None where nothing tells; RunFailure when it is not good enough."""
-    if not len(day.users):
-        return None
-    with job.record.stage("evaluate"):
-        evaluation = evaluate(candidate.scores, day, weight, threads=job.settings.retrain_threads)
-    job.record.evaluation, job.record.verdict = evaluation, None
-    with job.record.stage("gate"):
-        _check_quality(job, interactions, day, evaluation, candidate)
-    return evaluation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,12 +179,11 @@ class _Rival:
     """How much better than popularity it was when it was judged."""
 
 
-def _rival(job: Run, interactions: Interactions, fits: Fits) -> _Rival | None:
-    """Return what a trial can be compared with, None where nothing is live, or it knows the day, or viewers are few."""
+def _rival(job: Run, interactions: Interactions, fits: Fits, champion: Champion) -> _Rival | None:
+    """Return what a trial can be compared with, None where the live model knows the day, or viewers are few."""
     last, until = midnight(job.window.last), job.window.until
     middle = interactions.middle(last, until)
-    champion = load_champion(job.registry, job.folder / "live", interactions.users(), interactions.videos())
-    if middle is None or champion is None or champion.knows(last):
+    if middle is None or champion.knows(last):
         return None
     with job.record.stage("gate"):
         half = fits.part_of_day(middle, until).sample(TRIAL_VIEWERS, seed=job.settings.retrain_seed)
@@ -152,7 +199,7 @@ def _tried(job: Run, fits: Fits, rival: _Rival, weight: float) -> Trial:
     with job.record.stage("gate"):
         trial = judge_trial(
             rival.half,
-            fits.representations(),
+            fits.representations_of(rival.half.users),
             weight,
             rival.pages,
             lift=rival.lift,
@@ -163,56 +210,40 @@ def _tried(job: Run, fits: Fits, rival: _Rival, weight: float) -> Trial:
     return trial
 
 
-def _check_final(job: Run, final: Representations, candidate: Representations, trial: Trial | None) -> None:
-    """Raise RunFailure when what is published is not what was judged, and the rest of the last day."""
-    settings = job.settings
-    with job.record.stage("gate"):
-        problems = [*length_problems(final, candidate, "the fit before the last day")]
-        if trial:
-            problems += final_problems(trial, final, threads=settings.retrain_threads, seed=settings.retrain_seed)
-    _tell(job, Verdict(viewers=0, problems=tuple(problems)))
-
-
 def _first_weight(job: Run, fits: Fits, until: datetime) -> float:
     """Return the weight of the popularity prior that suits the day after an instant, after a fit up to it."""
     day = fits.held_out(until) if fits.fit("base", until, watched=True) else None
-    return _choose_weight(job, fits.representations(), day) if day and len(day.users) else DEFAULT_POPULARITY_WEIGHT
+    return _choose_weight(job, fits, day) if day and len(day.users) else DEFAULT_POPULARITY_WEIGHT
 
 
-def _choose_weight(job: Run, representations: Representations, day: HeldOutDay) -> float:
+def _choose_weight(job: Run, fits: Fits, day: HeldOutDay) -> float:
     with job.record.stage("evaluate"):
-        weight = choose_weight(representations.scores, day, threads=job.settings.retrain_threads)
+        scores = fits.representations_of(day.users).scores
+        weight = choose_weight(scores, day, threads=job.settings.retrain_threads)
     logger.info("popularity_weight.chosen", weight=weight, viewers=len(day.users))
     return weight
 
 
-def _check_quality(
-    job: Run, interactions: Interactions, day: HeldOutDay, evaluation: Evaluation, candidate: Representations
-) -> None:
-    """Raise RunFailure when the fit on everything before the last day is not fit to take the live model's place."""
-    champion = load_champion(job.registry, job.folder / "live", interactions.users(), interactions.videos())
-    since = midnight(job.window.last)
-    verdict = judge(
-        day,
-        evaluation,
-        candidate,
-        champion,
-        since=since,
-        until=job.window.until,
-        threads=job.settings.retrain_threads,
-        seed=job.settings.retrain_seed,
-    )
-    job.record.showcase = showcase(
-        interactions,
-        day,
-        candidate.scores,
-        job.record.popularity_weight,
-        champion,
-        since=since,
-        threads=job.settings.retrain_threads,
-        seed=job.settings.retrain_seed,
-    )
-    _tell(job, verdict)
+@contextmanager
+def _shown_when_refused(
+    job: Run, interactions: Interactions, judged: _Judged, champion: Champion | None
+) -> Iterator[None]:
+    """Let the report show the pages of what the gate refuses: what it lets pass is shown as it will be served."""
+    try:
+        yield
+    except RunFailure as failure:
+        if failure.reason is Reason.QUALITY:
+            job.record.showcase = showcase(
+                interactions,
+                judged.day,
+                judged.candidate.scores,
+                judged.weight,
+                champion,
+                since=midnight(job.window.last),
+                threads=job.settings.retrain_threads,
+                seed=job.settings.retrain_seed,
+            )
+        raise
 
 
 def _tell(job: Run, verdict: Verdict) -> None:

@@ -55,7 +55,7 @@ def judge_trial(
 
     Args:
         half: The second half of the last day, as known at its beginning.
-        candidate: What was learnt before it.
+        candidate: What was learnt before it, of its viewers.
         weight: Of the popularity prior, chosen before it.
         live: (n, 20) pages of the live model, which has learnt nothing of the day.
         lift: How much better than popularity that was when it was judged, as a share of popularity's NDCG.

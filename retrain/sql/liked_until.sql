@@ -1,13 +1,16 @@
 -- What viewers liked before an instant, each pair once: the sum of what they said, and when they said it last.
--- Arguments are those of the statements that use it.
-CREATE MACRO liked_until(until_ms, half_life_ms) AS TABLE
+-- Arguments are those of the statements that use it; users are the viewers that are asked for, NULL for all.
+CREATE MACRO liked_until(until_ms, half_life_ms, users) AS TABLE
 WITH taken_back AS (
     SELECT user, video, max(at_ms) AS at_ms FROM events WHERE takes_back AND at_ms < until_ms GROUP BY ALL
 ),
 liked AS (
-    SELECT user, video, value, at_ms FROM events WHERE value > 0 AND at_ms < until_ms
-    UNION ALL
-    SELECT user, video, value, at_ms FROM past_events WHERE at_ms < until_ms
+    SELECT user, video, value, at_ms FROM (
+        SELECT user, video, value, at_ms FROM events WHERE value > 0
+        UNION ALL
+        SELECT user, video, value, at_ms FROM past_events
+    )
+    WHERE at_ms < until_ms AND (users IS NULL OR user IN (SELECT unnest(users)))
 )
 SELECT
     user, video,

@@ -69,7 +69,7 @@ def _is_served_as_judged(folder: Path) -> None:
     model = read(registry.fetch(current[0], folder / "fetched"))
     users = np.linspace(0, len(model.users) - 1, 60, dtype=np.int64)
     prior = np.log(model.popularity + np.float32(model.manifest.popularity_floor))
-    judged = Champion.of(model, model.users, model.videos).representations
+    judged = Champion.of(model, model.users, model.videos).representations_of(np.arange(len(model.users)))
     weight = model.manifest.popularity_weight
     (pages,) = best_pages(judged.scores, users, model.seen, prior, (weight,), size=PAGE_SIZE)
     with (

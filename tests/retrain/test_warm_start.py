@@ -11,11 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from recsvc.registry import Registry
-from retrain import training
 from retrain.checkpoint_store import FOLDER, CheckpointStore
 from retrain.failure import Reason, RunFailure
 from retrain.pipeline import Result, Run, run
 from retrain.publish import Outcome
+from retrain.quality_gate import Verdict, judge
+from retrain.runreport import BASELINE, LIVE, SERVED
 from retrain.settings import RetrainSettings
 from retrain.trainer import Trainer
 from retrain.warm_start import Terms, WarmStart, choose
@@ -131,22 +132,36 @@ def test_what_the_gate_refuses_is_fitted_in_the_other_way(
 ) -> None:
     """A warm start that is refused makes way for a full fit, and a full fit for a warm start."""
     done(night(settings(), tmp_path / "1", 3))
-    judge = training._check_quality
-    refusals: list[RunFailure] = []
+    problems = ["worse"]
 
-    def refuse_first(*arguments: Any) -> None:
-        judge(*arguments)
-        if not refusals:
-            refusals.append(RunFailure(Reason.QUALITY, "worse"))
-            raise refusals[0]
+    def refuse_first(*arguments: Any, **named: Any) -> Verdict:
+        verdict = judge(*arguments, **named)
+        return replace(verdict, problems=(problems.pop(),)) if problems else verdict
 
-    monkeypatch.setattr(training, "_check_quality", refuse_first)
+    monkeypatch.setattr("retrain.training.judge", refuse_first)
     work = night(settings(retrain_full_fit_days=full_fit_days), tmp_path / "2", 4)
     result, logs = done(work)
     assert [entry["warm"] for entry in logs if entry["event"] == "fit.refused"] == [full_fit_days == 7]
     assert fits(logs) == ["base", "validated", "half", "final"]  # the last of them, or all, made in the other way
     saved = CheckpointStore(open_store(work.settings.model_store_url)).describe(result.publication.version)
     assert saved.full_fit_until == work.window.until, "a full fit that was refused would be tried each night"
+
+
+def test_pages_of_what_is_refused_are_shown_as_well(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of a night that published nothing has the pages that the gate saw."""
+    done(night(settings(), tmp_path / "1", 3))
+    monkeypatch.setattr(
+        "retrain.training.judge", lambda *given, **named: replace(judge(*given, **named), problems=("worse",))
+    )
+    work = night(settings(), tmp_path / "2", 4)
+    with pytest.raises(RunFailure) as refused:
+        done(work)
+    assert refused.value.reason is Reason.QUALITY
+    assert work.record.showcase
+    assert all(band.shares.keys() == {SERVED, BASELINE, LIVE} for band in work.record.showcase.bands)
+    assert any(sample.history and sample.new_page and sample.old_page for sample in work.record.showcase.samples)
 
 
 def test_warm_step_that_does_harm_makes_way_for_a_full_fit(settings: MakeSettings, tmp_path: Path) -> None:
