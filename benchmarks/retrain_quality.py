@@ -268,8 +268,8 @@ def _lightfm(
     return served(learnt, tastes, scale=spread_ratio(learnt, tastes), recent_share=recent, bias_share=bias).scores
 
 
-def _nothing(split: Split, _: Options) -> Scores:
-    return lambda users: np.zeros((len(users), split.shape[1]), np.float32)
+def _nothing(_: Split, __: Options) -> Scores:
+    return lambda _, out: out.fill(0)
 
 
 def _ease(split: Split, options: Options) -> Scores:
@@ -297,14 +297,14 @@ def _als(split: Split, options: Options) -> Scores:
         model.fit(split.matrix(weight), show_progress=False)
         _FITTED[split, key] = (np.array(model.user_factors), np.array(model.item_factors))
     user_factors, video_factors = _FITTED[split, key]
-    return lambda users: user_factors[users] @ video_factors.T
+    return lambda users, out: np.matmul(user_factors[users], video_factors.T, out=out)
 
 
 _FITTED: Final[dict[tuple[Split, Any], Any]] = {}
 
 
 def _product(matrix: Any, weights: NDArray[np.float32]) -> Scores:
-    return lambda users: matrix[users] @ weights
+    return lambda users, out: np.copyto(out, matrix[users] @ weights)
 
 
 def _als_options() -> list[Options]:

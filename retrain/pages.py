@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
 
-Scores: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Returns the scores of all videos for some viewers, (n, V), an array that the caller may change."""
+Scores: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.float32]], object]
+"""Writes the scores of all videos for some viewers into an array, (n, V)."""
 
-BLOCK_SCORES: Final = 1 << 20
-"""Scores that a thread holds at once."""
+BLOCK_SCORES: Final = 1 << 23
+"""Scores that a thread asks for at once: of few viewers, a matrix product takes three times as long."""
+PART_SCORES: Final = 1 << 18
+"""Scores that are looked at at once: what fits into a core's cache."""
 GROUPS: Final = 512
 """Groups of videos, at most."""
 LOWEST: Final = np.finfo(np.float32).min
@@ -51,20 +53,33 @@ def best_pages(
         (weights, n, size) rows of videos, best first; -1 where none is left.
     """
     pages = np.full((len(weights), len(users), size), -1, np.int64)
-    step = max(1, BLOCK_SCORES // max(1, len(prior)))
+    step = max(1, min(BLOCK_SCORES // max(1, len(prior)), -(-len(users) // threads)))
+    blocks = iter(range(0, len(users), step))
 
-    def fill(begin: int) -> None:
-        block = users[begin : begin + step]
-        rows = scores(block)
-        for row, user in zip(rows, block.tolist(), strict=True):
-            row[seen[user]] = -np.inf
-        for number, weight in enumerate(weights):
-            _fill(pages[number, begin : begin + step], _sums(rows, prior, weight))
+    def work(_: int) -> None:
+        buffer = np.empty((step, len(prior)), np.float32)  # one for all blocks: new memory costs as much as the product
+        for begin in blocks:
+            block = users[begin : begin + step]
+            rows = buffer[: len(block)]
+            scores(block, rows)
+            for row, user in zip(rows, block.tolist(), strict=True):
+                row[seen[user]] = -np.inf
+            _rank(pages[:, begin : begin + step], rows, prior, weights)
 
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(fill, range(0, len(users), step)):
+        for _ in pool.map(work, range(threads)):
             pass  # raises what a thread raised
     return pages
+
+
+def _rank(
+    pages: NDArray[np.int64], scores: NDArray[np.float32], prior: NDArray[np.float32], weights: Sequence[float]
+) -> None:
+    """Write pages of viewers, (weights, n, size), whose scores are (n, V)."""
+    step = max(1, PART_SCORES // max(1, len(prior)))
+    for page, weight in zip(pages, weights, strict=True):
+        for begin in range(0, len(scores), step):
+            _fill(page[begin : begin + step], _sums(scores[begin : begin + step], prior, weight))
 
 
 def _sums(scores: NDArray[np.float32], prior: NDArray[np.float32], weight: float) -> NDArray[np.float32]:

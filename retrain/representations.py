@@ -62,10 +62,10 @@ class Representations:
             self, user_factors=self.user_factors[places], user_biases=self.user_biases[places], viewers=users
         )
 
-    def scores(self, users: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Return the scores of all videos for some viewers, (len(users), V)."""
+    def scores(self, users: NDArray[np.integer], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the scores of all videos for some viewers, (len(users), V), in `out` where that is given."""
         places = self.places(users)
-        scores: NDArray[np.float32] = self.user_factors[places] @ self.video_factors.T
+        scores: NDArray[np.float32] = np.matmul(self.user_factors[places], self.video_factors.T, out=out)
         scores += self.video_biases
         scores += self.user_biases[places, None]
         return scores

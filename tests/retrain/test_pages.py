@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
 from retrain import pages
-from retrain.pages import best_pages
+from retrain.pages import Scores, best_pages
 
 WEIGHTS = (0.0, 0.25, 1.0, 3.0, np.inf)
 USERS = 6
@@ -27,6 +27,10 @@ def plainly_sorted(
     return found
 
 
+def written(scores: NDArray[np.float32]) -> Scores:
+    return lambda users, out: np.copyto(out, scores[users])
+
+
 @given(seed=st.integers(0, 2**32 - 1), videos=st.integers(0, 400), values=st.sampled_from([2, 5, 1000]))
 def test_pages_are_those_of_a_plain_sort(seed: int, videos: int, values: int) -> None:
     """Also with many equal scores and priors, with more seen than fits, and with fewer videos than places."""
@@ -36,7 +40,7 @@ def test_pages_are_those_of_a_plain_sort(seed: int, videos: int, values: int) ->
     prior = (random.integers(0, values, videos) / 16).astype(np.float32)
     lists = [np.flatnonzero(random.random(videos) < share) for share in random.random(USERS)]
     seen = Csr(np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int32))
-    found = best_pages(lambda users: scores[users], np.arange(USERS), seen, prior, WEIGHTS, size=20)
+    found = best_pages(written(scores), np.arange(USERS), seen, prior, WEIGHTS, size=20)
     for number, weight in enumerate(WEIGHTS):
         assert found[number].tolist() == plainly_sorted(scores, seen, prior, weight, 20)
 
@@ -48,16 +52,17 @@ def test_neither_blocks_nor_threads_show(monkeypatch: pytest.MonkeyPatch, thread
     seen, users = Csr(np.zeros(51, np.int64), np.empty(0, np.int32)), np.arange(0, 50, 2)
 
     def found() -> NDArray[np.int64]:
-        return best_pages(lambda users: scores[users], users, seen, prior, WEIGHTS, size=20, threads=threads)
+        return best_pages(written(scores), users, seen, prior, WEIGHTS, size=20, threads=threads)
 
     whole = found()
-    monkeypatch.setattr(pages, "BLOCK_SCORES", 2000)
+    monkeypatch.setattr(pages, "BLOCK_SCORES", 6000)
+    monkeypatch.setattr(pages, "PART_SCORES", 2000)
     np.testing.assert_array_equal(found(), whole)
     assert (whole >= 0).all()
 
 
 def test_a_failure_in_a_thread_is_the_callers() -> None:
-    def scores(_: NDArray[np.int64]) -> NDArray[np.float32]:
+    def scores(*_: object) -> None:
         raise MemoryError("too much")
 
     with pytest.raises(MemoryError, match="too much"):
