@@ -73,7 +73,7 @@ class Checkpoint:
         return replace(self, description=self.description.model_copy(update={"full_fit_until": until}))
 
     def state_in(self, users: IdMap, videos: IdMap) -> TrainingState:
-        """Return the state in the rows of these viewers and videos, without those that are not among them."""
+        """Return a copy of the state in the rows of these viewers and videos, without what is not among them."""
         rows = {"user": _rows(users, self.users), "item": _rows(videos, self.videos)}
         kept = {side: found != UNKNOWN for side, found in rows.items()}
         return TrainingState(

@@ -1,4 +1,4 @@
-"""The fits of a run, in time order, each kept on disk once it is done: a run that was killed goes on from there."""
+"""The fits of a run, in time order, long ones kept on disk once done: a run that was killed goes on from there."""
 
 import shutil
 import tempfile
@@ -33,6 +33,10 @@ WATCHED: Final = 500
 """Viewers that each epoch is judged by."""
 SAMPLE: Final = 20_000
 """Viewers, at most, that tell how far scores are spread."""
+KEPT_FROM: Final = 40
+"""A fit is kept when it took so many times as long as it takes to write."""
+WRITTEN_PER_S: Final = 3e8
+"""Bytes, digests among it."""
 KEPT_S: Final = 2 * 86_400.0
 """Fits of a killed run that nobody took up are removed after two days."""
 
@@ -92,7 +96,8 @@ class Fits:
         begin = time.monotonic()
         with self._record.stage("fit"):
             self._learn(title, positives, until, watched=watched, part=part)
-            self._keep(title)
+            if time.monotonic() - begin > KEPT_FROM * self._trainer.state().size / WRITTEN_PER_S:
+                self._keep(title)
         logger.info("fit.done", fit=title, positives=len(positives), seconds=round(time.monotonic() - begin, 1))
         return True
 

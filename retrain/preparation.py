@@ -88,6 +88,8 @@ class Interactions:
     def __init__(self, warehouse: Warehouse, counts: Counts) -> None:
         self._warehouse = warehouse
         self.counts = counts
+        self._users: IdMap | None = None
+        self._videos: IdMap | None = None
 
     def positives(self, until: datetime, *, half_life: timedelta) -> Positives:
         """Return what viewers had liked by an instant."""
@@ -172,11 +174,15 @@ class Interactions:
 
     def users(self) -> IdMap:
         """Return the identifiers of the viewers."""
-        return IdMap(self._warehouse.identifiers("viewer_ids"))
+        if self._users is None:
+            self._users = IdMap(self._warehouse.identifiers("viewer_ids"))
+        return self._users
 
     def videos(self) -> IdMap:
         """Return the identifiers of the videos."""
-        return IdMap(self._warehouse.identifiers("video_ids"))
+        if self._videos is None:
+            self._videos = IdMap(self._warehouse.identifiers("video_ids"))
+        return self._videos
 
     def catalogue(self) -> Catalogue:
         """Return what is known of each video."""

@@ -52,6 +52,11 @@ class TrainingState:
     random: NDArray[np.uint32]
     """(625,) the Mersenne twister's words and its position in them."""
 
+    @property
+    def size(self) -> int:
+        """Return how many bytes it has."""
+        return sum(array.nbytes for array in self.arrays.values())
+
 
 class _WithLookup(LightFM):  # type: ignore[misc]  # it has no types
     """LightFM that is given what viewers like apart from what a pass learns from, and makes no lookup of its own.
@@ -141,10 +146,10 @@ class Trainer:
         )
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from a state, of the same factors, in place of what was learnt here."""
+        """Go on from a state, of the same factors, in place of what was learnt here; its arrays will change."""
         self._users, self._videos = state.users, state.videos
         for name, array in state.arrays.items():
-            setattr(self.model, name, np.array(array))
+            setattr(self.model, name, array)
             if name.endswith(("embeddings", "biases")):
                 momentum = name.replace("embeddings", "embedding").replace("biases", "bias") + "_momentum"
                 setattr(self.model, momentum, np.zeros_like(array))
@@ -175,15 +180,16 @@ class Trainer:
 
     def _liked(self, positives: Positives) -> sp.csr_matrix:
         """Return the positives as a matrix of the rows and columns that have any."""
-        users, lengths = np.unique(positives.pairs.users, return_counts=True)
-        videos, columns = np.unique(positives.pairs.videos, return_inverse=True)
+        counts, showings = np.bincount(positives.pairs.users), np.bincount(positives.pairs.videos)
+        users, videos = (np.flatnonzero(found).astype(np.int32) for found in (counts, showings))
+        columns = np.cumsum(showings > 0, dtype=np.int32)[positives.pairs.videos] - 1
         if self.is_fitted:
             self._resize("user", self._users, users)
             self._resize("item", self._videos, videos)
         self._users, self._videos = users, videos
         ones = np.ones(len(positives), np.float32)
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        return sp.csr_matrix((ones, columns.astype(np.int32), offsets), (len(users), len(videos)))
+        offsets = np.concatenate(([0], np.cumsum(counts[users])))
+        return sp.csr_matrix((ones, columns, offsets), (len(users), len(videos)))
 
     def _resize(self, side: Literal["user", "item"], old: NDArray[np.int32], new: NDArray[np.int32]) -> None:
         """Keep the arrays of what stays, and start what is new as LightFM starts it."""
