@@ -31,7 +31,7 @@ UNPUBLISHED: Final = "unpublished"
 KEPT: Final = "retrain-fits"
 WATCHED: Final = 500
 """Viewers that each epoch is judged by."""
-SAMPLE: Final = 20_000
+SAMPLE: Final = 5000
 """Viewers, at most, that tell how far scores are spread."""
 KEPT_FROM: Final = 40
 """A fit is kept when it took so many times as long as it takes to write."""
