@@ -104,6 +104,8 @@ class Evaluation:
     popularity_gains: NDArray[np.float64]
     """The same of the baseline."""
     viewers: int
+    next_weight: float
+    """Of the popularity prior: of the judged weight and its neighbours, the one that would have ranked the day best."""
     slices: tuple[Slice, ...] = ()
     """Of what is served: all viewers, and parts of them and of the videos."""
 
@@ -137,18 +139,25 @@ def choose_weight(
 
 def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1) -> Evaluation:
     """Return how LightFM, LightFM with the prior, and popularity alone rank on a day."""
-    pages = day.pages(scores, (0.0, weight, math.inf), threads=threads)
-    lightfm, lightfm_prior, popularity = (quality(one, day.relevant, day.popularity) for one in pages)
-    gains = [ndcg(hits(one, day.relevant), day.relevant.lengths()) for one in pages[1:]]
+    near = neighbours(weight)
+    weights = (0.0, math.inf, *near)
+    pages = dict(zip(weights, day.pages(scores, weights, threads=threads), strict=True))
+    gains = {one: ndcg(hits(page, day.relevant), day.relevant.lengths()) for one, page in pages.items()}
     return Evaluation(
-        lightfm=lightfm,
-        lightfm_prior=lightfm_prior,
-        popularity=popularity,
-        lightfm_prior_gains=gains[0],
-        popularity_gains=gains[1],
+        lightfm=quality(pages[0.0], day.relevant, day.popularity),
+        lightfm_prior=quality(pages[weight], day.relevant, day.popularity),
+        popularity=quality(pages[math.inf], day.relevant, day.popularity),
+        lightfm_prior_gains=gains[weight],
+        popularity_gains=gains[math.inf],
         viewers=len(day.users),
-        slices=tuple(slices(pages[1], day.users, day.relevant, day.seen, seed=0)),
+        next_weight=max(near, key=lambda one: (gains[one].mean(), one == weight)),
+        slices=tuple(slices(pages[weight], day.users, day.relevant, day.seen, seed=0)),
     )
+
+
+def neighbours(weight: float, weights: Sequence[float] = POPULARITY_WEIGHTS) -> list[float]:
+    """Return a weight with the next smaller and the next larger of these, where there are any."""
+    return [*[one for one in weights if one < weight][-1:], weight, *[one for one in weights if one > weight][:1]]
 
 
 def _part_metrics(part: Slice) -> dict[str, float]:

@@ -81,8 +81,9 @@ def _train(job: Run, interactions: Interactions, champion: Champion | None, star
     """Fit in time order, so that the last day is judged before it is learnt from.
 
     From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it.
-    A checkpoint brings the weight of the last full fit, and mostly has learnt up to the last day, so that only that day
-    is left. Beside a live model to compare with, it is learnt from in two halves, the first of which is on trial.
+    A checkpoint brings the weight of its night, and mostly has learnt up to the last day, so that only that is left.
+    What is published has the weight that suits the last day, of that one and its neighbours. Beside a live model to
+    compare with, the last day is learnt from in two halves, the first of which is on trial.
     """
     last, record = midnight(job.window.last), job.record
     kept = job.kept / f"{record.input_digest}-{start.description.version if start else 'full'}" if job.kept else None
@@ -137,9 +138,10 @@ def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, ch
             seed=settings.retrain_seed,
         )
     _tell(job, verdict)
+    weight = job.record.popularity_weight = _next_weight(judged)
     rival = _rival(job, interactions, fits, champion) if champion else None
-    trial = _tried(job, fits, rival, judged.weight) if rival else None
-    trained = _trained(job, fits, judged.weight, part=1 - FIRST_PART if trial else 1.0, evaluation=judged.evaluation)
+    trial = _tried(job, fits, rival, weight) if rival else None
+    trained = _trained(job, fits, weight, part=1 - FIRST_PART if trial else 1.0, evaluation=judged.evaluation)
     final = trained.representations
     with job.record.stage("gate"):
         problems = [*length_problems(final.of(judged.day.users), judged.candidate, "the fit before the last day")]
@@ -147,6 +149,15 @@ def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, ch
             problems += final_problems(trial, final, threads=settings.retrain_threads, seed=settings.retrain_seed)
     _tell(job, Verdict(viewers=0, problems=tuple(problems)))
     return trained
+
+
+def _next_weight(judged: _Judged) -> float:
+    """Return the weight to publish with: it follows the days by one step at most, where viewers are enough to tell."""
+    evaluation = judged.evaluation
+    weight = evaluation.next_weight if evaluation.viewers >= FEWEST_VIEWERS else judged.weight
+    if weight != judged.weight:
+        logger.info("popularity_weight.moved", before=judged.weight, after=weight, viewers=evaluation.viewers)
+    return weight
 
 
 def _trained(

@@ -1,10 +1,11 @@
 """Pages on a held-out day, and what is chosen and measured on them."""
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
-from retrain.evaluation import PAGE_SIZE, HeldOutDay, choose_weight, evaluate
+from retrain.evaluation import PAGE_SIZE, HeldOutDay, choose_weight, evaluate, neighbours
 from retrain.preparation import Pairs
 from retrain.representations import Representations
 
@@ -82,3 +83,10 @@ def test_evaluation_compares_on_the_same_viewers() -> None:
 def test_seen_lists_are_those_of_the_viewer() -> None:
     assert isinstance(pairs((0, 1), (2, 3), (2, 4)).lists(4), Csr)
     assert [pairs((0, 1), (2, 3), (2, 4)).lists(4)[user].tolist() for user in range(4)] == [[1], [], [3, 4], []]
+
+
+@pytest.mark.parametrize(
+    ("weight", "near"), [(0.0, [0.0, 0.125]), (0.5, [0.375, 0.5, 0.6]), (2.0, [1.5, 2.0]), (0.55, [0.5, 0.55, 0.6])]
+)
+def test_neighbours_of_a_weight_are_the_next_of_the_list(weight: float, near: list[float]) -> None:
+    assert neighbours(weight) == near

@@ -147,6 +147,21 @@ def test_what_the_gate_refuses_is_fitted_in_the_other_way(
     assert saved.full_fit_until == work.window.until, "a full fit that was refused would be tried each night"
 
 
+def test_weight_of_the_prior_follows_the_days_step_by_step(settings: MakeSettings, tmp_path: Path) -> None:
+    """One that is much too large comes nearer each night, and is what the model is published with."""
+    first, _ = done(night(settings(), tmp_path / "1", 2))
+    models = open_store(settings().model_store_url)
+    store, registry = CheckpointStore(models), Registry(models)
+    saved = store.load(first.publication.version)
+    store.save(replace(saved, description=saved.description.model_copy(update={"popularity_weight": 2.0})))
+    for day, weight in ((3, 1.5), (4, 1.25)):
+        work = night(settings(), tmp_path / str(day), day, force=True)
+        result, logs = done(work)
+        assert "popularity_weight.moved" in [entry["event"] for entry in logs]
+        assert registry.manifest(result.publication.version).popularity_weight == weight
+        assert store.describe(result.publication.version).popularity_weight == weight
+
+
 def test_pages_of_what_is_refused_are_shown_as_well(
     settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
