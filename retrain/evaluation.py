@@ -22,6 +22,8 @@ POPULARITY_WEIGHTS: Final = (0.0, 0.125, 0.25, 0.375, 0.5, 0.6, 0.7, 0.8, 0.9, 1
 """Weights of the popularity prior that validation chooses from."""
 CHOICE_VIEWERS: Final = 5000
 """Viewers, at most, that the weight is chosen for."""
+FEWEST_TO_MOVE: Final = 2000
+"""Viewers below which the weight stays: with a hundred it drifts, with some thousands it stays near the best."""
 DEFAULT_POPULARITY_WEIGHT: Final = 0.5
 """Where there is no day to choose on."""
 
@@ -96,7 +98,7 @@ class Evaluation:
 
     lightfm: Quality
     lightfm_prior: Quality
-    """With the popularity prior: what is served."""
+    """With the popularity prior, of the weight that is judged."""
     popularity: Quality
     """The baseline: decayed popularity alone."""
     lightfm_prior_gains: NDArray[np.float64]
@@ -105,9 +107,11 @@ class Evaluation:
     """The same of the baseline."""
     viewers: int
     next_weight: float
-    """Of the popularity prior: of the judged weight and its neighbours, the one that would have ranked the day best."""
+    """Of the popularity prior: of the judged weight and its neighbours, the one that would have ranked the day best;
+    the judged one where viewers are too few to tell."""
+    with_next_weight: Quality
     slices: tuple[Slice, ...] = ()
-    """Of what is served: all viewers, and parts of them and of the videos."""
+    """Of what is judged: all viewers, and parts of them and of the videos."""
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers by name, for the manifest."""
@@ -143,6 +147,8 @@ def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1
     weights = (0.0, math.inf, *near)
     pages = dict(zip(weights, day.pages(scores, weights, threads=threads), strict=True))
     gains = {one: ndcg(hits(page, day.relevant), day.relevant.lengths()) for one, page in pages.items()}
+    is_telling = len(day.users) >= FEWEST_TO_MOVE
+    following = max(near, key=lambda one: (gains[one].mean(), one == weight)) if is_telling else weight
     return Evaluation(
         lightfm=quality(pages[0.0], day.relevant, day.popularity),
         lightfm_prior=quality(pages[weight], day.relevant, day.popularity),
@@ -150,7 +156,8 @@ def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1
         lightfm_prior_gains=gains[weight],
         popularity_gains=gains[math.inf],
         viewers=len(day.users),
-        next_weight=max(near, key=lambda one: (gains[one].mean(), one == weight)),
+        next_weight=following,
+        with_next_weight=quality(pages[following], day.relevant, day.popularity),
         slices=tuple(slices(pages[weight], day.users, day.relevant, day.seen, seed=0)),
     )
 

@@ -123,6 +123,8 @@ class Fits:
     def _scale(self) -> float:
         """Return how means of what viewers liked last are scaled; a sample of the viewers tells."""
         learnt = self._trainer.users
+        if not len(learnt) or not self._settings.retrain_recent_share:
+            return 1.0
         places = np.unique(np.linspace(0, len(learnt) - 1, SAMPLE, dtype=np.int64))
         some = self._trainer.representations_of(learnt[places], self._interactions.counts.videos)
         return spread_ratio(some, self._tastes(some.viewers))

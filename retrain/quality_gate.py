@@ -123,7 +123,7 @@ def judge(
         *grown,
         *popularity_problems(popularity, lift_of(champion)),
         *(problem for comparison in comparisons[1:] for problem in live_problems(comparison)),
-        *_page_problems(evaluation.lightfm_prior, evaluation.popularity, live),
+        *page_problems(evaluation.lightfm_prior, evaluation.popularity, live),
     ]
     return Verdict(viewers=evaluation.viewers, comparisons=tuple(comparisons), problems=tuple(problems))
 
@@ -178,7 +178,8 @@ def live_problems(comparison: Comparison) -> Iterator[str]:
         yield f"worse than the live model by more than {MARGIN:.0%}: {comparison}"
 
 
-def _page_problems(found: Quality, popularity: Quality, live: Quality | None) -> Iterator[str]:
+def page_problems(found: Quality, popularity: Quality, live: Quality | None) -> Iterator[str]:
+    """Yield why pages are all too much alike, beside those of popularity and of the live model."""
     least = max(popularity.coverage, LEAST_COVERAGE * live.coverage if live else 0)
     if found.coverage < least:
         yield f"pages show {found.coverage:,} distinct videos, fewer than {least:,.0f}"
@@ -191,7 +192,7 @@ def length_problems(candidate: Representations, rival: Representations, whose: s
     """Yield which of the candidate's representations have exploded or collapsed beside somebody's."""
     for name in ("user_factors", "video_factors"):
         length, usual = _mean_length(getattr(candidate, name)), _mean_length(getattr(rival, name))
-        if usual and not usual / MOST_GROWTH <= length <= usual * MOST_GROWTH:
+        if usual and length and not usual / MOST_GROWTH <= length <= usual * MOST_GROWTH:
             yield f"the mean length of {name} is {length:.3g}, that of {whose} {usual:.3g}"
 
 

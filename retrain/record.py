@@ -43,7 +43,7 @@ class Record:
     parent: str | None = None
     """The version that was live before."""
     undone: list[str] = field(default_factory=list)
-    """Steps that failed, and that a run can do without: `checkpoint`, `report`, `summary`, `prune`."""
+    """Steps that failed, and that a run can do without: `checkpoint`, `report`, `showcase`, `summary`, `prune`."""
 
     def quality(self) -> dict[str, float]:
         """Return the numbers that tell how good the candidate is, by name."""

@@ -52,7 +52,7 @@ class Representations:
         )
 
     def places(self, users: NDArray[np.integer]) -> NDArray[np.integer]:
-        """Return where viewers stand here, of whom these are, by their rows among all."""
+        """Return where viewers stand here by their rows among all; all of them must be among these."""
         return users if self.viewers is None else np.searchsorted(self.viewers, users)
 
     def of(self, users: NDArray[np.integer]) -> Self:

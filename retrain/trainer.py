@@ -118,7 +118,8 @@ class Trainer:
             positives: At least one; rows mean the same viewers and videos as in every other call.
             epochs: Is iterated over once, one pass for each element.
             fresh: Which of them every pass learns from; None for all.
-            replayed: Share of the others that a pass learns from, drawn anew for each.
+            replayed: Share of the others that a pass learns from, drawn anew for each. BPR takes its negatives from
+                what a pass learns from, WARP from all.
         """
         liked = self.model.liked = self._liked(positives)
         pairs = liked.tocoo(copy=False)
@@ -167,11 +168,11 @@ class Trainer:
 
     def representations_of(self, users: NDArray[np.integer], video_count: int) -> Representations:
         """Return what was learnt, for some viewers, given by their rows, ascending, and all V videos."""
-        places = np.minimum(np.searchsorted(self._users, users), len(self._users) - 1)
-        known = self._users[places] == users
+        known = np.isin(users, self._users)
+        places = np.searchsorted(self._users, users[known])
         trained = Representations(
-            user_factors=self.model.user_embeddings[places[known]],
-            user_biases=self.model.user_biases[places[known]],
+            user_factors=self.model.user_embeddings[places],
+            user_biases=self.model.user_biases[places],
             video_factors=self.model.item_embeddings,
             video_biases=self.model.item_biases,
         )

@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from retrain.afterwards import optional
 from retrain.champion import Champion
 from retrain.checkpoint import Checkpoint, CheckpointError
 from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation, HeldOutDay, choose_weight, evaluate
@@ -17,7 +18,7 @@ from retrain.exports import midnight
 from retrain.failure import Reason, RunFailure
 from retrain.fits import DAY, UNPUBLISHED, Fits
 from retrain.preparation import Interactions
-from retrain.quality_gate import Verdict, judge, length_problems, lift_of, live_pages
+from retrain.quality_gate import Verdict, judge, length_problems, lift_of, live_pages, page_problems
 from retrain.representations import Representations
 from retrain.run import Run
 from retrain.showcase import showcase
@@ -82,8 +83,8 @@ def _train(job: Run, interactions: Interactions, champion: Champion | None, star
 
     From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it.
     A checkpoint brings the weight of its night, and mostly has learnt up to the last day, so that only that is left.
-    What is published has the weight that suits the last day, of that one and its neighbours. Beside a live model to
-    compare with, the last day is learnt from in two halves, the first of which is on trial.
+    What is published has a neighbour of that weight where it suits the last day better. Beside a live model to compare
+    with, the last day is learnt from in two halves, the first of which is on trial.
     """
     last, record = midnight(job.window.last), job.record
     kept = job.kept / f"{record.input_digest}-{start.description.version if start else 'full'}" if job.kept else None
@@ -95,7 +96,7 @@ def _train(job: Run, interactions: Interactions, champion: Champion | None, star
         judged = _judged(job, fits, weight)
     if judged is None:
         return _trained(job, fits, weight)
-    with _shown_when_refused(job, interactions, judged, champion):
+    with _shown_when_refused(job, interactions, fits, judged, champion):
         return _gated(job, interactions, fits, judged, champion)
 
 
@@ -107,7 +108,6 @@ class _Judged:
     """Of the day's viewers."""
     weight: float
     """Of the popularity prior."""
-    day: HeldOutDay
     evaluation: Evaluation
 
 
@@ -120,7 +120,7 @@ def _judged(job: Run, fits: Fits, weight: float) -> _Judged | None:
         candidate = fits.representations_of(day.users)
         evaluation = evaluate(candidate.scores, day, weight, threads=job.settings.retrain_threads)
     job.record.evaluation, job.record.verdict = evaluation, None
-    return _Judged(candidate=candidate, weight=weight, day=day, evaluation=evaluation)
+    return _Judged(candidate=candidate, weight=weight, evaluation=evaluation)
 
 
 def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, champion: Champion | None) -> Trained:
@@ -128,7 +128,7 @@ def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, ch
     settings = job.settings
     with job.record.stage("gate"):
         verdict = judge(
-            judged.day,
+            fits.held_out(midnight(job.window.last)),
             judged.evaluation,
             judged.candidate,
             champion,
@@ -138,13 +138,14 @@ def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, ch
             seed=settings.retrain_seed,
         )
     _tell(job, verdict)
-    weight = job.record.popularity_weight = _next_weight(judged)
     rival = _rival(job, interactions, fits, champion) if champion else None
-    trial = _tried(job, fits, rival, weight) if rival else None
-    trained = _trained(job, fits, weight, part=1 - FIRST_PART if trial else 1.0, evaluation=judged.evaluation)
+    trial = _tried(job, fits, rival, judged.weight) if rival else None
+    trained = _trained(
+        job, fits, _next_weight(judged), part=1 - FIRST_PART if trial else 1.0, evaluation=judged.evaluation
+    )
     final = trained.representations
     with job.record.stage("gate"):
-        problems = [*length_problems(final.of(judged.day.users), judged.candidate, "the fit before the last day")]
+        problems = [*length_problems(final, judged.candidate, "the fit before the last day")]
         if trial:
             problems += final_problems(trial, final, threads=settings.retrain_threads, seed=settings.retrain_seed)
     _tell(job, Verdict(viewers=0, problems=tuple(problems)))
@@ -152,9 +153,10 @@ def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, ch
 
 
 def _next_weight(judged: _Judged) -> float:
-    """Return the weight to publish with: it follows the days by one step at most, where viewers are enough to tell."""
-    evaluation = judged.evaluation
-    weight = evaluation.next_weight if evaluation.viewers >= FEWEST_VIEWERS else judged.weight
+    """Return the weight to publish with: it follows the days by one step at most, where that does pages no harm."""
+    evaluation, weight = judged.evaluation, judged.evaluation.next_weight
+    if any(page_problems(evaluation.with_next_weight, evaluation.popularity, evaluation.lightfm_prior)):
+        return judged.weight
     if weight != judged.weight:
         logger.info("popularity_weight.moved", before=judged.weight, after=weight, viewers=evaluation.viewers)
     return weight
@@ -237,23 +239,24 @@ def _choose_weight(job: Run, fits: Fits, day: HeldOutDay) -> float:
 
 @contextmanager
 def _shown_when_refused(
-    job: Run, interactions: Interactions, judged: _Judged, champion: Champion | None
+    job: Run, interactions: Interactions, fits: Fits, judged: _Judged, champion: Champion | None
 ) -> Iterator[None]:
-    """Let the report show the pages of what the gate refuses: what it lets pass is shown as it will be served."""
+    """Let the report of what the gate refuses show the pages that were judged on the last day."""
     try:
         yield
     except RunFailure as failure:
         if failure.reason is Reason.QUALITY:
-            job.record.showcase = showcase(
-                interactions,
-                judged.day,
-                judged.candidate.scores,
-                judged.weight,
-                champion,
-                since=midnight(job.window.last),
-                threads=job.settings.retrain_threads,
-                seed=job.settings.retrain_seed,
-            )
+            with optional("showcase.failed", job.record), job.record.stage("showcase"):
+                job.record.showcase = showcase(
+                    interactions,
+                    fits.held_out(midnight(job.window.last)),
+                    judged.candidate.scores,
+                    judged.weight,
+                    champion,
+                    since=midnight(job.window.last),
+                    threads=job.settings.retrain_threads,
+                    seed=job.settings.retrain_seed,
+                )
         raise
 
 

@@ -5,6 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
+from retrain import evaluation
 from retrain.evaluation import PAGE_SIZE, HeldOutDay, choose_weight, evaluate, neighbours
 from retrain.preparation import Pairs
 from retrain.representations import Representations
@@ -90,3 +91,26 @@ def test_seen_lists_are_those_of_the_viewer() -> None:
 )
 def test_neighbours_of_a_weight_are_the_next_of_the_list(weight: float, near: list[float]) -> None:
     assert neighbours(weight) == near
+
+
+@pytest.mark.parametrize(("weight", "better"), [(0.0, 0.125), (2.0, 1.5), (0.5, 0.5)])
+def test_weight_moves_to_the_neighbour_that_ranks_better(
+    monkeypatch: pytest.MonkeyPatch, weight: float, better: float
+) -> None:
+    """Viewers like what scores and popularity say with a weight of a half; with fewer of them, nothing moves."""
+    rng = np.random.default_rng(5)
+    viewers, videos = 400, 200
+    scores = rng.normal(size=(viewers, videos)).astype(np.float32)
+    popularity = np.exp(rng.normal(0, 2, videos)).astype(np.float32)
+    true = scores + 0.5 * np.log(popularity + 1) + rng.normal(0, 0.5, scores.shape)
+    liked = np.sort(np.argsort(-true, axis=1)[:, :5], axis=1)
+    pairs = Pairs(users=np.repeat(np.arange(viewers, dtype=np.int32), 5), videos=liked.ravel().astype(np.int32))
+    nothing = Csr(np.zeros(viewers + 1, np.int64), np.empty(0, np.int32))
+    day = HeldOutDay.build(pairs, nothing, popularity, most_users=viewers, seed=0)
+
+    def found() -> float:
+        return evaluate(lambda users, out: np.copyto(out, scores[users]), day, weight).next_weight
+
+    assert found() == weight
+    monkeypatch.setattr(evaluation, "FEWEST_TO_MOVE", viewers)
+    assert found() == better

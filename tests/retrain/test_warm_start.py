@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from recsvc.registry import Registry
+from retrain import evaluation
 from retrain.checkpoint_store import FOLDER, CheckpointStore
 from retrain.failure import Reason, RunFailure
 from retrain.pipeline import Result, Run, run
@@ -147,8 +148,11 @@ def test_what_the_gate_refuses_is_fitted_in_the_other_way(
     assert saved.full_fit_until == work.window.until, "a full fit that was refused would be tried each night"
 
 
-def test_weight_of_the_prior_follows_the_days_step_by_step(settings: MakeSettings, tmp_path: Path) -> None:
+def test_weight_of_the_prior_follows_the_days_step_by_step(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that is much too large comes nearer each night, and is what the model is published with."""
+    monkeypatch.setattr(evaluation, "FEWEST_TO_MOVE", 100)
     first, _ = done(night(settings(), tmp_path / "1", 2))
     models = open_store(settings().model_store_url)
     store, registry = CheckpointStore(models), Registry(models)
