@@ -101,7 +101,7 @@ def test_movie_tweetings_give_a_model_no_worse_than_popularity(shared_data: Path
     assert days
     assert days[1] == "186"
     metrics = trained_metrics(
-        data, tmp_path / "models", RETRAIN_WINDOW_DAYS=days[1], RETRAIN_FACTORS="16", RETRAIN_EPOCHS="6"
+        data, tmp_path / "models", RETRAIN_WINDOW_DAYS=days[1], RETRAIN_FACTORS="16", RETRAIN_EPOCHS="8"
     )
     assert metrics["evaluation.viewers"] > 300
     assert metrics["lightfm_prior.ndcg@20"] > 0.95 * metrics["popularity.ndcg@20"] > 0.1
