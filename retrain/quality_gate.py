@@ -100,8 +100,10 @@ def judge(
         threads: Threads to use.
         seed: Of the resampling.
     """
-    rival = champion.representations_of(day.users) if champion else None
-    grown = [*length_problems(candidate, rival, "the live model's")] if rival else []
+    # Newcomers, whom only the live model may know by now, have no vector in the candidate.
+    known = day.users[candidate.of(day.users).user_factors.any(axis=1)]
+    rival = champion.representations_of(known) if champion else None
+    grown = [*length_problems(candidate.of(known), rival, "the live model's")] if rival else []
     if evaluation.viewers < FEWEST_VIEWERS:
         return Verdict(viewers=evaluation.viewers, problems=tuple(grown))
     popularity = _beside_popularity(evaluation, seed)
@@ -192,7 +194,7 @@ def length_problems(candidate: Representations, rival: Representations, whose: s
     """Yield which of the candidate's representations have exploded or collapsed beside somebody's."""
     for name in ("user_factors", "video_factors"):
         length, usual = _mean_length(getattr(candidate, name)), _mean_length(getattr(rival, name))
-        if usual and length and not usual / MOST_GROWTH <= length <= usual * MOST_GROWTH:
+        if usual and not usual / MOST_GROWTH <= length <= usual * MOST_GROWTH:
             yield f"the mean length of {name} is {length:.3g}, that of {whose} {usual:.3g}"
 
 

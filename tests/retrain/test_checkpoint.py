@@ -14,6 +14,7 @@ from recsvc.registry import Registry
 from recsvc.signature import SigningKey
 from retrain.checkpoint import MANIFEST, Checkpoint, CheckpointError, Description, read, write
 from retrain.checkpoint_store import FOLDER, KEPT, SIGNATURE, CheckpointStore
+from retrain.preparation import Pairs, Positives
 from retrain.trainer import LEARNT, Trainer
 from servicekit.objectstore import FileStore
 from tests.retrain.test_trainer import PARAMETERS, USERS, VIDEOS, positives, trained
@@ -153,3 +154,13 @@ def test_upload_that_was_cut_short_is_no_checkpoint(tmp_path: Path) -> None:
     CheckpointStore(store).save(checkpoint(trained(positives())))
     (tmp_path / FOLDER / "20260304T000000Z-a-b" / MANIFEST).unlink()
     assert CheckpointStore(store).versions() == []
+
+
+def test_fit_goes_on_where_nobody_is_left_of_those_it_learnt_of(tmp_path: Path) -> None:
+    write(checkpoint(trained(positives())), tmp_path)
+    strangers = IdMap.build(["x", "y"])
+    trainer = resumed(read(tmp_path), strangers, strangers)
+    assert not trainer.representations_of(np.arange(2), 2).user_factors.any()
+    pairs = Pairs(users=np.arange(2, dtype=np.int32), videos=np.arange(2, dtype=np.int32))
+    trainer.fit(Positives(pairs=pairs, weights=np.ones(2, np.float32)), range(2))
+    assert trainer.representations_of(np.arange(2), 2).user_factors.any(axis=1).all()

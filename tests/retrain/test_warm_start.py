@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+import retrain.fits
 from recsvc.registry import Registry
 from retrain import evaluation
 from retrain.checkpoint_store import FOLDER, CheckpointStore
@@ -197,6 +198,17 @@ def test_warm_step_that_does_harm_makes_way_for_a_full_fit(settings: MakeSetting
     assert "on the second half of the last day" in refused["problem"]
     assert fits(logs) == ["half", "base", "validated", "half", "final"]
     assert result.publication.outcome is Outcome.LIVE
+
+
+@pytest.mark.parametrize(("times_writing", "kept"), [(0.0, ["base", "validated", "final"]), (1e12, [])])
+def test_only_fits_that_took_much_longer_than_writing_them_are_kept(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times_writing: float, kept: list[str]
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(retrain.fits, "KEPT_FROM", times_writing)
+    monkeypatch.setattr(retrain.fits.Fits, "_keep", lambda _, title: titles.append(title))
+    done(night(settings(), tmp_path / "1", 3))
+    assert titles == kept
 
 
 def test_run_is_published_even_if_its_checkpoint_cannot_be_saved(
