@@ -146,7 +146,7 @@ def live_pages(champion: Champion, day: HeldOutDay, *, threads: int = 1) -> NDAr
 
 
 def _recorded(champion: Champion, until: datetime) -> float | None:
-    """Return the NDCG that a model of the same days was published with: it has learnt from the held-out day since."""
+    """Return the NDCG that a model of the same days was judged to have: it has learnt from the held-out day since."""
     if champion.manifest.data_until != until:
         return None
     return champion.manifest.metrics.get(f"lightfm_prior.ndcg@{PAGE_SIZE}")
