@@ -1,7 +1,7 @@
 """Quality on a held-out day: pages as they would have been served, judged by what viewers then liked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -107,8 +107,8 @@ class Evaluation:
     """The same of the baseline."""
     viewers: int
     next_weight: float
-    """Of the popularity prior: of the judged weight and its neighbours, the one that would have ranked the day best;
-    the judged one where viewers are too few to tell."""
+    """Of the popularity prior: the one uphill from the judged weight that would have ranked the day best; the judged
+    one where viewers are too few to tell."""
     with_next_weight: Quality
     slices: tuple[Slice, ...] = ()
     """Of what is judged: all viewers, and parts of them and of the videos."""
@@ -143,23 +143,45 @@ def choose_weight(
 
 def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1) -> Evaluation:
     """Return how LightFM, LightFM with the prior, and popularity alone rank on a day."""
-    near = neighbours(weight)
-    weights = (0.0, math.inf, *near)
-    pages = dict(zip(weights, day.pages(scores, weights, threads=threads), strict=True))
-    gains = {one: ndcg(hits(page, day.relevant), day.relevant.lengths()) for one, page in pages.items()}
-    is_telling = len(day.users) >= FEWEST_TO_MOVE
-    following = max(near, key=lambda one: (gains[one].mean(), one == weight)) if is_telling else weight
+    found = _rankings(scores, day, (0.0, math.inf, *neighbours(weight)), threads=threads)
+    following = weight
+    if len(day.users) >= FEWEST_TO_MOVE:
+        while (better := _best(found, following)) != following:
+            following = better
+            further = [one for one in neighbours(better) if one not in found]
+            found |= _rankings(scores, day, further, threads=threads)
     return Evaluation(
-        lightfm=quality(pages[0.0], day.relevant, day.popularity),
-        lightfm_prior=quality(pages[weight], day.relevant, day.popularity),
-        popularity=quality(pages[math.inf], day.relevant, day.popularity),
-        lightfm_prior_gains=gains[weight],
-        popularity_gains=gains[math.inf],
+        lightfm=quality(found[0.0].pages, day.relevant, day.popularity),
+        lightfm_prior=quality(found[weight].pages, day.relevant, day.popularity),
+        popularity=quality(found[math.inf].pages, day.relevant, day.popularity),
+        lightfm_prior_gains=found[weight].gains,
+        popularity_gains=found[math.inf].gains,
         viewers=len(day.users),
         next_weight=following,
-        with_next_weight=quality(pages[following], day.relevant, day.popularity),
-        slices=tuple(slices(pages[weight], day.users, day.relevant, day.seen, seed=0)),
+        with_next_weight=quality(found[following].pages, day.relevant, day.popularity),
+        slices=tuple(slices(found[weight].pages, day.users, day.relevant, day.seen, seed=0)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """What a weight of the prior gives on a day."""
+
+    pages: NDArray[np.int64]
+    """(n, 20)."""
+    gains: NDArray[np.float64]
+    """(n,) NDCG of each page."""
+
+
+def _rankings(scores: Scores, day: HeldOutDay, weights: Sequence[float], *, threads: int) -> dict[float, _Ranking]:
+    pages = day.pages(scores, weights, threads=threads)
+    gains = (ndcg(hits(one, day.relevant), day.relevant.lengths()) for one in pages)
+    return dict(zip(weights, map(_Ranking, pages, gains), strict=True))
+
+
+def _best(found: Mapping[float, _Ranking], weight: float) -> float:
+    """Return which of a weight and its neighbours ranks best, the weight itself where none is better."""
+    return max(neighbours(weight), key=lambda one: (found[one].gains.mean(), one == weight))
 
 
 def neighbours(weight: float, weights: Sequence[float] = POPULARITY_WEIGHTS) -> list[float]:

@@ -69,7 +69,6 @@ class Fits:
         self._trainer = Trainer(settings.hyperparameters())
         self._until: datetime | None = None
         self._day: tuple[datetime, HeldOutDay] | None = None
-        self._replayed = settings.replayed_share(warm=start is not None)
         self._full_fit_until = start.description.full_fit_until if start else None
         if start:
             self._restore(start)
@@ -194,7 +193,7 @@ class Fits:
                 positives,
                 epochs,
                 fresh=_among(positives.pairs, self._interactions.fresh(self._until, until)),
-                replayed=part * self._replayed,
+                replayed=part * settings.retrain_replayed_share,
             )
         self._until = until
 

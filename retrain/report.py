@@ -16,8 +16,7 @@ def plan(settings: RetrainSettings, window: Window, source: Source, start: WarmS
     """Return what a run is going to do."""
     days = f"{window.days[0].day} to {window.last} ({len(window.days)} days, {len(window.keys)} files)"
     first = f"{settings.retrain_epochs} epochs, then " if not start.is_wanted else ""
-    replayed = settings.replayed_share(warm=start.is_wanted)
-    passes = f"{settings.retrain_day_epochs} over what is new and {replayed:.0%} of the rest"
+    passes = f"{settings.retrain_day_epochs} over what is new and {settings.retrain_replayed_share:.0%} of the rest"
     rows = [
         ("exports", f"{settings.interactions_url}, {days}"),
         *([("incomplete", ", ".join(map(str, window.incomplete)) + " (left out)")] if window.incomplete else []),

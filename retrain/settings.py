@@ -95,12 +95,7 @@ class RetrainSettings(StoreSettings):
     retrain_factors: int = Field(128, ge=1, le=1024, description="dimensions of the representations")
     retrain_epochs: int = Field(20, ge=1, description="passes over the interactions before the held-out days")
     retrain_day_epochs: int = Field(6, ge=1, description="further passes over what is new each time a day is added")
-    retrain_replayed_share: float = Field(
-        0.3, ge=0, le=1, description="share of older interactions in such a pass after a full fit"
-    )
-    retrain_warm_replayed_share: float = Field(
-        0.6, ge=0, le=1, description="the same in a night that goes on from another"
-    )
+    retrain_replayed_share: float = Field(0.3, ge=0, le=1, description="share of older interactions in such a pass")
     retrain_warm_start: bool = Field(
         default=True, description="whether a run goes on from the last one's training state"
     )
@@ -182,10 +177,6 @@ class RetrainSettings(StoreSettings):
     def popularity_half_life(self) -> timedelta:
         """Return the time in which an interaction halves in its part of a video's popularity."""
         return timedelta(days=self.retrain_popularity_half_life_days)
-
-    def replayed_share(self, *, warm: bool) -> float:
-        """Return the share of older interactions in a pass over a day that is added."""
-        return self.retrain_warm_replayed_share if warm else self.retrain_replayed_share
 
     def hyperparameters(self) -> Hyperparameters:
         """Return how LightFM learns."""

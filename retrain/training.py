@@ -83,8 +83,8 @@ def _train(job: Run, interactions: Interactions, champion: Champion | None, star
 
     From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it.
     A checkpoint brings the weight of its night, and mostly has learnt up to the last day, so that only that is left.
-    What is published has a neighbour of that weight where it suits the last day better. Beside a live model to compare
-    with, the last day is learnt from in two halves, the first of which is on trial.
+    What is published has the weight that suits the last day better, if one does. Beside a live model to compare with,
+    the last day is learnt from in two halves, the first of which is on trial.
     """
     last, record = midnight(job.window.last), job.record
     kept = job.kept / f"{record.input_digest}-{start.description.version if start else 'full'}" if job.kept else None
@@ -153,7 +153,7 @@ def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, ch
 
 
 def _next_weight(judged: _Judged) -> float:
-    """Return the weight to publish with: it follows the days by one step at most, where that does pages no harm."""
+    """Return the weight to publish with: it follows the days where that does pages no harm."""
     evaluation, weight = judged.evaluation, judged.evaluation.next_weight
     if any(page_problems(evaluation.with_next_weight, evaluation.popularity, evaluation.lightfm_prior)):
         return judged.weight
@@ -224,9 +224,11 @@ def _tried(job: Run, fits: Fits, rival: _Rival, weight: float) -> Trial:
 
 
 def _first_weight(job: Run, fits: Fits, until: datetime) -> float:
-    """Return the weight of the popularity prior that suits the day after an instant, after a fit up to it."""
-    day = fits.held_out(until) if fits.fit("base", until, watched=True) else None
-    return _choose_weight(job, fits, day) if day and len(day.users) else DEFAULT_POPULARITY_WEIGHT
+    """Return the weight of the popularity prior that suits the day after an instant, from a fit up to that."""
+    day = fits.held_out(until)
+    if not len(day.users) or not fits.fit("base", until, watched=True):
+        return DEFAULT_POPULARITY_WEIGHT
+    return _choose_weight(job, fits, day)
 
 
 def _choose_weight(job: Run, fits: Fits, day: HeldOutDay) -> float:

@@ -24,7 +24,7 @@ from retrain.settings import RetrainSettings
 from retrain.source import fetch
 from retrain.trainer import Trainer
 from servicekit.objectstore import open_store
-from tests.retrain.feeds import row, write_day
+from tests.retrain.feeds import row, write_day, write_history
 
 NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)
 
@@ -170,6 +170,24 @@ def test_few_days_still_give_a_model(settings: MakeSettings, tmp_path: Path, kin
         result = run(job(settings(interactions_url=url, catalogue_url=None), tmp_path / "scratch"))
     assert result.publication.outcome is Outcome.LIVE
     assert (result.evaluation is not None) == (kinds == ("like", "like"))
+
+
+def test_histories_before_the_first_day_are_learnt_from_in_full(settings: MakeSettings, tmp_path: Path) -> None:
+    """No day before the first one could choose the prior's weight, so nothing is fitted to that end."""
+    histories = [
+        {
+            "userId": f"u{user}",
+            "lastWatchedAt": datetime(2026, 2, 27, tzinfo=UTC),
+            "watched": [f"v{user}1"],
+            "liked": [],
+            "longWatched": [],
+        }
+        for user in range(9)
+    ]
+    write_history(tmp_path, histories)
+    with days(tmp_path, "like") as url, capture_logs() as logs:
+        run(job(settings(interactions_url=url, catalogue_url=tmp_path.as_uri()), tmp_path / "scratch"))
+    assert [entry["fit"] for entry in logs if entry["event"] == "fit.done"] == ["validated", "final"]
 
 
 def test_exports_without_a_positive_are_refused(settings: MakeSettings, tmp_path: Path) -> None:

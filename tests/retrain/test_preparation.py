@@ -222,6 +222,17 @@ def test_history_counts_as_seen_and_its_best_word_counts_as_liking() -> None:
         assert interactions.videos().ids(interactions.seen(END)[0]) == ["a", "b", "c"]
 
 
+def test_fresh_is_what_was_liked_within_a_time_be_it_in_a_history() -> None:
+    past = [
+        {"userId": user, "lastWatchedAt": last, "watched": ["a"], "liked": [], "longWatched": []}
+        for user, last in (("old", DAY - timedelta(hours=1)), ("late", DAY + timedelta(hours=1)))
+    ]
+    rows = [row("u", "b", "like", 0), row("u", "c", "hide", 0), row("u", "d", "like", 0, at(23)), row("late", "a")]
+    with prepared(rows, history=past) as interactions:
+        found = interactions.fresh(DAY, DAY + timedelta(hours=20))
+        assert named(interactions, found) == [("late", "a"), ("u", "b")]
+
+
 def test_popularity_halves_with_age() -> None:
     rows = [row("u", "v", "like", 0, at(0)), row("w", "v", "like", 0, at(23)), row("u", "x", "impression", 0)]
     with prepared(rows) as interactions:
