@@ -11,13 +11,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-import numpy as np
 import psycopg
 from grpc import aio
 
 from benchmarks.ingestion_peers import Peers, running_peers
 from benchmarks.machine import MEBIBYTE, cpu_seconds, resident_bytes
-from benchmarks.openloop import Load, drive
+from benchmarks.openloop import drive, together
 from benchmarks.report import Row
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub
@@ -81,7 +80,7 @@ async def _measure(peers: Peers) -> list[Row]:
     rate = EVENTS / seconds
     return [
         {"load": "live traffic, no backlog", **quiet.summary()},
-        {"load": "live traffic, draining", **_together(busy).summary()},
+        {"load": "live traffic, draining", **together(busy).summary()},
         {"load": "live traffic, afterwards", **after.summary()},
         {
             "load": "backlog",
@@ -110,16 +109,6 @@ def _recording(channel: aio.Channel) -> Callable[[int], Awaitable[str]]:
         return "OK"
 
     return call
-
-
-def _together(loads: list[Load]) -> Load:
-    return Load(
-        rate=loads[0].rate,
-        latencies_ms=np.concatenate([load.latencies_ms for load in loads]),
-        starts_s=np.concatenate([load.starts_s for load in loads]),
-        outcomes=[outcome for load in loads for outcome in load.outcomes],
-        worst_lag_ms=max(load.worst_lag_ms for load in loads),
-    )
 
 
 async def _drain(peers: Peers, memory: Memory) -> float:

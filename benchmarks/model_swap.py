@@ -1,6 +1,8 @@
 """Latency of `Recommend` while another model goes live every two seconds, under open-loop load.
 
-The server runs with its default settings on one machine with the caller; models of 20,000 videos x 64 take turns.
+The server runs with its default settings on one machine with the caller; models of 20,000 videos x 64 take turns. Times
+with and without swaps take turns as well, ten seconds each: a machine that is slow for a while is slow for both.
+MODEL_SWAP_SECONDS is how long each of the two takes in all.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ import grpc
 from grpc import aio
 
 from benchmarks.feed_model import publish_random_model
-from benchmarks.openloop import Load, drive
+from benchmarks.openloop import Load, drive, together
 from benchmarks.report import Row
 from deploy.local.ports import free_port
 from deploy.local.service import Service
@@ -25,7 +27,8 @@ from servicekit.objectstore import FileStore
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
 
-SECONDS = float(os.environ.get("MODEL_SWAP_SECONDS", "30"))
+SECONDS = float(os.environ.get("MODEL_SWAP_SECONDS", "60"))
+TURN_S = 10.0
 RATE = 300.0
 EVERY_S = 2.0
 USERS, VIDEOS, DIMENSIONS, PAGE = 5_000, 20_000, 64, 20
@@ -33,7 +36,7 @@ VERSIONS = ("20250902-1", "20250902-2")
 
 
 def run() -> dict[str, list[Row]]:
-    """Measure before, and while models are swapped."""
+    """Measure between and during times in which models are swapped."""
     with tempfile.TemporaryDirectory(prefix="bench-swap-") as name:
         folder = Path(name)
         for seed, version in enumerate(VERSIONS):
@@ -60,27 +63,34 @@ async def _measure(address: str, registry: Registry) -> list[Row]:
             return "OK" if len(reply.videos) == PAGE else "short"
 
         await drive(call, rate=RATE, seconds=5)
-        before = await drive(call, rate=RATE, seconds=SECONDS)
-        with _swapping(registry) as swaps:
-            during = await drive(call, rate=RATE, seconds=SECONDS)
-    return [_row("before", before, before, 0), _row("during", during, before, len(swaps))]
+        calm, during, swaps = list[Load](), list[Load](), 0
+        for turn in range(round(SECONDS / TURN_S)):
+            calm.append(await drive(call, rate=RATE, seconds=TURN_S, seed=turn))
+            with _swapping(registry) as swapped:
+                during.append(await drive(call, rate=RATE, seconds=TURN_S, seed=turn))
+            swaps += len(swapped)
+    before = together(calm)
+    return [_row("between", before, before, 0), _row("during", together(during), before, swaps)]
 
 
 def _row(when: str, load: Load, before: Load, swaps: int) -> Row:
     errors = sum(count for outcome, count in load.counts().items() if outcome != grpc.StatusCode.OK.name)
     ratio = round(load.percentile(99) / before.percentile(99), 2)
-    return {"when": when, "swaps": swaps, **load.summary(), "errors": errors, "x p99 before": ratio}
+    return {"when": when, "swaps": swaps, **load.summary(), "errors": errors, "x p99 between": ratio}
 
 
 @contextmanager
 def _swapping(registry: Registry) -> Iterator[list[str]]:
-    """Move the pointer every two seconds, in a thread."""
+    """Move the pointer every two seconds of a turn, in a thread."""
     ended, swaps = threading.Event(), list[str]()
 
     def swap() -> None:
-        while not ended.wait(EVERY_S):
-            swaps.append(VERSIONS[len(swaps) % 2])
+        current = registry.current()
+        live = VERSIONS.index(current[0].version) if current else 1
+        for number in range(1, 1 + round(TURN_S / EVERY_S)):
+            swaps.append(VERSIONS[(live + number) % 2])
             registry.activate(swaps[-1], at=datetime.now(UTC))
+            ended.wait(EVERY_S)
 
     thread = threading.Thread(target=swap)
     thread.start()

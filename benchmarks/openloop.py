@@ -7,7 +7,7 @@ delays
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +25,6 @@ class Load:
     """Calls due a second."""
     latencies_ms: NDArray[np.float64]
     """(n,) from each call's intended start to its end."""
-    starts_s: NDArray[np.float64]
-    """(n,) intended starts since the run's beginning."""
     outcomes: list[str]
     """Outcome of each call; the name of the exception where it raised."""
     worst_lag_ms: float
@@ -80,4 +78,14 @@ async def drive(call: Call, *, rate: float, seconds: float, seed: int = 0) -> Lo
                 await asyncio.sleep(wait)
             lag = max(lag, loop.time() - begin - start)
             running.create_task(one(number))
-    return Load(rate=rate, latencies_ms=latencies, starts_s=starts, outcomes=outcomes, worst_lag_ms=lag * 1000)
+    return Load(rate=rate, latencies_ms=latencies, outcomes=outcomes, worst_lag_ms=lag * 1000)
+
+
+def together(loads: Sequence[Load]) -> Load:
+    """Return runs of one rate as one."""
+    return Load(
+        rate=loads[0].rate,
+        latencies_ms=np.concatenate([load.latencies_ms for load in loads]),
+        outcomes=[outcome for load in loads for outcome in load.outcomes],
+        worst_lag_ms=max(load.worst_lag_ms for load in loads),
+    )
