@@ -1,7 +1,7 @@
 """Quality on a held-out day: pages as they would have been served, judged by what viewers then liked."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -134,54 +134,41 @@ class Evaluation:
 
 
 def choose_weight(
-    scores: Scores, day: HeldOutDay, weights: Sequence[float] = POPULARITY_WEIGHTS, *, threads: int = 1
+    scores: Scores, day: HeldOutDay, start: float = DEFAULT_POPULARITY_WEIGHT, *, threads: int = 1
 ) -> float:
-    """Return the weight of the popularity prior that gives the best NDCG for a sample of a day's viewers."""
-    found = day.sample(CHOICE_VIEWERS, seed=0).judge(scores, weights, threads=threads)
-    return weights[max(range(len(weights)), key=lambda number: found[number].ndcg)]
+    """Return the weight of the popularity prior uphill from another one, by NDCG for a sample of a day's viewers.
+
+    NDCG rises with the weight up to the best one and falls from there, but for chance.
+    """
+    sample, ndcgs, best = day.sample(CHOICE_VIEWERS, seed=0), dict[float, float](), start
+    while True:
+        new = [weight for weight in neighbours(best) if weight not in ndcgs]
+        ndcgs |= {one: its.ndcg for one, its in zip(new, sample.judge(scores, new, threads=threads), strict=True)}
+        better = max(neighbours(best), key=lambda one: (ndcgs[one], one == best))
+        if better == best:
+            return best
+        best = better
 
 
 def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1) -> Evaluation:
     """Return how LightFM, LightFM with the prior, and popularity alone rank on a day."""
-    found = _rankings(scores, day, (0.0, math.inf, *neighbours(weight)), threads=threads)
-    following = weight
-    if len(day.users) >= FEWEST_TO_MOVE:
-        while (better := _best(found, following)) != following:
-            following = better
-            further = [one for one in neighbours(better) if one not in found]
-            found |= _rankings(scores, day, further, threads=threads)
+    is_telling = len(day.users) >= FEWEST_TO_MOVE
+    following = choose_weight(scores, day, weight, threads=threads) if is_telling else weight
+    weights = list(dict.fromkeys((0.0, math.inf, weight, following)))
+    pages = dict(zip(weights, day.pages(scores, weights, threads=threads), strict=True))
+    found = {one: quality(its, day.relevant, day.popularity) for one, its in pages.items()}
+    judged, popular = (ndcg(hits(pages[one], day.relevant), day.relevant.lengths()) for one in (weight, math.inf))
     return Evaluation(
-        lightfm=quality(found[0.0].pages, day.relevant, day.popularity),
-        lightfm_prior=quality(found[weight].pages, day.relevant, day.popularity),
-        popularity=quality(found[math.inf].pages, day.relevant, day.popularity),
-        lightfm_prior_gains=found[weight].gains,
-        popularity_gains=found[math.inf].gains,
+        lightfm=found[0.0],
+        lightfm_prior=found[weight],
+        popularity=found[math.inf],
+        lightfm_prior_gains=judged,
+        popularity_gains=popular,
         viewers=len(day.users),
         next_weight=following,
-        with_next_weight=quality(found[following].pages, day.relevant, day.popularity),
-        slices=tuple(slices(found[weight].pages, day.users, day.relevant, day.seen, seed=0)),
+        with_next_weight=found[following],
+        slices=tuple(slices(pages[weight], day.users, day.relevant, day.seen, seed=0)),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Ranking:
-    """What a weight of the prior gives on a day."""
-
-    pages: NDArray[np.int64]
-    """(n, 20)."""
-    gains: NDArray[np.float64]
-    """(n,) NDCG of each page."""
-
-
-def _rankings(scores: Scores, day: HeldOutDay, weights: Sequence[float], *, threads: int) -> dict[float, _Ranking]:
-    pages = day.pages(scores, weights, threads=threads)
-    gains = (ndcg(hits(one, day.relevant), day.relevant.lengths()) for one in pages)
-    return dict(zip(weights, map(_Ranking, pages, gains), strict=True))
-
-
-def _best(found: Mapping[float, _Ranking], weight: float) -> float:
-    """Return which of a weight and its neighbours ranks best, the weight itself where none is better."""
-    return max(neighbours(weight), key=lambda one: (found[one].gains.mean(), one == weight))
 
 
 def neighbours(weight: float, weights: Sequence[float] = POPULARITY_WEIGHTS) -> list[float]:

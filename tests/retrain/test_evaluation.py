@@ -63,15 +63,6 @@ def test_only_viewers_with_something_to_find_are_judged_and_no_more_than_asked()
     assert [day.relevant[place].tolist() for place in range(30)] == [[user % VIDEOS] for user in day.users]
 
 
-def test_weight_of_the_prior_is_the_one_with_the_best_ndcg() -> None:
-    """Biases point at one video that is liked, popularity at another: only a weight in between shows both on top."""
-    biases, popularity = np.zeros(VIDEOS, np.float32), np.zeros(VIDEOS, np.float32)
-    biases[10], popularity[40] = 1.0, np.e - 1
-    biases[11], popularity[41] = 0.6, np.e**0.7 - 1
-    day = held_out(pairs((0, 10), (0, 40)), popularity=popularity)
-    assert choose_weight(representations(biases).scores, day, (0.0, 0.01, 0.9, 100.0)) == 0.9
-
-
 def test_evaluation_compares_on_the_same_viewers() -> None:
     biases, popularity = np.zeros(VIDEOS, np.float32), np.arange(VIDEOS, dtype=np.float32)
     biases[5] = 1
@@ -93,9 +84,9 @@ def test_neighbours_of_a_weight_are_the_next_of_the_list(weight: float, near: li
     assert neighbours(weight) == near
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
-def test_weight_moves_to_the_one_that_ranks_best(monkeypatch: pytest.MonkeyPatch, weight: float) -> None:
-    """Viewers like what scores and popularity say with a weight of a half; with fewer of them, nothing moves."""
+@pytest.mark.parametrize("start", [0.0, 0.5, 2.0])
+def test_weight_of_the_prior_is_the_one_with_the_best_ndcg(monkeypatch: pytest.MonkeyPatch, start: float) -> None:
+    """Viewers like what scores and popularity say with a weight of a half; where they are few, a night keeps it."""
     rng = np.random.default_rng(5)
     viewers, videos = 400, 200
     scores = rng.normal(size=(viewers, videos)).astype(np.float32)
@@ -109,8 +100,11 @@ def test_weight_moves_to_the_one_that_ranks_best(monkeypatch: pytest.MonkeyPatch
     def made(users: NDArray[np.int64], out: NDArray[np.float32]) -> None:
         np.copyto(out, scores[users])
 
-    assert evaluate(made, day, weight).next_weight == weight
+    found = day.judge(made, evaluation.POPULARITY_WEIGHTS)
+    assert choose_weight(made, day, start) == evaluation.POPULARITY_WEIGHTS[np.argmax([one.ndcg for one in found])]
+    assert evaluate(made, day, start).next_weight == start
     monkeypatch.setattr(evaluation, "FEWEST_TO_MOVE", viewers)
-    found = evaluate(made, day, weight)
-    assert found.next_weight == choose_weight(made, day) == 0.5
-    assert found.with_next_weight == day.judge(made, (0.5,))[0]
+    moved = evaluate(made, day, start)
+    assert moved.next_weight == 0.5
+    assert moved.with_next_weight == day.judge(made, (0.5,))[0]
+    assert moved.lightfm_prior == day.judge(made, (start,))[0]
