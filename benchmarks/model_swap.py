@@ -2,14 +2,15 @@
 
 The server runs with its default settings on one machine with the caller; models of 20,000 videos x 64 take turns. Times
 with and without swaps take turns as well, ten seconds each: a machine that is slow for a while is slow for both.
-MODEL_SWAP_SECONDS is how long each of the two takes in all.
+MODEL_SWAP_SECONDS is how long each of the two takes in all, in whole turns.
 """
 
 import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +52,7 @@ def run() -> dict[str, list[Row]]:
 async def _measure(address: str, registry: Registry) -> list[Row]:
     async with aio.insecure_channel(address) as channel:
         stub = RecommendationServiceStub(channel)
-        shown: set[str] = set()
+        served = deque([""], maxlen=1)
 
         async def call(number: int) -> str:
             request = pb.RecommendRequest(user_id=f"u{number * 7919 % USERS}", page_size=PAGE)
@@ -59,38 +60,42 @@ async def _measure(address: str, registry: Registry) -> list[Row]:
                 reply = await stub.Recommend(request, timeout=1)
             except aio.AioRpcError as error:
                 return error.code().name
-            shown.add(reply.model_version)
+            served.append(reply.model_version)
             return "OK" if len(reply.videos) == PAGE else "short"
 
         await drive(call, rate=RATE, seconds=5)
         calm, during, swaps = list[Load](), list[Load](), 0
-        for turn in range(round(SECONDS / TURN_S)):
+        for turn in range(max(1, round(SECONDS / TURN_S))):
             calm.append(await drive(call, rate=RATE, seconds=TURN_S, seed=turn))
-            with _swapping(registry) as swapped:
+            with _swapping(registry, served) as swapped:
                 during.append(await drive(call, rate=RATE, seconds=TURN_S, seed=turn))
             swaps += len(swapped)
-    before = together(calm)
-    return [_row("between", before, before, 0), _row("during", together(during), before, swaps)]
+    between = together(calm)
+    return [_row("between", between, between, 0), _row("during", together(during), between, swaps)]
 
 
-def _row(when: str, load: Load, before: Load, swaps: int) -> Row:
+def _row(when: str, load: Load, between: Load, swaps: int) -> Row:
     errors = sum(count for outcome, count in load.counts().items() if outcome != grpc.StatusCode.OK.name)
-    ratio = round(load.percentile(99) / before.percentile(99), 2)
+    ratio = round(load.percentile(99) / between.percentile(99), 2)
     return {"when": when, "swaps": swaps, **load.summary(), "errors": errors, "x p99 between": ratio}
 
 
 @contextmanager
-def _swapping(registry: Registry) -> Iterator[list[str]]:
-    """Move the pointer every two seconds of a turn, in a thread."""
+def _swapping(registry: Registry, served: Sequence[str]) -> Iterator[list[str]]:
+    """Move the pointer every two seconds of a turn, in a thread; yield what was served when the two were over."""
     ended, swaps = threading.Event(), list[str]()
 
     def swap() -> None:
         current = registry.current()
         live = VERSIONS.index(current[0].version) if current else 1
         for number in range(1, 1 + round(TURN_S / EVERY_S)):
-            swaps.append(VERSIONS[(live + number) % 2])
-            registry.activate(swaps[-1], at=datetime.now(UTC))
-            ended.wait(EVERY_S)
+            version = VERSIONS[(live + number) % 2]
+            registry.activate(version, at=datetime.now(UTC))
+            is_over = ended.wait(EVERY_S)
+            if served[-1] == version:
+                swaps.append(version)
+            if is_over:
+                return
 
     thread = threading.Thread(target=swap)
     thread.start()

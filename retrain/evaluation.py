@@ -107,8 +107,8 @@ class Evaluation:
     """The same of the baseline."""
     viewers: int
     next_weight: float
-    """Of the popularity prior: the one uphill from the judged weight that would have ranked the day best; the judged
-    one where viewers are too few to tell."""
+    """Of the popularity prior: the one uphill from the judged weight that would have ranked the day best for a sample
+    of its viewers; the judged one where viewers are too few to tell."""
     with_next_weight: Quality
     slices: tuple[Slice, ...] = ()
     """Of what is judged: all viewers, and parts of them and of the videos."""
@@ -142,8 +142,8 @@ def choose_weight(
     """
     sample, ndcgs, best = day.sample(CHOICE_VIEWERS, seed=0), dict[float, float](), start
     while True:
-        new = [weight for weight in neighbours(best) if weight not in ndcgs]
-        ndcgs |= {one: its.ndcg for one, its in zip(new, sample.judge(scores, new, threads=threads), strict=True)}
+        if new := [weight for weight in neighbours(best) if weight not in ndcgs]:
+            ndcgs |= {one: its.ndcg for one, its in zip(new, sample.judge(scores, new, threads=threads), strict=True)}
         better = max(neighbours(best), key=lambda one: (ndcgs[one], one == best))
         if better == best:
             return best

@@ -253,11 +253,11 @@ def kept_folder(parent: Path) -> Path:
 
 
 def _among(pairs: Pairs, wanted: Pairs) -> NDArray[np.bool_]:
-    """Return which of the pairs are among the wanted ones, which are few."""
+    """Return which of the pairs are among the wanted ones."""
     if not len(wanted):
         return np.zeros(len(pairs), np.bool_)
     span = int(max(pairs.videos.max(initial=0), wanted.videos.max(initial=0))) + 1
-    keys, few = (one.users.astype(np.int64) * span + one.videos for one in (pairs, wanted))
-    places = np.minimum(np.searchsorted(few, keys), len(few) - 1)
-    among: NDArray[np.bool_] = few[places] == keys
+    keys, searched = (one.users.astype(np.int64) * span + one.videos for one in (pairs, wanted))
+    places = np.minimum(np.searchsorted(searched, keys), len(searched) - 1)
+    among: NDArray[np.bool_] = searched[places] == keys
     return among

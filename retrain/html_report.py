@@ -13,7 +13,7 @@ TITLES: Final = {
     "lightfm": "LightFM alone",
     LIVE: "Live model before",
     "base": "Up to two days before the end",
-    "validated": "With the day after",
+    "validated": "Up to a day before the end",
     BASELINE: "Decayed popularity",
 }
 """Of the rankings that are known by name."""

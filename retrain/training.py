@@ -81,7 +81,8 @@ def _starts(job: Run) -> list[Checkpoint | None]:
 def _train(job: Run, interactions: Interactions, champion: Champion | None, start: Checkpoint | None) -> Trained:
     """Fit in time order, so that the last day is judged before it is learnt from.
 
-    From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it.
+    From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it,
+    where that can be judged.
     A checkpoint brings the weight of its night, and mostly has learnt up to the last day, so that only that is left.
     What is published has the weight that suits the last day better, if one does. Beside a live model to compare with,
     the last day is learnt from in two halves, the first of which is on trial.
@@ -153,12 +154,15 @@ def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, ch
 
 
 def _next_weight(judged: _Judged) -> float:
-    """Return the weight to publish with: it follows the days where that does pages no harm."""
+    """Return the weight to publish with: it follows the days where that does pages good and no harm."""
     evaluation, weight = judged.evaluation, judged.evaluation.next_weight
-    if any(page_problems(evaluation.with_next_weight, evaluation.popularity, evaluation.lightfm_prior)):
+    if evaluation.with_next_weight.ndcg <= evaluation.lightfm_prior.ndcg:
         return judged.weight
-    if weight != judged.weight:
-        logger.info("popularity_weight.moved", before=judged.weight, after=weight, viewers=evaluation.viewers)
+    problems = list(page_problems(evaluation.with_next_weight, evaluation.popularity, evaluation.lightfm_prior))
+    if problems:
+        logger.warning("popularity_weight.kept", weight=judged.weight, refused=weight, problems=problems)
+        return judged.weight
+    logger.info("popularity_weight.moved", before=judged.weight, after=weight, viewers=evaluation.viewers)
     return weight
 
 

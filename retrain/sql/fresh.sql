@@ -1,4 +1,4 @@
--- What viewers liked within a time, also what they had liked before it.
+-- What viewers liked within a time, also what they had liked before it. A history's time is that of its end.
 SELECT DISTINCT user, video FROM (
     SELECT user, video, at_ms FROM events WHERE value > 0
     UNION ALL

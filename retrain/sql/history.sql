@@ -13,6 +13,6 @@ WITH entries AS (
 )
 SELECT
     user_id, video_id, max(value)::FLOAT AS value,
-    max(coalesce(epoch_ms(last_at), $start_ms)) - coalesce(min(before_last), 0) AS at_ms
+    max(coalesce(epoch_ms(last_at), $start_ms - 1)) - coalesce(min(before_last), 0) AS at_ms
 FROM entries
 GROUP BY ALL

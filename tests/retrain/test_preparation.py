@@ -227,7 +227,7 @@ def test_fresh_is_what_was_liked_within_a_time_be_it_in_a_history() -> None:
         {"userId": user, "lastWatchedAt": last, "watched": ["a"], "liked": [], "longWatched": []}
         for user, last in (("old", DAY - timedelta(hours=1)), ("late", DAY + timedelta(hours=1)))
     ]
-    rows = [row("u", "b", "like", 0), row("u", "c", "hide", 0), row("u", "d", "like", 0, at(23)), row("late", "a")]
+    rows = [row("u", "b", "like", 0), row("u", "c", "hide", 0), row("u", "d", "like", 0, at(23))]
     with prepared(rows, history=past) as interactions:
         found = interactions.fresh(DAY, DAY + timedelta(hours=20))
         assert named(interactions, found) == [("late", "a"), ("u", "b")]

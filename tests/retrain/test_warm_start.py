@@ -20,6 +20,7 @@ from retrain.publish import Outcome
 from retrain.quality_gate import Verdict, judge
 from retrain.runreport import BASELINE, LIVE, SERVED
 from retrain.settings import RetrainSettings
+from retrain.trainer import Trainer
 from retrain.warm_start import Terms, WarmStart, choose
 from servicekit.objectstore import open_store
 from tests.retrain.test_pipeline import job
@@ -224,3 +225,20 @@ def test_run_is_published_even_if_its_checkpoint_cannot_be_saved(
     assert [entry["problem"] for entry in logs if entry["event"] == "checkpoint.not_saved"] == [
         "no space left on device"
     ]
+
+
+def test_half_a_day_replays_half_as_much_of_what_is_older(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first night learns from its last day as a whole, the one that follows it in two halves."""
+    replayed: list[float] = []
+    fit = Trainer.fit
+
+    def noting(self: Trainer, *arguments: Any, **further: Any) -> None:
+        replayed.extend([further["replayed"]] if "replayed" in further else [])
+        fit(self, *arguments, **further)
+
+    monkeypatch.setattr(Trainer, "fit", noting)
+    for day in (3, 4):
+        done(night(settings(retrain_replayed_share=0.4), tmp_path / str(day), day))
+    assert replayed == pytest.approx([0.4, 0.4, 0.2, 0.2])
