@@ -1,7 +1,7 @@
 """Small feeds for tests, written as the exports of a real one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ VIDEO_SCHEMA = pa.schema(
 )
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 """The first day of small feeds."""
+
+
+def due_day() -> date:
+    """Return the newest day that the schedule runs by now: until two at night (UTC), the one before yesterday."""
+    return (datetime.now(UTC) - timedelta(hours=2)).date() - timedelta(days=1)
 
 
 def at(hours: float) -> str:

@@ -18,6 +18,8 @@ from retrain.failure import Reason, RunFailure
 from retrain.job import run_job
 from retrain.lock import KEY
 from retrain.settings import RetrainSettings
+from retrain.simulation import Simulation, simulate
+from tests.retrain.feeds import due_day
 from tests.retrain.processes import live, rest_of_lines, running, wait_for_line
 from tests.retrain.test_command import QUICK, ROOT, retrain, where
 from tests.support.dogstatsd import DogStatsdServer
@@ -140,8 +142,7 @@ def test_a_store_out_of_reach_is_one_line(tmp_path: Path, feed: Path, command: t
 def test_the_schedule_runs_what_is_due_and_then_nothing(tmp_path: Path, postgres_url: str) -> None:
     """The newest day of a fresh feed that is due comes first, as nothing is live."""
     migrate(postgres_url)
-    made = retrain("simulate", "--output", str(tmp_path / "feed"), "--users", "150", "--videos", "80", "--days", "3")
-    assert made.returncode == 0
+    simulate(Simulation(users=150, videos=80, days=3, views=8, seed=1, last=due_day()), tmp_path / "feed")
     environment = where(tmp_path, tmp_path / "feed" / "exports") | {"DATABASE_URL": postgres_url}
     assert retrain("schedule", "--once", **environment).returncode == 0
     version = live(tmp_path)

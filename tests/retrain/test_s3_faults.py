@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -18,6 +17,7 @@ from retrain.runs import FileRuns, PostgresRuns
 from retrain.settings import RetrainSettings
 from retrain.simulation import Simulation, simulate
 from servicekit.objectstore import FileStore, S3Store, open_store
+from tests.retrain.feeds import due_day
 from tests.retrain.processes import running
 from tests.retrain.test_command import retrain
 from tests.support.dogstatsd import DogStatsdServer
@@ -159,8 +159,8 @@ def test_a_run_that_a_silent_server_holds_up_is_ended_by_the_schedule_and_told_o
 ) -> None:
     """The download would be given up after 100 s, and tried for each file."""
     migrate(postgres_url)
-    yesterday = datetime.now(UTC).date() - timedelta(days=1)
-    simulate(Simulation(users=60, videos=40, days=1, views=5, seed=1, last=yesterday), tmp_path)
+    day = due_day()
+    simulate(Simulation(users=60, videos=40, days=1, views=5, seed=1, last=day), tmp_path)
     with faulty(s3_environment) as (way, faults):
         for name, value in way.items():
             monkeypatch.setenv(name, value)
@@ -179,5 +179,5 @@ def test_a_run_that_a_silent_server_holds_up_is_ended_by_the_schedule_and_told_o
         done = retrain("schedule", "--once", **environment, **way)
     assert done.returncode == 1, done.stderr
     (row,) = PostgresRuns(postgres_url).recent(9)
-    assert (row.run_date, row.state, row.reason, row.message) == (yesterday, "failed", "hung", "ended after 5 s")
+    assert (row.run_date, row.state, row.reason, row.message) == (day, "failed", "hung", "ended after 5 s")
     dogstatsd.wait("feed.lightfm.retrain.failure", "reason:hung")
