@@ -100,39 +100,50 @@ def judge(
         threads: Threads to use.
         seed: Of the resampling.
     """
+    grown = tuple(_growth_problems(day, candidate, champion)) if champion else ()
+    if evaluation.viewers < FEWEST_VIEWERS:
+        return Verdict(viewers=evaluation.viewers, problems=grown)
+    popularity, current, live = _beside_popularity(evaluation, seed), None, None
+    if champion and not champion.knows(since):
+        current, live = _beside_live(evaluation, day, live_pages(champion, day, threads=threads), seed)
+    elif champion and (recorded := _recorded(champion, until)) is not None:
+        current = _beside_record(evaluation, recorded, seed)
+    return Verdict(
+        viewers=evaluation.viewers,
+        comparisons=(popularity, current) if current else (popularity,),
+        problems=(
+            *grown,
+            *popularity_problems(popularity, lift_of(champion)),
+            *(live_problems(current) if current else ()),
+            *page_problems(evaluation.lightfm_prior, evaluation.popularity, live),
+        ),
+    )
+
+
+def _growth_problems(day: HeldOutDay, candidate: Representations, champion: Champion) -> Iterator[str]:
     # Newcomers, whom only the live model may know by now, have no vector in the candidate.
     known = day.users[candidate.of(day.users).user_factors.any(axis=1)]
-    rival = champion.representations_of(known) if champion else None
-    grown = [*length_problems(candidate.of(known), rival, "the live model's")] if rival else []
-    if evaluation.viewers < FEWEST_VIEWERS:
-        return Verdict(viewers=evaluation.viewers, problems=tuple(grown))
-    popularity = _beside_popularity(evaluation, seed)
-    comparisons, live = [popularity], None
-    if champion and not champion.knows(since):
-        pages = live_pages(champion, day, threads=threads)
-        live, gains = (
-            quality(pages, day.relevant, day.popularity),
-            ndcg(hits(pages, day.relevant), day.relevant.lengths()),
-        )
-        difference = interval(evaluation.lightfm_prior_gains - gains, seed=seed)
-        comparisons.append(Comparison(rival="live", ndcg=live.ndcg, difference=difference))
-    elif champion and (recorded := _recorded(champion, until)) is not None:
-        difference = interval(evaluation.lightfm_prior_gains - recorded, seed=seed)
-        comparisons.append(
-            Comparison(rival="live", ndcg=recorded, difference=difference, on="the same day, as recorded")
-        )
-    problems = [
-        *grown,
-        *popularity_problems(popularity, lift_of(champion)),
-        *(problem for comparison in comparisons[1:] for problem in live_problems(comparison)),
-        *page_problems(evaluation.lightfm_prior, evaluation.popularity, live),
-    ]
-    return Verdict(viewers=evaluation.viewers, comparisons=tuple(comparisons), problems=tuple(problems))
+    return length_problems(candidate.of(known), champion.representations_of(known), "the live model's")
 
 
 def _beside_popularity(evaluation: Evaluation, seed: int) -> Comparison:
     difference = interval(evaluation.lightfm_prior_gains - evaluation.popularity_gains, seed=seed)
     return Comparison(rival="popularity", ndcg=evaluation.popularity.ndcg, difference=difference)
+
+
+def _beside_live(
+    evaluation: Evaluation, day: HeldOutDay, pages: NDArray[np.int64], seed: int
+) -> tuple[Comparison, Quality]:
+    """Return the comparison with the live model's pages, and how good these are."""
+    live = quality(pages, day.relevant, day.popularity)
+    gains = ndcg(hits(pages, day.relevant), day.relevant.lengths())
+    difference = interval(evaluation.lightfm_prior_gains - gains, seed=seed)
+    return Comparison(rival="live", ndcg=live.ndcg, difference=difference), live
+
+
+def _beside_record(evaluation: Evaluation, recorded: float, seed: int) -> Comparison:
+    difference = interval(evaluation.lightfm_prior_gains - recorded, seed=seed)
+    return Comparison(rival="live", ndcg=recorded, difference=difference, on="the same day, as recorded")
 
 
 def live_pages(champion: Champion, day: HeldOutDay, *, threads: int = 1) -> NDArray[np.int64]:

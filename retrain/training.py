@@ -82,10 +82,9 @@ def _train(job: Run, interactions: Interactions, champion: Champion | None, star
     """Fit in time order, so that the last day is judged before it is learnt from.
 
     From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it,
-    where that can be judged.
-    A checkpoint brings the weight of its night, and mostly has learnt up to the last day, so that only that is left.
-    What is published has the weight that suits the last day better, if one does. Beside a live model to compare with,
-    the last day is learnt from in two halves, the first of which is on trial.
+    where that can be judged. A checkpoint brings the weight of its night, and mostly has learnt up to the last day, so
+    that only that is left. What is published has the weight that suits the last day better, if one does. Beside a live
+    model to compare with, the last day is learnt from in two halves, the first of which is on trial.
     """
     last, record = midnight(job.window.last), job.record
     kept = job.kept / f"{record.input_digest}-{start.description.version if start else 'full'}" if job.kept else None

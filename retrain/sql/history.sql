@@ -1,5 +1,5 @@
 -- What viewers did before the exports begin, in order; single times are not known, so all is about as old as the last
--- of it: a millisecond from one to the next keeps the order.
+-- of it: a millisecond from one to the next keeps the order. Without a time, it is before them.
 CREATE TABLE past AS
 WITH entries AS (
     SELECT

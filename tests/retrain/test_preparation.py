@@ -225,7 +225,7 @@ def test_history_counts_as_seen_and_its_best_word_counts_as_liking() -> None:
 def test_fresh_is_what_was_liked_within_a_time_be_it_in_a_history() -> None:
     past = [
         {"userId": user, "lastWatchedAt": last, "watched": ["a"], "liked": [], "longWatched": []}
-        for user, last in (("old", DAY - timedelta(hours=1)), ("late", DAY + timedelta(hours=1)))
+        for user, last in (("old", DAY - timedelta(hours=1)), ("late", DAY + timedelta(hours=1)), ("undated", None))
     ]
     rows = [row("u", "b", "like", 0), row("u", "c", "hide", 0), row("u", "d", "like", 0, at(23))]
     with prepared(rows, history=past) as interactions:
