@@ -113,10 +113,10 @@ async def serve(settings: BridgeSettings) -> None:
         interaction_service = InteractionService(
             ingestion.recorder, ingestion.feedback, metrics, budget_s=settings.interaction_budget_ms / 1000
         )
-        feed_pb2_grpc.add_FeedServiceServicer_to_server(feed.service, server.grpc)
-        interaction_pb2_grpc.add_InteractionServiceServicer_to_server(interaction_service, server.grpc)
+        server.add(feed_pb2_grpc.add_FeedServiceServicer_to_server, feed.service)
+        server.add(interaction_pb2_grpc.add_InteractionServiceServicer_to_server, interaction_service)
         playback = await _playback(settings, ingestion.journal, metrics, stack)
-        playback_pb2_grpc.add_PlaybackServiceServicer_to_server(playback, server.grpc)
+        server.add(playback_pb2_grpc.add_PlaybackServiceServicer_to_server, playback)
         port = await server.start(settings.bridge_listen, credentials)
         stack.push_async_callback(server.drain, settings.bridge_drain_grace_s)
         logger.info("server.listening", address=settings.bridge_listen, port=port)

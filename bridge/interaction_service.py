@@ -13,8 +13,8 @@ from bridge.interaction import Interaction
 from bridge.interaction_codec import decode_interaction
 from bridge.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, Request, status_of
 from bridge.recorder import Recorder
+from servicekit.error_mapping import told_of_malformed
 from servicekit.errors import unavailable
-from servicekit.interceptors import told_of_malformed
 from servicekit.telemetry import Metric, Metrics
 from servicekit.validation import Checker
 from videowindow.feed.v1 import interaction_pb2 as pb

@@ -9,33 +9,27 @@ from typing import Any, Final
 
 import grpc
 
+from servicekit.error_mapping import Handler
 from servicekit.errors import ServiceError
 
 API_VERSION: Final = "2025.9"
 KEY: Final = "x-lightfm-api-version"
-PACKAGE: Final = "/videowindow.lightfm.v2025_9."
 RELEASE: Final = ((KEY, API_VERSION),)
 """Metadata that names the release."""
 
 
-class ApiVersionInterceptor(grpc.ServerInterceptor):
-    """Refuses calls that name another release, and names this one in replies; other packages pass."""
+def with_api_version(handler: Handler) -> Handler:
+    """Return a handler that refuses calls that name another release, and names this one in its replies.
 
-    def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], "grpc.RpcMethodHandler[Any, Any] | None"],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Return the method's handler with the check around it."""
-        handler = continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(PACKAGE):
-            return handler
-        codec = (handler.request_deserializer, handler.response_serializer)
-        if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(_checked(handler.unary_unary), *codec)
-        if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(_checked(handler.unary_stream), *codec)
-        raise TypeError(f"{handler_call_details.method} takes a stream of requests")
+    Args:
+        handler: Of a request that is no stream.
+    """
+    codec = (handler.request_deserializer, handler.response_serializer)
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(_checked(handler.unary_unary), *codec)
+    if handler.unary_stream is not None:
+        return grpc.unary_stream_rpc_method_handler(_checked(handler.unary_stream), *codec)
+    raise TypeError("takes a stream of requests")
 
 
 def _checked(behaviour: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:

@@ -10,6 +10,7 @@ from recsvc.interactions import Interaction
 from recsvc.page_token import DIGEST_BYTES
 from recsvc.recommender import FeedQuery
 from recsvc.similar import SimilarQuery
+from recsvc.wire import text, text_tag
 from servicekit.validation import Checker
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
@@ -24,6 +25,8 @@ _DIGESTS: Final = {
     for kind in (pb.RecommendRequest, pb.ListSimilarVideosRequest)
 }
 """To start from: they keep the digests of different methods apart."""
+_USER: Final = text_tag(pb.RecommendRequest, "user_id")
+_SURFACE: Final = text_tag(pb.RecommendRequest, "surface")
 
 
 def feed_query(request: pb.RecommendRequest, *, now_ms: Callable[[], int]) -> FeedQuery:
@@ -34,14 +37,18 @@ def feed_query(request: pb.RecommendRequest, *, now_ms: Callable[[], int]) -> Fe
         now_ms: Tells when interactions without a timestamp happened, milliseconds since 1970 UTC.
     """
     checker = Checker()
-    checker.identifier(request.user_id, "user_id")
+    user_id, surface, request_id = request.user_id, request.surface, request.request_id
+    checker.identifier(user_id, "user_id")
     page_size = checker.page_size(request.page_size)
-    surface, request_id = request.surface, request.request_id
     if surface:
         checker.identifier(surface, "surface")
     if request_id:
         checker.identifier(request_id, "request_id")
     excluded, told, diversity = request.exclude_video_ids, request.recent_interactions, request.diversity
+    if not (excluded or told or diversity or request.include_seen or request.HasField("filter")):
+        checker.finish()
+        digest = _plain_digest(user_id, surface)
+        return FeedQuery(user_id, page_size, digest, request.page_token, request.explain, surface, request_id)
     if excluded:
         checker.identifiers(excluded, "exclude_video_ids", most=MAX_EXCLUDED)
     if diversity:
@@ -50,7 +57,7 @@ def feed_query(request: pb.RecommendRequest, *, now_ms: Callable[[], int]) -> Fe
     video_filter = _video_filter(checker, request.filter, "filter") if request.HasField("filter") else None
     checker.finish()
     return FeedQuery(
-        user_id=request.user_id,
+        user_id=user_id,
         page_size=page_size,
         page_token=request.page_token,
         video_filter=video_filter,
@@ -122,6 +129,15 @@ def _digest(request: pb.RecommendRequest | pb.ListSimilarVideosRequest, *free: s
         request.ClearField(name)  # type: ignore[arg-type]  # fields of the message
     digest = _DIGESTS[type(request)].copy()
     digest.update(request.SerializeToString(deterministic=True))
+    return digest.digest()
+
+
+def _plain_digest(user_id: str, surface: str) -> bytes:
+    """Return what `_digest` returns of a request that asks for nothing special, without a message made for it."""
+    digest = _DIGESTS[pb.RecommendRequest].copy()
+    digest.update(text(_USER, user_id))
+    if surface:
+        digest.update(text(_SURFACE, surface))
     return digest.digest()
 
 

@@ -16,7 +16,7 @@ BLOCKS: Final = 8
 """A scan is cut into at least this many blocks for each video asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # frozen, it would take three times as long to make
 class Ranked:
     """Videos, best first."""
 

@@ -35,6 +35,11 @@ class FeedQuery(NamedTuple):
     """Digest of all that must stay the same from page to page."""
     page_token: str = ""
     """Of the page before; empty for the first page."""
+    explain: bool = False
+    surface: str = ""
+    """Where the page is shown, for logs."""
+    request_id: str = ""
+    """The caller's name for the request, for logs."""
     video_filter: VideoFilter | None = None
     exclude_video_ids: Sequence[str] = ()
     include_seen: bool = False
@@ -42,11 +47,6 @@ class FeedQuery(NamedTuple):
     """What the viewer did since the model was trained, oldest first."""
     diversity: float = 0.0
     """0 to 1."""
-    explain: bool = False
-    surface: str = ""
-    """Where the page is shown, for logs."""
-    request_id: str = ""
-    """The caller's name for the request, for logs."""
 
 
 class Page(NamedTuple):

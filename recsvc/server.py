@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc
 
-from recsvc.api_version import RELEASE, ApiVersionInterceptor
+from recsvc.api_version import RELEASE, with_api_version
 from recsvc.audience import Audience, is_permanent
 from recsvc.cache import ModelCache
 from recsvc.control import ModelControl
@@ -25,7 +25,7 @@ from recsvc.profiles import MOST, Profiles
 from recsvc.recommendation_service import RecommendationService
 from recsvc.recommender import Recommender
 from recsvc.registry import Registry
-from recsvc.shedding import SheddingInterceptor
+from recsvc.shedding import with_shedding
 from recsvc.signature import Verifier
 from recsvc.watcher import ModelWatcher
 from servicekit.lifecycle import ThreadServer
@@ -91,7 +91,7 @@ class RecommendationServer:
             SERVICES,
             threads=threads,
             options=SHARED if shares_port else (),
-            interceptors=[SheddingInterceptor(), ApiVersionInterceptor()],
+            decorators=[with_api_version, with_shedding],
             error_metadata=RELEASE,
         )
         self._shares_port = shares_port
@@ -136,8 +136,8 @@ class RecommendationServer:
 
     def _add(self, recommender: Recommender, inventory: Inventory, control: ModelControl) -> None:
         recommendations = RecommendationService(self.live, self.audience, recommender, now_ms=self._now_ms)
-        pb_grpc.add_RecommendationServiceServicer_to_server(recommendations, self._rpc.grpc)
-        pb_grpc.add_ModelServiceServicer_to_server(ModelService(inventory, control), self._rpc.grpc)
+        self._rpc.add(pb_grpc.add_RecommendationServiceServicer_to_server, recommendations)
+        self._rpc.add(pb_grpc.add_ModelServiceServicer_to_server, ModelService(inventory, control))
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen, load the first model if there is one, and return the port; in reverse where the port is shared.

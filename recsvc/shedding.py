@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import grpc
 
-from recsvc.api_version import PACKAGE
+from servicekit.error_mapping import Handler
 from servicekit.errors import ServiceError
 
 RETRY_AFTER_S: Final = 0.1
@@ -37,30 +37,17 @@ class Expectation:
         self.seconds *= 1 - _NEW
 
 
-class SheddingInterceptor(grpc.ServerInterceptor):
-    """Ends unary calls with RESOURCE_EXHAUSTED and RetryInfo when their deadline comes before an answer could.
+def with_shedding(handler: Handler, *, clock: Callable[[], float] = time.perf_counter) -> Handler:
+    """Return a handler that ends calls that cannot be answered in time with RESOURCE_EXHAUSTED and RetryInfo.
 
     Args:
+        handler: One that streams replies is returned as it is.
         clock: Seconds, ascending.
     """
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
-
-    def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], "grpc.RpcMethodHandler[Any, Any] | None"],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Return the method's handler with the look at the deadline before it."""
-        handler = continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None or not handler_call_details.method.startswith(PACKAGE):
-            return handler
-        return grpc.unary_unary_rpc_method_handler(
-            shedding(handler.unary_unary, Expectation(), self._clock),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
+    if handler.unary_unary is None:
+        return handler
+    codec = (handler.request_deserializer, handler.response_serializer)
+    return grpc.unary_unary_rpc_method_handler(shedding(handler.unary_unary, Expectation(), clock), *codec)
 
 
 def shedding(

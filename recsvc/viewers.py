@@ -1,7 +1,7 @@
 """How a model knows a viewer."""
 
 from collections.abc import Collection
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from recsvc.idmap import UNKNOWN
 from recsvc.interactions import Interaction
 
 
-class ViewerState(Enum):
+class ViewerState(IntEnum):  # whose members are hashed without a call into Python
     """Where a viewer's representation comes from."""
 
     TRAINED = auto()
@@ -54,10 +54,5 @@ def viewer_at(model: Model, row: int) -> Viewer:
     """Return the viewer of a row of the model; see `trained_viewer`."""
     vector = model.user_factors[row]
     is_trained = bool(vector[0]) or np.count_nonzero(vector) > 0
-    return Viewer(
-        state=ViewerState.TRAINED if is_trained else ViewerState.COLD,
-        vector=vector if is_trained else None,
-        bias=float(model.user_biases[row]),
-        seen=model.seen[row],
-        row=row,
-    )
+    state, known = (ViewerState.TRAINED, vector) if is_trained else (ViewerState.COLD, None)
+    return Viewer(state, known, float(model.user_biases[row]), model.seen[row], (), row)

@@ -1,4 +1,4 @@
-"""Pages as the bytes of a `RecommendResponse`, put together from parts that are made once for each model.
+"""What is written as protobuf by hand: pages, as the bytes of a `RecommendResponse`, from parts that are made once.
 
 Building a message of twenty videos and serialising it costs more than finding them. Only the plain page is written
 here; what has reasons is built as a message. The wire format: https://protobuf.dev/programming-guides/encoding/.
@@ -21,10 +21,12 @@ _OPAQUE: Final = np.dtype((np.void, _SCORE_BYTES))
 
 
 def _tag(message: type, field: str, wire_type: int) -> bytes:
+    """Return what precedes a field."""
     number: int = message.DESCRIPTOR.fields_by_name[field].number  # type: ignore[attr-defined]  # of a message
     return _varint(number << 3 | wire_type)
 
 
+@lru_cache(4096)
 def _varint(number: int) -> bytes:
     groups = bytearray()
     while number > 0x7F:
@@ -35,9 +37,22 @@ def _varint(number: int) -> bytes:
 
 
 _FIXED64, _LENGTH = 1, 2
-_VIDEO: Final = _tag(pb.RecommendResponse, "videos", _LENGTH)
-_TOKEN: Final = _tag(pb.RecommendResponse, "next_page_token", _LENGTH)
-_ID: Final = _tag(pb.ScoredVideo, "video_id", _LENGTH)
+
+
+def text_tag(message: type, field: str) -> bytes:
+    """Return what precedes a field of text or bytes, or a message in another one."""
+    return _tag(message, field, _LENGTH)
+
+
+def text(tag: bytes, value: str) -> bytes:
+    """Return a field of text."""
+    encoded = value.encode()
+    return tag + _varint(len(encoded)) + encoded
+
+
+_VIDEO: Final = text_tag(pb.RecommendResponse, "videos")
+_TOKEN: Final = text_tag(pb.RecommendResponse, "next_page_token")
+_ID: Final = text_tag(pb.ScoredVideo, "video_id")
 _SCORE: Final = _tag(pb.ScoredVideo, "score", _FIXED64)
 
 
@@ -76,7 +91,7 @@ def reply(heads: list[bytes], scores: NDArray[np.float32], next_page_token: str,
     parts[::2] = heads
     parts[1::2] = scores.astype(_DOUBLE).view(_OPAQUE).tolist()
     if next_page_token:
-        parts += (_TOKEN, _varint(len(next_page_token)), next_page_token.encode())
+        parts.append(text(_TOKEN, next_page_token))
     parts.append(tail)
     return b"".join(parts)
 

@@ -3,9 +3,10 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc import aio
@@ -13,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from servicekit.call_pool import CallPool
-from servicekit.interceptors import AioErrorInterceptor, ErrorInterceptor
+from servicekit.error_mapping import Handler, mapped, mapped_aio
 
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -32,21 +33,51 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 _WATCHES: Final = ThreadPoolExecutor(64, thread_name_prefix="health-watch")
 
 
+Register: TypeAlias = Callable[[Any, Any], None]
+"""A generated function that adds a servicer's methods to a server."""
+
+
+class _Registrar:
+    """Stands for a server before generated code, which hands the methods over twice: once is enough."""
+
+    def __init__(self, add_methods: Callable[[str, Mapping[str, Handler]], None]) -> None:
+        self.add_registered_method_handlers = add_methods
+
+    def add_generic_rpc_handlers(self, _: object) -> None:
+        """Wait for the methods by name."""
+
+
+def _add_methods(
+    server: Any, service: str, methods: Mapping[str, Handler], wrapped: Callable[[Handler, str], Handler]
+) -> None:
+    handlers = {name: wrapped(handler, f"/{service}/{name}") for name, handler in methods.items()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    server.add_registered_method_handlers(service, handlers)
+
+
 class AioServer:
     """An asyncio server with health, reflection and error mapping.
 
     Args:
-        services: Full names of the services that will be added to `grpc`.
+        services: Full names of the services that will be added.
         options: gRPC channel arguments beyond the defaults.
     """
 
     def __init__(self, services: Sequence[str], *, options: Sequence[tuple[str, int]] = ()) -> None:
-        self.grpc = aio.server(interceptors=[AioErrorInterceptor()], options=_merged(options))
+        self.grpc = aio.server(options=_merged(options))
         self._names = ["", *services]
         self._health = health.aio.HealthServicer()
         self._told: set[asyncio.Task[None]] = set()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self.grpc)
+
+    def add(self, register: Register, servicer: object) -> None:
+        """Add a service by the function that was generated for it."""
+        register(servicer, _Registrar(self.add_methods))
+
+    def add_methods(self, service: str, methods: Mapping[str, Handler]) -> None:
+        """Add methods to a service."""
+        _add_methods(self.grpc, service, methods, mapped_aio)
 
     async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen, NOT_SERVING, and return the port; RuntimeError when the address is taken."""
@@ -76,10 +107,10 @@ class ThreadServer:
     """A thread-pool server with health, reflection and error mapping.
 
     Args:
-        services: Full names of the services that will be added to `grpc`.
+        services: Full names of the services that will be added.
         threads: Calls handled at once.
         options: gRPC channel arguments beyond the defaults; later ones win.
-        interceptors: Further interceptors, inside of error mapping.
+        decorators: Put around each method's handler, inside of error mapping, the first one innermost.
         error_metadata: Trailing metadata of every error.
     """
 
@@ -89,19 +120,32 @@ class ThreadServer:
         *,
         threads: int,
         options: Sequence[tuple[str, int]] = (),
-        interceptors: Sequence[grpc.ServerInterceptor] = (),
+        decorators: Sequence[Callable[[Handler], Handler]] = (),
         error_metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._pool = CallPool(threads)
         pool: Any = self._pool  # gRPC's types ask for more than it uses
-        self.grpc = grpc.server(
-            pool, interceptors=[ErrorInterceptor(error_metadata), *interceptors], options=_merged(options)
-        )
+        self.grpc = grpc.server(pool, options=_merged(options))
+        self._decorators = decorators
+        self._map_errors = partial(mapped, metadata=error_metadata)
         self._names = ["", *services]
         self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_WATCHES)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self.grpc)
         self.set_serving(serving=False)
+
+    def add(self, register: Register, servicer: object) -> None:
+        """Add a service by the function that was generated for it."""
+        register(servicer, _Registrar(self.add_methods))
+
+    def add_methods(self, service: str, methods: Mapping[str, Handler]) -> None:
+        """Add methods to a service."""
+        _add_methods(self.grpc, service, methods, self._wrapped)
+
+    def _wrapped(self, handler: Handler, method: str) -> Handler:
+        for decorate in self._decorators:
+            handler = decorate(handler)
+        return self._map_errors(handler, method)
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen and return the port; RuntimeError when the address is taken."""

@@ -112,7 +112,7 @@ async def running_fault_server(*, port: int = 0) -> AsyncIterator[FaultServer]:
     handler = grpc.unary_unary_rpc_method_handler(
         faults.recommend, pb.RecommendRequest.FromString, pb.RecommendResponse.SerializeToString
     )
-    server.grpc.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Recommend": handler})])
+    server.add_methods(SERVICE, {"Recommend": handler})
     faults.port = await server.start(f"127.0.0.1:{port}")
     await server.set_serving(serving=True)
     try:

@@ -99,7 +99,7 @@ async def running_bridge(agent: DogStatsdServer) -> AsyncIterator[Bridge]:
             seen=seen,
             listeners=[pages.append],
         )
-        add_FeedServiceServicer_to_server(service, server.grpc)
+        server.add(add_FeedServiceServicer_to_server, service)
         port = await server.start("127.0.0.1:0")
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             await channel.channel_ready()

@@ -92,12 +92,10 @@ async def running_ingestion(
             open_ingestion(database, policy, metrics, order_wait_s=order_wait_s)
         )
         recorder, outbox = ingestion.recorder, ingestion.outbox
-        add_InteractionServiceServicer_to_server(
-            InteractionService(recorder, ingestion.feedback, metrics, budget_s=budget_s), server.grpc
-        )
-        add_PlaybackServiceServicer_to_server(
-            PlaybackService(ingestion.journal, budget_s=budget_s, positions=positions), server.grpc
-        )
+        interactions = InteractionService(recorder, ingestion.feedback, metrics, budget_s=budget_s)
+        server.add(add_InteractionServiceServicer_to_server, interactions)
+        playback = PlaybackService(ingestion.journal, budget_s=budget_s, positions=positions)
+        server.add(add_PlaybackServiceServicer_to_server, playback)
         port = await server.start("127.0.0.1:0")
         stack.push_async_callback(server.drain, 1)
         channel = await stack.enter_async_context(aio.insecure_channel(f"127.0.0.1:{port}"))

@@ -8,13 +8,12 @@ from typing import Any
 import grpc
 import pytest
 
-from recsvc.api_version import PACKAGE
-from recsvc.shedding import Expectation, SheddingInterceptor, shedding
+from recsvc.shedding import Expectation, shedding, with_shedding
 from servicekit.errors import ServiceError
 from servicekit.lifecycle import ThreadServer
 from tests.recsvc.calls import Failure
 
-SERVICE = PACKAGE.strip("/") + "Slow"
+SERVICE = "test.Slow"
 ANSWER_S = 0.05
 
 
@@ -52,9 +51,9 @@ def slow() -> Iterator[tuple[grpc.Channel, Counter[str]]]:
         done["answers"] += 1
         return request
 
-    server = ThreadServer([], threads=1, interceptors=[SheddingInterceptor()])
+    server = ThreadServer([], threads=1, decorators=[with_shedding])
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
-    server.grpc.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Answer": handler})])
+    server.add_methods(SERVICE, {"Answer": handler})
     port = server.start("127.0.0.1:0")
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel, done

@@ -9,7 +9,7 @@ import pytest
 from servicekit.credentials import InsecureListenError, TlsFiles, is_loopback, server_credentials
 from servicekit.lifecycle import ThreadServer
 from tests.support.certificates import Authority
-from tests.support.echo import caller, handler
+from tests.support.echo import SERVICE, caller, handlers
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def identity(authority: Authority) -> TlsFiles:
 def server(identity: TlsFiles) -> Iterator[str]:
     """The address of a server that demands certificates."""
     server = ThreadServer([], threads=2)
-    server.grpc.add_generic_rpc_handlers((handler(Say=lambda request, _: request),))
+    server.add_methods(SERVICE, handlers(Say=lambda request, _: request))
     port = server.start("127.0.0.1:0", server_credentials("127.0.0.1:0", identity))
     yield f"127.0.0.1:{port}"
     server.drain(0)

@@ -15,7 +15,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from servicekit.lifecycle import AioServer, ThreadServer
-from tests.support.echo import SERVICE, caller, handler
+from tests.support.echo import SERVICE, caller, handlers
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 
@@ -66,7 +66,7 @@ def gate() -> Gate:
 @pytest.fixture
 def thread_server(gate: Gate) -> Iterator[tuple[ThreadServer, str]]:
     server = ThreadServer(["grpc.health.v1.Health"], threads=4)
-    server.grpc.add_generic_rpc_handlers((handler(Wait=gate.handle),))
+    server.add_methods(SERVICE, handlers(Wait=gate.handle))
     yield server, f"127.0.0.1:{server.start('127.0.0.1:0')}"
     server.drain(0)
 
@@ -74,7 +74,7 @@ def thread_server(gate: Gate) -> Iterator[tuple[ThreadServer, str]]:
 @pytest.fixture
 async def aio_server(gate: Gate) -> AsyncIterator[tuple[AioServer, str]]:
     server = AioServer(["grpc.health.v1.Health"])
-    server.grpc.add_generic_rpc_handlers((handler(Wait=gate.handle_aio),))
+    server.add_methods(SERVICE, handlers(Wait=gate.handle_aio))
     yield server, f"127.0.0.1:{await server.start('127.0.0.1:0')}"
     await server.drain(0)
 

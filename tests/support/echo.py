@@ -8,11 +8,9 @@ import grpc
 SERVICE: Final = "test.Echo"
 
 
-def handler(**methods: Callable[..., Any]) -> grpc.GenericRpcHandler:
-    """Return the service with these unary methods."""
-    return grpc.method_handlers_generic_handler(
-        SERVICE, {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
-    )
+def handlers(**methods: Callable[..., Any]) -> dict[str, Any]:
+    """Return handlers of these unary methods, by name."""
+    return {name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()}
 
 
 def caller(channel: grpc.Channel, method: str) -> "grpc.UnaryUnaryMultiCallable[bytes, bytes]":

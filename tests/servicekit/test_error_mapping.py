@@ -83,7 +83,7 @@ def thread_address() -> Iterator[str]:
     methods = {name: unary(name) for name in RAISE}
     methods["Replies"] = grpc.unary_stream_rpc_method_handler(replies)
     methods["Late"] = grpc.unary_unary_rpc_method_handler(late)
-    server.grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    server.add_methods(SERVICE, methods)
     yield f"127.0.0.1:{server.start('127.0.0.1:0')}"
     server.drain(0)
 
@@ -93,7 +93,7 @@ async def aio_address() -> AsyncIterator[str]:
     server = AioServer([])
     methods = {name: unary_aio(name) for name in RAISE}
     methods["Replies"] = grpc.stream_stream_rpc_method_handler(replies_aio)
-    server.grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    server.add_methods(SERVICE, methods)
     yield f"127.0.0.1:{await server.start('127.0.0.1:0')}"
     await server.drain(0)
 

@@ -1,12 +1,11 @@
-"""Server interceptors that turn exceptions into statuses, one for each kind of server.
+"""What a method raises becomes a status: one function for each kind of server wraps its handler, once.
 
-gRPC asks an interceptor for the handler at every call, so wrapped handlers are kept by method name.
-Health and reflection map their own errors and pass unwrapped.
+As an interceptor, the same would be asked for at every call.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
@@ -96,34 +95,6 @@ def told_of_malformed(handler: H) -> H:
     return handler
 
 
-class ErrorInterceptor(grpc.ServerInterceptor):
-    """Maps exceptions of a thread-pool server's handlers to statuses; handlers may return a reply as its bytes.
-
-    Args:
-        metadata: Trailing metadata of every error.
-    """
-
-    def __init__(self, metadata: Metadata = ()) -> None:
-        self._metadata = metadata
-        self._wrapped: dict[str, Handler] = {}
-
-    def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Return the method's handler with error mapping around it."""
-        method = handler_call_details.method
-        known = self._wrapped.get(method)
-        if known is not None:
-            return known
-        handler = continuation(handler_call_details)
-        if handler is None or method.startswith("/grpc."):
-            return handler  # not kept: callers choose the names of unknown methods
-        wrapped = self._wrapped[method] = _wrap(handler, method, self._metadata)
-        return wrapped
-
-
 class _Mapping:
     """Ends the call with a status when the block raises."""
 
@@ -142,7 +113,14 @@ class _Mapping:
             self._context.abort_with_status(_visible(error, self._method, self._metadata))
 
 
-def _wrap(handler: Handler, method: str, metadata: Metadata) -> Handler:
+def mapped(handler: Handler, method: str, metadata: Metadata = ()) -> Handler:
+    """Return a thread-pool server's handler with error mapping around it; it may return a reply as its bytes.
+
+    Args:
+        handler: Of a request that is no stream.
+        method: Full name of the method, for logs.
+        metadata: Trailing metadata of every error.
+    """
     unary, stream = handler.unary_unary, handler.unary_stream
     codec = (_forgiving(handler.request_deserializer), _encoder(handler.response_serializer))
     if unary is not None:
@@ -164,30 +142,7 @@ def _wrap(handler: Handler, method: str, metadata: Metadata) -> Handler:
                 yield from stream(_checked(request), context)
 
         return grpc.unary_stream_rpc_method_handler(replies, *codec)
-    return handler
-
-
-class AioErrorInterceptor(aio.ServerInterceptor):
-    """Maps exceptions of an asyncio server's handlers to statuses."""
-
-    def __init__(self) -> None:
-        self._wrapped: dict[str, Handler] = {}
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Return the method's handler with error mapping around it."""
-        method = handler_call_details.method
-        known = self._wrapped.get(method)
-        if known is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None  # not kept: callers choose the names of unknown methods
-        wrapped = self._wrapped[method] = _wrap_aio(handler, method)
-        return wrapped
+    raise TypeError(f"{method} takes a stream of requests")
 
 
 class _AioMapping:
@@ -209,7 +164,13 @@ class _AioMapping:
             await self._context.abort_with_status(_visible(error, self._method))
 
 
-def _wrap_aio(handler: Handler, method: str) -> Handler:
+def mapped_aio(handler: Handler, method: str) -> Handler:
+    """Return an asyncio server's handler with error mapping around it.
+
+    Args:
+        handler: Of one request and one reply, or of a stream of both.
+        method: Full name of the method, for logs.
+    """
     codec = (_forgiving(handler.request_deserializer), handler.response_serializer)
     unary: Any = handler.unary_unary
     stream: Any = handler.stream_stream
@@ -220,7 +181,7 @@ def _wrap_aio(handler: Handler, method: str) -> Handler:
                 return await unary(_checked(request), context)
 
         return grpc.unary_unary_rpc_method_handler(call, *codec)
-    if stream is not None and not method.startswith("/grpc."):
+    if stream is not None:
         told = getattr(stream, "told_of_malformed", False)
 
         async def replies(requests: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
@@ -229,4 +190,4 @@ def _wrap_aio(handler: Handler, method: str) -> Handler:
                     yield reply
 
         return grpc.stream_stream_rpc_method_handler(replies, *codec)
-    return handler
+    raise TypeError(f"{method} streams one way only")
