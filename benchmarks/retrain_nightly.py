@@ -145,12 +145,15 @@ def _children_cpu_s() -> float:
 
 @contextmanager
 def _recsvc(folder: Path) -> Iterator[RecommendationServiceStub]:
+    """Serve on the machine that trains, but leave it to the nights: pages found ahead would take both its cores."""
     address = f"127.0.0.1:{free_port()}"
     environment = local_environment(os.environ) | {
         "RECSVC_LISTEN": address,
         "MODEL_STORE_URL": (folder / "models").as_uri(),
         "MODEL_CACHE_DIR": str(folder / "cache"),
         "MODEL_POLL_INTERVAL_S": "0.2",
+        "RECSVC_WORKERS": "1",
+        "RECSVC_PRECOMPUTED_VIEWERS": "0",
         "LOG_LEVEL": "warning",
     }
     service = Service("recsvc", address, environment, folder / "recsvc.log")
