@@ -7,7 +7,6 @@ Layout, little-endian, then base64url without padding:
 format u8 | length of model version u8 | model version | request digest 8 bytes | fingerprints u32 … | CRC-32 u32.
 """
 
-import base64
 import binascii
 import zlib
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ _MAX_CHARACTERS: Final = (2 + 255 + DIGEST_BYTES + 4 * MAX_POSITION + _CHECKSUM_
 
 _UINT32: Final = np.dtype("<u4")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 NOTHING: Final = np.empty(0, np.uint32)
 
 
@@ -111,7 +111,8 @@ def _checked(text: str) -> bytes:
     if len(text) > _MAX_CHARACTERS:
         raise _invalid(f"is longer than {_MAX_CHARACTERS} characters")
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        padded = text.encode("ascii").translate(_STANDARD) + b"=" * (-len(text) % 4)
+        data = binascii.a2b_base64(padded, strict_mode=True)
     except (ValueError, binascii.Error):
         raise _invalid("is not a next_page_token of this server") from None
     body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]

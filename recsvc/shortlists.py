@@ -7,7 +7,8 @@ from it; when too few are left, the whole ranking is asked. So an answer from a 
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import compress, islice, repeat
+from operator import not_
 from typing import Final
 
 import numpy as np
@@ -109,15 +110,21 @@ def _without(head: Ranked, unwanted: Unwanted, count: int, fingerprints: Fingerp
     # One look at each row until enough are found; numpy's set operations cost more than a page.
     served = set(unwanted.served.tolist())
     if not len(unwanted.rows) and unwanted.mask is None:
-        marks = fingerprints.of(rows).tolist()
-        further = [place for place, mark in enumerate(marks) if mark not in served][:count]
-        return Ranked(rows[further], head.scores[further])
+        is_new = map(not_, map(served.__contains__, fingerprints.of(rows).tolist()))
+        return _picked(head, list(islice(compress(range(len(rows)), is_new), count)))
     gone = set(unwanted.rows.tolist())
     blocked = repeat(object=False) if unwanted.mask is None else unwanted.mask[rows].tolist()
     looks = enumerate(zip(rows.tolist(), fingerprints.of(rows).tolist(), blocked, strict=False))
     left = (place for place, (row, mark, bar) in looks if not (bar or mark in served or row in gone))
-    places = list(islice(left, count))
-    return Ranked(rows[places], head.scores[places])
+    return _picked(head, list(islice(left, count)))
+
+
+def _picked(head: Ranked, places: list[int]) -> Ranked:
+    """Return the videos at these places, ascending; most next pages are a stretch, of which numpy makes no copy."""
+    if places and places[-1] - places[0] == len(places) - 1:
+        stretch = slice(places[0], places[-1] + 1)
+        return Ranked(head.rows[stretch], head.scores[stretch])
+    return Ranked(head.rows[places], head.scores[places])
 
 
 def _same(one: Viewer, other: Viewer) -> bool:
