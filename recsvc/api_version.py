@@ -19,17 +19,13 @@ RELEASE: Final = ((KEY, API_VERSION),)
 
 
 def with_api_version(handler: Handler) -> Handler:
-    """Return a handler that refuses calls that name another release, and names this one in its replies.
-
-    Args:
-        handler: Of a request that is no stream.
-    """
+    """Return a handler that refuses calls that name another release, and names this one in its replies."""
     codec = (handler.request_deserializer, handler.response_serializer)
     if handler.unary_unary is not None:
         return grpc.unary_unary_rpc_method_handler(_checked(handler.unary_unary), *codec)
     if handler.unary_stream is not None:
         return grpc.unary_stream_rpc_method_handler(_checked(handler.unary_stream), *codec)
-    raise TypeError("takes a stream of requests")
+    return handler  # of a stream of requests, which the server refuses
 
 
 def _checked(behaviour: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:

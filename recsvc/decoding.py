@@ -33,7 +33,7 @@ def feed_query(request: pb.RecommendRequest, *, now_ms: Callable[[], int]) -> Fe
     """Return the query; INVALID_ARGUMENT for bad fields.
 
     Args:
-        request: The request, which is used up.
+        request: The request, which may be used up.
         now_ms: Tells when interactions without a timestamp happened, milliseconds since 1970 UTC.
     """
     checker = Checker()
@@ -124,7 +124,11 @@ def profile_update(request: pb.UpdateUserProfileRequest, *, now_ms: int) -> list
 
 
 def _digest(request: pb.RecommendRequest | pb.ListSimilarVideosRequest, *free: str) -> bytes:
-    """Return a digest of all fields but those that may change from page to page, which the request loses."""
+    """Return a digest of the fields that may not change from page to page; the request loses all others.
+
+    What this release does not know is not among them: it has no part in a page.
+    """
+    request.DiscardUnknownFields()
     for name in free:
         request.ClearField(name)  # type: ignore[arg-type]  # fields of the message
     digest = _DIGESTS[type(request)].copy()
@@ -133,7 +137,7 @@ def _digest(request: pb.RecommendRequest | pb.ListSimilarVideosRequest, *free: s
 
 
 def _plain_digest(user_id: str, surface: str) -> bytes:
-    """Return what `_digest` returns of a request that asks for nothing special, without a message made for it."""
+    """Return what `_digest` returns of a request with no other fields but free ones, without a message written anew."""
     digest = _DIGESTS[pb.RecommendRequest].copy()
     digest.update(text(_USER, user_id))
     if surface:

@@ -1,7 +1,7 @@
-"""What is written as protobuf by hand: pages, as the bytes of a `RecommendResponse`, from parts that are made once.
+"""What is written as protobuf by hand: fields of text, and pages as the bytes of a `RecommendResponse`.
 
-Building a message of twenty videos and serialising it costs more than finding them. Only the plain page is written
-here; what has reasons is built as a message. The wire format: https://protobuf.dev/programming-guides/encoding/.
+Building a message of twenty videos and serialising it costs more than finding them, so a page is put together from
+parts that are made once for each model; one with reasons is built as a message. The wire format: https://protobuf.dev/programming-guides/encoding/.
 """
 
 from datetime import datetime

@@ -1,6 +1,6 @@
 """What a method raises becomes a status: one function for each kind of server wraps its handler, once.
 
-As an interceptor, the same would be asked for at every call.
+An interceptor would be asked for the handler at every call. Health and reflection map their own errors.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Errors that know how they look to a caller.
 
-Domain code raises a `ServiceError`; one interceptor turns it into a `google.rpc.Status` with one `ErrorInfo`,
+Domain code raises a `ServiceError`; `error_mapping` turns it into a `google.rpc.Status` with one `ErrorInfo`,
 a `BadRequest` for bad input and a `RetryInfo` where trying again helps. Anything else becomes INTERNAL
 without a word of what happened inside.
 """

@@ -64,12 +64,12 @@ class AioServer:
     """
 
     def __init__(self, services: Sequence[str], *, options: Sequence[tuple[str, int]] = ()) -> None:
-        self.grpc = aio.server(options=_merged(options))
+        self._grpc = aio.server(options=_merged(options))
         self._names = ["", *services]
         self._health = health.aio.HealthServicer()
         self._told: set[asyncio.Task[None]] = set()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
-        reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self.grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self._grpc)
 
     def add(self, register: Register, servicer: object) -> None:
         """Add a service by the function that was generated for it."""
@@ -77,13 +77,15 @@ class AioServer:
 
     def add_methods(self, service: str, methods: Mapping[str, Handler]) -> None:
         """Add methods to a service."""
-        _add_methods(self.grpc, service, methods, mapped_aio)
+        _add_methods(self._grpc, service, methods, mapped_aio)
 
     async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen, NOT_SERVING, and return the port; RuntimeError when the address is taken."""
         await self.set_serving(serving=False)
-        port = self.grpc.add_secure_port(address, credentials) if credentials else self.grpc.add_insecure_port(address)
-        await self.grpc.start()
+        port = (
+            self._grpc.add_secure_port(address, credentials) if credentials else self._grpc.add_insecure_port(address)
+        )
+        await self._grpc.start()
         return port
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -100,7 +102,7 @@ class AioServer:
     async def drain(self, grace_s: float) -> None:
         """Say NOT_SERVING for good, refuse new calls, and let running ones finish for up to `grace_s` seconds."""
         await self._health.enter_graceful_shutdown()
-        await self.grpc.stop(grace_s)
+        await self._grpc.stop(grace_s)
 
 
 class ThreadServer:
@@ -125,13 +127,13 @@ class ThreadServer:
     ) -> None:
         self._pool = CallPool(threads)
         pool: Any = self._pool  # gRPC's types ask for more than it uses
-        self.grpc = grpc.server(pool, options=_merged(options))
+        self._grpc = grpc.server(pool, options=_merged(options))
         self._decorators = decorators
         self._map_errors = partial(mapped, metadata=error_metadata)
         self._names = ["", *services]
         self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_WATCHES)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
-        reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self.grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self._grpc)
         self.set_serving(serving=False)
 
     def add(self, register: Register, servicer: object) -> None:
@@ -140,7 +142,7 @@ class ThreadServer:
 
     def add_methods(self, service: str, methods: Mapping[str, Handler]) -> None:
         """Add methods to a service."""
-        _add_methods(self.grpc, service, methods, self._wrapped)
+        _add_methods(self._grpc, service, methods, self._wrapped)
 
     def _wrapped(self, handler: Handler, method: str) -> Handler:
         for decorate in self._decorators:
@@ -149,8 +151,10 @@ class ThreadServer:
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen and return the port; RuntimeError when the address is taken."""
-        port = self.grpc.add_secure_port(address, credentials) if credentials else self.grpc.add_insecure_port(address)
-        self.grpc.start()
+        port = (
+            self._grpc.add_secure_port(address, credentials) if credentials else self._grpc.add_insecure_port(address)
+        )
+        self._grpc.start()
         return port
 
     def set_serving(self, *, serving: bool) -> None:
@@ -161,7 +165,7 @@ class ThreadServer:
     def drain(self, grace_s: float) -> None:
         """Say NOT_SERVING for good, refuse new calls, and let running ones finish for up to `grace_s` seconds."""
         self._health.enter_graceful_shutdown()
-        self.grpc.stop(grace_s).wait()
+        self._grpc.stop(grace_s).wait()
         self._pool.shutdown()
 
 

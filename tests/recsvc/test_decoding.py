@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recsvc.decoding import feed_query
@@ -23,7 +23,15 @@ REQUESTS = st.builds(
 )
 
 
+LONGEST = "x" * 128
+"""Its length takes two bytes."""
+UNKNOWN_FIELD = b"\xfa\x01\x01?"
+"""Field 31, of a later release."""
+
+
 @given(REQUESTS)
+@example(pb.RecommendRequest(user_id=LONGEST, surface=LONGEST))
+@example(pb.RecommendRequest.FromString(pb.RecommendRequest(user_id="u").SerializeToString() + UNKNOWN_FIELD))
 def test_the_digest_is_that_of_the_message_without_what_may_change(request: pb.RecommendRequest) -> None:
     """Tokens carry it, and outlive a release; most requests' is not made from a message."""
     asked = pb.RecommendRequest.FromString(request.SerializeToString())
@@ -38,3 +46,19 @@ def test_the_digest_is_that_of_the_message_without_what_may_change(request: pb.R
         asked.page_size or 20,
         asked.explain,
     )
+
+
+def test_a_request_of_a_later_release_has_the_digest_of_what_is_known() -> None:
+    """With and without something special: else its token would be refused where another release answers."""
+    for request in (pb.RecommendRequest(user_id="u"), pb.RecommendRequest(user_id="u", include_seen=True)):
+        later = pb.RecommendRequest.FromString(request.SerializeToString() + UNKNOWN_FIELD)
+
+        assert feed_query(later, now_ms=lambda: 0).digest == feed_query(request, now_ms=lambda: 0).digest
+
+
+def test_every_field_of_a_request_has_its_part_in_the_digest_or_is_free() -> None:
+    """Whoever adds one must decide which: a plain request's digest names its fields one by one."""
+    free = {"page_size", "page_token", "explain", "request_id"}
+    plain = {"user_id", "surface"}
+    special = {"filter", "exclude_video_ids", "include_seen", "diversity", "recent_interactions"}
+    assert {field.name for field in pb.RecommendRequest.DESCRIPTOR.fields} == free | plain | special
