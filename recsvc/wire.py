@@ -1,7 +1,8 @@
 """What is written as protobuf by hand: fields of text, and pages as the bytes of a `RecommendResponse`.
 
 Building a message of twenty videos and serialising it costs more than finding them, so a page is put together from
-parts that are made once for each model; one with reasons is built as a message. The wire format: https://protobuf.dev/programming-guides/encoding/.
+parts that are made once for each model; one with reasons is built as a message. The wire format:
+https://protobuf.dev/programming-guides/encoding/.
 """
 
 from datetime import datetime

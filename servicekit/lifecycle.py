@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -47,15 +48,34 @@ class _Registrar:
         """Wait for the methods by name."""
 
 
-def _add_methods(
-    server: Any, service: str, methods: Mapping[str, Handler], wrapped: Callable[[Handler, str], Handler]
-) -> None:
-    handlers = {name: wrapped(handler, f"/{service}/{name}") for name, handler in methods.items()}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-    server.add_registered_method_handlers(service, handlers)
+class _Server(ABC):
+    """What both kinds of server have in common: how services are added."""
+
+    _grpc: Any
+
+    def add(self, register: Register, servicer: object) -> None:
+        """Add a service by the function that was generated for it."""
+        register(servicer, _Registrar(self.add_methods))
+
+    def add_methods(self, service: str, methods: Mapping[str, Handler]) -> None:
+        """Add methods to a service."""
+        handlers = {name: self._wrapped(handler, f"/{service}/{name}") for name, handler in methods.items()}
+        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        self._grpc.add_registered_method_handlers(service, handlers)
+
+    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        if credentials:
+            port: int = self._grpc.add_secure_port(address, credentials)
+        else:
+            port = self._grpc.add_insecure_port(address)
+        return port
+
+    @abstractmethod
+    def _wrapped(self, handler: Handler, method: str) -> Handler:
+        """Return the handler as it is served."""
 
 
-class AioServer:
+class AioServer(_Server):
     """An asyncio server with health, reflection and error mapping.
 
     Args:
@@ -71,20 +91,13 @@ class AioServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self._grpc)
 
-    def add(self, register: Register, servicer: object) -> None:
-        """Add a service by the function that was generated for it."""
-        register(servicer, _Registrar(self.add_methods))
-
-    def add_methods(self, service: str, methods: Mapping[str, Handler]) -> None:
-        """Add methods to a service."""
-        _add_methods(self._grpc, service, methods, mapped_aio)
+    def _wrapped(self, handler: Handler, method: str) -> Handler:
+        return mapped_aio(handler, method)
 
     async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen, NOT_SERVING, and return the port; RuntimeError when the address is taken."""
         await self.set_serving(serving=False)
-        port = (
-            self._grpc.add_secure_port(address, credentials) if credentials else self._grpc.add_insecure_port(address)
-        )
+        port = self._listen(address, credentials)
         await self._grpc.start()
         return port
 
@@ -105,7 +118,7 @@ class AioServer:
         await self._grpc.stop(grace_s)
 
 
-class ThreadServer:
+class ThreadServer(_Server):
     """A thread-pool server with health, reflection and error mapping.
 
     Args:
@@ -136,14 +149,6 @@ class ThreadServer:
         reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self._grpc)
         self.set_serving(serving=False)
 
-    def add(self, register: Register, servicer: object) -> None:
-        """Add a service by the function that was generated for it."""
-        register(servicer, _Registrar(self.add_methods))
-
-    def add_methods(self, service: str, methods: Mapping[str, Handler]) -> None:
-        """Add methods to a service."""
-        _add_methods(self._grpc, service, methods, self._wrapped)
-
     def _wrapped(self, handler: Handler, method: str) -> Handler:
         for decorate in self._decorators:
             handler = decorate(handler)
@@ -151,9 +156,7 @@ class ThreadServer:
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen and return the port; RuntimeError when the address is taken."""
-        port = (
-            self._grpc.add_secure_port(address, credentials) if credentials else self._grpc.add_insecure_port(address)
-        )
+        port = self._listen(address, credentials)
         self._grpc.start()
         return port
 
