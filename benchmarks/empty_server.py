@@ -1,8 +1,9 @@
-"""The least that a gRPC server of recsvc's kind can do: `python -m benchmarks.empty_server <reply> <threads> <kind>`.
+"""The least that a gRPC server can do: `python -m benchmarks.empty_server <reply> <threads> <kind>`.
 
 `<reply>` is a file with a serialised `RecommendResponse`. It prints its port and answers every `Recommend` with that
-reply: as its bytes, without a look at the request (`bytes`), or as what any handler that uses messages does at least:
-read the request and build the reply from the videos' identifiers and scores (`messages`).
+reply: as its bytes, without a look at the request, on gRPC's thread-pool server (`bytes`) or as recsvc answers unary
+calls (`direct`), or, on gRPC's server, as what any handler that uses messages does at least: read the request and build
+the reply from the videos' identifiers and scores (`messages`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import grpc
 
 from benchmarks.fault_proxy import SERVICE
 from servicekit.lifecycle import OPTIONS
+from servicekit.unary_calls import UnaryCalls
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 
@@ -58,6 +60,7 @@ def of_messages(reply: bytes) -> grpc.RpcMethodHandler[pb.RecommendRequest, pb.R
 
 KINDS: Final[dict[str, Callable[[bytes], grpc.RpcMethodHandler[Any, Any]]]] = {
     "bytes": of_bytes,
+    "direct": of_bytes,
     "messages": of_messages,
 }
 
@@ -65,9 +68,14 @@ KINDS: Final[dict[str, Callable[[bytes], grpc.RpcMethodHandler[Any, Any]]]] = {
 def serve(reply: bytes, threads: int, kind: str) -> None:
     """Serve until the process is ended."""
     server = grpc.server(ThreadPoolExecutor(threads), options=OPTIONS)
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Recommend": KINDS[kind](reply)})])
+    handler, direct = KINDS[kind](reply), UnaryCalls(server, threads)
+    if kind == "direct":
+        direct.add(f"/{SERVICE}/Recommend", handler)
+    else:
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Recommend": handler})])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
+    direct.begin()
     print(port, flush=True)
     server.wait_for_termination()
 

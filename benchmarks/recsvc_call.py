@@ -1,8 +1,9 @@
 """What a `Recommend` costs beside an empty RPC: processor time a call, and calls a second on one core.
 
-All servers stand on one core, the caller on another; they take turns in short stretches. The empty server is of
-recsvc's kind, a pool of threads, and its reply has as many bytes. `messages alone` is such a server whose handler reads
-the request and builds the reply as messages, and nothing else: the least of any handler that uses them. `first page`
+All servers stand on one core, the caller on another; they take turns in short stretches. The empty server is gRPC's
+thread-pool server, and its reply has as many bytes; `empty RPC, direct` is one that answers as recsvc does, without
+gRPC's Python layer. `messages alone` is gRPC's server with a handler that reads the request and builds the reply as
+messages, and nothing else: the least of any handler that uses them. `first page`
 asks for a viewer whom nobody asked for since the model went live, `known viewer` for one who comes back, `next page`
 carries the token of the page before. All trained viewers' shortlists are prepared, as they are some time after a model
 went live; `first page, unprepared` is measured on a server that prepares none.
@@ -42,6 +43,7 @@ USERS = ROUNDS * CALLS + 1_000
 """Viewers of the model; the last thousand come back."""
 
 EMPTY = "empty RPC"
+DIRECT = "empty RPC, direct"
 MESSAGES = "messages alone"
 UNPREPARED = "first page, unprepared"
 
@@ -80,7 +82,8 @@ def run() -> dict[str, list[Row]]:
         unprepared = stack.enter_context(_recsvc(folder, cores[0], prepared=0))
         reply = asyncio.run(_reply(recsvc[1]))
         (folder / "reply").write_bytes(reply.SerializeToString())
-        peers = [stack.enter_context(_empty(folder / "reply", kind, cores[0])) for kind in ("bytes", "messages")]
+        kinds = ("bytes", "direct", "messages")
+        peers = [stack.enter_context(_empty(folder / "reply", kind, cores[0])) for kind in kinds]
         os.sched_setaffinity(0, {cores[-1]})
         stack.callback(os.sched_setaffinity, 0, cores)
         rows = asyncio.run(_measure([recsvc, unprepared, *peers], reply))
@@ -92,7 +95,7 @@ async def _measure(addresses: Sequence[tuple[int, str]], reply: pb.RecommendResp
         servers = [
             Server(pid, await stack.enter_async_context(aio.insecure_channel(address))) for pid, address in addresses
         ]
-        recsvc, other, peer, messages = servers
+        recsvc, other, peer, direct, messages = servers
         again = [_request(USERS - 1 - index % 1_000) for index in range(CALLS)]
         further = [_request(USERS - 1, reply.next_page_token)] * CALLS
         for server in servers:
@@ -100,6 +103,7 @@ async def _measure(addresses: Sequence[tuple[int, str]], reply: pb.RecommendResp
         for number in range(ROUNDS):
             new = [_request(number * CALLS + index) for index in range(CALLS)]
             await peer.call(EMPTY, new)
+            await direct.call(DIRECT, new)
             await messages.call(MESSAGES, new)
             await recsvc.call("first page", new)
             await recsvc.call("known viewer", again)
@@ -107,7 +111,7 @@ async def _measure(addresses: Sequence[tuple[int, str]], reply: pb.RecommendResp
             await other.call(UNPREPARED, new)
     costs = {kind: spent for server in servers for kind, spent in server.spent_us.items()}
     rates = {kind: rate for server in servers for kind, rate in server.rates.items()}
-    kinds = (EMPTY, MESSAGES, "first page", "known viewer", "next page", UNPREPARED)
+    kinds = (EMPTY, DIRECT, MESSAGES, "first page", "known viewer", "next page", UNPREPARED)
     return [_row(kind, costs, rates) for kind in kinds]
 
 

@@ -128,8 +128,6 @@ def mapped(handler: Handler, method: str, metadata: Metadata = ()) -> Handler:
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             try:
                 return unary(_checked(request), context)
-            except grpc.RpcError:
-                raise  # of gRPC itself, as the caller has gone
             except Exception as error:  # noqa: BLE001  # of whatever kind, it is mapped
                 status = _visible(error, method, metadata)
             return context.abort_with_status(status)

@@ -14,8 +14,8 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from servicekit.call_pool import CallPool
 from servicekit.error_mapping import Handler, mapped, mapped_aio
+from servicekit.unary_calls import UnaryCalls
 
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -59,7 +59,9 @@ class _Server(ABC):
 
     def add_methods(self, service: str, methods: Mapping[str, Handler]) -> None:
         """Add methods to a service."""
-        handlers = {name: self._wrapped(handler, f"/{service}/{name}") for name, handler in methods.items()}
+        self._register(service, {name: self._wrapped(one, f"/{service}/{name}") for name, one in methods.items()})
+
+    def _register(self, service: str, handlers: dict[str, Handler]) -> None:
         self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         self._grpc.add_registered_method_handlers(service, handlers)
 
@@ -119,11 +121,11 @@ class AioServer(_Server):
 
 
 class ThreadServer(_Server):
-    """A thread-pool server with health, reflection and error mapping.
+    """A server of threads with health, reflection and error mapping.
 
     Args:
         services: Full names of the services that will be added.
-        threads: Calls handled at once.
+        threads: Calls of one request and one reply handled at once, and as many others.
         options: gRPC channel arguments beyond the defaults; later ones win.
         decorators: Put around each method's handler, inside of error mapping, the first one innermost.
         error_metadata: Trailing metadata of every error.
@@ -138,9 +140,9 @@ class ThreadServer(_Server):
         decorators: Sequence[Callable[[Handler], Handler]] = (),
         error_metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self._pool = CallPool(threads)
-        pool: Any = self._pool  # gRPC's types ask for more than it uses
-        self._grpc = grpc.server(pool, options=_merged(options))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stream")
+        self._grpc = grpc.server(self._pool, options=_merged(options))
+        self._unary = UnaryCalls(self._grpc, threads)
         self._decorators = decorators
         self._map_errors = partial(mapped, metadata=error_metadata)
         self._names = ["", *services]
@@ -154,10 +156,17 @@ class ThreadServer(_Server):
             handler = decorate(handler)
         return self._map_errors(handler, method)
 
+    def _register(self, service: str, handlers: dict[str, Handler]) -> None:
+        unary = {name: handler for name, handler in handlers.items() if handler.unary_unary}
+        for name, handler in unary.items():
+            self._unary.add(f"/{service}/{name}", handler)
+        super()._register(service, {name: one for name, one in handlers.items() if name not in unary})
+
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen and return the port; RuntimeError when the address is taken."""
         port = self._listen(address, credentials)
         self._grpc.start()
+        self._unary.begin()
         return port
 
     def set_serving(self, *, serving: bool) -> None:
@@ -169,7 +178,7 @@ class ThreadServer(_Server):
         """Say NOT_SERVING for good, refuse new calls, and let running ones finish for up to `grace_s` seconds."""
         self._health.enter_graceful_shutdown()
         self._grpc.stop(grace_s).wait()
-        self._pool.shutdown()
+        self._pool.shutdown(wait=False)
 
 
 def _merged(options: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -29,13 +29,13 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
 
 
 class Program:
-    """The server in a process of its own; its log goes to a file."""
+    """The server in a process of its own, maybe under another program; its log goes to a file."""
 
-    def __init__(self, folder: Path, **changes: str) -> None:
+    def __init__(self, folder: Path, *under: str, **changes: str) -> None:
         self._log = folder / "log"
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "recsvc"], env=environment(folder, **changes), stderr=log
+                [*under, sys.executable, "-m", "recsvc"], env=environment(folder, **changes), stderr=log
             )
 
     def events(self) -> list[str]:
@@ -49,8 +49,8 @@ class Program:
 
 
 @contextmanager
-def started(folder: Path, **changes: str) -> Iterator[Program]:
-    program = Program(folder, **changes)
+def started(folder: Path, *under: str, **changes: str) -> Iterator[Program]:
+    program = Program(folder, *under, **changes)
     try:
         yield program
     finally:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import grpc
@@ -15,6 +16,7 @@ from servicekit.objectstore import open_store
 from tests.recsvc.calls import Client, Failure
 from tests.recsvc.models import TRAINED_AT, publish, random_model
 from tests.recsvc.programs import TIMEOUT_S, environment, open_for_writing, run, started
+from tests.support.datadog_agent import DatadogAgent
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.polling import wait_for
 from tests.support.s3 import new_bucket, s3_server
@@ -54,6 +56,28 @@ def _refused(port: int) -> bool:
         except grpc.RpcError as error:
             return "UNAVAILABLE" in str(error)
     return False
+
+
+def test_a_callers_trace_goes_on_in_the_server(tmp_path: Path) -> None:
+    """`ddtrace-run` finds every call of one request, and the caller's trace in its metadata."""
+    publish(tmp_path / "store", random_model(version="1"))
+    trace_id = 0x1234_5678_9ABC_DEF1
+    metadata = (("x-datadog-trace-id", str(trace_id)), ("x-datadog-parent-id", "7"))
+    run_traced = str(Path(sys.executable).with_name("ddtrace-run"))
+    options = {"DD_TRACE_WRITER_INTERVAL_SECONDS": "0.1", "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false"}
+    with (
+        DatadogAgent() as agent,
+        started(tmp_path, run_traced, DD_TRACE_AGENT_URL=agent.url, **options) as program,
+        Client.to(program.port()) as client,
+    ):
+        page = client.recommendations.Recommend(pb.RecommendRequest(user_id="u1"), metadata=metadata, timeout=TIMEOUT_S)
+        assert len(page.videos) == 20
+        client.models.GetModel(pb.GetModelRequest(), timeout=TIMEOUT_S)
+        wait_for(lambda: b"ModelService/GetModel" in b"".join(agent.traces), what="both calls are traced")
+        body = b"".join(agent.traces)
+
+    assert b"RecommendationService/Recommend" in body
+    assert body.count(trace_id.to_bytes(8, "big")) == 1, "of the caller's trace is one call only"
 
 
 def test_interrupting_an_idle_server_ends_it_cleanly(tmp_path: Path) -> None:

@@ -67,14 +67,14 @@ CANCELLED: Final = threading.Event()
 ENDED: Final = threading.Event()
 
 
-def late(_: bytes, context: grpc.ServicerContext) -> bytes:
+def late(_: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
     context.add_callback(CANCELLED.set)
     try:
         CANCELLED.wait(5)
         context.send_initial_metadata(())
     finally:
         ENDED.set()
-    return b""
+    yield b""
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def thread_address() -> Iterator[str]:
     server = ThreadServer([], threads=2)
     methods = {name: unary(name) for name in RAISE}
     methods["Replies"] = grpc.unary_stream_rpc_method_handler(replies)
-    methods["Late"] = grpc.unary_unary_rpc_method_handler(late)
+    methods["Late"] = grpc.unary_stream_rpc_method_handler(late)
     server.add_methods(SERVICE, methods)
     yield f"127.0.0.1:{server.start('127.0.0.1:0')}"
     server.drain(0)
@@ -187,8 +187,10 @@ def test_named_errors_have_their_reasons() -> None:
 def test_a_caller_that_has_gone_is_no_defect(thread_address: str, caplog: pytest.LogCaptureFixture) -> None:
     """Headers can no longer be sent then: that is told to nobody, and fills no log."""
     with caplog.at_level(logging.ERROR), structlog.testing.capture_logs() as logged:
-        with grpc.insecure_channel(thread_address) as channel, pytest.raises(grpc.RpcError):
-            caller(channel, "Late")(b"", timeout=0.2)
+        with grpc.insecure_channel(thread_address) as channel:
+            method: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/{SERVICE}/Late")
+            with pytest.raises(grpc.RpcError):
+                list(method(b"", timeout=0.2))
         assert ENDED.wait(5)
         ends_what_runs = failure(thread_address, "Busy")
     assert ends_what_runs.message
