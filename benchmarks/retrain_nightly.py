@@ -79,10 +79,8 @@ def run() -> dict[str, list[Row]]:
         folder = Path(name)
         title, feed, before = _feed(folder / "feed")
         days = [one.day for one in list_days(FileStore(feed / "exports"))][before:]
-        nights, live_s = _nights(feed, folder / "warm", days)
         compared = days[:-1] if FULL else days[-2:-1]
-        full = {day: _night(feed, folder / "full", day, "--cold", "--force") for day in compared if day != days[0]}
-        full[days[0]] = nights[0]
+        nights, live_s, full = _nights(feed, folder, days, compared)
         rows = [_row(night, live) for night, live in zip(nights, live_s, strict=True)]
         judged = [_compared(feed, folder, nights[days.index(day)], full[day]) for day in compared]
         return {f"{title}, nights": rows, "warm nights beside full fits, judged on the day after": judged}
@@ -99,16 +97,23 @@ def _feed(folder: Path) -> tuple[str, Path, int]:
     return "SIMULATED feed", folder, SIMULATED_BEFORE
 
 
-def _nights(feed: Path, folder: Path, days: list[date]) -> tuple[list[Night], list[float]]:
-    """Return the runs, the first of them a full fit, and the seconds from each one's end to a page of its model."""
-    nights, seconds = [], []
+def _nights(
+    feed: Path, folder: Path, days: list[date], compared: list[date]
+) -> tuple[list[Night], list[float], dict[date, Night]]:
+    """Return the runs, the first of them a full fit; the seconds from each one's end to a page of its model; full runs.
+
+    A full run follows its warm night at once, so that a change of the machine's speed tells on both.
+    """
+    nights, seconds, full = [], [], {}
     with ExitStack() as stack:
         for day in days:
-            nights.append(_night(feed, folder, day, *FLAGS))
+            nights.append(_night(feed, folder / "warm", day, *FLAGS))
             if day == days[0]:
-                stub = stack.enter_context(_recsvc(folder))
+                stub = stack.enter_context(_recsvc(folder / "warm"))
             seconds.append(_until_served(stub, nights[-1].version))
-    return nights, seconds
+            if day in compared:
+                full[day] = nights[0] if day == days[0] else _night(feed, folder / "full", day, "--cold", "--force")
+    return nights, seconds, full
 
 
 def _night(feed: Path, folder: Path, day: date, *flags: str) -> Night:
