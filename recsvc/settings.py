@@ -27,7 +27,9 @@ class RecsvcSettings(KafkaSettings):
         le=256,
         description="processes that share the port, by default one a core",
     )
-    recsvc_threads: int = Field(8, ge=1, le=256, description="calls that a process handles at once")
+    recsvc_threads: int = Field(
+        8, ge=1, le=256, description="unary calls that a process handles at once, and as many batches"
+    )
     recsvc_drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get at shutdown")
     recsvc_profile_interactions: int = Field(
         500_000,

@@ -29,6 +29,13 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
+# Calls that wait for a thread are for load shedding to refuse, with a reason: by default gRPC's core cancels some of a
+# thousand.
+_WAITING: Final = (
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+)
+
 # By default health sends to watchers under its lock, and waits for the thread that ends calls, which wants that lock
 # when a watcher leaves: the server stands still for ever. Here each watcher waits in a thread of its own.
 _WATCHES: Final = ThreadPoolExecutor(64, thread_name_prefix="health-watch")
@@ -141,7 +148,7 @@ class ThreadServer(_Server):
         error_metadata: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stream")
-        self._grpc = grpc.server(self._pool, options=_merged(options))
+        self._grpc = grpc.server(self._pool, options=_merged((*_WAITING, *options)))
         self._unary = UnaryCalls(self._grpc, threads)
         self._decorators = decorators
         self._map_errors = partial(mapped, metadata=error_metadata)

@@ -14,18 +14,21 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Self
 
 import grpc
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs lack it
+from grpc._server import _ServerStage
 
 from servicekit.error_mapping import Handler
 
-logger = structlog.get_logger(__name__)
-
-_OK: Final = grpc.StatusCode.OK.value[0]
+AHEAD: Final = 128
+"""Calls of one method that are taken from gRPC's core before a thread is free: at shutdown, calls that were taken are
+answered, and those that were not are cancelled."""
 _NO_FLAGS: Final = 0
+
+logger = structlog.get_logger(__name__)
 
 
 class _Ended(Exception):  # noqa: N818  # no error: a handler's way out
@@ -33,18 +36,23 @@ class _Ended(Exception):  # noqa: N818  # no error: a handler's way out
 
 
 class UnaryContext:
-    """As much of a `grpc.ServicerContext` as a handler of one request can use before it replies."""
+    """As much of a `grpc.ServicerContext` as handlers here and ddtrace use."""
 
     __slots__ = ("_event", "code", "details", "trailing_metadata")
 
     def __init__(self, event: Any) -> None:
         self._event = event
-        self.code: int = _OK
+        self.code = grpc.StatusCode.OK
         self.details = ""
         self.trailing_metadata: Sequence[tuple[str, str | bytes]] | None = None
 
+    @property
+    def _state(self) -> Self:
+        """Return what has the code and the details: where ddtrace looks for them, as in gRPC's own contexts."""
+        return self
+
     def time_remaining(self) -> float:
-        """Return the seconds until the caller's deadline, at least 0; infinitely many where there is none."""
+        """Return the seconds until the caller's deadline, at least 0; centuries where there is none."""
         remaining: float = self._event.call_details.deadline - time.time()
         return max(remaining, 0.0)
 
@@ -59,12 +67,15 @@ class UnaryContext:
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
         """End the call with a status, and the handler with an exception."""
-        self.code, self.details = status.code.value[0], status.details
-        self.trailing_metadata = status.trailing_metadata
+        self.code, self.details, self.trailing_metadata = status.code, status.details, status.trailing_metadata
         raise _Ended
 
+    def fail(self, code: grpc.StatusCode, details: str) -> None:
+        """Set the status."""
+        self.code, self.details = code, details
 
-grpc.ServicerContext.register(UnaryContext)  # so that instrumentation takes it for one
+
+grpc.ServicerContext.register(UnaryContext)  # so that ddtrace takes it for one
 
 
 class UnaryCalls:
@@ -72,33 +83,39 @@ class UnaryCalls:
 
     Args:
         server: Not started yet.
-        threads: Calls handled at once; further ones wait in gRPC's core.
+        threads: Calls handled at once.
     """
 
     def __init__(self, server: grpc.Server, threads: int) -> None:
-        state: Any = server._state  # type: ignore[attr-defined]  # noqa: SLF001  # its core, and its interceptors
-        self.core = state.server
-        self.interceptors = state.interceptor_pipeline
-        self.queue = cygrpc.CompletionQueue()
-        self.core.register_completion_queue(self.queue)
+        self._state: Any = server._state  # type: ignore[attr-defined]  # noqa: SLF001  # its core, lock and stage
+        self.interceptors = self._state.interceptor_pipeline
+        self._queue = cygrpc.CompletionQueue()
+        self._state.server.register_completion_queue(self._queue)
         self._methods: list[_Method] = []
         self._due: set[object] = set()
-        """Methods that wait for their next call, and calls that wait for their next event."""
+        """Methods that wait for a call, and calls that wait for an event."""
         self._threads = [threading.Thread(target=self._serve, name=f"rpc-{n}", daemon=True) for n in range(threads)]
 
     def add(self, method: str, handler: Handler) -> None:
-        """Answer a method, named in full, by the handler of one request."""
-        self.core.register_method(method)
-        self._methods.append(_Method(self, method, handler))
+        """Answer a method, named in full, by the handler of one request; before the server is started."""
+        self._state.server.register_method(method)
+        self._methods += [_Method(self, method, handler) for _ in range(AHEAD)]
 
     def begin(self) -> None:
         """Answer calls from now on, until the server is stopped; it has just been started."""
-        if self._methods:
-            self._due.update(self._methods)
-            for method in self._methods:
-                method.ask()
-            for thread in self._threads:
-                thread.start()
+        self._due.update(self._methods)
+        for method in self._methods:
+            self.request(method)
+        for thread in self._threads if self._methods else ():
+            thread.start()
+
+    def request(self, method: _Method) -> None:
+        """Ask gRPC's core for a call of the method, unless the server is about to end."""
+        with self._state.lock:  # as gRPC's own layer: the server cannot end in between
+            if self._state.stage is _ServerStage.STARTED:
+                self._state.server.request_registered_call(self._queue, self._queue, method.name, method)
+                return
+        self.settle(method)
 
     def expect(self, one: object) -> None:
         """Note that an event is due."""
@@ -108,38 +125,36 @@ class UnaryCalls:
         """Note that no further event is due; after the last one, the threads end."""
         self._due.discard(one)
         if not self._due:
-            self.queue.shutdown()
+            self._queue.shutdown()
 
     def _serve(self) -> None:
-        while (event := self.queue.poll()).completion_type != cygrpc.CompletionType.queue_shutdown:
-            event.tag(event)
+        while (event := self._queue.poll()).completion_type != cygrpc.CompletionType.queue_shutdown:
+            try:
+                event.tag(event)
+            except Exception:
+                logger.exception("rpc.defect")
             del event  # else an idle thread would keep its last call in memory
 
 
 class _Method:
-    """One method: the tag of the event that a call of it has come."""
+    """A place for a call of one method: the tag of the event that one has come."""
 
     def __init__(self, calls: UnaryCalls, name: str, handler: Handler) -> None:
         self.calls = calls
         self.name = name
+        self.decode = handler.request_deserializer or _as_it_is
+        self.encode = handler.response_serializer or _as_it_is
         self._handler = handler
         self._behaviour: Callable[[Any, Any], Any] = handler.unary_unary  # type: ignore[assignment]  # it has one
-        self.decode = handler.request_deserializer or bytes
-        self.encode = handler.response_serializer or bytes
-
-    def ask(self) -> None:
-        """Ask for the next call, unless the server is about to end."""
-        try:
-            self.calls.core.request_registered_call(self.calls.queue, self.calls.queue, self.name, self)
-        except ValueError:
-            self.calls.settle(self)
 
     def __call__(self, event: Any) -> None:
-        if event.success:
-            self.ask()
-            _Call(self, event).begin()
-        else:  # the server is about to end
+        if not event.success:  # the server is about to end
             self.calls.settle(self)
+            return
+        call = _Call(self, event)
+        self.calls.expect(call)  # first: when nothing is due, the queue is closed
+        self.calls.request(self)
+        call.receive()
 
     def behaviour(self, metadata: Any) -> Callable[[Any, Any], Any]:
         """Return what handles a call: the handler, with the server's interceptors around it."""
@@ -149,6 +164,10 @@ class _Method:
         handler = interceptors.execute(lambda _: self._handler, _CallDetails(self.name, metadata))
         intercepted: Callable[[Any, Any], Any] = handler.unary_unary
         return intercepted
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
 
 
 class _CallDetails(grpc.HandlerCallDetails):
@@ -166,19 +185,18 @@ class _Call:
         self._method = method
         self._event = event
 
-    def begin(self) -> None:
-        """Wait for the request."""
-        self._method.calls.expect(self)
-        self._start(self._answer, cygrpc.ReceiveMessageOperation(_NO_FLAGS))
+    def receive(self) -> None:
+        """Have the request received, and answered then."""
+        self._start(self._answer, lambda: (cygrpc.ReceiveMessageOperation(_NO_FLAGS),))
 
     def _answer(self, event: Any) -> None:
         data, context = event.batch_operations[0].message(), UnaryContext(self._event)
         if data is None:  # nothing was sent; or too much, of which gRPC's core has told; or the caller has gone
-            context.code, context.details = grpc.StatusCode.UNIMPLEMENTED.value[0], "one request message is required"
-            self._end(context, None)
-            return
-        # As with gRPC's own layer, what a handler leaves in context variables reaches no other call.
-        self._end(context, contextvars.Context().run(self._reply, data, context))
+            context.fail(grpc.StatusCode.UNIMPLEMENTED, "one request message is required")
+            reply = None
+        else:  # what a handler leaves in context variables reaches no other call, as with gRPC's own layer
+            reply = contextvars.Context().run(self._reply, data, context)
+        self._start(self._ended, lambda: _ending(context, reply))
 
     def _reply(self, data: bytes, context: UnaryContext) -> bytes | None:
         """Return the reply's bytes; None where the call ends with the context's status."""
@@ -189,25 +207,28 @@ class _Call:
         except _Ended:
             return None
         except Exception:
+            context.fail(grpc.StatusCode.INTERNAL, "internal error")
             logger.exception("rpc.defect", method=method.name)
-            context.code, context.details = grpc.StatusCode.INTERNAL.value[0], "internal error"
             return None
-
-    def _end(self, context: UnaryContext, reply: bytes | None) -> None:
-        status = cygrpc.SendStatusFromServerOperation(
-            context.trailing_metadata, context.code, context.details.encode(), _NO_FLAGS
-        )
-        message = () if reply is None else (cygrpc.SendMessageOperation(reply, _NO_FLAGS),)
-        closed, head = cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS), cygrpc.SendInitialMetadataOperation(None, 0)
-        self._start(self._ended, closed, head, *message, status)
 
     def _ended(self, _: Any) -> None:
         self._method.calls.settle(self)
 
-    def _start(self, tag: Callable[[Any], None], *operations: Any) -> None:
+    def _start(self, tag: Callable[[Any], None], operations: Callable[[], tuple[Any, ...]]) -> None:
         """Have gRPC's core do something, and tell when it is done."""
         try:
-            self._event.call.start_server_batch(operations, tag)
-        except Exception:  # metadata that cannot be sent: the core ends the call
-            logger.exception("rpc.defect", method=self._method.name)
+            self._event.call.start_server_batch(operations(), tag)
+        except Exception:  # what a handler left cannot be sent: gRPC's core cancels the call when it is let go
             self._method.calls.settle(self)
+            logger.exception("rpc.defect", method=self._method.name)
+
+
+def _ending(context: UnaryContext, reply: bytes | None) -> tuple[Any, ...]:
+    """Return the operations that end a call, with a reply or with a status alone."""
+    code, details = context.code.value[0], context.details.encode()
+    return (
+        cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),
+        cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
+        *(() if reply is None else (cygrpc.SendMessageOperation(reply, _NO_FLAGS),)),
+        cygrpc.SendStatusFromServerOperation(context.trailing_metadata, code, details, _NO_FLAGS),
+    )

@@ -59,7 +59,7 @@ def _refused(port: int) -> bool:
 
 
 def test_a_callers_trace_goes_on_in_the_server(tmp_path: Path) -> None:
-    """`ddtrace-run` finds every call of one request, and the caller's trace in its metadata."""
+    """`ddtrace-run` finds every call of one request, how it ended, and the caller's trace in its metadata."""
     publish(tmp_path / "store", random_model(version="1"))
     trace_id = 0x1234_5678_9ABC_DEF1
     metadata = (("x-datadog-trace-id", str(trace_id)), ("x-datadog-parent-id", "7"))
@@ -72,11 +72,13 @@ def test_a_callers_trace_goes_on_in_the_server(tmp_path: Path) -> None:
     ):
         page = client.recommendations.Recommend(pb.RecommendRequest(user_id="u1"), metadata=metadata, timeout=TIMEOUT_S)
         assert len(page.videos) == 20
-        client.models.GetModel(pb.GetModelRequest(), timeout=TIMEOUT_S)
+        unknown = pb.GetModelRequest(version="unknown")
+        assert Failure.of(lambda: client.models.GetModel(unknown, timeout=TIMEOUT_S)).code is grpc.StatusCode.NOT_FOUND
         wait_for(lambda: b"ModelService/GetModel" in b"".join(agent.traces), what="both calls are traced")
         body = b"".join(agent.traces)
 
     assert b"RecommendationService/Recommend" in body
+    assert b"StatusCode.NOT_FOUND" in body
     assert body.count(trace_id.to_bytes(8, "big")) == 1, "of the caller's trace is one call only"
 
 

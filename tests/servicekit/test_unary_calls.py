@@ -32,6 +32,30 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
     channel.unary_unary(f"/{sys.argv[2]}/Wait")(b"killed", timeout=60)
 """
 
+SERVERS: Final = """
+import random, threading, time, sys
+from servicekit.lifecycle import ThreadServer
+from tests.support.echo import SERVICE, handlers
+
+def echo(request, _):
+    end = time.perf_counter() + 0.0002
+    while time.perf_counter() < end:
+        pass
+    return request
+
+def spin():
+    while True:
+        sum(range(200))
+
+threading.Thread(target=spin, daemon=True).start()  # wants the interpreter's lock as well
+for round in range(20):
+    server = ThreadServer([], threads=8)
+    server.add_methods(SERVICE, handlers(Echo=echo))
+    print(server.start("127.0.0.1:0"), flush=True)
+    time.sleep(0.06 + random.random() * 0.03)
+    server.drain(2 * (round % 2))
+"""
+
 
 class Gate:
     """A method that answers when it is opened, and counts whom it let in."""
@@ -163,7 +187,7 @@ def test_callers_that_are_killed_harm_nobody(
 def test_metadata_and_deadlines_pass(channel: grpc.Channel) -> None:
     method = caller(channel, "Metadata")
     reply, call = method.with_call(b"", timeout=10, metadata=(("asked", "this"),))
-    assert 5 < float(reply) <= 10
+    assert 5 < float(reply) < 11
     assert [*map(tuple, call.trailing_metadata())] == [("told", "this")]
     assert float(method(b"", metadata=(("asked", "this"),))) > 1e6, "without a deadline there is all the time"
 
@@ -222,6 +246,57 @@ def test_draining_ends_the_threads(server: tuple[ThreadServer, str], channel: gr
     for one in threads:
         one.join(10)
     assert not any(one.is_alive() for one in threads)
+
+
+def test_calls_that_wait_for_a_thread_are_answered_at_a_drain(
+    server: tuple[ThreadServer, str], channel: grpc.Channel, gate: Gate
+) -> None:
+    running = [caller(channel, "Wait").future(str(number).encode(), timeout=20) for number in range(10 * THREADS)]
+    wait_for(lambda: len(gate.entered) == THREADS, what="all threads are taken")
+    draining = threading.Thread(target=server[0].drain, args=(10,))
+    draining.start()
+    with grpc.insecure_channel(server[1], LOCAL) as late:
+        wait_for(lambda: is_refused(late), what="new calls are refused")
+    gate.opened.set()
+
+    assert [one.result() for one in running] == [str(number).encode() for number in range(10 * THREADS)]
+    draining.join(10)
+    assert not draining.is_alive()
+
+
+def is_refused(channel: grpc.Channel) -> bool:
+    """Return whether the server lets no call in any more."""
+    try:
+        caller(channel, "Echo")(b"late", timeout=0.2)
+    except grpc.RpcError as error:
+        status: Any = error
+        return bool(status.code() is grpc.StatusCode.UNAVAILABLE)
+    return False
+
+
+def test_servers_end_well_while_calls_come_in() -> None:
+    """The core of gRPC ends the process where it is used wrongly, so the servers have one of their own."""
+    with subprocess.Popen([sys.executable, "-c", SERVERS], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        rounds = sum(1 for port in process.stdout if until_refused(f"127.0.0.1:{port.strip()}") > 0)
+    assert (process.returncode, rounds) == (0, 20)
+
+
+def until_refused(address: str) -> int:
+    """Call a server from two threads until it ends; the calls that were answered."""
+
+    def call() -> int:
+        answered = 0
+        with grpc.insecure_channel(address, LOCAL) as channel:
+            try:
+                while True:
+                    caller(channel, "Echo")(b"", timeout=10)
+                    answered += 1
+            except grpc.RpcError:
+                return answered
+
+    with ThreadPoolExecutor(2) as pool:
+        return sum(one.result() for one in [pool.submit(call) for _ in range(2)])
 
 
 def test_interceptors_of_the_server_see_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
