@@ -1,7 +1,8 @@
 """Load shedding: a call that can no longer be answered in time is refused before any work is done for it.
 
-A thread-pool server hands even dead calls to a handler. Under overload they would take the time of those that could
-still be answered, and the server would do nothing but late work. What an answer takes is learnt from the calls.
+Even calls whose callers have given up get to a handler when a thread is free. Under overload they would take the time
+of those that could still be answered, and the server would do nothing but late work. What an answer takes is learnt
+from the calls.
 """
 
 import time

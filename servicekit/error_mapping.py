@@ -114,7 +114,7 @@ class _Mapping:
 
 
 def mapped(handler: Handler, method: str, metadata: Metadata = ()) -> Handler:
-    """Return a thread-pool server's handler with error mapping around it; it may return a reply as its bytes.
+    """Return a thread server's handler with error mapping around it; it may return a reply as its bytes.
 
     Args:
         handler: Of a request that is no stream.
