@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-HEAD: Final = 8_192
+HEAD: Final = 5_120
 """Videos of the highest static score, which are left to a scan."""
 RISEN: Final = 2_048
 """Videos whose static score rose most since the lists were made, which are left to it as well."""

@@ -203,7 +203,7 @@ class Fits:
             yield epoch
             if len(day.users):
                 learnt = self._trainer.representations_of(day.users, self._interactions.counts.videos)
-                ndcg = day.judge(learnt.scores)[0].ndcg
+                ndcg = day.judge(learnt.scores, threads=self._settings.retrain_threads)[0].ndcg
                 self._record.epochs.append(Epoch(fit=title, epoch=epoch + 1, ndcg=ndcg))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
