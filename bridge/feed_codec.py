@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -99,8 +100,7 @@ def decode_trending(message: pb.GetTrendingRequest) -> FeedRequest:
 def encode_page(served: ServedPage, token: str) -> pb.GetRecommendationsResponse:
     """Return the reply."""
     page = served.page
-    return pb.GetRecommendationsResponse(
-        videos=encode_videos(page.videos),
+    reply = pb.GetRecommendationsResponse(
         next_page_token=token,
         algorithm=page.algorithm,
         served_by=_SERVED_BY[page.served_by],
@@ -110,11 +110,22 @@ def encode_page(served: ServedPage, token: str) -> pb.GetRecommendationsResponse
         experiment_variant_id=served.variant_id,
         attempts=page.attempts,
     )
+    _add_videos(reply, page.videos)
+    return reply
 
 
-def encode_videos(videos: Sequence[RankedVideo]) -> list[pb.FeedVideo]:
-    """Return the videos of a reply."""
-    return [pb.FeedVideo(video_id=video.video_id, score=video.score) for video in videos]
+def encode_trending(videos: Sequence[RankedVideo], token: str, computed_at: datetime) -> pb.GetTrendingResponse:
+    """Return the reply."""
+    reply = pb.GetTrendingResponse(next_page_token=token)
+    reply.computed_at.FromDatetime(computed_at)
+    _add_videos(reply, videos)
+    return reply
+
+
+def _add_videos(reply: pb.GetRecommendationsResponse | pb.GetTrendingResponse, videos: Sequence[RankedVideo]) -> None:
+    add = reply.videos.add  # half the time of messages that are made first and copied then
+    for video_id, score in videos:
+        add(video_id=video_id, score=score)
 
 
 def check_timestamp(value: Timestamp, checker: Checker, path: str) -> bool:

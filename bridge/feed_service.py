@@ -1,5 +1,6 @@
 """FeedService over gRPC."""
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -12,7 +13,7 @@ from bridge.codes import FallbackReason
 from bridge.deadline import Clock, Deadline, lightfm_deadline
 from bridge.experiments import Algorithm, Arm, Experiments
 from bridge.feed import Feed
-from bridge.feed_codec import FeedRequest, decode_recommendations, decode_trending, encode_page, encode_videos
+from bridge.feed_codec import FeedRequest, decode_recommendations, decode_trending, encode_page, encode_trending
 from bridge.identity import NamedViewers, Viewers
 from bridge.page import Page, PageListener, PageQuery, RankedVideo, ServedPage
 from bridge.page_token import MAX_SERVED, PageToken
@@ -72,6 +73,7 @@ class FeedService(FeedServiceServicer):
         self._listeners = listeners
         self._new_session = new_session
         self._now = now
+        self._logs_pages = logger.is_enabled_for(logging.DEBUG)  # else each page would make its line for nobody
 
     async def GetRecommendations(  # the name of the RPC
         self, request: pb.GetRecommendationsRequest, context: aio.ServicerContext[Any, Any]
@@ -89,15 +91,16 @@ class FeedService(FeedServiceServicer):
         served = self._served(wanted, arm, page)
         reply = encode_page(served, _next_token(wanted, served.feed_session_id, page.videos, more=page.more))
         self._report(started, served)
-        logger.debug(
-            "page.served",
-            request_id=wanted.request_id,
-            surface=wanted.surface,
-            feed_session_id=served.feed_session_id,
-            videos=len(page.videos),
-            served_by=page.served_by,
-            fallback_reason=page.fallback_reason,
-        )
+        if self._logs_pages:
+            logger.debug(
+                "page.served",
+                request_id=wanted.request_id,
+                surface=wanted.surface,
+                feed_session_id=served.feed_session_id,
+                videos=len(page.videos),
+                served_by=page.served_by,
+                fallback_reason=page.fallback_reason,
+            )
         return reply
 
     async def GetTrending(  # the name of the RPC
@@ -112,9 +115,7 @@ class FeedService(FeedServiceServicer):
             return pb.GetTrendingResponse()
         page = trending.at(wanted.surface).page(wanted.page_size, video_filter=wanted.filter, served=wanted.served)
         token = _next_token(wanted, "", page.videos, more=page.more)
-        reply = pb.GetTrendingResponse(videos=encode_videos(page.videos), next_page_token=token)
-        reply.computed_at.FromDatetime(trending.computed_at)
-        return reply
+        return encode_trending(page.videos, token, trending.computed_at)
 
     async def _page(self, wanted: FeedRequest, arm: Arm, deadline: Deadline) -> Page:
         query = PageQuery(

@@ -41,17 +41,17 @@ def recommend_reply(page: Page) -> bytes:
 
 def recommend_response(page: Page) -> pb.RecommendResponse:
     """Return the reply for a page."""
-    videos = _scored(page.video_ids, page.scores)
-    for video, reasons in zip(videos, page.reasons, strict=False):  # none at all unless asked for
-        video.reasons.extend(map(_reason, reasons))
-    return pb.RecommendResponse(
-        videos=videos,
+    reply = pb.RecommendResponse(
         next_page_token=page.next_page_token,
         algorithm=page.algorithm,
         model_version=page.model_version,
         model_trained_at=_timestamp(page.model_trained_at),
         user_state=_STATES[page.viewer_state],
     )
+    _add_videos(reply, page.video_ids, page.scores)
+    for video, reasons in zip(reply.videos, page.reasons, strict=False):  # none at all unless asked for
+        video.reasons.extend(map(_reason, reasons))
+    return reply
 
 
 def batch_response(index: int, outcome: Page | ServiceError) -> pb.BatchRecommendResponse:
@@ -77,11 +77,9 @@ def score_response(
 
 def similar_response(page: SimilarPage) -> pb.ListSimilarVideosResponse:
     """Return the reply for a page of similar videos."""
-    return pb.ListSimilarVideosResponse(
-        videos=_scored(page.video_ids, page.cosines),
-        next_page_token=page.next_page_token,
-        model_version=page.model_version,
-    )
+    reply = pb.ListSimilarVideosResponse(next_page_token=page.next_page_token, model_version=page.model_version)
+    _add_videos(reply, page.video_ids, page.cosines)
+    return reply
 
 
 def profile_message(summary: ProfileSummary) -> pb.UserProfile:
@@ -115,8 +113,12 @@ def model_message(manifest: Manifest, *, live: bool) -> pb.Model:
     )
 
 
-def _scored(video_ids: Iterable[str], scores: Iterable[float]) -> list[pb.ScoredVideo]:
-    return [pb.ScoredVideo(video_id=video_id, score=score) for video_id, score in zip(video_ids, scores, strict=True)]
+def _add_videos(
+    reply: pb.RecommendResponse | pb.ListSimilarVideosResponse, video_ids: Iterable[str], scores: Iterable[float]
+) -> None:
+    add = reply.videos.add  # half the time of messages that are made first and copied then
+    for video_id, score in zip(video_ids, scores, strict=True):
+        add(video_id=video_id, score=score)
 
 
 def _reason(reason: Reason) -> pb.Reason:

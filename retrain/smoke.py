@@ -38,6 +38,13 @@ MOST_P95_MS: Final = 100.0
 START_S: Final = 120.0
 CALL_S: Final = 10.0
 STOP_S: Final = 10.0
+OPTIONS: Final = (
+    ("grpc.use_local_subchannel_pool", 1),
+    # The first attempt comes before the server listens; by default the second one follows after a second.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 100),
+)
 
 ROOT: Final = Path(__file__).parents[1]
 EXEC_WITH_PARENT: Final = ROOT / "servicekit" / "exec_with_parent.py"
@@ -156,7 +163,7 @@ def _server(scratch: Path) -> Iterator[grpc.Channel]:
             cwd=ROOT, env=_environment(scratch, address), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:
-        with closing(grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])) as channel:
+        with closing(grpc.insecure_channel(address, OPTIONS)) as channel:
             _wait_until_serving(channel, process, log)
             yield channel
     finally:

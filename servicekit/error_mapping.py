@@ -175,8 +175,13 @@ def mapped_aio(handler: Handler, method: str) -> Handler:
     if unary is not None:
 
         async def call(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
-            async with _AioMapping(context, method):
+            try:
                 return await unary(_checked(request), context)
+            except aio.AbortError:
+                raise
+            except Exception as error:  # noqa: BLE001  # of whatever kind, it is mapped
+                status = _visible(error, method)
+            return await context.abort_with_status(status)
 
         return grpc.unary_unary_rpc_method_handler(call, *codec)
     if stream is not None:
