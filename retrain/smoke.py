@@ -41,8 +41,7 @@ STOP_S: Final = 10.0
 OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
     # The first attempt comes before the server listens; by default the second one follows after a second.
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 100),
 )
 

@@ -131,7 +131,7 @@ class UnaryCalls:
         while (event := self._queue.poll()).completion_type != cygrpc.CompletionType.queue_shutdown:
             try:
                 event.tag(event)
-            except Exception:
+            except BaseException:  # the thread is for all calls
                 logger.exception("rpc.defect")
             del event  # else an idle thread would keep its last call in memory
 
@@ -206,7 +206,7 @@ class _Call:
             return method.encode(reply)
         except _Ended:
             return None
-        except Exception:
+        except BaseException:  # such as SystemExit: the thread is for all calls
             context.fail(grpc.StatusCode.INTERNAL, "internal error")
             logger.exception("rpc.defect", method=method.name)
             return None

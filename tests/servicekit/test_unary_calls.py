@@ -79,6 +79,10 @@ def metadata(_: bytes, context: grpc.ServicerContext) -> bytes:
     return str(context.time_remaining()).encode()
 
 
+def leave(_: bytes, __: grpc.ServicerContext) -> bytes:
+    sys.exit("no way to end a call")
+
+
 def unsendable(_: bytes, context: grpc.ServicerContext) -> bytes:
     context.set_trailing_metadata((("No Such Key", "value"),))
     return b""
@@ -104,6 +108,7 @@ def server(gate: Gate) -> Iterator[tuple[ThreadServer, str]]:
         "Wait": gate.handle,
         "Echo": echo,
         "Metadata": metadata,
+        "Leave": leave,
         "Unsendable": unsendable,
         "Variable": variable,
     }
@@ -209,6 +214,13 @@ def test_a_reply_that_cannot_be_sent_ends_its_call_and_no_thread(channel: grpc.C
     for _ in range(THREADS + 1):
         code, _ = failure(lambda: caller(channel, "Unsendable")(b"", timeout=10))
         assert code in {grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+    assert caller(channel, "Echo")(b"next", timeout=10) == b"next"
+
+
+def test_a_handler_that_leaves_takes_no_thread_with_it(channel: grpc.Channel) -> None:
+    for _ in range(THREADS + 1):
+        found = failure(lambda: caller(channel, "Leave")(b"", timeout=10))
+        assert found == (grpc.StatusCode.INTERNAL, "internal error")
     assert caller(channel, "Echo")(b"next", timeout=10) == b"next"
 
 
