@@ -68,14 +68,16 @@ KINDS: Final[dict[str, Callable[[bytes], grpc.RpcMethodHandler[Any, Any]]]] = {
 def serve(reply: bytes, threads: int, kind: str) -> None:
     """Serve until the process is ended."""
     server = grpc.server(ThreadPoolExecutor(threads), options=OPTIONS)
-    handler, direct = KINDS[kind](reply), UnaryCalls(server, threads)
-    if kind == "direct":
+    handler = KINDS[kind](reply)
+    direct = UnaryCalls(server, threads) if kind == "direct" else None
+    if direct:
         direct.add(f"/{SERVICE}/Recommend", handler)
     else:
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Recommend": handler})])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    direct.begin()
+    if direct:
+        direct.begin()
     print(port, flush=True)
     server.wait_for_termination()
 

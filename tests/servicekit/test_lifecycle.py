@@ -15,7 +15,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from servicekit.lifecycle import AioServer, ThreadServer
-from tests.support.echo import SERVICE, caller, handlers
+from tests.support.echo import SERVICE, caller, handlers, is_refused
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 
@@ -125,20 +125,11 @@ def test_draining_lets_running_calls_finish_and_refuses_new_ones(
         assert gate.entered.wait(5)
         draining = threading.Thread(target=server.drain, args=(10,))
         draining.start()
-        assert wait_for(lambda: refused(late), what="new calls are refused")
+        assert wait_for(lambda: is_refused(late), what="new calls are refused")
         gate.opened.set()
         assert running.result() == b"mine"
         draining.join(10)
         assert not draining.is_alive()
-
-
-def refused(channel: grpc.Channel) -> bool:
-    """Return whether the server turns a new call away; it is not let in either way."""
-    try:
-        caller(channel, "Wait")(b"late", timeout=0.2)
-    except grpc.RpcError as error:
-        return error.code() is grpc.StatusCode.UNAVAILABLE
-    return False
 
 
 async def test_an_asyncio_server_drains_likewise(aio_server: tuple[AioServer, str], gate: Gate) -> None:
@@ -149,7 +140,7 @@ async def test_an_asyncio_server_drains_likewise(aio_server: tuple[AioServer, st
         assert await asyncio.to_thread(gate.entered.wait, 5)
         draining = asyncio.create_task(server.drain(10))
         with grpc.insecure_channel(address, LOCAL) as late:
-            assert await asyncio.to_thread(wait_for, lambda: refused(late))
+            assert await asyncio.to_thread(wait_for, lambda: is_refused(late))
         gate.opened.set()
         assert await running == b"mine"
         await asyncio.wait_for(draining, 10)

@@ -16,9 +16,10 @@ from typing import Any, Final
 import grpc
 import pytest
 import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from servicekit.lifecycle import ThreadServer
-from tests.support.echo import SERVICE, caller, handlers
+from tests.support.echo import SERVICE, caller, handlers, is_refused
 from tests.support.polling import wait_for
 
 ROOT: Final = Path(__file__).parents[2]
@@ -265,6 +266,8 @@ def test_calls_that_wait_for_a_thread_are_answered_at_a_drain(
 ) -> None:
     running = [caller(channel, "Wait").future(str(number).encode(), timeout=20) for number in range(10 * THREADS)]
     wait_for(lambda: len(gate.entered) == THREADS, what="all threads are taken")
+    health = health_pb2_grpc.HealthStub(channel)  # answered when all calls before it on the connection have come
+    assert health.Check(health_pb2.HealthCheckRequest(), timeout=10)  # type: ignore[attr-defined]  # the stubs lack it
     draining = threading.Thread(target=server[0].drain, args=(10,))
     draining.start()
     with grpc.insecure_channel(server[1], LOCAL) as late:
@@ -274,16 +277,6 @@ def test_calls_that_wait_for_a_thread_are_answered_at_a_drain(
     assert [one.result() for one in running] == [str(number).encode() for number in range(10 * THREADS)]
     draining.join(10)
     assert not draining.is_alive()
-
-
-def is_refused(channel: grpc.Channel) -> bool:
-    """Return whether the server lets no call in any more."""
-    try:
-        caller(channel, "Echo")(b"late", timeout=0.2)
-    except grpc.RpcError as error:
-        status: Any = error
-        return bool(status.code() is grpc.StatusCode.UNAVAILABLE)
-    return False
 
 
 def test_servers_end_well_while_calls_come_in() -> None:
