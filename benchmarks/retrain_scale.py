@@ -90,22 +90,27 @@ def _growth(rows: list[Row]) -> Iterator[Row]:
 def _pipeline(folder: Path) -> dict[str, float]:
     """Run the job as it is run at night, but for the gate, which made-up data need not pass."""
     from recsvc.registry import Registry  # noqa: PLC0415  # the parent needs none of it
+    from retrain.checkpoint_store import CheckpointStore  # noqa: PLC0415
     from retrain.pipeline import Run, utc_now  # noqa: PLC0415
     from retrain.pipeline import run as run_pipeline  # noqa: PLC0415
     from retrain.progress import Lines  # noqa: PLC0415
+    from retrain.smoke import smoke  # noqa: PLC0415
     from servicekit.objectstore import FileStore  # noqa: PLC0415
 
     settings, window, source = _input(folder)
     begin, spent_before = time.perf_counter(), _processor()
-    record = _record()
+    record, models = _record(), FileStore(folder / "models")
     job = Run(
         settings=settings,
         window=window,
         source=source,
-        registry=Registry(FileStore(folder / "models")),
+        registry=Registry(models),
         folder=folder,
         progress=Lines(),
         now=utc_now,
+        smoke=smoke,
+        checkpoints=CheckpointStore(models),
+        kept=folder / "kept",
         force=True,
         record=record,
     )
