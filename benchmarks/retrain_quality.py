@@ -186,7 +186,7 @@ def rankings(settings: RetrainSettings) -> list[Ranking]:
         return Ranking(name=name, fit=partial(_lightfm, **how, bias=bias, recent=recent), weights=weights)
 
     found = [
-        Ranking(name="decayed popularity", fit=_nothing, weights=(np.inf,)),
+        Ranking(name="decayed popularity", fit=_nothing, weights=(1.0,)),
         Ranking(name="EASE", fit=_ease, options=[{"penalty": one} for one in EASE_PENALTIES], weights=(0.0,)),
         Ranking(name="EASE + prior", fit=_ease, options=[{"penalty": one} for one in EASE_PENALTIES]),
         Ranking(name="implicit ALS", fit=_als, options=_als_options(), weights=(0.0,)),

@@ -1,6 +1,5 @@
 """Quality on a held-out day: pages as they would have been served, judged by what viewers then liked."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from recsvc.artefact import Csr
 from retrain.bootstrap import interval
 from retrain.metrics import Quality, hits, ndcg, quality
-from retrain.pages import Scores, best_pages
+from retrain.pages import Scores, best_pages, first_unseen
 from retrain.preparation import Pairs
 from retrain.slices import Slice, slices
 
@@ -20,8 +19,10 @@ POPULARITY_FLOOR: Final = 1.0
 """Added to popularity before its logarithm is taken."""
 POPULARITY_WEIGHTS: Final = (0.0, 0.125, 0.25, 0.375, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
 """Weights of the popularity prior that validation chooses from."""
-CHOICE_VIEWERS: Final = 5000
+CHOICE_VIEWERS: Final = 2500
 """Viewers, at most, that the weight is chosen for."""
+CHOICE_REACH: Final = 2
+"""Weights on either side that a weight is compared with: chance makes one worse than both of its neighbours."""
 FEWEST_TO_MOVE: Final = 2000
 """Viewers below which the weight stays: with a hundred it drifts, with some thousands it stays near the best."""
 DEFAULT_POPULARITY_WEIGHT: Final = 0.5
@@ -80,6 +81,10 @@ class HeldOutDay:
             (weights, n, 20) rows of videos not shown before; -1 where there are no more.
         """
         return best_pages(scores, self.users, self.seen, self.prior(1.0), weights, size=PAGE_SIZE, threads=threads)
+
+    def popular_pages(self) -> NDArray[np.int64]:
+        """Return the page of each viewer by popularity alone, (n, 20), as `pages` does."""
+        return first_unseen(self.users, self.seen, np.argsort(-self.popularity, kind="stable"), size=PAGE_SIZE)
 
     def judge(self, scores: Scores, weights: Sequence[float] = (0.0,), *, threads: int = 1) -> list[Quality]:
         """Return the quality of the pages under each weight."""
@@ -154,16 +159,17 @@ def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1
     """Return how LightFM, LightFM with the prior, and popularity alone rank on a day."""
     is_telling = len(day.users) >= FEWEST_TO_MOVE
     following = choose_weight(scores, day, weight, threads=threads) if is_telling else weight
-    weights = list(dict.fromkeys((0.0, math.inf, weight, following)))
+    weights = list(dict.fromkeys((0.0, weight, following)))
     pages = dict(zip(weights, day.pages(scores, weights, threads=threads), strict=True))
     found = {one: quality(its, day.relevant, day.popularity) for one, its in pages.items()}
-    judged, popular = (ndcg(hits(pages[one], day.relevant), day.relevant.lengths()) for one in (weight, math.inf))
+    popular = day.popular_pages()
+    gains, popular_gains = (ndcg(hits(one, day.relevant), day.relevant.lengths()) for one in (pages[weight], popular))
     return Evaluation(
         lightfm=found[0.0],
         lightfm_prior=found[weight],
-        popularity=found[math.inf],
-        lightfm_prior_gains=judged,
-        popularity_gains=popular,
+        popularity=quality(popular, day.relevant, day.popularity),
+        lightfm_prior_gains=gains,
+        popularity_gains=popular_gains,
         viewers=len(day.users),
         next_weight=following,
         with_next_weight=found[following],
@@ -172,8 +178,9 @@ def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1
 
 
 def neighbours(weight: float, weights: Sequence[float] = POPULARITY_WEIGHTS) -> list[float]:
-    """Return a weight with the next smaller and the next larger of these, where there are any."""
-    return [*[one for one in weights if one < weight][-1:], weight, *[one for one in weights if one > weight][:1]]
+    """Return a weight with the next smaller and the next larger ones of these, as many as there are."""
+    lower, higher = [one for one in weights if one < weight], [one for one in weights if one > weight]
+    return [*lower[-CHOICE_REACH:], weight, *higher[:CHOICE_REACH]]
 
 
 def _part_metrics(part: Slice) -> dict[str, float]:

@@ -45,7 +45,7 @@ def best_pages(
         users: (n,) rows of the viewers.
         seen: What each viewer of the model may not be shown, U lists.
         prior: (V,), finite.
-        weights: Infinity ranks by the prior alone.
+        weights: Of the prior.
         size: Places of a page.
         threads: Threads to use.
 
@@ -72,6 +72,27 @@ def best_pages(
     return pages
 
 
+def first_unseen(users: NDArray[np.int64], seen: Csr, order: NDArray[np.int64], *, size: int) -> NDArray[np.int64]:
+    """Return each viewer's page, (n, size), where all are ranked for alike; -1 where none is left.
+
+    Args:
+        users: (n,) rows of the viewers.
+        seen: What each viewer of the model may not be shown, U lists.
+        order: (V,) rows of all videos, best first.
+        size: Places of a page.
+    """
+    pages = np.full((len(users), size), -1, np.int64)
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order))
+    for page, user in zip(pages, users.tolist(), strict=True):
+        hidden = ranks[seen[user]]
+        is_free = np.ones(min(len(order), size + len(hidden)), np.bool_)
+        is_free[hidden[hidden < len(is_free)]] = False
+        first = np.flatnonzero(is_free)[:size]
+        page[: len(first)] = order[first]
+    return pages
+
+
 def _rank(
     pages: NDArray[np.int64], scores: NDArray[np.float32], prior: NDArray[np.float32], weights: Sequence[float]
 ) -> None:
@@ -79,13 +100,7 @@ def _rank(
     step = max(1, PART_SCORES // max(1, len(prior)))
     for page, weight in zip(pages, weights, strict=True):
         for begin in range(0, len(scores), step):
-            _fill(page[begin : begin + step], _sums(scores[begin : begin + step], prior, weight))
-
-
-def _sums(scores: NDArray[np.float32], prior: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
-    if np.isinf(weight):
-        return np.where(scores >= LOWEST, prior, np.float32(-np.inf))
-    return scores + np.float32(weight) * prior
+            _fill(page[begin : begin + step], scores[begin : begin + step] + np.float32(weight) * prior)
 
 
 def _fill(pages: NDArray[np.int64], sums: NDArray[np.float32]) -> None:

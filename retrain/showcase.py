@@ -51,8 +51,8 @@ def showcase(
         seed: Of the choice of viewers.
     """
     day = day.sample(MOST_VIEWERS, seed=seed)
-    served, popular = day.pages(scores, (weight, np.inf), threads=threads)
-    pages = {SERVED: served, BASELINE: popular}
+    (served,) = day.pages(scores, (weight,), threads=threads)
+    pages = {SERVED: served, BASELINE: day.popular_pages()}
     if champion:
         pages[LIVE] = live_pages(champion, day, threads=threads)
     return Showcase(bands=_bands(pages, day.popularity), samples=_samples(interactions, day, pages, since))

@@ -62,11 +62,11 @@ def judge_trial(
         threads: Threads to use.
         seed: Of the resampling.
     """
-    pages, popular = half.pages(candidate.scores, (weight, np.inf), threads=threads)
+    (pages,) = half.pages(candidate.scores, (weight,), threads=threads)
     gains = _gains(half, pages)
     popularity, current = (
-        Comparison(rival=rival, ndcg=float(its.mean()), difference=interval(gains - its, seed=seed), on=SECOND_HALF)
-        for rival, its in (("popularity.half", _gains(half, popular)), ("live.half", _gains(half, live)))
+        _comparison(rival, gains, _gains(half, its), seed)
+        for rival, its in (("popularity.half", half.popular_pages()), ("live.half", live))
     )
     return Trial(
         half=half,
@@ -101,6 +101,11 @@ def agreement(pages: NDArray[np.int64], others: NDArray[np.int64]) -> float:
     first, second = (np.arange(len(one))[:, None] * span + one for one in (pages, others))
     filled = pages >= 0
     return float(np.isin(first[filled], second[others >= 0]).mean()) if filled.any() else 1.0
+
+
+def _comparison(rival: str, gains: NDArray[np.float64], theirs: NDArray[np.float64], seed: int) -> Comparison:
+    difference = interval(gains - theirs, seed=seed)
+    return Comparison(rival=rival, ndcg=float(theirs.mean()), difference=difference, on=SECOND_HALF)
 
 
 def _gains(day: HeldOutDay, pages: NDArray[np.int64]) -> NDArray[np.float64]:

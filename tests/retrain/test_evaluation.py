@@ -78,7 +78,13 @@ def test_seen_lists_are_those_of_the_viewer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight", "near"), [(0.0, [0.0, 0.125]), (0.5, [0.375, 0.5, 0.6]), (2.0, [1.5, 2.0]), (0.55, [0.5, 0.55, 0.6])]
+    ("weight", "near"),
+    [
+        (0.0, [0.0, 0.125, 0.25]),
+        (0.5, [0.25, 0.375, 0.5, 0.6, 0.7]),
+        (1.5, [1.0, 1.25, 1.5, 2.0]),
+        (0.55, [0.375, 0.5, 0.55, 0.6, 0.7]),
+    ],
 )
 def test_neighbours_of_a_weight_are_the_next_of_the_list(weight: float, near: list[float]) -> None:
     assert neighbours(weight) == near

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
 from retrain import pages
-from retrain.pages import Scores, best_pages
+from retrain.pages import Scores, best_pages, first_unseen
 
-WEIGHTS = (0.0, 0.25, 1.0, 3.0, np.inf)
+WEIGHTS = (0.0, 0.25, 1.0, 3.0)
 USERS = 6
 
 
@@ -20,7 +20,7 @@ def plainly_sorted(
     """Return each viewer's page, from sorting everything."""
     found = []
     for user, row in enumerate(scores):
-        sums = prior if np.isinf(weight) else row + np.float32(weight) * prior
+        sums = row + np.float32(weight) * prior
         hidden = {*seen[user].tolist(), *np.flatnonzero(np.isneginf(row)).tolist()}
         best = [video for video in np.argsort(-sums, kind="stable").tolist() if video not in hidden][:size]
         found.append(best + [-1] * (size - len(best)))
@@ -43,6 +43,9 @@ def test_pages_are_those_of_a_plain_sort(seed: int, videos: int, values: int) ->
     found = best_pages(written(scores), np.arange(USERS), seen, prior, WEIGHTS, size=20)
     for number, weight in enumerate(WEIGHTS):
         assert found[number].tolist() == plainly_sorted(scores, seen, prior, weight, 20)
+    order = np.argsort(-prior, kind="stable")
+    nothing = np.zeros_like(scores)
+    assert first_unseen(np.arange(USERS), seen, order, size=20).tolist() == plainly_sorted(nothing, seen, prior, 1, 20)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
