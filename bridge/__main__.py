@@ -22,10 +22,11 @@ from bridge.position_sync import PositionSync
 from bridge.schema import migrate
 from bridge.settings import BridgeSettings
 from servicekit.credentials import server_credentials
-from servicekit.lifecycle import AioServer, aio_termination
+from servicekit.lifecycle import AioServer
 from servicekit.logs import configure_logs
 from servicekit.settings import fail
 from servicekit.telemetry import Metrics, connect_metrics
+from servicekit.termination import aio_termination
 from videowindow.feed.v1 import feed_pb2_grpc, interaction_pb2_grpc, playback_pb2_grpc
 
 SERVICES: Final = (

@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from contextlib import closing
 from typing import Final
 
@@ -15,11 +13,11 @@ from recsvc.shared_port import SharedPort
 from recsvc.supervisor import Supervisor
 from recsvc.supervisor_link import SupervisorLink
 from servicekit.credentials import server_credentials
-from servicekit.lifecycle import thread_termination
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
 from servicekit.settings import fail
 from servicekit.telemetry import connect_metrics
+from servicekit.termination import thread_termination
 
 logger = structlog.get_logger("recsvc")
 
@@ -50,9 +48,7 @@ def supervise(settings: RecsvcSettings) -> None:
         port = SharedPort.reserve(settings.recsvc_listen)
     except (OSError, ValueError) as error:
         fail(str(error))
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = thread_termination()
     supervisor = Supervisor(
         [sys.executable, "-m", "recsvc"],
         os.environ | {"RECSVC_LISTEN": port.address},

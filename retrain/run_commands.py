@@ -1,9 +1,7 @@
 """The commands around runs: the schedule, the last runs, old versions."""
 
 import argparse
-import signal
 import sys
-import threading
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +12,7 @@ from retrain.subcommand import add_command
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
 from servicekit.telemetry import connect_metrics
+from servicekit.termination import thread_termination
 
 
 def add(commands: Any) -> None:
@@ -35,9 +34,7 @@ def _schedule(options: argparse.Namespace) -> int:
     configure_logs(settings.log_level, service="retrain")
     from retrain.nightly import Nightly  # noqa: PLC0415  # imports LightFM
 
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = thread_termination()
     with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="retrain")) as metrics:
         schedule = Nightly.of(settings, metrics).schedule(stopping)
         if options.once:

@@ -1,8 +1,6 @@
 """The life of a gRPC server: built with health and reflection, NOT_SERVING until told otherwise, drained at the end."""
 
 import asyncio
-import signal
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -191,19 +189,3 @@ class ThreadServer(_Server):
 def _merged(options: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return the defaults with these in their place: of two values of one argument, gRPC would take the first."""
     return list({**dict(OPTIONS), **dict(options)}.items())
-
-
-def aio_termination() -> asyncio.Event:
-    """Return an event that SIGTERM or SIGINT sets, in place of their default action."""
-    event = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, event.set)
-    return event
-
-
-def thread_termination() -> threading.Event:
-    """Return an event that SIGTERM or SIGINT sets, in place of their default action; call from the main thread."""
-    event = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: event.set())
-    return event

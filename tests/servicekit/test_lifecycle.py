@@ -23,9 +23,12 @@ ROOT: Final = Path(__file__).parents[2]
 LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]
 SIGNALLED: Final = """
 import asyncio
-from servicekit.lifecycle import aio_termination, thread_termination
+from servicekit.termination import aio_termination, thread_termination
 def threads():
     event = thread_termination(); print("ready", flush=True); event.wait()
+def polling():
+    event = thread_termination(); print("ready", flush=True)
+    while not event.wait(0): pass
 async def loop():
     event = aio_termination(); print("ready", flush=True); await event.wait()
 """
@@ -158,7 +161,7 @@ def test_draining_does_not_wait_longer_than_its_grace(thread_server: tuple[Threa
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("kind", ["threads()", "asyncio.run(loop())"])
+@pytest.mark.parametrize("kind", ["threads()", "polling()", "asyncio.run(loop())"])
 def test_signals_ask_for_the_end_and_nothing_else(kind: str, number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SIGNALLED + kind], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -166,7 +169,10 @@ def test_signals_ask_for_the_end_and_nothing_else(kind: str, number: signal.Sign
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
+        try:
+            _, errors = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (0, "")
 
 
