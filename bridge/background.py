@@ -8,6 +8,9 @@ from typing import Final
 import structlog
 
 RESTART_S: Final = 1.0
+CANCEL_AGAIN_S: Final = 1.0
+"""Seconds until work that has not ended is told to once more: before Python 3.12 `asyncio.wait_for`, and with it
+psycopg's pool, misses a cancellation that comes together with what it waits for."""
 
 logger = structlog.get_logger(__name__)
 
@@ -19,8 +22,9 @@ async def background(name: str, work: Callable[[], Awaitable[None]]) -> AsyncIte
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_AGAIN_S)
 
 
 async def _keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:

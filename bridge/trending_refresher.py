@@ -87,7 +87,8 @@ class TrendingRefresher:
         """Wait until there is a ranking, or Postgres has none, or time is up; return whether there is one."""
         if self._board.current is None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ranked.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._ranked.wait()
         return self._board.current is not None
 
     async def keep_fresh(self) -> None:

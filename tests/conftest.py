@@ -6,6 +6,7 @@ from typing import Final
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.local.kafka import KafkaChoice, choose_kafka
 from deploy.local.kafka_mock import MockKafka
@@ -16,6 +17,9 @@ from tests.support.grpcurl import Grpcurl
 ROOT: Final = Path(__file__).parents[1]
 SHARED_DATA: Final = ROOT.parent / "shared" / "data"
 
+# How long a case takes says more of the machine than of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 KAFKA: Final = pytest.StashKey[KafkaChoice]()
 

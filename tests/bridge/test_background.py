@@ -1,0 +1,46 @@
+"""Work beside the calls: it starts again after a defect, and ends when it is told to."""
+
+import asyncio
+
+import pytest
+import structlog
+
+from bridge import background as background_module
+from bridge.background import background
+
+
+async def test_a_defect_is_told_and_the_work_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_module, "RESTART_S", 0.01)
+    went_on = asyncio.Event()
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise ValueError("no")
+        went_on.set()
+        await asyncio.Event().wait()
+
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(20), background("work", work):
+            await went_on.wait()
+    assert [(log["event"], log["work"]) for log in logs] == [("background.defect", "work")]
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_work_that_misses_its_cancellation_ends(turns: int) -> None:
+    """Before Python 3.12 `wait_for` misses one that comes in a certain turn of the loop after what it waits for."""
+    came = asyncio.Event()
+
+    async def work() -> None:
+        await asyncio.wait_for(came.wait(), 60)
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(20):
+        async with background("work", work):
+            await asyncio.sleep(0.01)  # until it waits
+            came.set()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "work"]
