@@ -226,7 +226,7 @@ def _load(source: Source, window: Window, warehouse: Warehouse) -> None:
         warehouse.run("catalogue", file=str(source.catalogue))
     else:
         warehouse.run("no_catalogue")
-    warehouse.run("viewers", "videos", "coded", "past_events")
+    warehouse.run("named", "viewers", "videos", "coded", "past_events")
     warehouse.run("events", long_watch_ms=LONG_WATCH_MS)
     warehouse.run("liked_until")
 

@@ -15,6 +15,5 @@ FROM (
     FROM read_parquet(getvariable('exports'))
 ) AS r
 LEFT JOIN kinds ON kinds.name = r.type
-WHERE NOT EXISTS (
-    SELECT 1 FROM forgotten WHERE forgotten.user_id = r.user_id AND coalesce(r.at_ms <= forgotten.at_ms, true)
-)
+LEFT JOIN forgotten USING (user_id) -- has each viewer once; a correlated NOT EXISTS takes twice as long as the rest
+WHERE forgotten.user_id IS NULL OR r.at_ms > forgotten.at_ms

@@ -8,7 +8,7 @@ SELECT
     CASE WHEN c.duration_ms > 0 THEN c.duration_ms ELSE -1 END AS duration_ms,
     coalesce(c.published_at_ms, -1) AS published_at_ms
 FROM (
-    SELECT video_id FROM exported WHERE fault IS NULL
+    SELECT video_id FROM named
     UNION SELECT video_id FROM past
     UNION SELECT video_id FROM catalogue
 ) AS v
