@@ -6,19 +6,17 @@ UV := 0.13.8
 READY := .venv/ready
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
-# Without these flags LightFM is built with -march=native and dies with SIGILL on other machines.
-export LIGHTFM_NO_CFLAGS := 1
 # One BLAS thread a process: parallelism comes from processes, and BLAS threads would fight over the cores.
 export OPENBLAS_NUM_THREADS := 1
 
-$(READY): requirements.lock
+$(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and \
 	  f"error: Python 3.11 to 3.13 is needed, and $(PYTHON) is {sys.version.split()[0]}: make $(MAKECMDGOALS) PYTHON=<another>")'
 	@echo "Installing what it needs into .venv, once; LightFM is compiled, so it takes a few minutes"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet uv==$(UV)
 	@UV_DEFAULT_INDEX="$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)" \
-	  $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	  $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	@touch $@
 
 .PHONY: help
