@@ -9,7 +9,7 @@ PROTOS = $(shell find proto -name '*.proto' | sort)
 # One BLAS thread a process: parallelism comes from processes, and BLAS threads would fight over the cores.
 export OPENBLAS_NUM_THREADS := 1
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and \
 	  f"error: Python 3.11 to 3.13 is needed, and $(PYTHON) is {sys.version.split()[0]}: make $(MAKECMDGOALS) PYTHON=<another>")'
 	@echo "Installing what it needs into .venv, once; LightFM is compiled, so it takes a few minutes"

@@ -9,8 +9,8 @@ import structlog
 
 RESTART_S: Final = 1.0
 CANCEL_AGAIN_S: Final = 1.0
-"""Seconds until work that has not ended is told to once more: before Python 3.12 `asyncio.wait_for`, and with it
-psycopg's pool, misses a cancellation that comes together with what it waits for."""
+"""Seconds until work that has not ended is cancelled once more, and with it any clean-up that takes so long. Before
+Python 3.12 `asyncio.wait_for`, on which psycopg's pool waits, misses one that comes together with what it waits for."""
 
 logger = structlog.get_logger(__name__)
 

@@ -22,7 +22,7 @@ POPULARITY_WEIGHTS: Final = (0.0, 0.125, 0.25, 0.375, 0.5, 0.6, 0.7, 0.8, 0.9, 1
 CHOICE_VIEWERS: Final = 2500
 """Viewers, at most, that the weight is chosen for."""
 CHOICE_REACH: Final = 2
-"""Weights on either side that a weight is compared with: chance makes one worse than both of its neighbours."""
+"""Weights on either side that a weight is compared with: with one, chance would often end the search too soon."""
 FEWEST_TO_MOVE: Final = 2000
 """Viewers below which the weight stays: with a hundred it drifts, with some thousands it stays near the best."""
 DEFAULT_POPULARITY_WEIGHT: Final = 0.5

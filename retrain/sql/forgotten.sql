@@ -1,4 +1,4 @@
--- Those viewers of the files who are to be forgotten, and until when.
+-- Those viewers of the files who are to be forgotten, each once, and until when: `exported` would repeat rows else.
 CREATE TABLE forgotten AS
 SELECT viewer.user_id, marks.at_ms
 FROM (

@@ -29,8 +29,9 @@ async def test_a_defect_is_told_and_the_work_starts_again(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_work_that_misses_its_cancellation_ends(turns: int) -> None:
-    """Before Python 3.12 `wait_for` misses one that comes in a certain turn of the loop after what it waits for."""
+async def test_work_that_misses_its_cancellation_ends(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before Python 3.12 `wait_for` misses one that comes in some turns of the loop after what it waits for."""
+    monkeypatch.setattr(background_module, "CANCEL_AGAIN_S", 0.01)
     came = asyncio.Event()
 
     async def work() -> None:

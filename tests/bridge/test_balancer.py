@@ -55,7 +55,7 @@ class BalancerMachine(RuleBasedStateMachine):
             assert replica.under_way == self.under_way.count(replica)
 
 
-BalancerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+BalancerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestBalancer = pytest.mark.timeout(60)(BalancerMachine.TestCase)
 
 

@@ -99,7 +99,7 @@ class BreakerMachine(RuleBasedStateMachine):
         assert self.probes_out <= 1
 
 
-BreakerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+BreakerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
 TestBreaker = pytest.mark.timeout(60)(BreakerMachine.TestCase)
 
 

@@ -56,7 +56,7 @@ class LimiterMachine(RuleBasedStateMachine):
         assert self.limiter.in_flight == self.under_way
 
 
-LimiterMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+LimiterMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
 TestLimiter = pytest.mark.timeout(60)(LimiterMachine.TestCase)
 
 

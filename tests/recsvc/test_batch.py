@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsvc import encoding
@@ -77,7 +77,6 @@ def recommender_of(serving: ServingModel) -> Recommender:
     return Recommender(live, audience())
 
 
-@settings(deadline=None)
 @given(st.sampled_from(MODELS), st.lists(QUERIES, max_size=12))
 def test_a_batch_equals_single_calls(serving: ServingModel, queries: list[FeedQuery]) -> None:
     """To the last bit of each score; what fails, fails alone."""

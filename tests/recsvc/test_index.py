@@ -59,7 +59,7 @@ def test_it_finds_nearly_all_of_the_best(ranker: IndexedRanker) -> None:
     assert np.mean(hits) >= 0.98
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 299),
     count=st.integers(1, 300),
@@ -100,7 +100,7 @@ def test_strangers_and_batches_are_ranked_the_same(ranker: IndexedRanker) -> Non
         assert ranked.rows.tolist() == ranker.top(wish.viewer, 20, Barred()).rows.tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 99),
     count=st.sampled_from([1, 20, 500, 700, 12_000]),

@@ -55,7 +55,7 @@ def same(found: Ranked, expected: Ranked) -> None:
     assert found.scores.tolist() == expected.scores.tolist()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 10_000),
     user=st.integers(0, 11),

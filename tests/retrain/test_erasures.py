@@ -8,7 +8,7 @@ import pytest
 
 from retrain.erasures import KEY, SERVERS_KEY, add_erasures, encode, local_list, read_erasures
 from retrain.exports import choose_window
-from retrain.preparation import prepare
+from retrain.preparation import Counts, prepare
 from retrain.recipe import recipe_digest
 from retrain.source import Source, fetch
 from retrain.warehouse import Warehouse
@@ -32,14 +32,18 @@ def _source(folder: Path, erased: dict[bytes, int]) -> Source:
     )
 
 
-def _learnt(folder: Path, source: Source) -> tuple[list[str], int, int]:
+def _prepared(folder: Path, source: Source) -> tuple[list[str], Counts]:
     window = choose_window(FileStore(folder / "exports"), last=None, length=30, marker_required=False)
     folder = folder / "warehouse"
     folder.mkdir(exist_ok=True)
     with Warehouse(folder, memory="200MiB", threads=1) as warehouse:
         interactions = prepare(source, window, warehouse)
-        counts = interactions.counts
-        return interactions.users().ids(np.arange(counts.users)), counts.events, counts.past_events
+        return interactions.users().ids(np.arange(interactions.counts.users)), interactions.counts
+
+
+def _learnt(folder: Path, source: Source) -> tuple[list[str], int, int]:
+    users, counts = _prepared(folder, source)
+    return users, counts.events, counts.past_events
 
 
 def test_what_happened_before_an_erasure_is_left_out(tmp_path: Path) -> None:
@@ -57,6 +61,18 @@ def test_what_happened_before_an_erasure_is_left_out(tmp_path: Path) -> None:
     source = _source(tmp_path, {viewer_fingerprint("gone"): NOON_MS, viewer_fingerprint("back"): NOON_MS})
     assert _learnt(tmp_path, source) == (["back", "stays"], 2, 1)
     assert recipe_digest(source, {}) != recipe_digest(everything, {})
+
+
+def test_rows_without_time_or_viewer_beside_an_erasure(tmp_path: Path) -> None:
+    """What may be from before it is left out, and not counted as broken; everybody else's rows are, as ever."""
+    unreadable = "yesterday"
+    write_day(
+        tmp_path / "exports", "2026-03-01",
+        [row("gone", "v1", time=unreadable), row("stays", "v1", time=unreadable), row(None, "v1"), row("stays", "v1")],
+    )  # fmt: skip
+    users, counts = _prepared(tmp_path, _source(tmp_path, {viewer_fingerprint("gone"): NOON_MS}))
+    assert (users, counts.read, counts.events) == (["stays"], 3, 1)
+    assert counts.broken == {"timestamp": 1, "user_id": 1}
 
 
 def test_viewers_that_model_servers_forgot_are_left_out(tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(EVENTS)
 def test_numbers_equal_a_plain_count(events: list[tuple[str, str, str, int]]) -> None:
     """SQL and a loop over the rows give the same weights, popularity and seen lists."""
