@@ -96,7 +96,7 @@ class RetrainSettings(StoreSettings):
     retrain_epochs: int = Field(20, ge=1, description="passes over the interactions before the held-out days")
     retrain_day_epochs: int = Field(6, ge=1, description="further passes over what is new each time a day is added")
     retrain_replayed_share: float = Field(
-        0.15, ge=0, le=1, description="share of older interactions in such a pass, half of it in half a day's"
+        0.3, ge=0, le=1, description="share of older interactions in such a pass, half of it in half a day's"
     )
     retrain_warm_start: bool = Field(
         default=True, description="whether a run goes on from the last one's training state"
