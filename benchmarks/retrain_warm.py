@@ -28,7 +28,6 @@ from retrain.progress import Lines
 from retrain.record import Record
 from retrain.settings import RetrainSettings
 from retrain.source import fetch
-from retrain.training import FIRST_PART
 from retrain.warehouse import Warehouse
 from servicekit.logs import configure_logs
 from servicekit.objectstore import FileStore
@@ -108,10 +107,7 @@ def _full_fit(interactions: Interactions, seed: int, day: date) -> tuple[Fits, f
     """Return a fit from nothing on all up to a day's end, as a run makes it, and its processor seconds."""
     fits = Fits(_settings(seed), interactions, progress=Lines(), record=Record())
     last = midnight(day)
-    has_day_before = len(fits.held_out(last - DAY).users) > 0
     begin = time.process_time()
-    if has_day_before:
-        fits.fit("base", last - DAY)
     fits.fit("validated", last)
     _learn_halves(interactions, fits, day)
     return fits, time.process_time() - begin
@@ -121,8 +117,8 @@ def _learn_halves(interactions: Interactions, fits: Fits, day: date) -> None:
     since = midnight(day)
     middle = interactions.middle(since, since + DAY)
     if middle:
-        fits.fit("half", middle, part=FIRST_PART)
-    fits.fit("final", since + DAY, part=1 - FIRST_PART)
+        fits.fit("half", middle)
+    fits.fit("final", since + DAY)
 
 
 def _ndcg(fits: Fits, day: HeldOutDay) -> float:

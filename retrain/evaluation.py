@@ -25,8 +25,10 @@ CHOICE_REACH: Final = 2
 """Weights on either side that a weight is compared with: with one, chance would often end the search too soon."""
 FEWEST_TO_MOVE: Final = 2000
 """Viewers below which the weight stays: with a hundred it drifts, with some thousands it stays near the best."""
-DEFAULT_POPULARITY_WEIGHT: Final = 0.5
-"""Where there is no day to choose on."""
+FEWEST_TO_BEGIN: Final = 100
+"""The same for a first model, whose weight nothing speaks for."""
+DEFAULT_POPULARITY_WEIGHT: Final = 0.7
+"""What a first model is judged with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +106,8 @@ class Evaluation:
     lightfm: Quality
     lightfm_prior: Quality
     """With the popularity prior, of the weight that is judged."""
+    weight: float
+    """That weight."""
     popularity: Quality
     """The baseline: decayed popularity alone."""
     lightfm_prior_gains: NDArray[np.float64]
@@ -138,9 +142,7 @@ class Evaluation:
         return metrics
 
 
-def choose_weight(
-    scores: Scores, day: HeldOutDay, start: float = DEFAULT_POPULARITY_WEIGHT, *, threads: int = 1
-) -> float:
+def choose_weight(scores: Scores, day: HeldOutDay, start: float, *, threads: int = 1) -> float:
     """Return the weight of the popularity prior uphill from another one, by NDCG for a sample of a day's viewers.
 
     NDCG rises with the weight up to the best one and falls from there, but for chance.
@@ -155,10 +157,18 @@ def choose_weight(
         best = better
 
 
-def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1) -> Evaluation:
-    """Return how LightFM, LightFM with the prior, and popularity alone rank on a day."""
-    is_telling = len(day.users) >= FEWEST_TO_MOVE
-    following = choose_weight(scores, day, weight, threads=threads) if is_telling else weight
+def evaluate(scores: Scores, day: HeldOutDay, weight: float | None = None, *, threads: int = 1) -> Evaluation:
+    """Return how LightFM, LightFM with the prior, and popularity alone rank on a day.
+
+    Args:
+        scores: LightFM's.
+        day: The day.
+        weight: Of the prior, chosen before the day; None for a first model.
+        threads: Threads to use.
+    """
+    fewest = FEWEST_TO_BEGIN if weight is None else FEWEST_TO_MOVE
+    weight = DEFAULT_POPULARITY_WEIGHT if weight is None else weight
+    following = choose_weight(scores, day, weight, threads=threads) if len(day.users) >= fewest else weight
     weights = list(dict.fromkeys((0.0, weight, following)))
     pages = dict(zip(weights, day.pages(scores, weights, threads=threads), strict=True))
     found = {one: quality(its, day.relevant, day.popularity) for one, its in pages.items()}
@@ -167,6 +177,7 @@ def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, threads: int = 1
     return Evaluation(
         lightfm=found[0.0],
         lightfm_prior=found[weight],
+        weight=weight,
         popularity=quality(popular, day.relevant, day.popularity),
         lightfm_prior_gains=gains,
         popularity_gains=popular_gains,

@@ -30,10 +30,12 @@ DAY: Final = timedelta(days=1)
 UNPUBLISHED: Final = "unpublished"
 KEPT: Final = "retrain-fits"
 WATCHED: Final = 500
-"""Viewers that each epoch is judged by."""
+"""Viewers that epochs are judged by."""
+LOOKS: Final = 10
+"""Epochs of a fit, at most, that are judged."""
 SAMPLE: Final = 5000
 """Viewers, at most, that tell how far scores are spread."""
-KEPT_FROM: Final = 40
+KEPT_FROM: Final = 100
 """A fit is kept when it took so many times as long as it takes to write."""
 WRITTEN_PER_S: Final = 3e8
 """Bytes, digests among it."""
@@ -78,14 +80,13 @@ class Fits:
         """The first instant that was not learnt from; None when nothing was learnt."""
         return self._until
 
-    def fit(self, title: str, until: datetime, *, watched: bool = False, part: float = 1.0) -> bool:
+    def fit(self, title: str, until: datetime, *, watched: bool = False) -> bool:
         """Learn from what was liked by an instant; return whether there was anything.
 
         Args:
             title: Names the fit, for people and where it is kept.
             until: The instant; later than that of the fit before.
-            watched: Record how good LightFM alone is after each epoch, on the day that begins at the instant.
-            part: Share of a day that is added: of older interactions, so much less is replayed.
+            watched: Record how good LightFM alone is after some epochs, on the day that begins at the instant.
         """
         if self._take_kept(title):
             return True
@@ -94,7 +95,7 @@ class Fits:
             return False
         begin = time.monotonic()
         with self._record.stage("fit"):
-            self._learn(title, positives, until, watched=watched, part=part)
+            self._learn(title, positives, until, watched=watched)
             if time.monotonic() - begin > KEPT_FROM * self._trainer.state().size / WRITTEN_PER_S:
                 self._keep(title)
         logger.info("fit.done", fit=title, positives=len(positives), seconds=round(time.monotonic() - begin, 1))
@@ -179,29 +180,22 @@ class Fits:
             raise ValueError("nothing was learnt yet")
         return self._until
 
-    def _learn(self, title: str, positives: Positives, until: datetime, *, watched: bool, part: float) -> None:
-        """Make passes over all positives at first; later over the new ones, and a sample of the others each time."""
+    def _learn(self, title: str, positives: Positives, until: datetime, *, watched: bool) -> None:
+        """Make passes over all positives at first, later over the new ones."""
         settings = self._settings
-        count = settings.retrain_epochs if self._until is None else settings.retrain_day_epochs
-        epochs = self._progress.epochs(title, count)
+        epochs = self._progress.epochs(title, settings.retrain_epochs)
         if watched:
-            epochs = self._watched(title, self.held_out(until).sample(WATCHED, seed=settings.retrain_seed), epochs)
-        if self._until is None:
-            self._trainer.fit(positives, epochs)
-        else:
-            self._trainer.fit(
-                positives,
-                epochs,
-                fresh=_among(positives.pairs, self._interactions.fresh(self._until, until)),
-                replayed=part * settings.retrain_replayed_share,
-            )
+            day = self.held_out(until).sample(WATCHED, seed=settings.retrain_seed)
+            epochs = self._watched(title, day, epochs, every=-(-settings.retrain_epochs // LOOKS))
+        fresh = _among(positives.pairs, self._interactions.fresh(self._until, until)) if self._until else None
+        self._trainer.fit(positives, epochs, fresh=fresh)
         self._until = until
 
-    def _watched(self, title: str, day: HeldOutDay, epochs: Iterator[int]) -> Iterator[int]:
-        """Yield the epochs, and judge each when the next one is asked for."""
+    def _watched(self, title: str, day: HeldOutDay, epochs: Iterator[int], *, every: int) -> Iterator[int]:
+        """Yield the epochs, and judge each so many of them when the next one is asked for."""
         for epoch in epochs:
             yield epoch
-            if len(day.users):
+            if len(day.users) and (epoch + 1) % every == 0:
                 learnt = self._trainer.representations_of(day.users, self._interactions.counts.videos)
                 ndcg = day.judge(learnt.scores, threads=self._settings.retrain_threads)[0].ndcg
                 self._record.epochs.append(Epoch(fit=title, epoch=epoch + 1, ndcg=ndcg))

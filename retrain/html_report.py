@@ -12,7 +12,6 @@ TITLES: Final = {
     SERVED: "LightFM with popularity prior",
     "lightfm": "LightFM alone",
     LIVE: "Live model before",
-    "base": "Up to two days before the end",
     "validated": "Up to a day before the end",
     BASELINE: "Decayed popularity",
 }

@@ -26,7 +26,7 @@ MOST_WEIGHT: Final = 3.0
 """Most weight of one viewer's positives on one video: LightFM clips a step's loss at 10."""
 TASTE_HALVINGS: Final = 6
 """Times that a place in a viewer's taste may halve in weight before it counts for nothing."""
-DAY_SAMPLE: Final = 100_000
+DAY_SAMPLE: Final = 20_000
 """About so many viewers tell how often pairs of viewer and video repeat."""
 
 

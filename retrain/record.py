@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 
-from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation
+from retrain.evaluation import Evaluation
 from retrain.gate import DayFacts
 from retrain.preparation import Counts
 from retrain.quality_gate import Verdict
@@ -31,7 +31,6 @@ class Record:
     """Oldest first."""
     data_problems: tuple[str, ...] | None = None
     """What the gate found in the data; None before it looked."""
-    popularity_weight: float = DEFAULT_POPULARITY_WEIGHT
     epochs: list[Epoch] = field(default_factory=list)
     """Quality after each epoch that was looked at."""
     evaluation: Evaluation | None = None

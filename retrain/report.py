@@ -15,14 +15,13 @@ from retrain.warm_start import WarmStart
 def plan(settings: RetrainSettings, window: Window, source: Source, start: WarmStart) -> str:
     """Return what a run is going to do."""
     days = f"{window.days[0].day} to {window.last} ({len(window.days)} days, {len(window.keys)} files)"
-    first = f"{settings.retrain_epochs} epochs, then " if not start.is_wanted else ""
-    passes = f"{settings.retrain_day_epochs} over what is new and {settings.retrain_replayed_share:.0%} of the rest"
+    passes = f"{settings.retrain_epochs} epochs over {'what is new' if start.is_wanted else 'everything'}"
     rows = [
         ("exports", f"{settings.interactions_url}, {days}"),
         *([("incomplete", ", ".join(map(str, window.incomplete)) + " (left out)")] if window.incomplete else []),
         ("catalogue", _where(source.catalogue is not None, settings, CATALOGUE_FILE)),
         ("history", _where(source.history is not None, settings, HISTORY_FILE)),
-        ("fit", f"LightFM {settings.retrain_loss}, {settings.retrain_factors} factors, {first}{passes}"),
+        ("fit", f"LightFM {settings.retrain_loss}, {settings.retrain_factors} factors, {passes}"),
         ("warm start", f"{'yes' if start.is_wanted else 'no'}: {start.reason}"),
         ("threads", str(settings.retrain_threads)),
         ("publish to", settings.model_store_url),

@@ -109,7 +109,7 @@ def report_of(job: Run, came_of: Result | RunFailure, *, started_at: datetime) -
         days=tuple(DayVolume(day=date(1970, 1, 1) + timedelta(days=one.day), events=one.events) for one in record.days),
         decisions=tuple(_decisions(job)),
         viewers=record.evaluation.viewers if record.evaluation else None,
-        popularity_weight=record.popularity_weight,
+        popularity_weight=record.evaluation.weight if record.evaluation else None,
         rankings=rankings,
         parts=parts_of(record.evaluation.metrics()) if record.evaluation else (),
         epochs=tuple(record.epochs),
@@ -135,7 +135,7 @@ def _set(settings: RetrainSettings) -> dict[str, str]:
     return {
         "loss": settings.retrain_loss,
         "factors": str(settings.retrain_factors),
-        "epochs": f"{settings.retrain_epochs} + {settings.retrain_day_epochs} a day",
+        "epochs": str(settings.retrain_epochs),
         "learning rate": f"{settings.retrain_learning_rate:g}",
         "interactions halve in": f"{settings.retrain_half_life_days:g} days",
         "popularity halves in": f"{settings.retrain_popularity_half_life_days:g} days",

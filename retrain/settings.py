@@ -93,11 +93,7 @@ class RetrainSettings(StoreSettings):
     retrain_popularity_half_life_days: float = Field(1.0, gt=0, description="the same for popularity")
     retrain_loss: Literal["warp", "bpr"] = Field("warp", description="LightFM's loss, warp or bpr")
     retrain_factors: int = Field(128, ge=1, le=1024, description="dimensions of the representations")
-    retrain_epochs: int = Field(20, ge=1, description="passes over the interactions before the held-out days")
-    retrain_day_epochs: int = Field(6, ge=1, description="further passes over what is new each time a day is added")
-    retrain_replayed_share: float = Field(
-        0.3, ge=0, le=1, description="share of older interactions in such a pass, half of it in half a day's"
-    )
+    retrain_epochs: int = Field(20, ge=1, description="passes over each day's interactions")
     retrain_warm_start: bool = Field(
         default=True, description="whether a run goes on from the last one's training state"
     )
@@ -118,7 +114,7 @@ class RetrainSettings(StoreSettings):
     retrain_report_path: Path | None = Field(
         None, description="HTML file that gets a copy of each run's report; the store keeps one beside each model"
     )
-    retrain_evaluation_users: int = Field(20_000, ge=1, description="most viewers that quality is measured on")
+    retrain_evaluation_users: int = Field(10_000, ge=1, description="most viewers that quality is measured on")
     database_url: SecretStr | None = Field(
         None,
         description="Postgres of the bridge: one run at a time, and the log of runs; without it RETRAIN_WORK_DIR "

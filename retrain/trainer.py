@@ -110,27 +110,23 @@ class Trainer:
         epochs: Iterable[int],
         *,
         fresh: NDArray[np.bool_] | None = None,
-        replayed: float = 1.0,
     ) -> None:
         """Learn from these, going on from what was learnt before; RunFailure when the numbers diverge.
 
         Args:
             positives: At least one; rows mean the same viewers and videos as in every other call.
             epochs: Is iterated over once, one pass for each element.
-            fresh: Which of them every pass learns from; None for all.
-            replayed: Share of the others that a pass learns from, drawn anew for each. BPR takes its negatives from
-                what a pass learns from, WARP from all.
+            fresh: Which of them to learn from; None for all. The others are not drawn as negatives all the same. BPR
+                draws from what it learns from, WARP from all videos.
         """
         liked = self.model.liked = self._liked(positives)
         pairs = liked.tocoo(copy=False)
+        chosen = slice(None) if fresh is None else fresh
+        place = (pairs.row[chosen], pairs.col[chosen])
+        matrix, weights = (
+            sp.coo_matrix((values[chosen], place), pairs.shape) for values in (pairs.data, positives.weights)
+        )
         for _ in epochs:
-            chosen: slice | NDArray[np.int64] = slice(None)
-            if fresh is not None:
-                chosen = np.flatnonzero(fresh | (self.model.random_state.rand(len(fresh)) < replayed))
-            place = (pairs.row[chosen], pairs.col[chosen])
-            matrix, weights = (
-                sp.coo_matrix((values[chosen], place), pairs.shape) for values in (pairs.data, positives.weights)
-            )
             try:
                 self.model.fit_partial(matrix, sample_weight=weights, num_threads=self.parameters.threads)
             except ValueError as error:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from retrain.afterwards import optional
 from retrain.champion import Champion
 from retrain.checkpoint import Checkpoint, CheckpointError
-from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation, HeldOutDay, choose_weight, evaluate
+from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation, HeldOutDay, evaluate
 from retrain.exports import midnight
 from retrain.failure import Reason, RunFailure
-from retrain.fits import DAY, UNPUBLISHED, Fits
+from retrain.fits import UNPUBLISHED, Fits
 from retrain.preparation import Interactions
 from retrain.quality_gate import Verdict, judge, length_problems, lift_of, live_pages, page_problems
 from retrain.representations import Representations
@@ -26,8 +26,6 @@ from retrain.trial import FEWEST_VIEWERS, Trial, final_problems, judge_trial
 
 logger = structlog.get_logger("retrain")
 
-FIRST_PART: Final = 0.5
-"""Share of the last day's interactions that a trial learns from."""
 TRIAL_VIEWERS: Final = 5000
 """Viewers, at most, that a trial is judged on: pages of three models are made for them."""
 
@@ -81,23 +79,28 @@ def _starts(job: Run) -> list[Checkpoint | None]:
 def _train(job: Run, interactions: Interactions, champion: Champion | None, start: Checkpoint | None) -> Trained:
     """Fit in time order, so that the last day is judged before it is learnt from.
 
-    From nothing, a fit before the last two days chooses the weight of the popularity prior on the day that follows it,
-    where that can be judged. A checkpoint brings the weight of its night, and mostly has learnt up to the last day, so
-    that only that is left. What is published has the weight that suits the last day better, if one does. Beside a live
-    model to compare with, the last day is learnt from in two halves, the first of which is on trial.
+    A checkpoint mostly has learnt up to the last day, so that only that is left. The weight of the popularity prior is
+    that of the night before; what is published has the weight that suits the last day better, if one does. Beside a
+    live model to compare with, the last day is learnt from in two halves, the first of which is on trial.
     """
-    last, record = midnight(job.window.last), job.record
-    kept = job.kept / f"{record.input_digest}-{start.description.version if start else 'full'}" if job.kept else None
-    fits = Fits(job.settings, interactions, progress=job.progress, record=record, start=start, kept=kept)
-    weight = start.description.popularity_weight if start else _first_weight(job, fits, last - DAY)
-    record.popularity_weight = weight
+    last, name = midnight(job.window.last), start.description.version if start else "full"
+    kept = job.kept / f"{job.record.input_digest}-{name}" if job.kept else None
+    fits = Fits(job.settings, interactions, progress=job.progress, record=job.record, start=start, kept=kept)
+    weight = _weight_before(last, start, champion)
     judged = None
     if fits.until == last or fits.fit("validated", last, watched=True):
         judged = _judged(job, fits, weight)
     if judged is None:
-        return _trained(job, fits, weight)
+        return _trained(job, fits, DEFAULT_POPULARITY_WEIGHT if weight is None else weight)
     with _shown_when_refused(job, interactions, fits, judged, champion):
         return _gated(job, interactions, fits, judged, champion)
+
+
+def _weight_before(last: datetime, start: Checkpoint | None, champion: Champion | None) -> float | None:
+    """Return the weight of the popularity prior as it was before a day; None where no model tells."""
+    if start:
+        return start.description.popularity_weight
+    return champion.manifest.popularity_weight if champion and not champion.knows(last) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,12 +109,10 @@ class _Judged:
 
     candidate: Representations
     """Of the day's viewers."""
-    weight: float
-    """Of the popularity prior."""
     evaluation: Evaluation
 
 
-def _judged(job: Run, fits: Fits, weight: float) -> _Judged | None:
+def _judged(job: Run, fits: Fits, weight: float | None) -> _Judged | None:
     """Return how good a fit is, None where nothing tells."""
     day = fits.held_out(midnight(job.window.last))
     if not len(day.users):
@@ -120,7 +121,7 @@ def _judged(job: Run, fits: Fits, weight: float) -> _Judged | None:
         candidate = fits.representations_of(day.users)
         evaluation = evaluate(candidate.scores, day, weight, threads=job.settings.retrain_threads)
     job.record.evaluation, job.record.verdict = evaluation, None
-    return _Judged(candidate=candidate, weight=weight, evaluation=evaluation)
+    return _Judged(candidate=candidate, evaluation=evaluation)
 
 
 def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, champion: Champion | None) -> Trained:
@@ -139,10 +140,8 @@ def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, ch
         )
     _tell(job, verdict)
     rival = _rival(job, interactions, fits, champion) if champion else None
-    trial = _tried(job, fits, rival, judged.weight) if rival else None
-    trained = _trained(
-        job, fits, _next_weight(judged), part=1 - FIRST_PART if trial else 1.0, evaluation=judged.evaluation
-    )
+    trial = _tried(job, fits, rival, judged.evaluation.weight) if rival else None
+    trained = _trained(job, fits, _next_weight(judged.evaluation), judged.evaluation)
     final = trained.representations
     with job.record.stage("gate"):
         problems = [*length_problems(final, judged.candidate, "the fit before the last day")]
@@ -152,24 +151,22 @@ def _gated(job: Run, interactions: Interactions, fits: Fits, judged: _Judged, ch
     return trained
 
 
-def _next_weight(judged: _Judged) -> float:
+def _next_weight(evaluation: Evaluation) -> float:
     """Return the weight to publish with: it follows the days where that does pages good and no harm."""
-    evaluation, weight = judged.evaluation, judged.evaluation.next_weight
+    before, after = evaluation.weight, evaluation.next_weight
     if evaluation.with_next_weight.ndcg <= evaluation.lightfm_prior.ndcg:
-        return judged.weight
+        return before
     problems = list(page_problems(evaluation.with_next_weight, evaluation.popularity, evaluation.lightfm_prior))
     if problems:
-        logger.warning("popularity_weight.kept", weight=judged.weight, refused=weight, problems=problems)
-        return judged.weight
-    logger.info("popularity_weight.moved", before=judged.weight, after=weight, viewers=evaluation.viewers)
-    return weight
+        logger.warning("popularity_weight.kept", weight=before, refused=after, problems=problems)
+        return before
+    logger.info("popularity_weight.moved", before=before, after=after, viewers=evaluation.viewers)
+    return after
 
 
-def _trained(
-    job: Run, fits: Fits, weight: float, *, part: float = 1.0, evaluation: Evaluation | None = None
-) -> Trained:
+def _trained(job: Run, fits: Fits, weight: float, evaluation: Evaluation | None = None) -> Trained:
     """Learn from what is left; RunFailure when there is nothing, or its numbers are none."""
-    if not fits.fit("final", job.window.until, part=part):
+    if not fits.fit("final", job.window.until):
         raise RunFailure(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
     representations = fits.representations()
     problem = representations.problem()
@@ -211,7 +208,7 @@ def _rival(job: Run, interactions: Interactions, fits: Fits, champion: Champion)
 
 def _tried(job: Run, fits: Fits, rival: _Rival, weight: float) -> Trial:
     """Learn from the first half of the last day; RunFailure when it does harm."""
-    fits.fit("half", rival.since, part=FIRST_PART)
+    fits.fit("half", rival.since)
     with job.record.stage("gate"):
         trial = judge_trial(
             rival.half,
@@ -224,22 +221,6 @@ def _tried(job: Run, fits: Fits, rival: _Rival, weight: float) -> Trial:
         )
     _tell(job, trial.verdict)
     return trial
-
-
-def _first_weight(job: Run, fits: Fits, until: datetime) -> float:
-    """Return the weight of the popularity prior that suits the day after an instant, from a fit up to that."""
-    day = fits.held_out(until)
-    if not len(day.users) or not fits.fit("base", until, watched=True):
-        return DEFAULT_POPULARITY_WEIGHT
-    return _choose_weight(job, fits, day)
-
-
-def _choose_weight(job: Run, fits: Fits, day: HeldOutDay) -> float:
-    with job.record.stage("evaluate"):
-        scores = fits.representations_of(day.users).scores
-        weight = choose_weight(scores, day, threads=job.settings.retrain_threads)
-    logger.info("popularity_weight.chosen", weight=weight, viewers=len(day.users))
-    return weight
 
 
 @contextmanager
@@ -256,7 +237,7 @@ def _shown_when_refused(
                     interactions,
                     fits.held_out(midnight(job.window.last)),
                     judged.candidate.scores,
-                    judged.weight,
+                    judged.evaluation.weight,
                     champion,
                     since=midnight(job.window.last),
                     threads=job.settings.retrain_threads,

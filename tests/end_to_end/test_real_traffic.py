@@ -24,7 +24,7 @@ def system(
 ) -> Iterator[System]:
     """The system over KuaiRand."""
     folder = tmp_path_factory.mktemp("real_traffic")
-    brief = {"RETRAIN_FACTORS": "32", "RETRAIN_EPOCHS": "2", "RETRAIN_DAY_EPOCHS": "1"}
+    brief = {"RETRAIN_FACTORS": "32", "RETRAIN_EPOCHS": "2"}
     with running(folder, DataSet(shared_data / "kuairand"), postgres_url, kafka_bootstrap, grpcurl, **brief) as system:
         yield system
 

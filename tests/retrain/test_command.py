@@ -19,7 +19,7 @@ from tests.support.dogstatsd import DogStatsdServer
 from tests.support.s3 import new_bucket
 
 ROOT: Final = Path(__file__).parents[2]
-QUICK: Final = {"RETRAIN_FACTORS": "8", "RETRAIN_EPOCHS": "2", "RETRAIN_THREADS": "1"}
+QUICK: Final = {"RETRAIN_FACTORS": "8", "RETRAIN_EPOCHS": "8", "RETRAIN_THREADS": "1"}
 
 
 def retrain(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

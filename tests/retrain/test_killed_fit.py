@@ -15,7 +15,7 @@ from servicekit.objectstore import FileStore
 
 EPOCHS = 40
 """So many that each fit lasts long after its first one was told of."""
-TITLES = ("base", "validated", "final")
+TITLES = ("validated", "final")
 
 
 def command(feed: Path, folder: Path) -> dict[str, Any]:
@@ -28,7 +28,6 @@ def command(feed: Path, folder: Path) -> dict[str, Any]:
         "RETRAIN_THREADS": "1",
         "RETRAIN_FACTORS": "16",
         "RETRAIN_EPOCHS": str(EPOCHS),
-        "RETRAIN_DAY_EPOCHS": str(EPOCHS),
     }
     return {"args": [sys.executable, "-m", "retrain", "run"], "env": environment}
 
@@ -67,15 +66,15 @@ def straight(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return Registry(FileStore(folder / "models")).versions()
 
 
-@pytest.mark.timeout(300)  # five processes one after another
+@pytest.mark.timeout(300)  # four processes one after another
 def test_run_goes_on_from_the_fits_that_were_done(feed: Path, tmp_path: Path, straight: list[str]) -> None:
-    """Killed in each of its three fits, it comes to the same bits, repeats no fit, and leaves nothing behind."""
+    """Killed in each of its fits, it comes to the same bits, repeats no fit, and leaves nothing behind."""
     for number, title in enumerate(TITLES):
         logs = kill_while_fitting(title, feed, tmp_path)
         assert fits(logs, "fit.resumed") == list(TITLES[: max(0, number - 1)])
         assert not (tmp_path / "models").exists()
     logs = finish(feed, tmp_path)
-    assert fits(logs, "fit.resumed") == ["base", "validated"]
+    assert fits(logs, "fit.resumed") == ["validated"]
     assert fits(logs, "fit.done") == ["final"]
     assert Registry(FileStore(tmp_path / "models")).versions() == straight
     assert [path.name for path in (tmp_path / "work").iterdir() if path.name.startswith("retrain-")] == []

@@ -33,7 +33,6 @@ def test_lightfm_beats_decayed_popularity_clearly_and_is_served_as_it_was_judged
         model_store_url=(tmp_path / "store").as_uri(),
         retrain_factors=32,
         retrain_epochs=4,
-        retrain_day_epochs=1,
         retrain_threads=1,
     )
     exports = FileStore(data / "exports")

@@ -94,7 +94,7 @@ def test_a_worse_model_goes_live_by_force_only(trained: Trained) -> None:
     folder, environment, feed = trained
     damage(feed, folder / "exports", "SELECT * FROM today")
     before = pointer(folder)
-    worse = environment | {"RETRAIN_EPOCHS": "1", "RETRAIN_DAY_EPOCHS": "1", "RETRAIN_LEARNING_RATE": "0.0001"}
+    worse = environment | {"RETRAIN_EPOCHS": "1", "RETRAIN_LEARNING_RATE": "0.0001"}
 
     refused = retrain("run", **worse)
     assert refused.returncode == 3, refused.stderr

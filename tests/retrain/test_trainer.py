@@ -66,8 +66,17 @@ def test_what_a_pass_leaves_out_is_not_drawn_as_a_negative() -> None:
     everything = Positives(pairs=pairs, weights=np.ones(VIDEOS, np.float32))
     trainer = trained(everything)
     before = trainer.model.item_embeddings.copy()
-    trainer.fit(everything, range(50), fresh=np.arange(VIDEOS) == 0, replayed=0.0)
+    trainer.fit(everything, range(50), fresh=np.arange(VIDEOS) == 0)
     np.testing.assert_array_equal(trainer.model.item_embeddings, before)
+
+
+def test_passes_over_nothing_change_nothing() -> None:
+    """A night may add nothing that anybody liked."""
+    trainer = trained(positives())
+    before = {name: array.copy() for name, array in trainer.state().arrays.items()}
+    trainer.fit(positives(), range(3), fresh=np.zeros(len(positives()), np.bool_))
+    for name, array in trainer.state().arrays.items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 def test_scores_equal_the_prediction_of_lightfm() -> None:
