@@ -19,9 +19,10 @@ from typing import Final
 import numpy as np
 
 from benchmarks.report import Row
+from retrain.checkpoint import Checkpoint
 from retrain.evaluation import HeldOutDay
 from retrain.exports import choose_window, midnight
-from retrain.fits import Fits
+from retrain.fits import UNPUBLISHED, Fits
 from retrain.metrics import hits, ndcg
 from retrain.preparation import Interactions, prepare
 from retrain.progress import Lines
@@ -90,6 +91,7 @@ def _nights(interactions: Interactions, seed: int) -> Iterator[Night]:
     for number in range(1, (LAST - FIRST).days):
         day = FIRST + number * DAY
         begin = time.process_time()
+        warm = _fits(interactions, seed, warm.checkpoint(UNPUBLISHED, WEIGHT))
         _learn_halves(interactions, warm, day)
         warm_s = time.process_time() - begin
         full, full_s = _full_fit(interactions, seed, day)
@@ -105,12 +107,16 @@ def _nights(interactions: Interactions, seed: int) -> Iterator[Night]:
 
 def _full_fit(interactions: Interactions, seed: int, day: date) -> tuple[Fits, float]:
     """Return a fit from nothing on all up to a day's end, as a run makes it, and its processor seconds."""
-    fits = Fits(_settings(seed), interactions, progress=Lines(), record=Record())
+    fits = _fits(interactions, seed)
     last = midnight(day)
     begin = time.process_time()
     fits.fit("validated", last)
     _learn_halves(interactions, fits, day)
     return fits, time.process_time() - begin
+
+
+def _fits(interactions: Interactions, seed: int, start: Checkpoint | None = None) -> Fits:
+    return Fits(_settings(seed), interactions, progress=Lines(), record=Record(), start=start)
 
 
 def _learn_halves(interactions: Interactions, fits: Fits, day: date) -> None:

@@ -69,6 +69,7 @@ class Fits:
         self._progress, self._record = progress, record
         self._kept = kept
         self._trainer = Trainer(settings.hyperparameters())
+        self._replayed = settings.retrain_replayed_share if start else 0.0
         self._until: datetime | None = None
         self._day: tuple[datetime, HeldOutDay] | None = None
         self._full_fit_until = start.description.full_fit_until if start else None
@@ -181,14 +182,17 @@ class Fits:
         return self._until
 
     def _learn(self, title: str, positives: Positives, until: datetime, *, watched: bool) -> None:
-        """Make passes over all positives at first, later over the new ones."""
+        """Make passes over all positives at first, later over the new ones: what this run has learnt is not forgotten.
+
+        What earlier nights have learnt would be, after some more nights, were not a little of it replayed.
+        """
         settings = self._settings
         epochs = self._progress.epochs(title, settings.retrain_epochs)
         if watched:
             day = self.held_out(until).sample(WATCHED, seed=settings.retrain_seed)
             epochs = self._watched(title, day, epochs, every=-(-settings.retrain_epochs // LOOKS))
         fresh = _among(positives.pairs, self._interactions.fresh(self._until, until)) if self._until else None
-        self._trainer.fit(positives, epochs, fresh=fresh)
+        self._trainer.fit(positives, epochs, fresh=fresh, replayed=self._replayed)
         self._until = until
 
     def _watched(self, title: str, day: HeldOutDay, epochs: Iterator[int], *, every: int) -> Iterator[int]:

@@ -94,6 +94,9 @@ class RetrainSettings(StoreSettings):
     retrain_loss: Literal["warp", "bpr"] = Field("warp", description="LightFM's loss, warp or bpr")
     retrain_factors: int = Field(128, ge=1, le=1024, description="dimensions of the representations")
     retrain_epochs: int = Field(20, ge=1, description="passes over each day's interactions")
+    retrain_replayed_share: float = Field(
+        0.02, ge=0, le=1, description="share of all interactions that is replayed in each pass of a warm start"
+    )
     retrain_warm_start: bool = Field(
         default=True, description="whether a run goes on from the last one's training state"
     )

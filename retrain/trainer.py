@@ -110,23 +110,25 @@ class Trainer:
         epochs: Iterable[int],
         *,
         fresh: NDArray[np.bool_] | None = None,
+        replayed: float = 0.0,
     ) -> None:
         """Learn from these, going on from what was learnt before; RunFailure when the numbers diverge.
 
         Args:
             positives: At least one; rows mean the same viewers and videos as in every other call.
             epochs: Is iterated over once, one pass for each element.
-            fresh: Which of them to learn from; None for all. The others are not drawn as negatives all the same. BPR
-                draws from what it learns from, WARP from all videos.
+            fresh: Which of them every pass learns from; None for all. The others are not drawn as negatives all the
+                same: BPR draws from what a pass learns from, WARP from all videos.
+            replayed: Beside them, as many as this share of all are drawn at random for each pass.
         """
         liked = self.model.liked = self._liked(positives)
         pairs = liked.tocoo(copy=False)
-        chosen = slice(None) if fresh is None else fresh
-        place = (pairs.row[chosen], pairs.col[chosen])
-        matrix, weights = (
-            sp.coo_matrix((values[chosen], place), pairs.shape) for values in (pairs.data, positives.weights)
-        )
         for _ in epochs:
+            chosen = slice(None) if fresh is None else self._drawn(fresh, replayed)
+            place = (pairs.row[chosen], pairs.col[chosen])
+            matrix, weights = (
+                sp.coo_matrix((values[chosen], place), pairs.shape) for values in (pairs.data, positives.weights)
+            )
             try:
                 self.model.fit_partial(matrix, sample_weight=weights, num_threads=self.parameters.threads)
             except ValueError as error:
@@ -174,6 +176,11 @@ class Trainer:
         )
         found = Representations.expand(trained, np.flatnonzero(known), self._videos, (len(users), video_count))
         return replace(found, viewers=users)
+
+    def _drawn(self, fresh: NDArray[np.bool_], replayed: float) -> NDArray[np.int64]:
+        """Return the places of the fresh ones, and of as many as a share of all, drawn at random."""
+        drawn = self.model.random_state.randint(len(fresh), size=round(replayed * len(fresh)))
+        return np.concatenate((np.flatnonzero(fresh), drawn))
 
     def _liked(self, positives: Positives) -> sp.csr_matrix:
         """Return the positives as a matrix of the rows and columns that have any."""

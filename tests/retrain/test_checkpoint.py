@@ -48,7 +48,7 @@ def test_fit_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
     write(checkpoint(straight), tmp_path)
     later = resumed(read(tmp_path), USER_IDS, VIDEO_IDS)
     for trainer in (straight, later):
-        trainer.fit(positives(seed=1), range(2), fresh=np.arange(len(positives(seed=1))) < 20)
+        trainer.fit(positives(seed=1), range(2), fresh=np.arange(len(positives(seed=1))) < 20, replayed=0.3)
     for name in LEARNT:
         assert getattr(straight.model, name).tobytes() == getattr(later.model, name).tobytes()
 

@@ -70,6 +70,15 @@ def test_what_a_pass_leaves_out_is_not_drawn_as_a_negative() -> None:
     np.testing.assert_array_equal(trainer.model.item_embeddings, before)
 
 
+def test_some_of_what_is_not_new_is_replayed() -> None:
+    """In three passes over a fiftieth of all, some viewers learn and others do not."""
+    trainer = trained(positives())
+    before = trainer.model.user_embeddings.copy()
+    trainer.fit(positives(), range(3), fresh=np.zeros(len(positives()), np.bool_), replayed=0.02)
+    changed = (trainer.model.user_embeddings != before).any(axis=1)
+    assert 0 < changed.sum() < len(changed)
+
+
 def test_passes_over_nothing_change_nothing() -> None:
     """A night may add nothing that anybody liked."""
     trainer = trained(positives())
