@@ -76,7 +76,7 @@ def _other_builds() -> Iterator[Mapping[str, Path]]:
 
 def _whole(builds: Mapping[str, Path], folder: Path) -> dict[str, float]:
     found = _child("pipeline", folder)
-    row, alone = found, {"LightFM": _child("lightfm", folder)}
+    row, alone = dict(found), {"LightFM": _child("lightfm", folder)}
     alone |= {name: _child("lightfm", folder, PYTHONPATH=str(build)) for name, build in builds.items()}
     for name, took in alone.items():
         row |= {f"{name}, {what}": spent for what, spent in took.items()}

@@ -18,17 +18,17 @@ PAGE_SIZE: Final = 20
 POPULARITY_FLOOR: Final = 1.0
 """Added to popularity before its logarithm is taken."""
 POPULARITY_WEIGHTS: Final = (0.0, 0.125, 0.25, 0.375, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
-"""Weights of the popularity prior that validation chooses from."""
+"""Weights of the popularity prior to choose from."""
 CHOICE_VIEWERS: Final = 2500
 """Viewers, at most, that the weight is chosen for."""
 CHOICE_REACH: Final = 2
 """Weights on either side that a weight is compared with: with one, chance would often end the search too soon."""
 FEWEST_TO_MOVE: Final = 2000
-"""Viewers below which the weight stays: with a hundred it drifts, with some thousands it stays near the best."""
-FEWEST_TO_BEGIN: Final = 100
-"""The same for a first model, whose weight nothing speaks for."""
+"""Viewers below which a night keeps the weight: with a hundred it drifts, with thousands it stays near the best."""
+FEWEST_TO_CHOOSE: Final = 100
+"""The same for a full fit: there are few of them, so that nothing drifts."""
 DEFAULT_POPULARITY_WEIGHT: Final = 0.7
-"""What a first model is judged with."""
+"""Where no run before this one has left a weight."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,17 +157,16 @@ def choose_weight(scores: Scores, day: HeldOutDay, start: float, *, threads: int
         best = better
 
 
-def evaluate(scores: Scores, day: HeldOutDay, weight: float | None = None, *, threads: int = 1) -> Evaluation:
+def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, fewest: int, threads: int = 1) -> Evaluation:
     """Return how LightFM, LightFM with the prior, and popularity alone rank on a day.
 
     Args:
         scores: LightFM's.
         day: The day.
-        weight: Of the prior, chosen before the day; None for a first model.
+        weight: Of the prior, chosen before the day.
+        fewest: Viewers below which none other is looked for.
         threads: Threads to use.
     """
-    fewest = FEWEST_TO_BEGIN if weight is None else FEWEST_TO_MOVE
-    weight = DEFAULT_POPULARITY_WEIGHT if weight is None else weight
     following = choose_weight(scores, day, weight, threads=threads) if len(day.users) >= fewest else weight
     weights = list(dict.fromkeys((0.0, weight, following)))
     pages = dict(zip(weights, day.pages(scores, weights, threads=threads), strict=True))

@@ -1,9 +1,10 @@
 """The fits of a run, in time order, long ones kept on disk once done: a run that was killed goes on from there."""
 
+import math
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -182,24 +183,25 @@ class Fits:
         return self._until
 
     def _learn(self, title: str, positives: Positives, until: datetime, *, watched: bool) -> None:
-        """Make passes over all positives at first, later over the new ones: what this run has learnt is not forgotten.
+        """Make passes over all positives at first, later over the new ones.
 
-        What earlier nights have learnt would be, after some more nights, were not a little of it replayed.
+        A run that goes on from another one replays a little of everything as well: else nights in a row would forget.
         """
         settings = self._settings
         epochs = self._progress.epochs(title, settings.retrain_epochs)
         if watched:
             day = self.held_out(until).sample(WATCHED, seed=settings.retrain_seed)
-            epochs = self._watched(title, day, epochs, every=-(-settings.retrain_epochs // LOOKS))
+            count = settings.retrain_epochs
+            epochs = self._watched(title, day, epochs, range(count - 1, -1, -math.ceil(count / LOOKS)))
         fresh = _among(positives.pairs, self._interactions.fresh(self._until, until)) if self._until else None
         self._trainer.fit(positives, epochs, fresh=fresh, replayed=self._replayed)
         self._until = until
 
-    def _watched(self, title: str, day: HeldOutDay, epochs: Iterator[int], *, every: int) -> Iterator[int]:
-        """Yield the epochs, and judge each so many of them when the next one is asked for."""
+    def _watched(self, title: str, day: HeldOutDay, epochs: Iterator[int], judged: Collection[int]) -> Iterator[int]:
+        """Yield the epochs, and judge some of them when the next one is asked for."""
         for epoch in epochs:
             yield epoch
-            if len(day.users) and (epoch + 1) % every == 0:
+            if len(day.users) and epoch in judged:
                 learnt = self._trainer.representations_of(day.users, self._interactions.counts.videos)
                 ndcg = day.judge(learnt.scores, threads=self._settings.retrain_threads)[0].ndcg
                 self._record.epochs.append(Epoch(fit=title, epoch=epoch + 1, ndcg=ndcg))

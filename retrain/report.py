@@ -15,8 +15,8 @@ from retrain.warm_start import WarmStart
 def plan(settings: RetrainSettings, window: Window, source: Source, start: WarmStart) -> str:
     """Return what a run is going to do."""
     days = f"{window.days[0].day} to {window.last} ({len(window.days)} days, {len(window.keys)} files)"
-    warm = f"what is new and {settings.retrain_replayed_share:.0%} of the rest"
-    passes = f"{settings.retrain_epochs} epochs over {warm if start.is_wanted else 'everything'}"
+    warm = f"what is new and {settings.retrain_replayed_share:g} of everything"
+    passes = f"{settings.retrain_epochs} epochs over {warm if start.is_wanted else 'each day'}"
     rows = [
         ("exports", f"{settings.interactions_url}, {days}"),
         *([("incomplete", ", ".join(map(str, window.incomplete)) + " (left out)")] if window.incomplete else []),

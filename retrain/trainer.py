@@ -117,8 +117,8 @@ class Trainer:
         Args:
             positives: At least one; rows mean the same viewers and videos as in every other call.
             epochs: Is iterated over once, one pass for each element.
-            fresh: Which of them every pass learns from; None for all. The others are not drawn as negatives all the
-                same: BPR draws from what a pass learns from, WARP from all videos.
+            fresh: Which of them every pass learns from; None for all. BPR draws its negatives from what a pass learns
+                from, WARP from all videos but those that the viewer likes, fresh or not.
             replayed: Beside them, as many as this share of all are drawn at random for each pass.
         """
         liked = self.model.liked = self._liked(positives)

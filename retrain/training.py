@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from retrain.afterwards import optional
 from retrain.champion import Champion
 from retrain.checkpoint import Checkpoint, CheckpointError
-from retrain.evaluation import DEFAULT_POPULARITY_WEIGHT, Evaluation, HeldOutDay, evaluate
+from retrain.evaluation import (
+    DEFAULT_POPULARITY_WEIGHT,
+    FEWEST_TO_CHOOSE,
+    FEWEST_TO_MOVE,
+    Evaluation,
+    HeldOutDay,
+    evaluate,
+)
 from retrain.exports import midnight
 from retrain.failure import Reason, RunFailure
 from retrain.fits import UNPUBLISHED, Fits
@@ -80,27 +87,22 @@ def _train(job: Run, interactions: Interactions, champion: Champion | None, star
     """Fit in time order, so that the last day is judged before it is learnt from.
 
     A checkpoint mostly has learnt up to the last day, so that only that is left. The weight of the popularity prior is
-    that of the night before; what is published has the weight that suits the last day better, if one does. Beside a
-    live model to compare with, the last day is learnt from in two halves, the first of which is on trial.
+    that of the newest checkpoint, also for a full fit; what is published has the weight that suits the last day better,
+    if one does. Beside a live model to compare with, the last day is learnt from in two halves, the first of which is
+    on trial.
     """
     last, name = midnight(job.window.last), start.description.version if start else "full"
     kept = job.kept / f"{job.record.input_digest}-{name}" if job.kept else None
     fits = Fits(job.settings, interactions, progress=job.progress, record=job.record, start=start, kept=kept)
-    weight = _weight_before(last, start, champion)
+    weight = job.start.checkpoint.popularity_weight if job.start.checkpoint else DEFAULT_POPULARITY_WEIGHT
+    job.record.epochs.clear()
     judged = None
     if fits.until == last or fits.fit("validated", last, watched=True):
-        judged = _judged(job, fits, weight)
+        judged = _judged(job, fits, weight, fewest=FEWEST_TO_MOVE if start else FEWEST_TO_CHOOSE)
     if judged is None:
-        return _trained(job, fits, DEFAULT_POPULARITY_WEIGHT if weight is None else weight)
+        return _trained(job, fits, weight)
     with _shown_when_refused(job, interactions, fits, judged, champion):
         return _gated(job, interactions, fits, judged, champion)
-
-
-def _weight_before(last: datetime, start: Checkpoint | None, champion: Champion | None) -> float | None:
-    """Return the weight of the popularity prior as it was before a day; None where no model tells."""
-    if start:
-        return start.description.popularity_weight
-    return champion.manifest.popularity_weight if champion and not champion.knows(last) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,14 +114,14 @@ class _Judged:
     evaluation: Evaluation
 
 
-def _judged(job: Run, fits: Fits, weight: float | None) -> _Judged | None:
+def _judged(job: Run, fits: Fits, weight: float, *, fewest: int) -> _Judged | None:
     """Return how good a fit is, None where nothing tells."""
     day = fits.held_out(midnight(job.window.last))
     if not len(day.users):
         return None
     with job.record.stage("evaluate"):
         candidate = fits.representations_of(day.users)
-        evaluation = evaluate(candidate.scores, day, weight, threads=job.settings.retrain_threads)
+        evaluation = evaluate(candidate.scores, day, weight, fewest=fewest, threads=job.settings.retrain_threads)
     job.record.evaluation, job.record.verdict = evaluation, None
     return _Judged(candidate=candidate, evaluation=evaluation)
 

@@ -66,7 +66,9 @@ def test_only_viewers_with_something_to_find_are_judged_and_no_more_than_asked()
 def test_evaluation_compares_on_the_same_viewers() -> None:
     biases, popularity = np.zeros(VIDEOS, np.float32), np.arange(VIDEOS, dtype=np.float32)
     biases[5] = 1
-    found = evaluate(representations(biases).scores, held_out(pairs((0, 5), (1, 5)), popularity=popularity), 0.0)
+    found = evaluate(
+        representations(biases).scores, held_out(pairs((0, 5), (1, 5)), popularity=popularity), 0.0, fewest=1
+    )
     assert (found.lightfm.ndcg, found.lightfm_prior.ndcg, found.popularity.ndcg) == (1.0, 1.0, 0.0)
     assert found.metrics()["lightfm.ndcg@20"] == 1.0
     assert found.metrics()["evaluation.viewers"] == 2.0
@@ -91,8 +93,8 @@ def test_neighbours_of_a_weight_are_the_next_of_the_list(weight: float, near: li
 
 
 @pytest.mark.parametrize("start", [0.0, 0.5, 2.0])
-def test_weight_of_the_prior_is_the_one_with_the_best_ndcg(monkeypatch: pytest.MonkeyPatch, start: float) -> None:
-    """Viewers like what scores and popularity say with a weight of a half; where they are few, a night keeps it."""
+def test_weight_of_the_prior_is_the_one_with_the_best_ndcg(start: float) -> None:
+    """Viewers like what scores and popularity say with a weight of a half; where they are few, it is left alone."""
     rng = np.random.default_rng(5)
     viewers, videos = 400, 200
     scores = rng.normal(size=(viewers, videos)).astype(np.float32)
@@ -108,9 +110,8 @@ def test_weight_of_the_prior_is_the_one_with_the_best_ndcg(monkeypatch: pytest.M
 
     found = day.judge(made, evaluation.POPULARITY_WEIGHTS)
     assert choose_weight(made, day, start) == evaluation.POPULARITY_WEIGHTS[np.argmax([one.ndcg for one in found])]
-    assert evaluate(made, day, start).next_weight == start
-    monkeypatch.setattr(evaluation, "FEWEST_TO_MOVE", viewers)
-    moved = evaluate(made, day, start)
+    assert evaluate(made, day, start, fewest=viewers + 1).next_weight == start
+    moved = evaluate(made, day, start, fewest=viewers)
     assert moved.next_weight == 0.5
     assert moved.with_next_weight == day.judge(made, (0.5,))[0]
     assert moved.lightfm_prior == day.judge(made, (start,))[0]

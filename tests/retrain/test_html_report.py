@@ -73,7 +73,7 @@ def test_key_figures_are_seen(chromium: Browser, tmp_path: Path, width: int) -> 
     page = Visit(chromium, path, width, "light").page
     for text in ("Live", "0.0912", "2.11 times", "4,163", "93,890", "Over nights", "Over epochs", "Sample viewers"):
         assert page.get_by_text(text, exact=False).first.is_visible(), text
-    for chart in ("NDCG@20 of each night", "NDCG@20 after each epoch", "Interactions of each day"):
+    for chart in ("NDCG@20 of each night", "NDCG@20 by epoch", "Interactions of each day"):
         box = page.get_by_role("img", name=chart).bounding_box()
         assert box
         assert box["width"] > 0.6 * min(width, 600) - 60

@@ -132,12 +132,12 @@ def test_repeated_run_on_one_thread_comes_to_the_same_bits(settings: MakeSetting
 
 
 def test_evaluation_knows_nothing_of_the_last_day(settings: MakeSettings, feed: Path, tmp_path: Path) -> None:
-    """Other rows on the last day change neither the weight that is judged nor what popularity shows on its pages."""
+    """Other rows on the last day do not change what popularity shows on its pages."""
     folder = tmp_path / "exports"
     for day in ("2026-03-01", "2026-03-02", "2026-03-03"):
         (folder / day).mkdir(parents=True)
         (folder / day / "a.parquet").symlink_to(feed / "exports" / day / "interactions-0000.parquet")
-    weights, pages = set(), set()
+    pages = set()
     for kind in ("like", "share"):
         liked = [
             row(f"sim-u{user:07}", f"sim-v{video:07}", kind, 0, "2026-03-04T10:00:00Z")
@@ -149,9 +149,8 @@ def test_evaluation_knows_nothing_of_the_last_day(settings: MakeSettings, feed: 
         with capture_logs():
             found = run(job(chosen, tmp_path / kind, force=True), again=True).evaluation
         assert found
-        weights.add(found.weight)
         pages.add(found.popularity.coverage)
-    assert len(weights) == len(pages) == 1
+    assert len(pages) == 1
 
 
 @contextmanager
@@ -172,7 +171,7 @@ def test_few_days_still_give_a_model(settings: MakeSettings, tmp_path: Path, kin
 
 
 def test_histories_before_the_first_day_are_learnt_from_in_full(settings: MakeSettings, tmp_path: Path) -> None:
-    """No day before the first one could choose the prior's weight, so nothing is fitted to that end."""
+    """They are learnt from before the first day is, which is judged, and not as what that day adds."""
     histories = [
         {
             "userId": f"u{user}",

@@ -76,7 +76,7 @@ def test_report_tells_the_run_from_data_to_outcome(two_nights: RunReport, folder
 
 
 def test_quality_grows_over_the_epochs_of_the_first_night(two_nights: RunReport, folder: Path) -> None:
-    """Each pass of the fit from nothing was judged on the day after it, which LightFM came to know something of."""
+    """Each of the few passes from nothing was judged on the day after, which LightFM came to know something of."""
     assert two_nights.parent
     first = read_report(FileStore(folder / "models"), two_nights.parent)
     ndcgs = [one.ndcg for one in first.epochs]

@@ -12,7 +12,6 @@ from structlog.testing import capture_logs
 
 import retrain.fits
 from recsvc.registry import Registry
-from retrain import evaluation
 from retrain.checkpoint_store import FOLDER, CheckpointStore
 from retrain.failure import Reason, RunFailure
 from retrain.pipeline import Result, Run, run
@@ -20,6 +19,7 @@ from retrain.publish import Outcome
 from retrain.quality_gate import Verdict, judge
 from retrain.runreport import BASELINE, LIVE, SERVED
 from retrain.settings import RetrainSettings
+from retrain.trainer import Trainer
 from retrain.warm_start import Terms, WarmStart, choose
 from servicekit.objectstore import open_store
 from tests.retrain.test_pipeline import job
@@ -148,17 +148,24 @@ def test_what_the_gate_refuses_is_fitted_in_the_other_way(
     assert saved.full_fit_until == work.window.until, "a full fit that was refused would be tried each night"
 
 
+@pytest.mark.parametrize("full_fit_days", [1, 7])
 def test_weight_of_the_prior_follows_the_days(
-    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_fit_days: int
 ) -> None:
-    """One that is much too large is judged as it is, and the model is published with one that suits the day."""
-    monkeypatch.setattr(evaluation, "FEWEST_TO_MOVE", 100)
+    """One that is much too large is judged as it is, and the model is published with one that suits the day.
+
+    A full fit begins with that of the night before as well, and moves it where a hundred viewers tell.
+    """
+    if full_fit_days > 1:
+        monkeypatch.setattr("retrain.training.FEWEST_TO_MOVE", 100)
     first, _ = done(night(settings(), tmp_path / "1", 3))
     models = open_store(settings().model_store_url)
     store, registry = CheckpointStore(models), Registry(models)
     saved = store.load(first.publication.version)
     store.save(replace(saved, description=saved.description.model_copy(update={"popularity_weight": 2.0})))
-    result, logs = done(night(settings(), tmp_path / "2", 4, force=True))
+    work = night(settings(retrain_full_fit_days=full_fit_days), tmp_path / "2", 4, force=True)
+    assert work.start.is_wanted == (full_fit_days > 1)
+    result, logs = done(work)
     (moved,) = (entry for entry in logs if entry["event"] == "popularity_weight.moved")
     assert moved["before"] == 2.0
     assert moved["after"] < 1.5
@@ -224,3 +231,30 @@ def test_run_is_published_even_if_its_checkpoint_cannot_be_saved(
     assert [entry["problem"] for entry in logs if entry["event"] == "checkpoint.not_saved"] == [
         "no space left on device"
     ]
+
+
+def test_only_what_earlier_nights_learnt_is_replayed(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full fit makes its passes over all and over its last day; the night after goes on from it in two halves."""
+    shares: list[float] = []
+    fit = Trainer.fit
+
+    def noting(self: Trainer, *arguments: Any, **further: Any) -> None:
+        shares.append(further["replayed"])
+        fit(self, *arguments, **further)
+
+    monkeypatch.setattr(Trainer, "fit", noting)
+    for day in (3, 4):
+        done(night(settings(retrain_replayed_share=0.1), tmp_path / str(day), day))
+    assert shares == [0.0, 0.0, 0.1, 0.1]
+
+
+def test_some_epochs_are_judged_and_the_last_one_always(
+    settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrain.fits.LOOKS", 3)
+    work = night(settings(), tmp_path / "1", 3)
+    assert work.settings.retrain_epochs == 8
+    done(work)
+    assert [one.epoch for one in work.record.epochs] == [2, 5, 8]
