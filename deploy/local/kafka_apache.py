@@ -12,6 +12,8 @@ from deploy.local.ports import free_port, is_open
 from deploy.local.topics import create_topics
 
 START_TIMEOUT_S: Final = 180.0
+TOPICS_TIMEOUT_S: Final = 60.0
+"""From when it listens: it may also have ended since."""
 PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
@@ -66,7 +68,7 @@ class ApacheKafka:
         )
         try:
             self.child.wait_until(lambda: is_open(self.port), timeout_s=START_TIMEOUT_S)
-            create_topics(self.bootstrap, timeout_s=START_TIMEOUT_S)
+            create_topics(self.bootstrap, timeout_s=TOPICS_TIMEOUT_S)
         except BaseException as error:
             self.child.kill()
             if isinstance(error, TimeoutError):
