@@ -1,8 +1,8 @@
 """A training run from 10^5 interactions on: the time and memory of its stages, beside LightFM's own fit.
 
 Each run is a process of its own, on generated exports; so is LightFM alone, which fits the matrix that the run would
-publish, with the same parameters, epochs and threads: in the build that the run uses, in one without any flags, and in
-one with LightFM's own, which runs on this kind of processor only. (They are built for it, from the package index.)
+publish, with the same parameters, epochs and threads: as it is installed, which runs anywhere, and in a build with
+LightFM's own flags, which runs on this kind of processor only. (It is made for this, from the package index.)
 Processor seconds tell on a busy machine what times do not. RETRAIN_SCALE and RETRAIN_SCALE_PREPARE list the sizes of
 whole runs and of those that end when the data is prepared: 10^7 takes a quarter of an hour, 10^8 prepared some minutes.
 """
@@ -30,8 +30,6 @@ from benchmarks.report import Row
 RUNS: Final = os.environ.get("RETRAIN_SCALE", "100000,1000000")
 PREPARED: Final = os.environ.get("RETRAIN_SCALE_PREPARE", "10000000")
 LIGHTFM: Final = "rectools-lightfm"
-BUILDS: Final = {"LightFM without flags": {"LIGHTFM_NO_CFLAGS": "1"}, "LightFM with its own": dict[str, str]()}
-"""Environments to build LightFM in, to compare with; its own flags are -ffast-math and -march=native."""
 THREADS: Final = len(os.sched_getaffinity(0))
 MEMORY: Final = "2GiB"
 """What the database may use; the process as a whole may use 4 GiB."""
@@ -39,8 +37,8 @@ MEMORY: Final = "2GiB"
 
 def run() -> Mapping[str, list[Row]]:
     """Return the tables."""
-    with _other_builds() as builds:
-        runs = [_measured(size, partial(_whole, builds)) for size in _sizes(RUNS)]
+    with _own_flags() as build:
+        runs = [_measured(size, partial(_whole, build)) for size in _sizes(RUNS)]
     prepared = [_measured(size, _prepared) for size in _sizes(PREPARED)]
     return {
         "whole runs, seconds": runs,
@@ -62,22 +60,24 @@ def _measured(interactions: int, measure: Callable[[Path], dict[str, float]]) ->
 
 
 @contextmanager
-def _other_builds() -> Iterator[Mapping[str, Path]]:
-    """Build LightFM into folders, in the ways of BUILDS."""
+def _own_flags() -> Iterator[Path]:
+    """Build LightFM with its own flags, -ffast-math and -march=native, into a folder."""
     with tempfile.TemporaryDirectory(prefix="lightfm-") as folder:
-        builds = {name: Path(folder) / name for name in BUILDS}
-        for name, target in builds.items() if _sizes(RUNS) else ():
-            environment = {key: value for key, value in os.environ.items() if key != "CFLAGS"} | BUILDS[name]
+        if _sizes(RUNS):
+            environment = {key: value for key, value in os.environ.items() if key != "CFLAGS"}
             package = f"{LIGHTFM}=={version(LIGHTFM)}"
-            options = ["--quiet", "--no-deps", "--no-cache-dir", "--no-binary", LIGHTFM, "--target", str(target)]
+            options = ["--quiet", "--no-deps", "--no-cache-dir", "--no-binary", LIGHTFM, "--target", folder]
             subprocess.run([sys.executable, "-m", "pip", "install", *options, package], env=environment, check=True)
-        yield builds
+        yield Path(folder)
 
 
-def _whole(builds: Mapping[str, Path], folder: Path) -> dict[str, float]:
+def _whole(build: Path, folder: Path) -> dict[str, float]:
     found = _child("pipeline", folder)
-    row, alone = dict(found), {"LightFM": _child("lightfm", folder)}
-    alone |= {name: _child("lightfm", folder, PYTHONPATH=str(build)) for name, build in builds.items()}
+    row = dict(found)
+    alone = {
+        "LightFM": _child("lightfm", folder),
+        "LightFM with its own flags": _child("lightfm", folder, PYTHONPATH=str(build)),
+    }
     for name, took in alone.items():
         row |= {f"{name}, {what}": spent for what, spent in took.items()}
         row |= {f"{what} / {name}": round(found[what] / spent, 2) for what, spent in took.items()}

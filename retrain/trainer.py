@@ -4,20 +4,21 @@ A `Trainer` is fitted on one matrix after another. Viewers and videos may come a
 what they have learnt, together with the optimiser's state, so that a day can be added for a fraction of a full fit. Its
 `state` is all that another process needs to go on.
 
-WARP (Weston, Bengio, Usunier: "WSABIE", 2011) draws its negatives evenly from all columns of the matrix. So the matrix
-holds no column without a positive: such a video would only ever be pushed down.
+WARP draws its negatives evenly from all columns of the matrix. So the matrix holds no column without a positive: such a
+video would only ever be pushed down.
 """
 
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from lightfm import LightFM
 from numpy.typing import NDArray
 
+from retrain import warp
 from retrain.failure import Reason, RunFailure
 from retrain.hyperparameters import Hyperparameters
 from retrain.preparation import Positives
@@ -25,6 +26,7 @@ from retrain.representations import Representations
 
 OPENMP: Final = "lightfm._lightfm_fast_openmp"
 
+_Name: TypeAlias = Literal["user", "item"]
 
 _ARRAYS: Final = (
     "embeddings",
@@ -58,17 +60,41 @@ class TrainingState:
         return sum(array.nbytes for array in self.arrays.values())
 
 
-class _WithLookup(LightFM):  # type: ignore[misc]  # it has no types
-    """LightFM that is given what viewers like apart from what a pass learns from, and makes no lookup of its own.
+class _LightFM(LightFM):  # type: ignore[misc]  # it has no types
+    """LightFM that is given what viewers like apart from what a pass learns from, and has its passes of WARP compiled.
 
     LightFM takes both from one matrix, and sorts that anew before each pass.
     """
 
     liked: sp.csr_matrix
-    """What WARP must not draw as a negative; sorted."""
+    """What must not be drawn as a negative; sorted."""
 
     def _get_positives_lookup_matrix(self, interactions: sp.coo_matrix) -> sp.csr_matrix:  # noqa: ARG002
         return self.liked
+
+    def _run_epoch(  # noqa: PLR0917  # LightFM calls it
+        self,
+        item_features: sp.csr_matrix,
+        user_features: sp.csr_matrix,
+        interactions: sp.coo_matrix,
+        sample_weight: NDArray[np.float32],
+        num_threads: int,
+        loss: str,
+    ) -> None:
+        if loss != "warp":
+            super()._run_epoch(item_features, user_features, interactions, sample_weight, num_threads, loss)
+            return
+        warp.learn(
+            warp.Learner(self._side("user"), self._side("item"), np.float32(self.learning_rate)),
+            warp.Examples(interactions.row, interactions.col, sample_weight),
+            warp.Likes(self.liked.indptr, self.liked.indices),
+            most_drawn=self.max_sampled,
+            random=self.random_state,
+            threads=num_threads,
+        )
+
+    def _side(self, name: _Name) -> warp.Side:
+        return warp.Side(*(getattr(self, f"{name}_{part}") for part in warp.Side._fields))
 
 
 class Trainer:
@@ -78,14 +104,15 @@ class Trainer:
         parameters: How it learns.
 
     Raises:
-        RunFailure: LightFM was built without OpenMP: it would train on one thread without a word.
+        RunFailure: LightFM is to make passes itself, and was built without OpenMP: it would train on one thread without
+            a word.
     """
 
     def __init__(self, parameters: Hyperparameters) -> None:
-        if OPENMP not in sys.modules:
+        if parameters.loss != "warp" and OPENMP not in sys.modules:
             raise RunFailure(Reason.TRAINING, "LightFM was built without OpenMP; build it with a compiler that has it")
         self.parameters = parameters
-        self.model = _WithLookup(
+        self.model = _LightFM(
             no_components=parameters.factors,
             loss=parameters.loss,
             learning_rate=parameters.learning_rate,
@@ -195,7 +222,7 @@ class Trainer:
         offsets = np.concatenate(([0], np.cumsum(counts[users])))
         return sp.csr_matrix((ones, columns, offsets), (len(users), len(videos)))
 
-    def _resize(self, side: Literal["user", "item"], old: NDArray[np.int32], new: NDArray[np.int32]) -> None:
+    def _resize(self, side: _Name, old: NDArray[np.int32], new: NDArray[np.int32]) -> None:
         """Keep the arrays of what stays, and start what is new as LightFM starts it."""
         _, kept_from, kept_to = np.intersect1d(old, new, assume_unique=True, return_indices=True)
         added = np.setdiff1d(np.arange(len(new)), kept_to, assume_unique=True)

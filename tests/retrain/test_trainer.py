@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -44,19 +45,38 @@ def test_one_thread_gives_the_same_bits_each_time() -> None:
         assert getattr(first, part).tobytes() == getattr(second, part).tobytes()
 
 
-def test_what_is_learnt_from_everything_equals_lightfm_itself_to_the_bit() -> None:
-    """The trainer hands LightFM the lookup that LightFM would make before each pass."""
-    some = positives()
+def lightfm_itself(some: Positives, parameters: Hyperparameters, epochs: int) -> LightFM:
+    """Return a model of LightFM's own that has made so many passes."""
     place = (some.pairs.users, some.pairs.videos)
     itself = LightFM(
-        no_components=PARAMETERS.factors,
-        loss=PARAMETERS.loss,
-        learning_rate=PARAMETERS.learning_rate,
-        random_state=PARAMETERS.seed,
+        no_components=parameters.factors,
+        loss=parameters.loss,
+        learning_rate=parameters.learning_rate,
+        random_state=parameters.seed,
     )
     liked = sp.coo_matrix((np.ones(len(some), np.float32), place), (USERS, VIDEOS))
-    itself.fit(liked, sample_weight=sp.coo_matrix((some.weights, place), liked.shape), epochs=3)
-    found = trained(some).state().arrays
+    return itself.fit(liked, sample_weight=sp.coo_matrix((some.weights, place), liked.shape), epochs=epochs)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_passes_of_warp_are_those_of_lightfm(seed: int) -> None:
+    """The same steps with the same random numbers, from a start that the earlier passes have left: only sums differ."""
+    parameters = replace(PARAMETERS, factors=5 + 7 * seed, learning_rate=0.02 * (seed + 1), seed=seed)
+    some, trainer = positives(seed=seed), Trainer(parameters)
+    trainer.fit(some, range(10))
+    itself, found = lightfm_itself(some, parameters, epochs=10), trainer.state()
+    assert np.ptp(found.arrays["user_biases"]) > 0.1
+    for name in LEARNT:
+        np.testing.assert_allclose(found.arrays[name], getattr(itself, name), rtol=1e-4, atol=1e-5, err_msg=name)
+    assert found.random[-1] == itself.random_state.get_state(legacy=False)["state"]["pos"]
+
+
+def test_passes_of_bpr_are_lightfms_own() -> None:
+    """The trainer hands LightFM the lookup that LightFM would make before each pass."""
+    parameters = replace(PARAMETERS, loss="bpr")
+    some, trainer = positives(), Trainer(parameters)
+    trainer.fit(some, range(3))
+    itself, found = lightfm_itself(some, parameters, epochs=3), trainer.state().arrays
     assert all(found[name].tobytes() == getattr(itself, name).tobytes() for name in LEARNT)
 
 
@@ -154,10 +174,11 @@ def test_collapsed_factors_are_a_problem() -> None:
     assert "collapsed" in flat.problem()
 
 
-def test_lightfm_without_openmp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lightfm_without_openmp_is_refused_where_it_makes_the_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, OPENMP)
+    Trainer(PARAMETERS)
     with pytest.raises(RunFailure, match="OpenMP"):
-        Trainer(PARAMETERS)
+        Trainer(replace(PARAMETERS, loss="bpr"))
 
 
 def test_nothing_but_the_trainer_imports_lightfm() -> None:
