@@ -224,6 +224,8 @@ class Trainer:
 
     def _resize(self, side: _Name, old: NDArray[np.int32], new: NDArray[np.int32]) -> None:
         """Keep the arrays of what stays, and start what is new as LightFM starts it."""
+        if np.array_equal(old, new):
+            return
         _, kept_from, kept_to = np.intersect1d(old, new, assume_unique=True, return_indices=True)
         added = np.setdiff1d(np.arange(len(new)), kept_to, assume_unique=True)
         for name in (f"{side}_{part}" for part in _ARRAYS):
