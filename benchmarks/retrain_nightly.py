@@ -2,7 +2,8 @@
 
 Each night is a process of its own, `python -m retrain run`, and its model is seen on a page of a running recsvc. A
 model is judged on the day after its data, which it knows nothing of. Days are those of KuaiRand-Pure where it stands
-beside the repository, else of a SIMULATED feed. `RETRAIN_NIGHTLY=full` compares every night with a full fit;
+beside the repository, else of a SIMULATED feed. `RETRAIN_NIGHTLY=full` compares every night with a full run, and with a
+full fit of LightFM alone;
 `RETRAIN_NIGHTLY_GENERATED=1e7` takes a month of as many generated interactions, and its last two nights.
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.generated_feed import generate
+from benchmarks.plain_lightfm import plain_fit
 from benchmarks.report import Row
 from deploy.local.ports import free_port
 from deploy.local.service import Service, local_environment
@@ -197,7 +199,8 @@ def _compared(feed: Path, folder: Path, warm: Night, full: Night) -> Row:
     """Return both models of a night side by side, the same viewers paired."""
     models = {"warm": folder / "warm", "full": folder / ("warm" if full is warm else "full")}
     versions = {"warm": warm.version, "full": full.version}
-    gains = _gains(feed, warm.day + DAY, {name: models[name] / "models" / versions[name] for name in models})
+    paths = {name: models[name] / "models" / versions[name] for name in models}
+    gains, lightfm_s = _judged(feed, warm.day + DAY, paths)
     difference = interval(gains["warm"] - gains["full"], seed=0)
     return {
         "night": str(warm.day),
@@ -206,14 +209,19 @@ def _compared(feed: Path, folder: Path, warm: Night, full: Night) -> Row:
         f"NDCG@{PAGE_SIZE} full": round(float(gains["full"].mean()), 4),
         "difference (95 %)": f"{difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})",
         "full run s": round(full.seconds, 1),
+        "LightFM alone s": round(lightfm_s, 1),
+        "warm / LightFM alone": round(warm.seconds / lightfm_s, 2),
         "warm / full, run": round(warm.seconds / full.seconds, 2),
         "warm / full, CPU": round(warm.cpu_seconds / full.cpu_seconds, 2),
         "warm / full, fit": round(warm.stages["fit"] / full.stages["fit"], 2),
     }
 
 
-def _gains(feed: Path, day: date, models: dict[str, Path]) -> dict[str, NDArray[np.float64]]:
-    """Return the NDCG of each viewer's page of a day under each model, popularity being that of the day's beginning."""
+def _judged(feed: Path, day: date, models: dict[str, Path]) -> tuple[dict[str, NDArray[np.float64]], float]:
+    """Return the NDCG of each viewer's page of a day under each model, popularity being that of the day's beginning.
+
+    Beside it, the seconds that LightFM alone takes for a full fit of what came before the day.
+    """
     settings = RetrainSettings(interactions_url=feed.as_uri(), model_store_url=feed.as_uri())
     exports = FileStore(feed / "exports")
     window = choose_window(exports, last=day, length=settings.retrain_window_days, marker_required=False)
@@ -230,9 +238,12 @@ def _gains(feed: Path, day: date, models: dict[str, Path]) -> dict[str, NDArray[
                 seed=settings.retrain_seed,
             )
             users, videos = interactions.users(), interactions.videos()
+            fit = plain_fit(interactions.positives(since, half_life=settings.half_life()), settings)
         for model, path in models.items():
             champion = Champion.of(read(path), users, videos)
             weight = champion.manifest.popularity_weight
             (pages,) = held_out.pages(champion.representations_of(held_out.users).scores, (weight,))
             gains[model] = ndcg(hits(pages, held_out.relevant), held_out.relevant.lengths())
-    return gains
+    begin = time.monotonic()
+    fit()
+    return gains, time.monotonic() - begin

@@ -71,7 +71,7 @@ class Split:
         self.seconds: dict[tuple[int, int], float] = {}
 
     def lightfm(self, factors: int, epochs: int) -> Representations:
-        """Return what LightFM learns."""
+        """Return what LightFM learns, its passes compiled."""
         key = (factors, epochs)
         if key not in self._learnt:
             parameters = Hyperparameters(
@@ -168,7 +168,7 @@ def tables(validation: Split, last: Split, settings: RetrainSettings) -> Mapping
         f"any watch of the last two days, {len(last.watched.users):,} viewers": watched,
         f"long watches, likes and the like of the last two days, {len(last.liked.users):,} viewers": liked,
         f"parts of the viewers and videos, {SERVED}": parts,
-        f"LightFM's fits, {THREADS} threads": times,
+        f"fits, {THREADS} threads": times,
     }
 
 

@@ -64,7 +64,9 @@ def _own_flags() -> Iterator[Path]:
     """Build LightFM with its own flags, -ffast-math and -march=native, into a folder."""
     with tempfile.TemporaryDirectory(prefix="lightfm-") as folder:
         if _sizes(RUNS):
-            environment = {key: value for key, value in os.environ.items() if key != "CFLAGS"}
+            environment = {
+                key: value for key, value in os.environ.items() if key not in {"CFLAGS", "LIGHTFM_NO_CFLAGS"}
+            }
             package = f"{LIGHTFM}=={version(LIGHTFM)}"
             options = ["--quiet", "--no-deps", "--no-cache-dir", "--no-binary", LIGHTFM, "--target", folder]
             subprocess.run([sys.executable, "-m", "pip", "install", *options, package], env=environment, check=True)
@@ -159,26 +161,13 @@ def _pipeline(folder: Path) -> dict[str, float]:
 
 def _lightfm(folder: Path) -> dict[str, float]:
     """Fit the matrix of all positives with LightFM and nothing else."""
-    import numpy as np  # noqa: PLC0415
-    import scipy.sparse as sp  # noqa: PLC0415
-    from lightfm import LightFM  # noqa: PLC0415
+    from benchmarks.plain_lightfm import plain_fit  # noqa: PLC0415
 
     settings, window, _ = _input(folder)
     with _warehouse(folder) as interactions:
-        positives = interactions.positives(window.until, half_life=settings.half_life())
-    users, rows = np.unique(positives.pairs.users, return_inverse=True)
-    videos, columns = np.unique(positives.pairs.videos, return_inverse=True)
-    place, shape = (rows.astype(np.int32), columns.astype(np.int32)), (len(users), len(videos))
-    matrix = sp.coo_matrix((np.ones(len(positives), np.float32), place), shape)
-    weights = sp.coo_matrix((positives.weights, place), shape)
+        fit = plain_fit(interactions.positives(window.until, half_life=settings.half_life()), settings)
     begin, spent_before = time.perf_counter(), _processor()
-    model = LightFM(
-        no_components=settings.retrain_factors,
-        loss=settings.retrain_loss,
-        learning_rate=settings.retrain_learning_rate,
-        random_state=settings.retrain_seed,
-    )
-    model.fit(matrix, sample_weight=weights, epochs=settings.retrain_epochs, num_threads=THREADS)
+    fit()
     return {
         "total": round(time.perf_counter() - begin, 1),
         "processor": round(_processor() - spent_before, 1),

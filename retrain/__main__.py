@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
     configure_logs(settings.log_level, service="retrain")
     if options.cold:
         settings = settings.model_copy(update={"retrain_warm_start": False})
-    # Read when numpy is imported. LightFM brings threads of its own, which BLAS threads would fight with.
+    # Read when numpy is imported. Training has threads of its own, which BLAS threads would fight with.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from retrain.failure import Reason, RunFailure  # noqa: PLC0415
     from retrain.job import run_job  # noqa: PLC0415  # imports LightFM

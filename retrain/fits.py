@@ -36,7 +36,7 @@ LOOKS: Final = 10
 """Epochs of a fit, at most, that are judged."""
 SAMPLE: Final = 5000
 """Viewers, at most, that tell how far scores are spread."""
-KEPT_FROM: Final = 100
+KEPT_FROM: Final = 25
 """A fit is kept when it took so many times as long as it takes to write."""
 WRITTEN_PER_S: Final = 3e8
 """Bytes, digests among it."""

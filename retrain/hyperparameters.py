@@ -12,5 +12,5 @@ class Hyperparameters:
     factors: int
     learning_rate: float
     threads: int
-    """One thread is reproducible bit for bit; more write to shared memory without locks (Hogwild) and are not."""
+    """One is reproducible bit for bit on one kind of processor; more share memory without locks (Hogwild)."""
     seed: int

@@ -86,7 +86,7 @@ class RetrainSettings(StoreSettings):
         default_factory=lambda: len(os.sched_getaffinity(0)),
         ge=1,
         le=256,
-        description="threads; 1 gives the same model bit for bit each time",
+        description="threads; 1 gives the same model bit for bit each time, on one kind of processor",
     )
     retrain_window_days: int = Field(30, ge=1, description="days of exports that are trained on")
     retrain_half_life_days: float = Field(30.0, gt=0, description="days in which an interaction halves in weight")

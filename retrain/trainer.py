@@ -43,7 +43,7 @@ LEARNT: Final = tuple(f"{side}_{part}" for side in ("user", "item") for part in 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingState:
-    """What a fit goes on from: with it, another process on one thread comes to the same bits."""
+    """What a fit goes on from: with it, another process on one thread of such a machine comes to the same bits."""
 
     users: NDArray[np.int32]
     """Rows of the viewers that were learnt of, ascending."""
@@ -162,7 +162,7 @@ class Trainer:
                 raise RunFailure(Reason.TRAINING, f"LightFM diverged: {error}") from None
 
     def state(self) -> TrainingState:
-        """Return what was learnt so far, not copied."""
+        """Return what was learnt so far, not copied: what is learnt later may change it."""
         random = self.model.random_state.get_state(legacy=False)["state"]
         return TrainingState(
             users=self._users,

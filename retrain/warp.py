@@ -1,29 +1,24 @@
 """Passes of WARP (Weston, Bengio, Usunier: "WSABIE", 2011) as LightFM makes them, in a fraction of the time.
 
-On one thread a pass takes the same steps as LightFM's own, with the same random numbers, and comes to the same model
-but for the rounding of sums. LightFM's code allows for features, two kinds of optimiser and regularisation, computes in
+On one thread a pass takes the same steps as LightFM's own, with the same random numbers, until rounding decides a
+comparison otherwise. LightFM's code allows for features, two kinds of optimiser and regularisation, takes its steps in
 double precision, and is built for the oldest processor that it may run on. Here viewers and videos are their own
 features, as in all that this package trains, so that a step is a plain loop over their factors, and Numba compiles it
-for the processor at hand. That takes a second or two, once where a cache can be written, else in each run.
+for the processor at hand. That takes a second or two, once where it can be kept on disk, else in each run.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from retrain.compiled import compiled
 
 MOST_LOSS: Final = np.float32(10)
 """A step's loss at most, as LightFM clips it."""
 MARGIN: Final = np.float32(1)
 """What is liked should score so much higher than what is not."""
-REORDERED: Final = {"reassoc", "nsz", "contract"}
-"""Sums may be added up in any order, or no vector instructions could be used; what is not finite stays so."""
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Examples(NamedTuple):
@@ -98,16 +93,7 @@ def learn(
             pass  # raises what a thread raised
 
 
-def _compiled(function: Function) -> Function:
-    """Have a function compiled when it is first called, and what came of it kept where there is a folder for that."""
-    compiled: Any = njit(nogil=True, error_model="numpy", fastmath=REORDERED)(function)
-    with suppress(RuntimeError):  # there is none
-        compiled.enable_caching()
-    result: Function = compiled
-    return result
-
-
-@_compiled
+@compiled
 def _score(learner: Learner, user: int, video: int) -> np.float32:
     users, videos = learner.users, learner.videos
     score = users.biases[user] + videos.biases[video]
@@ -116,13 +102,13 @@ def _score(learner: Learner, user: int, video: int) -> np.float32:
     return np.float32(score)
 
 
-@_compiled
+@compiled
 def _turned(seed: np.uint32) -> np.uint32:
     """Return the seed that follows one (a linear congruential generator)."""
     return np.uint32(seed * np.uint32(1103515245) + np.uint32(12345))
 
 
-@_compiled
+@compiled
 def _tempered(seed: np.uint32) -> np.uint32:
     """Return the random number of a seed, its bits mixed as the Mersenne twister does (Matsumoto, Nishimura, 1998)."""
     bits = np.uint32(seed ^ (seed >> np.uint32(11)))
@@ -131,7 +117,7 @@ def _tempered(seed: np.uint32) -> np.uint32:
     return np.uint32((bits ^ (bits >> np.uint32(18))) >> np.uint32(1))
 
 
-@_compiled
+@compiled
 def _is_liked(likes: Likes, user: int, video: int) -> bool:
     low, high = likes.offsets[user], likes.offsets[user + 1]
     while low < high:
@@ -143,13 +129,13 @@ def _is_liked(likes: Likes, user: int, video: int) -> bool:
     return bool(low < likes.offsets[user + 1] and likes.videos[low] == video)
 
 
-@_compiled
+@compiled
 def _move_bias(side: Side, row: int, gradient: np.float32, rate: np.float32) -> None:
     side.biases[row] -= rate / np.sqrt(side.bias_gradients[row]) * gradient
     side.bias_gradients[row] += gradient * gradient
 
 
-@_compiled
+@compiled
 def _step(learner: Learner, user: int, liked: int, drawn: int, loss: np.float32) -> None:
     """Bring the liked video nearer to the viewer, and take the drawn one further away."""
     users, videos, rate = learner.users, learner.videos, learner.learning_rate
@@ -170,7 +156,7 @@ def _step(learner: Learner, user: int, liked: int, drawn: int, loss: np.float32)
         videos.embedding_gradients[drawn, factor] = sum_drawn + for_videos * for_videos
 
 
-@_compiled
+@compiled
 def _learn(learner: Learner, examples: Examples, likes: Likes, losses: NDArray[np.float32], seed: np.uint32) -> None:
     """Take a step for each example; `losses` has one for each number of videos that may be drawn for it."""
     for user, liked, weight in zip(examples.users, examples.videos, examples.weights):  # noqa: B905  # Numba has no strict

@@ -13,7 +13,7 @@ import pytest
 from recsvc.registry import Registry
 from servicekit.objectstore import FileStore
 
-EPOCHS = 40
+EPOCHS = 400
 """So many that each fit lasts long after its first one was told of."""
 KILLED = ("validated", "final", "final")
 

@@ -1,0 +1,72 @@
+"""Functions that Numba compiles, and what came of it on disk: that saves a second in each process, and may be lost.
+
+Numba's own cache has an index, and a crash can leave files cut short or out of step with it: then a process would die,
+or run code of another version. Here each compiled function is a file, named by all that it depends on, with its digest.
+"""
+
+import hashlib
+import pickle
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import numba
+from numba.core.caching import FunctionCache
+
+REORDERED: Final = {"reassoc", "nsz", "contract"}
+"""Sums may be added up in any order, or no vector instructions could be used; what is not finite stays so."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Have a function compiled when it is first called, for the processor at hand; it lets other threads run."""
+    found: Any = numba.njit(nogil=True, error_model="numpy", fastmath=REORDERED)(function)
+    with suppress(RuntimeError):  # no folder can be written; else as its `enable_caching` does
+        found._cache = FunctionCache(function)  # type: ignore[no-untyped-call]  # noqa: SLF001
+        found._cache._cache_file = _Files(Path(found._cache.cache_path), function)  # noqa: SLF001
+    result: Function = found
+    return result
+
+
+class _Files:
+    """Stands in for `numba.core.caching.IndexDataCacheFile`.
+
+    Args:
+        folder: Where to.
+        function: What is compiled.
+    """
+
+    def __init__(self, folder: Path, function: Callable[..., Any]) -> None:
+        source = Path(function.__code__.co_filename).read_bytes()
+        self._folder, self._name = folder, function.__qualname__
+        self._of = (numba.__version__, sorted(REORDERED), hashlib.sha256(source).hexdigest())
+
+    def load(self, key: object) -> Any:
+        """Return what was saved, None where that cannot be read."""
+        with suppress(OSError):
+            digest, _, data = self._path(key).read_bytes().partition(b"\n")
+            if digest == _digest(data):
+                return pickle.loads(data)  # noqa: S301  # as Numba does, from a folder of its own
+        return None
+
+    def save(self, key: object, data: object) -> None:
+        """Save it if that can be done."""
+        content = pickle.dumps(data)
+        path = self._path(key)
+        beside = path.with_suffix(f".{uuid.uuid4().hex}")
+        with suppress(OSError):
+            beside.write_bytes(_digest(content) + b"\n" + content)
+            beside.replace(path)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+    def _path(self, key: object) -> Path:
+        told = repr((*self._of, key)).encode()
+        return self._folder / f"{self._name}-{hashlib.sha256(told).hexdigest()[:16]}.nbc"
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
