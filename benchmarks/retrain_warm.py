@@ -29,6 +29,7 @@ from retrain.progress import Lines
 from retrain.record import Record
 from retrain.settings import RetrainSettings
 from retrain.source import fetch
+from retrain.training import learn_before
 from retrain.warehouse import Warehouse
 from servicekit.logs import configure_logs
 from servicekit.objectstore import FileStore
@@ -110,7 +111,7 @@ def _full_fit(interactions: Interactions, seed: int, day: date) -> tuple[Fits, f
     fits = _fits(interactions, seed)
     last = midnight(day)
     begin = time.process_time()
-    fits.fit("validated", last)
+    learn_before(fits, last)
     _learn_halves(interactions, fits, day)
     return fits, time.process_time() - begin
 

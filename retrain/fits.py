@@ -32,7 +32,7 @@ UNPUBLISHED: Final = "unpublished"
 KEPT: Final = "retrain-fits"
 WATCHED: Final = 500
 """Viewers that epochs are judged by."""
-LOOKS: Final = 10
+LOOKS: Final = 5
 """Epochs of a fit, at most, that are judged."""
 SAMPLE: Final = 5000
 """Viewers, at most, that tell how far scores are spread."""
@@ -82,13 +82,13 @@ class Fits:
         """The first instant that was not learnt from; None when nothing was learnt."""
         return self._until
 
-    def fit(self, title: str, until: datetime, *, watched: bool = False) -> bool:
+    def fit(self, title: str, until: datetime, *, watched: datetime | None = None) -> bool:
         """Learn from what was liked by an instant; return whether there was anything.
 
         Args:
             title: Names the fit, for people and where it is kept.
             until: The instant; later than that of the fit before.
-            watched: Record how good LightFM alone is after some epochs, on the day that begins at the instant.
+            watched: Record how good LightFM alone is after some epochs, on the day that begins at this instant.
         """
         if self._take_kept(title):
             return True
@@ -182,7 +182,7 @@ class Fits:
             raise ValueError("nothing was learnt yet")
         return self._until
 
-    def _learn(self, title: str, positives: Positives, until: datetime, *, watched: bool) -> None:
+    def _learn(self, title: str, positives: Positives, until: datetime, *, watched: datetime | None) -> None:
         """Make passes over all positives at first, later over the new ones.
 
         A run that goes on from another one replays a little of everything as well: else nights in a row would forget.
@@ -190,7 +190,7 @@ class Fits:
         settings = self._settings
         epochs = self._progress.epochs(title, settings.retrain_epochs)
         if watched:
-            day = self.held_out(until).sample(WATCHED, seed=settings.retrain_seed)
+            day = self.held_out(watched).sample(WATCHED, seed=settings.retrain_seed)
             count = settings.retrain_epochs
             epochs = self._watched(title, day, epochs, range(count - 1, -1, -math.ceil(count / LOOKS)))
         fresh = _among(positives.pairs, self._interactions.fresh(self._until, until)) if self._until else None

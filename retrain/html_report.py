@@ -12,6 +12,7 @@ TITLES: Final = {
     SERVED: "LightFM with popularity prior",
     "lightfm": "LightFM alone",
     LIVE: "Live model before",
+    "earlier": "Up to two days before the end",
     "validated": "Up to a day before the end",
     BASELINE: "Decayed popularity",
 }

@@ -23,7 +23,7 @@ from retrain.evaluation import (
 )
 from retrain.exports import midnight
 from retrain.failure import Reason, RunFailure
-from retrain.fits import UNPUBLISHED, Fits
+from retrain.fits import DAY, UNPUBLISHED, Fits
 from retrain.preparation import Interactions
 from retrain.quality_gate import Verdict, judge, length_problems, lift_of, live_pages, page_problems
 from retrain.representations import Representations
@@ -97,12 +97,23 @@ def _train(job: Run, interactions: Interactions, champion: Champion | None, star
     weight = job.start.checkpoint.popularity_weight if job.start.checkpoint else DEFAULT_POPULARITY_WEIGHT
     job.record.epochs.clear()
     judged = None
-    if fits.until == last or fits.fit("validated", last, watched=True):
+    if learn_before(fits, last):
         judged = _judged(job, fits, weight, fewest=FEWEST_TO_MOVE if start else FEWEST_TO_CHOOSE)
     if judged is None:
         return _trained(job, fits, weight)
     with _shown_when_refused(job, interactions, fits, judged, champion):
         return _gated(job, interactions, fits, judged, champion)
+
+
+def learn_before(fits: Fits, last: datetime) -> bool:
+    """Learn from all that came before the last day; return whether there was anything.
+
+    What nothing was learnt from yet is learnt from but for a day, then that day: as the last one is learnt from after
+    it, and as the live model has learnt. Else a full fit would be judged without what many passes over a day bring.
+    """
+    if fits.until is None:
+        fits.fit("earlier", last - DAY, watched=last)
+    return fits.until == last or fits.fit("validated", last, watched=last)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -54,7 +54,7 @@ def test_night_after_learns_the_day_in_halves_and_is_judged_between_them(
 ) -> None:
     """What was published the night before is judged on the new day, what is published now on the day's second half."""
     first, logs = done(night(settings(), tmp_path / "1", 3))
-    assert fits(logs) == ["validated", "final"]
+    assert fits(logs) == ["earlier", "validated", "final"]
     work = night(settings(), tmp_path / "2", 4)
     assert work.start.is_wanted
     assert first.publication.version in work.start.reason
@@ -120,7 +120,7 @@ def test_broken_checkpoint_is_not_gone_on_from(settings: MakeSettings, tmp_path:
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     result, logs = done(night(settings(), tmp_path / "2", 4))
-    assert fits(logs) == ["validated", "half", "final"]
+    assert fits(logs) == ["earlier", "validated", "half", "final"]
     assert [entry["problem"] for entry in logs if entry["event"] == "warm_start.refused"] == [
         "item_biases.npy is not what was written"
     ]
@@ -143,7 +143,7 @@ def test_what_the_gate_refuses_is_fitted_in_the_other_way(
     work = night(settings(retrain_full_fit_days=full_fit_days), tmp_path / "2", 4)
     result, logs = done(work)
     assert [entry["warm"] for entry in logs if entry["event"] == "fit.refused"] == [full_fit_days == 7]
-    assert fits(logs) == ["validated", "half", "final"]  # the last of them, or all, made in the other way
+    assert fits(logs) == ["earlier", "validated", "half", "final"]  # the last two, or all, in the other way
     saved = CheckpointStore(open_store(work.settings.model_store_url)).describe(result.publication.version)
     assert saved.full_fit_until == work.window.until, "a full fit that was refused would be tried each night"
 
@@ -202,11 +202,11 @@ def test_warm_step_that_does_harm_makes_way_for_a_full_fit(settings: MakeSetting
     assert refused["warm"]
     assert "worse than the live model by more than 2%" in refused["problem"]
     assert "on the second half of the last day" in refused["problem"]
-    assert fits(logs) == ["half", "validated", "half", "final"]
+    assert fits(logs) == ["half", "earlier", "validated", "half", "final"]
     assert result.publication.outcome is Outcome.LIVE
 
 
-@pytest.mark.parametrize(("times_writing", "kept"), [(0.0, ["validated", "final"]), (1e12, [])])
+@pytest.mark.parametrize(("times_writing", "kept"), [(0.0, ["earlier", "validated", "final"]), (1e12, [])])
 def test_only_fits_that_took_much_longer_than_writing_them_are_kept(
     settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times_writing: float, kept: list[str]
 ) -> None:
@@ -236,7 +236,7 @@ def test_run_is_published_even_if_its_checkpoint_cannot_be_saved(
 def test_only_what_earlier_nights_learnt_is_replayed(
     settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full fit makes its passes over all and over its last day; the night after goes on from it in two halves."""
+    """A full fit makes its passes over all and over its last two days; the night after goes on in two halves."""
     shares: list[float] = []
     fit = Trainer.fit
 
@@ -247,7 +247,7 @@ def test_only_what_earlier_nights_learnt_is_replayed(
     monkeypatch.setattr(Trainer, "fit", noting)
     for day in (3, 4):
         done(night(settings(retrain_replayed_share=0.1), tmp_path / str(day), day))
-    assert shares == [0.0, 0.0, 0.1, 0.1]
+    assert shares == [0.0, 0.0, 0.0, 0.1, 0.1]
 
 
 def test_some_epochs_are_judged_and_the_last_one_always(
@@ -257,4 +257,6 @@ def test_some_epochs_are_judged_and_the_last_one_always(
     work = night(settings(), tmp_path / "1", 3)
     assert work.settings.retrain_epochs == 8
     done(work)
-    assert [one.epoch for one in work.record.epochs] == [2, 5, 8]
+    assert [(one.fit, one.epoch) for one in work.record.epochs] == [
+        (fit, epoch) for fit in ("earlier", "validated") for epoch in (2, 5, 8)
+    ]
