@@ -108,11 +108,12 @@ async def compute_trending(database: Database, policy: TrendingPolicy, now: date
 
 
 async def _rows(connection: Connection, query: str, policy: TrendingPolicy) -> AsyncIterator[tuple[Any, ...]]:
-    async with connection.cursor(name="trending") as cursor:
+    async with connection.cursor() as cursor:
         await cursor.execute(query, asdict(policy))
         while rows := await cursor.fetchmany(FETCH_ROWS):
             for row in rows:
                 yield row
+            await asyncio.sleep(0)  # decoded all at once, thousands would hold up calls
 
 
 def _video(row: tuple[Any, ...]) -> TrendingVideo:
