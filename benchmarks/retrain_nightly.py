@@ -3,8 +3,8 @@
 Each night is a process of its own, `python -m retrain run`, and its model is seen on a page of a running recsvc. A
 model is judged on the day after its data, which it knows nothing of. Days are those of KuaiRand-Pure where it stands
 beside the repository, else of a SIMULATED feed. `RETRAIN_NIGHTLY=full` compares every night with a full run, and with a
-full fit of LightFM alone;
-`RETRAIN_NIGHTLY_GENERATED=1e7` takes a month of as many generated interactions, and its last two nights.
+full fit of LightFM alone; `RETRAIN_NIGHTLY_GENERATED=1e7` takes a month of as many generated interactions, and its last
+two nights.
 """
 
 import os

@@ -3,7 +3,7 @@
 Fits on several threads differ by some thousandths of NDCG from run to run; on one thread a seed tells all. From a full
 fit of the first day of KuaiRand-Pure, the days after it are learnt one after another, each in two halves, as nights do.
 Each night is judged on the day after, beside a full fit of the same days and seed. RETRAIN_WARM_SEEDS lists the seeds:
-some eight minutes each.
+some two minutes each.
 """
 
 import os
