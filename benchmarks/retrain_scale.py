@@ -4,7 +4,8 @@ Each run is a process of its own, on generated exports; so is LightFM alone, whi
 publish, with the same parameters, epochs and threads: as it is installed, which runs anywhere, and in a build with
 LightFM's own flags, which runs on this kind of processor only. (It is made for this, from the package index.)
 Processor seconds tell on a busy machine what times do not. RETRAIN_SCALE and RETRAIN_SCALE_PREPARE list the sizes of
-whole runs and of those that end when the data is prepared: 10^7 takes ten minutes, most of them LightFM's, 10^8 prepared some.
+whole runs and of those that end when the data is prepared: 10^7 takes ten minutes, most of them LightFM's, and 10^8
+prepared some.
 """
 
 import json

@@ -70,7 +70,7 @@ def test_passes_of_warp_are_those_of_lightfm(seed: int) -> None:
         lightfm_pass(itself, some)
         for name in LEARNT:
             found = getattr(trainer.model, name)
-            np.testing.assert_allclose(found, getattr(itself, name), rtol=1e-4, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(found, getattr(itself, name), rtol=1e-5, atol=1e-6, err_msg=name)
             found[:] = getattr(itself, name)
         assert trainer.model.random_state.randint(2**31) == itself.random_state.randint(2**31)
     assert np.ptp(itself.user_biases) > 0.1
