@@ -38,22 +38,27 @@ import random, threading, time, sys
 from servicekit.lifecycle import ThreadServer
 from tests.support.echo import SERVICE, handlers
 
-def echo(request, _):
-    end = time.perf_counter() + 0.0002
-    while time.perf_counter() < end:
-        pass
-    return request
-
 def spin():
     while True:
         sum(range(200))
 
 threading.Thread(target=spin, daemon=True).start()  # wants the interpreter's lock as well
 for round in range(20):
+    calls = threading.Semaphore(0)
+
+    def echo(request, _, calls=calls):
+        end = time.perf_counter() + 0.0002
+        while time.perf_counter() < end:
+            pass
+        calls.release()
+        return request
+
     server = ThreadServer([], threads=8)
     server.add_methods(SERVICE, handlers(Echo=echo))
     print(server.start("127.0.0.1:0"), flush=True)
-    time.sleep(0.06 + random.random() * 0.03)
+    for _ in range(10):
+        assert calls.acquire(timeout=20), "calls come in"
+    time.sleep(random.random() * 0.03)  # ends at any point of a call
     server.drain(2 * (round % 2))
 """
 
