@@ -20,9 +20,9 @@ from grpc import aio
 from benchmarks.feed_model import publish_random_model
 from bridge.schema import migrate
 from deploy.local.kafka_mock import MockKafka
-from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
 from deploy.local.service import ROOT, Service
+from servicekit.ports import free_port
 from videowindow.feed.v1 import feed_pb2 as pb
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub
 

@@ -14,9 +14,9 @@ import psycopg
 from grpc import aio
 
 from deploy.local.kafka import Kafka, choose_kafka
-from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
 from deploy.local.service import Service
+from servicekit.ports import free_port
 from tests.support.dogstatsd import DogStatsdServer
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub

@@ -21,10 +21,10 @@ from grpc import aio
 from benchmarks.feed_model import publish_random_model
 from benchmarks.openloop import Load, drive, together
 from benchmarks.report import Row
-from deploy.local.ports import free_port
 from deploy.local.service import Service
 from recsvc.registry import Registry
 from servicekit.objectstore import FileStore
+from servicekit.ports import free_port
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
 

@@ -27,8 +27,8 @@ from benchmarks.fault_proxy import SERVICE
 from benchmarks.feed_model import publish_random_model
 from benchmarks.machine import cpu_seconds
 from benchmarks.report import Row
-from deploy.local.ports import free_port
 from deploy.local.service import ROOT, Service
+from servicekit.ports import free_port
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 VIDEOS = 20_000

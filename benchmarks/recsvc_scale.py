@@ -31,13 +31,13 @@ from benchmarks.recsvc_call import on_core
 from benchmarks.report import Row
 from benchmarks.retrieval import DIMENSIONS, PAGE, POPULARITY_WEIGHT, catalogue, compare, fitted, grown
 from deploy.local.child import Child
-from deploy.local.ports import free_port
 from deploy.local.service import ROOT, Service
 from deploy.probe import serves
 from recsvc.artefact import Catalogue, Csr, Manifest, Model, write
 from recsvc.idmap import IdMap
 from recsvc.registry import Registry
 from servicekit.objectstore import FileStore
+from servicekit.ports import free_port
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import ModelServiceStub, RecommendationServiceStub
 

@@ -19,8 +19,8 @@ from benchmarks.fault_proxy import SERVICE
 from benchmarks.feed_model import publish_random_model
 from benchmarks.machine import MEBIBYTE
 from benchmarks.report import Row
-from deploy.local.ports import free_port
 from deploy.local.service import Service
+from servicekit.ports import free_port
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 USERS, VIDEOS, DIMENSIONS, PAGE = 200_000, 20_000, 64, 20

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from benchmarks.generated_feed import generate
 from benchmarks.plain_lightfm import plain_fit
 from benchmarks.report import Row
-from deploy.local.ports import free_port
 from deploy.local.service import Service, local_environment
 from recsvc.artefact import read
 from recsvc.registry import Registry
@@ -44,6 +43,7 @@ from retrain.simulation import Simulation, simulate
 from retrain.source import fetch
 from retrain.warehouse import Warehouse
 from servicekit.objectstore import FileStore
+from servicekit.ports import free_port
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
 

@@ -121,7 +121,7 @@ def _pipeline(folder: Path) -> dict[str, float]:
     from retrain.pipeline import Run, utc_now  # noqa: PLC0415
     from retrain.pipeline import run as run_pipeline  # noqa: PLC0415
     from retrain.progress import Lines  # noqa: PLC0415
-    from retrain.smoke import smoke  # noqa: PLC0415
+    from retrain.smoke import SmokeServer  # noqa: PLC0415
     from servicekit.objectstore import FileStore  # noqa: PLC0415
 
     settings, window, source = _input(folder)
@@ -135,7 +135,7 @@ def _pipeline(folder: Path) -> dict[str, float]:
         folder=folder,
         progress=Lines(),
         now=utc_now,
-        smoke=smoke,
+        smoke=SmokeServer,
         checkpoints=CheckpointStore(models),
         kept=folder / "kept",
         force=True,

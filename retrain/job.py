@@ -22,7 +22,7 @@ from retrain.reporting import leave_report
 from retrain.run_log import open_runs, tell
 from retrain.scratch import scratch_folder
 from retrain.settings import RetrainSettings
-from retrain.smoke import smoke
+from retrain.smoke import SmokeServer
 from retrain.source import fetch
 from retrain.warm_start import Terms, choose
 from servicekit.objectstore import ObjectStore, open_store
@@ -99,7 +99,7 @@ def _run(
             folder=folder,
             progress=choose_progress(),
             now=utc_now,
-            smoke=smoke,
+            smoke=SmokeServer,
             fence=held.check,
             force=force,
             record=record,

@@ -1,7 +1,7 @@
 """A training run, stage by stage: each takes what the one before returned."""
 
 import shutil
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,8 @@ from retrain.recipe import recipe_digest
 from retrain.run import Run
 from retrain.runreport import Showcase
 from retrain.showcase import showcase
+from retrain.smoke import SmokeServer
+from retrain.trainer import load_ahead
 from retrain.training import Trained, train
 from retrain.warehouse import Warehouse
 
@@ -55,8 +57,29 @@ def run(job: Run, *, again: bool = False) -> Result:
         record.version = published
         publication = activate(job.registry, published, now=job.now(), fence=job.fence)
         return Result(publication=publication, interactions=None, evaluation=None)
+    with _smoke_server(job) as server:
+        interactions, trained, model = _learnt(job)
+        folder = job.folder / "model"
+        with record.stage("write"):
+            manifest = write_verified(model, prefix, folder)
+        record.version = manifest.version
+        with record.stage("smoke"):
+            _smoke(job, server, folder)
+    with record.stage("publish"):
+        publication = publish(
+            job.registry, folder, manifest, now=job.now(), key=job.settings.signing_key(), fence=job.fence
+        )
+    with record.stage("checkpoint"):
+        _save(job, trained.checkpoint, manifest.version)
+    return Result(publication=publication, interactions=interactions, evaluation=trained.evaluation)
+
+
+def _learnt(job: Run) -> tuple[Interactions, Trained, Model]:
+    """Return what the exports hold, what was learnt from it, and the model of both."""
+    record = job.record
     with Warehouse(job.folder, memory=job.settings.retrain_memory, threads=job.settings.retrain_threads) as warehouse:
         with record.stage("prepare"):
+            load_ahead(job.settings.hyperparameters())  # while the database works
             interactions = prepare(job.source, job.window, warehouse)
         record.counts = interactions.counts
         logger.info("interactions.prepared", events=interactions.counts.events, broken=interactions.counts.broken)
@@ -67,19 +90,7 @@ def run(job: Run, *, again: bool = False) -> Result:
         model = assemble(job, interactions, trained)
         with record.stage("showcase"):
             record.showcase = _showcase(job, interactions, trained, model, champion)
-    folder = job.folder / "model"
-    with record.stage("write"):
-        manifest = write_verified(model, prefix, folder)
-    record.version = manifest.version
-    with record.stage("smoke"):
-        _smoke(job, folder)
-    with record.stage("publish"):
-        publication = publish(
-            job.registry, folder, manifest, now=job.now(), key=job.settings.signing_key(), fence=job.fence
-        )
-    with record.stage("checkpoint"):
-        _save(job, trained.checkpoint, manifest.version)
-    return Result(publication=publication, interactions=interactions, evaluation=trained.evaluation)
+    return interactions, trained, model
 
 
 def _save(job: Run, checkpoint: Checkpoint, version: str) -> None:
@@ -95,11 +106,16 @@ def _save(job: Run, checkpoint: Checkpoint, version: str) -> None:
             job.checkpoints.prune(job.registry.versions())
 
 
-def _smoke(job: Run, folder: Path) -> None:
-    if job.smoke is None:
+def _smoke_server(job: Run) -> AbstractContextManager[SmokeServer | None]:
+    """Start the server of the smoke test ahead: it takes longer than the test, and runs leave a core idle at times."""
+    return closing(job.smoke(job.folder / "smoke")) if job.smoke else nullcontext()
+
+
+def _smoke(job: Run, server: SmokeServer | None, folder: Path) -> None:
+    if server is None:
         return
     try:
-        job.record.smoke = job.smoke(folder, job.folder / "smoke", now=job.now())
+        job.record.smoke = server.test(folder)
     except RunFailure as failure:
         logger.warning("gate.smoke", problem=str(failure), forced=job.force)
         if not job.force:

@@ -12,7 +12,7 @@ from retrain.progress import Progress
 from retrain.publish import unfenced
 from retrain.record import Record
 from retrain.settings import RetrainSettings
-from retrain.smoke import Smoke
+from retrain.smoke import SmokeServer
 from retrain.source import Source
 from retrain.warm_start import COLD, WarmStart
 
@@ -29,8 +29,8 @@ class Run:
     """For scratch files."""
     progress: Progress
     now: Callable[[], datetime]
-    smoke: Callable[..., Smoke] | None = None
-    """Serves a written model for a test, as `smoke.smoke` does; None serves none."""
+    smoke: Callable[[Path], SmokeServer] | None = None
+    """Starts, in an empty folder, what serves the written model for a test; None serves none."""
     fence: Callable[[], None] = unfenced
     """Raises RunFailure when nothing may be published any more."""
     force: bool = False

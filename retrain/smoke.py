@@ -2,14 +2,11 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -20,11 +17,10 @@ from numpy.typing import NDArray
 
 from recsvc.artefact import Model, read
 from recsvc.idmap import UNKNOWN
-from recsvc.registry import Registry
 from retrain.failure import Reason, RunFailure
-from servicekit.objectstore import FileStore
+from servicekit.ports import free_port
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
-from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
+from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import ModelServiceStub, RecommendationServiceStub
 
 CANARIES: Final = 20
 """Known viewers who are asked for."""
@@ -36,8 +32,10 @@ LEAST_OVERLAP: Final = 0.9
 """Of a page with the exact one: large catalogues are searched by an approximate index."""
 MOST_P95_MS: Final = 100.0
 START_S: Final = 120.0
+"""Until the server listens, and until it serves."""
 CALL_S: Final = 10.0
 STOP_S: Final = 10.0
+STORE, CACHE = FOLDERS = ("store", "cache")
 OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
     # The first attempt comes before the server listens; by default the second one follows after a second.
@@ -59,45 +57,93 @@ class Smoke:
 
     viewers: int
     calls: int
-    start_s: float
-    """Until it served."""
+    live_s: float
+    """Until the model was live, from when it was written."""
     p50_ms: float
     p95_ms: float
 
 
-def smoke(artefact: Path, scratch: Path, *, now: datetime) -> Smoke:
-    """Serve a written model on a port of this machine and look at the pages.
+class SmokeServer:
+    """A server on a port of this machine, in a process of its own, that is given a model once one is written.
+
+    It may start while the model is still in training: its start takes longer than the test.
 
     Args:
-        artefact: The model's folder.
         scratch: An empty folder that stands for a store.
-        now: The time (UTC).
-
-    Raises:
-        RunFailure: The server does not start, or a page is not what the model says, or pages are slow.
     """
-    model = read(artefact)
-    version = model.manifest.version
-    for name in ("store", "cache"):
-        (scratch / name).mkdir(parents=True)
-        (scratch / name / version).symlink_to(artefact.absolute())
-    Registry(FileStore(scratch / "store")).activate(version, at=now)
-    begin = time.monotonic()
-    with _server(scratch) as channel:
-        start_s = time.monotonic() - begin
-        latencies = _ask(model, RecommendationServiceStub(channel))
-    # A model that is slow to serve is so each time; a busy machine is not.
-    quickest = np.quantile(latencies, 0.95, axis=1).min()
-    if quickest > MOST_P95_MS:
-        raise RunFailure(
-            Reason.SMOKE,
-            f"pages take {quickest:.1f} ms at the 95th percentile in the quickest of {ROUNDS} rounds, "
-            f"more than {MOST_P95_MS:.0f}",
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch, self._log = scratch, scratch / "recsvc.log"
+        for name in FOLDERS:
+            (scratch / name).mkdir(parents=True)
+        self._address = f"127.0.0.1:{free_port()}"
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-IS", str(EXEC_WITH_PARENT), str(os.getpid()), f"{signal.SIGTERM:d}",
+                 sys.executable, "-m", "recsvc"],
+                cwd=ROOT,
+                env=_environment(scratch, self._address),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )  # fmt: skip
+
+    def test(self, artefact: Path) -> Smoke:
+        """Serve a written model and look at the pages.
+
+        Args:
+            artefact: The model's folder.
+
+        Raises:
+            RunFailure: The server does not start or refuses the model, or a page is not what the model says, or pages
+                are slow.
+        """
+        model, begin = read(artefact), time.monotonic()
+        with closing(grpc.insecure_channel(self._address, OPTIONS)) as channel:
+            self._wait_until_started(channel)
+            self._activate(artefact, model.manifest.version, channel)
+            live_s = time.monotonic() - begin
+            latencies = _ask(model, RecommendationServiceStub(channel))
+        # A model that is slow to serve is so each time; a busy machine is not.
+        quickest = np.quantile(latencies, 0.95, axis=1).min()
+        if quickest > MOST_P95_MS:
+            raise RunFailure(
+                Reason.SMOKE,
+                f"pages take {quickest:.1f} ms at the 95th percentile in the quickest of {ROUNDS} rounds, "
+                f"more than {MOST_P95_MS:.0f}",
+            )
+        p50, p95 = np.quantile(latencies, (0.5, 0.95))
+        return Smoke(
+            viewers=latencies.shape[1], calls=latencies.size, live_s=live_s, p50_ms=float(p50), p95_ms=float(p95)
         )
-    p50, p95 = np.quantile(latencies, (0.5, 0.95))
-    return Smoke(
-        viewers=latencies.shape[1], calls=latencies.size, start_s=start_s, p50_ms=float(p50), p95_ms=float(p95)
-    )
+
+    def close(self) -> None:
+        """End the server."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _wait_until_started(self, channel: grpc.Channel) -> None:
+        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with suppress(grpc.RpcError):
+                check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+                return
+        what = f"did not start within {START_S:.0f} s" if self._process.poll() is None else "ended"
+        last = self._log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        raise RunFailure(Reason.SMOKE, f"the server of the new model {what}: {last or 'it left no message'}")
+
+    def _activate(self, artefact: Path, version: str, channel: grpc.Channel) -> None:
+        for name in FOLDERS:
+            (self._scratch / name / version).symlink_to(artefact.absolute())
+        try:
+            ModelServiceStub(channel).ActivateModel(pb.ActivateModelRequest(version=version), timeout=START_S)
+        except grpc.RpcError as error:
+            raise RunFailure(Reason.SMOKE, f"the server refuses the new model: {_words(error)}") from None
 
 
 def _ask(model: Model, stub: RecommendationServiceStub) -> NDArray[np.float64]:
@@ -150,62 +196,15 @@ def _scores(model: Model, viewer: str) -> NDArray[np.float32]:
     return scores
 
 
-@contextmanager
-def _server(scratch: Path) -> Iterator[grpc.Channel]:
-    """Yield a channel to the server of a store as soon as it serves, and end the server afterwards."""
-    address = f"127.0.0.1:{_free_port()}"
-    log = scratch / "recsvc.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-IS", str(EXEC_WITH_PARENT), str(os.getpid()), f"{signal.SIGTERM:d}",
-             sys.executable, "-m", "recsvc"],
-            cwd=ROOT, env=_environment(scratch, address), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-        )  # fmt: skip
-    try:
-        with closing(grpc.insecure_channel(address, OPTIONS)) as channel:
-            _wait_until_serving(channel, process, log)
-            yield channel
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def _environment(scratch: Path, address: str) -> dict[str, str]:
     return {name: os.environ[name] for name in KEPT if name in os.environ} | {
         "RECSVC_LISTEN": address,
         "RECSVC_WORKERS": "1",
         "RECSVC_DRAIN_GRACE_S": "0",
-        "MODEL_STORE_URL": (scratch / "store").absolute().as_uri(),
-        "MODEL_CACHE_DIR": str(scratch / "cache"),
+        "MODEL_STORE_URL": (scratch / STORE).absolute().as_uri(),
+        "MODEL_CACHE_DIR": str(scratch / CACHE),
         "LOG_LEVEL": "warning",
     }
-
-
-def _wait_until_serving(channel: grpc.Channel, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            reply = check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
-        except grpc.RpcError:
-            continue
-        if reply.status == health_pb2.HealthCheckResponse.SERVING:
-            return
-        time.sleep(0.05)
-    what = f"did not serve within {START_S:.0f} s" if process.poll() is None else "ended"
-    last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-    raise RunFailure(Reason.SMOKE, f"the server of the new model {what}: {last or 'it left no message'}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _words(error: Any) -> str:

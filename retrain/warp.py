@@ -93,6 +93,14 @@ def learn(
             pass  # raises what a thread raised
 
 
+def load() -> None:
+    """Load or compile, once for the process, what passes run: else the first pass does."""
+    rows, values, table = np.empty(0, np.int32), np.empty(0, np.float32), np.empty((0, 0), np.float32)
+    side = Side(table, table, values, values)
+    likes = Likes(np.zeros(1, np.int32), rows)
+    _learn(Learner(side, side, np.float32(0)), Examples(rows, rows, values), likes, values, np.uint32(0))
+
+
 @compiled
 def _score(learner: Learner, user: int, video: int) -> np.float32:
     users, videos = learner.users, learner.videos

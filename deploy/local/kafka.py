@@ -8,7 +8,7 @@ from deploy.local.child import Child, ChildError
 from deploy.local.kafka_apache import ApacheKafka
 from deploy.local.kafka_jars import VERSION, kafka_jars
 from deploy.local.kafka_mock import MockKafka
-from deploy.local.ports import free_port
+from servicekit.ports import free_port
 
 
 class Kafka(Protocol):

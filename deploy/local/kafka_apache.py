@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from deploy.local.child import Child, ChildError
-from deploy.local.ports import free_port, is_open
 from deploy.local.topics import create_topics
+from servicekit.ports import free_port, is_open
 
 START_TIMEOUT_S: Final = 180.0
 TOPICS_TIMEOUT_S: Final = 60.0

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from deploy.local.child import Child, ChildError
-from deploy.local.ports import free_port
+from servicekit.ports import free_port
 
 USER: Final = "videowindow"
 DATABASE: Final = "videowindow"

@@ -10,12 +10,12 @@ from deploy.local.console import Terminal, say, step
 from deploy.local.dataset import DataSet
 from deploy.local.kafka import choose_kafka
 from deploy.local.kafka_mock import MockKafka
-from deploy.local.ports import is_free
 from deploy.local.postgres import Postgres
 from deploy.local.prepare import make_signing_key, prepare, simulate
 from deploy.local.service import Service, local_environment
 from deploy.local.state import State, short
 from deploy.local.supervisor import Watched, supervise
+from servicekit.ports import is_free
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.local.child import ChildError
-from deploy.local.ports import free_port, is_free
+from servicekit.ports import free_port, is_free
 
 ROOT: Final = Path(__file__).parents[2]
 

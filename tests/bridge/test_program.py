@@ -20,8 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from bridge.message import INTERACTIONS_TOPIC
 from bridge.schema import migrate
 from deploy.local.child import Child
-from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
+from servicekit.ports import free_port
 from tests.bridge.fault_server import CATALOGUE
 from tests.bridge.topic import read_topic
 from tests.support.grpcurl import Grpcurl

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.segment import MAX_EVENT_BYTES, SegmentPolicy, SegmentSender
-from deploy.local.ports import free_port
+from servicekit.ports import free_port
 from servicekit.telemetry import Metric, NoMetrics
 from tests.support.polling import wait_for
 from tests.support.segment import SegmentServer

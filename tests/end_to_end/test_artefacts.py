@@ -11,9 +11,9 @@ from typing import Final
 
 import pytest
 
-from deploy.local.ports import free_port
 from recsvc.registry import Registry
 from servicekit.objectstore import FileStore, open_store
+from servicekit.ports import free_port
 from tests.support.polling import wait_for
 from tests.support.system import System
 

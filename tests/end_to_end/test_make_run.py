@@ -16,7 +16,7 @@ import pytest
 
 from deploy.local.child import descendants
 from deploy.local.dataset import DataSet
-from deploy.local.ports import free_port
+from servicekit.ports import free_port
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from tests.support.system import FEED

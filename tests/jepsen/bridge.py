@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.local.child import Child
-from deploy.local.ports import free_port, is_open
+from servicekit.ports import free_port, is_open
 from tests.jepsen.link import Link
 
 ROOT: Final = Path(__file__).parents[2]

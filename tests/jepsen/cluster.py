@@ -16,8 +16,8 @@ from psycopg.conninfo import conninfo_to_dict
 from deploy.local.child import Child
 from deploy.local.kafka_apache import ApacheKafka
 from deploy.local.kafka_jars import kafka_jars
-from deploy.local.ports import free_port
 from deploy.local.postgres import Postgres
+from servicekit.ports import free_port
 from tests.jepsen.bridge import Bridge
 from tests.jepsen.disk import Disk
 from tests.jepsen.link import KafkaLink, Link

@@ -13,12 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.schema import migrate
-from deploy.local.ports import free_port
 from retrain.failure import Reason, RunFailure
 from retrain.job import run_job
 from retrain.lock import KEY
 from retrain.settings import RetrainSettings
 from retrain.simulation import Simulation, simulate
+from servicekit.ports import free_port
 from tests.retrain.feeds import due_day
 from tests.retrain.processes import live, rest_of_lines, running, wait_for_line
 from tests.retrain.test_command import QUICK, ROOT, retrain, where

@@ -1,8 +1,9 @@
 """The server of a written model, started for a test before the model goes live."""
 
+import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,18 @@ import pytest
 from recsvc.artefact import Model, read, write
 from retrain import smoke as module
 from retrain.failure import Reason, RunFailure
-from retrain.smoke import smoke
+from retrain.smoke import Smoke, SmokeServer
 from tests.recsvc.models import random_model
 
-NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)
+
+def smoke(model: Path, scratch: Path) -> Smoke:
+    with closing(SmokeServer(scratch)) as server:
+        return server.test(model)
 
 
 def test_pages_of_a_good_model_are_what_it_says(tmp_path: Path) -> None:
     write(random_model(), tmp_path / "model")
-    found = smoke(tmp_path / "model", tmp_path / "smoke", now=NOW)
+    found = smoke(tmp_path / "model", tmp_path / "smoke")
     assert found.calls == 10 * found.viewers
     assert 0 < found.p50_ms <= found.p95_ms < 100
 
@@ -34,12 +38,24 @@ def test_pages_of_another_model_than_was_written_are_refused(tmp_path: Path, mon
 
     monkeypatch.setattr(module, "read", other)
     with pytest.raises(RunFailure, match="other scores") as caught:
-        smoke(tmp_path / "model", tmp_path / "smoke", now=NOW)
+        smoke(tmp_path / "model", tmp_path / "smoke")
     assert caught.value.reason is Reason.SMOKE
+
+
+def test_a_model_that_the_server_refuses_is_told_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(random_model(), tmp_path / "model")
+    shutil.copytree(tmp_path / "model", tmp_path / "cut")
+    factors = tmp_path / "cut" / "video_factors.npy"
+    factors.write_bytes(factors.read_bytes()[:-1])
+    monkeypatch.setattr(module, "read", lambda _: read(tmp_path / "model"))
+    with pytest.raises(RunFailure, match=r"refuses the new model: FAILED_PRECONDITION: .+video_factors.npy"):
+        smoke(tmp_path / "cut", tmp_path / "smoke")
 
 
 def test_a_server_that_cannot_start_is_told_by_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(random_model(), tmp_path / "model")
     monkeypatch.setattr(module, "_environment", lambda *_: {"RECSVC_THREADS": "0"})
     with pytest.raises(RunFailure, match=r"the server of the new model ended: error: .+"):
-        smoke(tmp_path / "model", tmp_path / "smoke", now=NOW)
+        smoke(tmp_path / "model", tmp_path / "smoke")

@@ -11,8 +11,8 @@ from typing import Any, Final
 import pytest
 from pydantic import SecretStr
 
-from deploy.local.ports import free_port, is_open
 from retrain.snowflake_account import SnowflakeAccount
+from servicekit.ports import free_port, is_open
 from tests.support.polling import wait_for
 
 ROOT: Final = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ from typing import Any, Final
 import duckdb
 
 from deploy.local.dataset import DataSet
-from deploy.local.ports import free_port
 from deploy.local.prepare import prepare
 from deploy.local.service import Service, local_environment
+from servicekit.ports import free_port
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.grpcurl import Grpcurl, Reply
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from deploy.local import ports
+from servicekit import ports
 
 
 def test_a_port_that_is_taken_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
