@@ -1,8 +1,8 @@
 """Pages of many viewers under many weights of one prior, from one pass over the scores.
 
-The ranking score is `score + weight · prior`. To sort everything would cost more than the training. Of a row of ranking
-scores, the largest of each of some hundreds of groups of videos are found first: as many videos as fit on a page are no
-worse than the last but so many of these, so only what is no worse either is looked at. That is hardly more than a page.
+The ranking score is `score + weight · prior`. To sort everything would cost more than the training. So of each group of
+videos it is first counted how many have a higher one than the last of the page so far: mostly none has, and a processor
+compares many numbers at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,17 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsvc.artefact import Csr
+from retrain.compiled import compiled
 
 Scores: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.float32]], object]
 """Writes the scores of all videos for some viewers into an array, (n, V)."""
 
 BLOCK_SCORES: Final = 1 << 23
 """Scores that a thread asks for at once: of few viewers, a matrix product takes three times as long."""
-PART_SCORES: Final = 1 << 18
-"""Scores that are looked at at once: what fits into a core's cache."""
-GROUPS: Final = 512
-"""Groups of videos, at most."""
-LOWEST: Final = np.finfo(np.float32).min
+GROUP: Final = 64
+"""Videos that are compared at once."""
 
 
 def best_pages(
@@ -64,7 +62,7 @@ def best_pages(
             scores(block, rows)
             for row, user in zip(rows, block.tolist(), strict=True):
                 row[seen[user]] = -np.inf
-            _rank(pages[:, begin : begin + step], rows, prior, weights)
+            _rank(pages[:, begin : begin + step], rows, prior, np.array(weights, np.float32))
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(work, range(threads)):
@@ -93,33 +91,43 @@ def first_unseen(users: NDArray[np.int64], seen: Csr, order: NDArray[np.int64], 
     return pages
 
 
+@compiled
 def _rank(
-    pages: NDArray[np.int64], scores: NDArray[np.float32], prior: NDArray[np.float32], weights: Sequence[float]
+    pages: NDArray[np.int64], scores: NDArray[np.float32], prior: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> None:
     """Write pages of viewers, (weights, n, size), whose scores are (n, V)."""
-    step = max(1, PART_SCORES // max(1, len(prior)))
-    for page, weight in zip(pages, weights, strict=True):
-        for begin in range(0, len(scores), step):
-            _fill(page[begin : begin + step], scores[begin : begin + step] + np.float32(weight) * prior)
+    sums = np.empty(pages.shape[2], np.float32)
+    for viewer in range(len(scores)):
+        for place, weight in enumerate(weights):
+            _fill(pages[place, viewer], sums, scores[viewer], prior, weight)
 
 
-def _fill(pages: NDArray[np.int64], sums: NDArray[np.float32]) -> None:
-    """Write the columns of the largest sums of each row, largest first."""
-    size, width = pages.shape[1], sums.shape[1]
-    places = np.flatnonzero(sums >= _bounds(sums, size)[:, None])
-    rows, columns = np.divmod(places, max(1, width))
-    order = np.lexsort((-sums.ravel()[places], rows))
-    rows, columns = rows[order], columns[order]
-    ranks = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    fits = ranks < size
-    pages[rows[fits], ranks[fits]] = columns[fits]
+@compiled
+def _fill(
+    page: NDArray[np.int64],
+    sums: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    prior: NDArray[np.float32],
+    weight: np.float32,
+) -> None:
+    """Write the videos of the largest sums, largest first, and these sums."""
+    sums[:] = -np.inf
+    for begin in range(0, len(scores), GROUP):
+        group, its_prior, lowest = scores[begin : begin + GROUP], prior[begin : begin + GROUP], sums[-1]
+        higher = np.int32(0)
+        for place in range(len(group)):
+            higher += np.int32(group[place] + weight * its_prior[place] > lowest)
+        if higher:
+            for place in range(len(group)):
+                if group[place] + weight * its_prior[place] > sums[-1]:
+                    _insert(page, sums, begin + place, group[place] + weight * its_prior[place])
 
 
-def _bounds(sums: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return what as many sums of each row as there are places reach, where so many are left."""
-    groups = min(GROUPS, sums.shape[1])
-    if groups < size:
-        return np.full(len(sums), LOWEST)
-    largest = sums[:, : sums.shape[1] // groups * groups].reshape(len(sums), -1, groups).max(axis=1)
-    bounds: NDArray[np.float32] = np.maximum(np.partition(largest, -size, axis=1)[:, -size], LOWEST)
-    return bounds
+@compiled
+def _insert(page: NDArray[np.int64], sums: NDArray[np.float32], video: int, total: np.float32) -> None:
+    """Put a video behind those of the page that score no less; what is last then leaves the page."""
+    place = len(page) - 1
+    while place and sums[place - 1] < total:
+        page[place], sums[place] = page[place - 1], sums[place - 1]
+        place -= 1
+    page[place], sums[place] = video, total

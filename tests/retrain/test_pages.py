@@ -59,7 +59,6 @@ def test_neither_blocks_nor_threads_show(monkeypatch: pytest.MonkeyPatch, thread
 
     whole = found()
     monkeypatch.setattr(pages, "BLOCK_SCORES", 6000)
-    monkeypatch.setattr(pages, "PART_SCORES", 2000)
     np.testing.assert_array_equal(found(), whole)
     assert (whole >= 0).all()
 
