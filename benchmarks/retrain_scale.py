@@ -152,8 +152,8 @@ def _pipeline(folder: Path) -> dict[str, float]:
         "videos": counts.videos,
         **seconds,
         "matrices and rest": round(rest, 1),
-        "total": round(total, 1),
-        "processor": round(_processor() - spent_before, 1),
+        "total": round(total, 2),
+        "processor": round(_processor() - spent_before, 2),
         "peak MiB": round(max(*record.peaks.values(), _peak())),
         "peak MiB prepare": round(record.peaks["prepare"]),
         "judged viewers": result.evaluation.viewers if result.evaluation else 0,
@@ -170,8 +170,8 @@ def _lightfm(folder: Path) -> dict[str, float]:
     begin, spent_before = time.perf_counter(), _processor()
     fit()
     return {
-        "total": round(time.perf_counter() - begin, 1),
-        "processor": round(_processor() - spent_before, 1),
+        "total": round(time.perf_counter() - begin, 2),
+        "processor": round(_processor() - spent_before, 2),
     }
 
 

@@ -25,7 +25,7 @@ from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import ModelSer
 CANARIES: Final = 20
 """Known viewers who are asked for."""
 STRANGER: Final = "smoke-test: a viewer whom nobody knows"
-ROUNDS: Final = 10
+ROUNDS: Final = 5
 """Pages asked for each of them."""
 PAGE_SIZE: Final = 20
 LEAST_OVERLAP: Final = 0.9
