@@ -70,6 +70,7 @@ class Fits:
         self._progress, self._record = progress, record
         self._kept = kept
         self._trainer = Trainer(settings.hyperparameters())
+        self._epochs = settings.epochs(warm=start is not None)
         self._replayed = settings.retrain_replayed_share if start else 0.0
         self._until: datetime | None = None
         self._day: tuple[datetime, HeldOutDay] | None = None
@@ -187,11 +188,10 @@ class Fits:
 
         A run that goes on from another one replays a little of everything as well: else nights in a row would forget.
         """
-        settings = self._settings
-        epochs = self._progress.epochs(title, settings.retrain_epochs)
+        count = self._epochs
+        epochs = self._progress.epochs(title, count)
         if watched:
-            day = self.held_out(watched).sample(WATCHED, seed=settings.retrain_seed)
-            count = settings.retrain_epochs
+            day = self.held_out(watched).sample(WATCHED, seed=self._settings.retrain_seed)
             epochs = self._watched(title, day, epochs, range(count - 1, -1, -math.ceil(count / LOOKS)))
         fresh = _among(positives.pairs, self._interactions.fresh(self._until, until)) if self._until else None
         self._trainer.fit(positives, epochs, fresh=fresh, replayed=self._replayed)

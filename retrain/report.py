@@ -16,7 +16,7 @@ def plan(settings: RetrainSettings, window: Window, source: Source, start: WarmS
     """Return what a run is going to do."""
     days = f"{window.days[0].day} to {window.last} ({len(window.days)} days, {len(window.keys)} files)"
     warm = f"what is new and {settings.retrain_replayed_share:g} of everything"
-    passes = f"{settings.retrain_epochs} epochs over {warm if start.is_wanted else 'each day'}"
+    passes = f"{settings.epochs(warm=start.is_wanted)} epochs over {warm if start.is_wanted else 'each day'}"
     rows = [
         ("exports", f"{settings.interactions_url}, {days}"),
         *([("incomplete", ", ".join(map(str, window.incomplete)) + " (left out)")] if window.incomplete else []),

@@ -135,7 +135,7 @@ def _set(settings: RetrainSettings) -> dict[str, str]:
     return {
         "loss": settings.retrain_loss,
         "factors": str(settings.retrain_factors),
-        "epochs": str(settings.retrain_epochs),
+        "epochs": f"{settings.epochs(warm=False)}, {settings.epochs(warm=True)} in a warm start",
         "learning rate": f"{settings.retrain_learning_rate:g}",
         "interactions halve in": f"{settings.retrain_half_life_days:g} days",
         "popularity halves in": f"{settings.retrain_popularity_half_life_days:g} days",

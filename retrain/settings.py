@@ -38,6 +38,8 @@ def _private_key(pem: SecretStr) -> SecretStr:
     return pem
 
 
+WARM_EPOCHS: Final = 1.5
+"""Passes of a warm start, for each of a full fit."""
 MEMORY: Final = r"^\d+(\.\d+)?[KMGT]i?B$"
 """An amount of memory, such as 2GiB."""
 
@@ -93,9 +95,11 @@ class RetrainSettings(StoreSettings):
     retrain_popularity_half_life_days: float = Field(1.0, gt=0, description="the same for popularity")
     retrain_loss: Literal["warp", "bpr"] = Field("warp", description="LightFM's loss, warp or bpr")
     retrain_factors: int = Field(128, ge=1, le=1024, description="dimensions of the representations")
-    retrain_epochs: int = Field(20, ge=1, description="passes over each day's interactions")
+    retrain_epochs: int = Field(
+        20, ge=1, description="passes over each day's interactions; a warm start makes half as many again over new ones"
+    )
     retrain_replayed_share: float = Field(
-        0.02, ge=0, le=1, description="share of all interactions that is replayed in each pass of a warm start"
+        0.01, ge=0, le=1, description="share of all interactions that is replayed in each pass of a warm start"
     )
     retrain_warm_start: bool = Field(
         default=True, description="whether a run goes on from the last one's training state"
@@ -188,6 +192,10 @@ class RetrainSettings(StoreSettings):
             threads=self.retrain_threads,
             seed=self.retrain_seed,
         )
+
+    def epochs(self, *, warm: bool) -> int:
+        """Return the passes over a day's interactions, in a warm start or in a full fit."""
+        return round(WARM_EPOCHS * self.retrain_epochs) if warm else self.retrain_epochs
 
     def recipe(self) -> dict[str, object]:
         """Return the settings that a model depends on, besides its input."""

@@ -1,8 +1,9 @@
 """Nights that go on from the one before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -15,6 +16,7 @@ from recsvc.registry import Registry
 from retrain.checkpoint_store import FOLDER, CheckpointStore
 from retrain.failure import Reason, RunFailure
 from retrain.pipeline import Result, Run, run
+from retrain.preparation import Positives
 from retrain.publish import Outcome
 from retrain.quality_gate import Verdict, judge
 from retrain.runreport import BASELINE, LIVE, SERVED
@@ -237,17 +239,18 @@ def test_only_what_earlier_nights_learnt_is_replayed(
     settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full fit makes its passes over all and over its last two days; the night after goes on in two halves."""
-    shares: list[float] = []
+    shares: list[tuple[int, float]] = []
     fit = Trainer.fit
 
-    def noting(self: Trainer, *arguments: Any, **further: Any) -> None:
-        shares.append(further["replayed"])
-        fit(self, *arguments, **further)
+    def noting(self: Trainer, positives: Positives, epochs: Iterable[int], **further: Any) -> None:
+        passes = count()
+        fit(self, positives, (epoch for epoch, _ in zip(epochs, passes, strict=False)), **further)
+        shares.append((next(passes), further["replayed"]))
 
     monkeypatch.setattr(Trainer, "fit", noting)
     for day in (3, 4):
         done(night(settings(retrain_replayed_share=0.1), tmp_path / str(day), day))
-    assert shares == [0.0, 0.0, 0.0, 0.1, 0.1]
+    assert shares == [(8, 0.0), (8, 0.0), (8, 0.0), (12, 0.1), (12, 0.1)]
 
 
 def test_some_epochs_are_judged_and_the_last_one_always(
