@@ -91,7 +91,7 @@ class Fits:
             until: The instant; later than that of the fit before.
             watched: Record how good LightFM alone is after some epochs, on the day that begins at this instant.
         """
-        if self._take_kept(title):
+        if self.resume(title):
             return True
         positives = self._interactions.positives(until, half_life=self._settings.half_life())
         if not len(positives):
@@ -102,6 +102,19 @@ class Fits:
             if time.monotonic() - begin > KEPT_FROM * self._trainer.state().size / WRITTEN_PER_S:
                 self._keep(title)
         logger.info("fit.done", fit=title, positives=len(positives), seconds=round(time.monotonic() - begin, 1))
+        return True
+
+    def resume(self, title: str) -> bool:
+        """Go on from what a run that was killed has kept of a fit; return whether there was such a thing."""
+        if self._kept is None or not (self._kept / title / MANIFEST).is_file():
+            return False
+        try:
+            self._restore(read(self._kept / title))
+        except CheckpointError as error:
+            logger.warning("fit.not_resumed", fit=title, problem=str(error))
+            shutil.rmtree(self._kept / title, ignore_errors=True)
+            return False
+        logger.info("fit.resumed", fit=title)
         return True
 
     def representations(self) -> Representations:
@@ -228,19 +241,6 @@ class Fits:
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-
-    def _take_kept(self, title: str) -> bool:
-        """Go on from what a run before this one has kept of a fit; return whether there was such a thing."""
-        if self._kept is None or not (self._kept / title / MANIFEST).is_file():
-            return False
-        try:
-            self._restore(read(self._kept / title))
-        except CheckpointError as error:
-            logger.warning("fit.not_resumed", fit=title, problem=str(error))
-            shutil.rmtree(self._kept / title, ignore_errors=True)
-            return False
-        logger.info("fit.resumed", fit=title)
-        return True
 
 
 def kept_folder(parent: Path) -> Path:
