@@ -135,7 +135,7 @@ def _pipeline(folder: Path) -> dict[str, float]:
         folder=folder,
         progress=Lines(),
         now=utc_now,
-        smoke=SmokeServer,
+        smoke_server=SmokeServer,
         checkpoints=CheckpointStore(models),
         kept=folder / "kept",
         force=True,

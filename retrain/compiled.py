@@ -10,25 +10,30 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import numba
 from numba.core.caching import FunctionCache
 
-REORDERED: Final = {"reassoc", "nsz", "contract"}
-"""Sums may be added up in any order, or no vector instructions could be used; what is not finite stays so."""
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def compiled(function: Function) -> Function:
-    """Have a function compiled when it is first called, for the processor at hand; it lets other threads run."""
-    found: Any = numba.njit(nogil=True, error_model="numpy", fastmath=REORDERED)(function)
-    with suppress(RuntimeError):  # no folder can be written; else as its `enable_caching` does
-        found._cache = FunctionCache(function)  # type: ignore[no-untyped-call]  # noqa: SLF001
-        found._cache._cache_file = _Files(Path(found._cache.cache_path), function)  # noqa: SLF001
-    result: Function = found
-    return result
+def compiled(*liberties: str) -> Callable[[Function], Function]:
+    """Have a function compiled when it is first called, for the processor at hand; it lets other threads run.
+
+    Args:
+        liberties: Flags of LLVM that let sums of floats be rounded in other ways than written, for speed.
+    """
+
+    def decorate(function: Function) -> Function:
+        found: Any = numba.njit(nogil=True, error_model="numpy", fastmath=set(liberties))(function)
+        with suppress(RuntimeError):  # no folder can be written; else as its `enable_caching` does
+            found._cache = FunctionCache(function)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            found._cache._cache_file = _Files(Path(found._cache.cache_path), function)  # noqa: SLF001
+        result: Function = found
+        return result
+
+    return decorate
 
 
 class _Files:
@@ -42,7 +47,7 @@ class _Files:
     def __init__(self, folder: Path, function: Callable[..., Any]) -> None:
         source = Path(function.__code__.co_filename).read_bytes()
         self._folder, self._name = folder, function.__qualname__
-        self._of = (numba.__version__, sorted(REORDERED), hashlib.sha256(source).hexdigest())
+        self._of = (numba.__version__, hashlib.sha256(source).hexdigest())
 
     def load(self, key: object) -> Any:
         """Return what was saved, None where that cannot be read."""

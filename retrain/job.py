@@ -99,7 +99,7 @@ def _run(
             folder=folder,
             progress=choose_progress(),
             now=utc_now,
-            smoke=SmokeServer,
+            smoke_server=SmokeServer,
             fence=held.check,
             force=force,
             record=record,

@@ -44,13 +44,15 @@ def best_pages(
         seen: What each viewer of the model may not be shown, U lists.
         prior: (V,), finite.
         weights: Of the prior.
-        size: Places of a page.
+        size: Places of a page, at least 1.
         threads: Threads to use.
 
     Returns:
         (weights, n, size) rows of videos, best first; -1 where none is left.
     """
-    pages = np.full((len(weights), len(users), size), -1, np.int64)
+    if size < 1:
+        raise ValueError("a page has at least one place")
+    pages = np.full((len(users), len(weights), size), -1, np.int64)
     step = max(1, min(BLOCK_SCORES // max(1, len(prior)), -(-len(users) // threads)))
     blocks = iter(range(0, len(users), step))
 
@@ -62,12 +64,18 @@ def best_pages(
             scores(block, rows)
             for row, user in zip(rows, block.tolist(), strict=True):
                 row[seen[user]] = -np.inf
-            _rank(pages[:, begin : begin + step], rows, prior, np.array(weights, np.float32))
+            _rank(pages[begin : begin + step], rows, prior, np.array(weights, np.float32))
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(work, range(threads)):
             pass  # raises what a thread raised
-    return pages
+    return pages.swapaxes(0, 1)
+
+
+def load() -> None:
+    """Load or compile, once for the process, what ranks: else the first pages do."""
+    pages, values = np.empty((0, 0, 1), np.int64), np.empty(0, np.float32)
+    _rank(pages, np.empty((0, 0), np.float32), values, values)
 
 
 def first_unseen(users: NDArray[np.int64], seen: Csr, order: NDArray[np.int64], *, size: int) -> NDArray[np.int64]:
@@ -91,18 +99,18 @@ def first_unseen(users: NDArray[np.int64], seen: Csr, order: NDArray[np.int64], 
     return pages
 
 
-@compiled
+@compiled()
 def _rank(
     pages: NDArray[np.int64], scores: NDArray[np.float32], prior: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> None:
-    """Write pages of viewers, (weights, n, size), whose scores are (n, V)."""
+    """Write pages of viewers, (n, weights, size), whose scores are (n, V)."""
     sums = np.empty(pages.shape[2], np.float32)
     for viewer in range(len(scores)):
         for place, weight in enumerate(weights):
-            _fill(pages[place, viewer], sums, scores[viewer], prior, weight)
+            _fill(pages[viewer, place], sums, scores[viewer], prior, weight)
 
 
-@compiled
+@compiled()
 def _fill(
     page: NDArray[np.int64],
     sums: NDArray[np.float32],
@@ -114,16 +122,16 @@ def _fill(
     sums[:] = -np.inf
     for begin in range(0, len(scores), GROUP):
         group, its_prior, lowest = scores[begin : begin + GROUP], prior[begin : begin + GROUP], sums[-1]
-        higher = np.int32(0)
+        higher = 0
         for place in range(len(group)):
-            higher += np.int32(group[place] + weight * its_prior[place] > lowest)
+            higher += group[place] + weight * its_prior[place] > lowest
         if higher:
             for place in range(len(group)):
                 if group[place] + weight * its_prior[place] > sums[-1]:
                     _insert(page, sums, begin + place, group[place] + weight * its_prior[place])
 
 
-@compiled
+@compiled()
 def _insert(page: NDArray[np.int64], sums: NDArray[np.float32], video: int, total: np.float32) -> None:
     """Put a video behind those of the page that score no less; what is last then leaves the page."""
     place = len(page) - 1

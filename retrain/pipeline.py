@@ -1,7 +1,9 @@
 """A training run, stage by stage: each takes what the one before returned."""
 
 import shutil
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from recsvc.artefact import Manifest, Model
+from retrain import pages, warp
 from retrain.afterwards import optional
 from retrain.champion import Champion, load_champion
 from retrain.checkpoint import Checkpoint
@@ -22,7 +25,6 @@ from retrain.run import Run
 from retrain.runreport import Showcase
 from retrain.showcase import showcase
 from retrain.smoke import SmokeServer
-from retrain.trainer import load_ahead
 from retrain.training import Trained, train
 from retrain.warehouse import Warehouse
 
@@ -78,8 +80,7 @@ def _learnt(job: Run) -> tuple[Interactions, Trained, Model]:
     """Return what the exports hold, what was learnt from it, and the model of both."""
     record = job.record
     with Warehouse(job.folder, memory=job.settings.retrain_memory, threads=job.settings.retrain_threads) as warehouse:
-        with record.stage("prepare"):
-            load_ahead(job.settings.hyperparameters())  # while the database works
+        with record.stage("prepare"), _loading():
             interactions = prepare(job.source, job.window, warehouse)
         record.counts = interactions.counts
         logger.info("interactions.prepared", events=interactions.counts.events, broken=interactions.counts.broken)
@@ -91,6 +92,16 @@ def _learnt(job: Run) -> tuple[Interactions, Trained, Model]:
         with record.stage("showcase"):
             record.showcase = _showcase(job, interactions, trained, model, champion)
     return interactions, trained, model
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Load what Numba has compiled, or compile it, in a thread: while the database works."""
+    with ThreadPoolExecutor(1) as pool:
+        loading = [pool.submit(load) for load in (warp.load, pages.load)]
+        yield
+    for one in loading:
+        one.result()  # raises what the thread raised
 
 
 def _save(job: Run, checkpoint: Checkpoint, version: str) -> None:
@@ -107,15 +118,16 @@ def _save(job: Run, checkpoint: Checkpoint, version: str) -> None:
 
 
 def _smoke_server(job: Run) -> AbstractContextManager[SmokeServer | None]:
-    """Start the server of the smoke test ahead: it takes longer than the test, and runs leave a core idle at times."""
-    return closing(job.smoke(job.folder / "smoke")) if job.smoke else nullcontext()
+    """Start the server of the smoke test ahead: while a run works, a core is idle at times."""
+    return closing(job.smoke_server(job.folder / "smoke")) if job.smoke_server else nullcontext()
 
 
 def _smoke(job: Run, server: SmokeServer | None, folder: Path) -> None:
     if server is None:
         return
     try:
-        job.record.smoke = server.test(folder)
+        with closing(server):
+            job.record.smoke = server.test(folder)
     except RunFailure as failure:
         logger.warning("gate.smoke", problem=str(failure), forced=job.force)
         if not job.force:

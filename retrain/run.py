@@ -29,7 +29,7 @@ class Run:
     """For scratch files."""
     progress: Progress
     now: Callable[[], datetime]
-    smoke: Callable[[Path], SmokeServer] | None = None
+    smoke_server: Callable[[Path], SmokeServer] | None = None
     """Starts, in an empty folder, what serves the written model for a test; None serves none."""
     fence: Callable[[], None] = unfenced
     """Raises RunFailure when nothing may be published any more."""

@@ -1,5 +1,6 @@
 """Settings of the training job, from the environment."""
 
+import math
 import os
 import tempfile
 from datetime import timedelta
@@ -195,7 +196,7 @@ class RetrainSettings(StoreSettings):
 
     def epochs(self, *, warm: bool) -> int:
         """Return the passes over a day's interactions, in a warm start or in a full fit."""
-        return round(WARM_EPOCHS * self.retrain_epochs) if warm else self.retrain_epochs
+        return math.ceil(WARM_EPOCHS * self.retrain_epochs) if warm else self.retrain_epochs
 
     def recipe(self) -> dict[str, object]:
         """Return the settings that a model depends on, besides its input."""

@@ -32,7 +32,7 @@ LEAST_OVERLAP: Final = 0.9
 """Of a page with the exact one: large catalogues are searched by an approximate index."""
 MOST_P95_MS: Final = 100.0
 START_S: Final = 120.0
-"""Until the server listens, and until it serves."""
+LOAD_S: Final = 120.0
 CALL_S: Final = 10.0
 STOP_S: Final = 10.0
 STORE, CACHE = FOLDERS = ("store", "cache")
@@ -58,7 +58,7 @@ class Smoke:
     viewers: int
     calls: int
     live_s: float
-    """Until the model was live, from when it was written."""
+    """From the files' having been read until the model was live."""
     p50_ms: float
     p95_ms: float
 
@@ -66,7 +66,8 @@ class Smoke:
 class SmokeServer:
     """A server on a port of this machine, in a process of its own, that is given a model once one is written.
 
-    It may start while the model is still in training: its start takes longer than the test.
+    It may start while the model is still in training. Where the kernel can tell it, it ends with the thread that made
+    it.
 
     Args:
         scratch: An empty folder that stands for a store.
@@ -76,17 +77,7 @@ class SmokeServer:
         self._scratch, self._log = scratch, scratch / "recsvc.log"
         for name in FOLDERS:
             (scratch / name).mkdir(parents=True)
-        self._address = f"127.0.0.1:{free_port()}"
-        with self._log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-IS", str(EXEC_WITH_PARENT), str(os.getpid()), f"{signal.SIGTERM:d}",
-                 sys.executable, "-m", "recsvc"],
-                cwd=ROOT,
-                env=_environment(scratch, self._address),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )  # fmt: skip
+        self._start()
 
     def test(self, artefact: Path) -> Smoke:
         """Serve a written model and look at the pages.
@@ -95,10 +86,13 @@ class SmokeServer:
             artefact: The model's folder.
 
         Raises:
-            RunFailure: The server does not start or refuses the model, or a page is not what the model says, or pages
-                are slow.
+            RunFailure: The server does not start, or does not serve the model, or a page is not what the model says,
+                or pages are slow.
         """
-        model, begin = read(artefact), time.monotonic()
+        model = read(artefact)
+        if self._process.poll() is not None:  # somebody has ended it meanwhile, or memory ran out: training takes long
+            self._start()
+        begin = time.monotonic()
         with closing(grpc.insecure_channel(self._address, OPTIONS)) as channel:
             self._wait_until_started(channel)
             self._activate(artefact, model.manifest.version, channel)
@@ -126,24 +120,46 @@ class SmokeServer:
             self._process.kill()
             self._process.wait()
 
+    def _start(self) -> None:
+        self._address = f"127.0.0.1:{free_port()}"
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-IS", str(EXEC_WITH_PARENT), str(os.getpid()), f"{signal.SIGTERM:d}",
+                 sys.executable, "-m", "recsvc"],
+                cwd=ROOT,
+                env=_environment(self._scratch, self._address),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )  # fmt: skip
+
     def _wait_until_started(self, channel: grpc.Channel) -> None:
-        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with suppress(grpc.RpcError):
-                check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+                _health(channel)
                 return
-        what = f"did not start within {START_S:.0f} s" if self._process.poll() is None else "ended"
-        last = self._log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-        raise RunFailure(Reason.SMOKE, f"the server of the new model {what}: {last or 'it left no message'}")
+        raise self._failure(f"did not start within {START_S:.0f} s")
 
     def _activate(self, artefact: Path, version: str, channel: grpc.Channel) -> None:
         for name in FOLDERS:
             (self._scratch / name / version).symlink_to(artefact.absolute())
         try:
-            ModelServiceStub(channel).ActivateModel(pb.ActivateModelRequest(version=version), timeout=START_S)
+            ModelServiceStub(channel).ActivateModel(pb.ActivateModelRequest(version=version), timeout=LOAD_S)
+            status = _health(channel)
         except grpc.RpcError as error:
-            raise RunFailure(Reason.SMOKE, f"the server refuses the new model: {_words(error)}") from None
+            with suppress(subprocess.TimeoutExpired):  # a server that crashes has lost its connections first
+                self._process.wait(1.0)
+            raise self._failure(f"does not take it: {_words(error)}") from None
+        if status != health_pb2.HealthCheckResponse.SERVING:
+            raise self._failure("has it, but its health says otherwise")
+
+    def _failure(self, what: str) -> RunFailure:
+        """Return what to tell of the server, with its last words."""
+        status = self._process.poll()
+        found = what if status is None else f"ended with status {status}"
+        last = self._log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        return RunFailure(Reason.SMOKE, f"the server of the new model {found}; its last words: {last or 'none'}")
 
 
 def _ask(model: Model, stub: RecommendationServiceStub) -> NDArray[np.float64]:
@@ -194,6 +210,12 @@ def _scores(model: Model, viewer: str) -> NDArray[np.float32]:
     scores = model.lightfm_scores(row) + model.prior()
     scores[model.seen[row]] = -np.inf
     return scores
+
+
+def _health(channel: grpc.Channel) -> int:
+    check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
+    status: int = check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True).status
+    return status
 
 
 def _environment(scratch: Path, address: str) -> dict[str, str]:

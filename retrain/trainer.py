@@ -11,7 +11,6 @@ video would only ever be pushed down.
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from threading import Thread
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -96,12 +95,6 @@ class _LightFM(LightFM):  # type: ignore[misc]  # it has no types
 
     def _side(self, name: _Name) -> warp.Side:
         return warp.Side(*(getattr(self, f"{name}_{part}") for part in warp.Side._fields))
-
-
-def load_ahead(parameters: Hyperparameters) -> None:
-    """Load or compile in a thread what the first pass of a trainer would."""
-    if parameters.loss == "warp":
-        Thread(target=warp.load, name="warp-loader").start()
 
 
 class Trainer:

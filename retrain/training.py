@@ -111,7 +111,7 @@ def learn_before(fits: Fits, last: datetime) -> bool:
     What nothing was learnt from yet is learnt from but for a day, then that day: as the last one is learnt from after
     it, and as the live model has learnt. Else a full fit would be judged without what many passes over a day bring.
     """
-    if fits.until is None and not fits.resume("validated"):
+    if fits.until is None and not fits.resume("validated"):  # which has learnt what "earlier" has
         fits.fit("earlier", last - DAY, watched=last)
     return fits.until == last or fits.fit("validated", last, watched=last)
 

@@ -17,6 +17,8 @@ from retrain.compiled import compiled
 
 MOST_LOSS: Final = np.float32(10)
 """A step's loss at most, as LightFM clips it."""
+REORDERED: Final = ("reassoc", "nsz", "contract")
+"""Sums may be added up in any order, or no vector instructions could be used; what is not finite stays so."""
 MARGIN: Final = np.float32(1)
 """What is liked should score so much higher than what is not."""
 
@@ -101,7 +103,7 @@ def load() -> None:
     _learn(Learner(side, side, np.float32(0)), Examples(rows, rows, values), likes, values, np.uint32(0))
 
 
-@compiled
+@compiled(*REORDERED)
 def _score(learner: Learner, user: int, video: int) -> np.float32:
     users, videos = learner.users, learner.videos
     score = users.biases[user] + videos.biases[video]
@@ -110,13 +112,13 @@ def _score(learner: Learner, user: int, video: int) -> np.float32:
     return np.float32(score)
 
 
-@compiled
+@compiled(*REORDERED)
 def _turned(seed: np.uint32) -> np.uint32:
     """Return the seed that follows one (a linear congruential generator)."""
     return np.uint32(seed * np.uint32(1103515245) + np.uint32(12345))
 
 
-@compiled
+@compiled(*REORDERED)
 def _tempered(seed: np.uint32) -> np.uint32:
     """Return the random number of a seed, its bits mixed as the Mersenne twister does (Matsumoto, Nishimura, 1998)."""
     bits = np.uint32(seed ^ (seed >> np.uint32(11)))
@@ -125,7 +127,7 @@ def _tempered(seed: np.uint32) -> np.uint32:
     return np.uint32((bits ^ (bits >> np.uint32(18))) >> np.uint32(1))
 
 
-@compiled
+@compiled(*REORDERED)
 def _is_liked(likes: Likes, user: int, video: int) -> bool:
     low, high = likes.offsets[user], likes.offsets[user + 1]
     while low < high:
@@ -137,13 +139,13 @@ def _is_liked(likes: Likes, user: int, video: int) -> bool:
     return bool(low < likes.offsets[user + 1] and likes.videos[low] == video)
 
 
-@compiled
+@compiled(*REORDERED)
 def _move_bias(side: Side, row: int, gradient: np.float32, rate: np.float32) -> None:
     side.biases[row] -= rate / np.sqrt(side.bias_gradients[row]) * gradient
     side.bias_gradients[row] += gradient * gradient
 
 
-@compiled
+@compiled(*REORDERED)
 def _step(learner: Learner, user: int, liked: int, drawn: int, loss: np.float32) -> None:
     """Bring the liked video nearer to the viewer, and take the drawn one further away."""
     users, videos, rate = learner.users, learner.videos, learner.learning_rate
@@ -164,7 +166,7 @@ def _step(learner: Learner, user: int, liked: int, drawn: int, loss: np.float32)
         videos.embedding_gradients[drawn, factor] = sum_drawn + for_videos * for_videos
 
 
-@compiled
+@compiled(*REORDERED)
 def _learn(learner: Learner, examples: Examples, likes: Likes, losses: NDArray[np.float32], seed: np.uint32) -> None:
     """Take a step for each example; `losses` has one for each number of videos that may be drawn for it."""
     for user, liked, weight in zip(examples.users, examples.videos, examples.weights):  # noqa: B905  # Numba has no strict

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -55,3 +55,13 @@ def live(folder: Path) -> str:
     current = Registry(FileStore(folder / "models")).current()
     assert current
     return current[0].version
+
+
+def smoke_servers(folder: Path) -> list[int]:
+    """Return the processes that serve for smoke tests whose scratch is within a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is not ours
+            if f"MODEL_CACHE_DIR={folder}/".encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+    return found

@@ -11,7 +11,7 @@ import pytest
 MODULE: Final = """
 from retrain.compiled import compiled
 
-@compiled
+@compiled()
 def doubled(number):
     return FACTOR * number
 

@@ -12,6 +12,8 @@ import pytest
 
 from recsvc.registry import Registry
 from servicekit.objectstore import FileStore
+from tests.retrain.processes import smoke_servers
+from tests.support.polling import wait_for
 
 EPOCHS = 400
 """So many that each fit lasts long after its first one was told of."""
@@ -43,8 +45,10 @@ def kill_while_fitting(title: str, feed: Path, folder: Path) -> list[dict[str, A
             logs.append(entry)
             if entry["event"] == "epoch.done" and entry["fit"] == title:
                 break
+        assert smoke_servers(folder), "the server of the smoke test waits for the model"
         run.send_signal(signal.SIGKILL)
     assert run.wait(60) == -signal.SIGKILL, f"the run was over before {title} could be killed"
+    wait_for(lambda: not smoke_servers(folder), what="the server ends with the run")
     return logs
 
 
@@ -68,13 +72,20 @@ def straight(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.timeout(300)  # five processes one after another
 def test_run_goes_on_from_the_fits_that_were_done(feed: Path, tmp_path: Path, straight: list[str]) -> None:
-    """Killed in each fit, and once it had resumed, it comes to the same bits, repeats no fit, leaves nothing."""
+    """Killed in each fit, and once it had resumed, it comes to the same bits, repeats no fit, leaves nothing.
+
+    A kept fit that is broken is made again.
+    """
     for title, resumed in zip(KILLED, ([], ["earlier"], ["validated"]), strict=True):
         logs = kill_while_fitting(title, feed, tmp_path)
         assert fits(logs, "fit.resumed") == resumed
         assert not (tmp_path / "models").exists()
+    (validated,) = (tmp_path / "work").rglob("validated")
+    broken = max(validated.iterdir(), key=lambda file: file.stat().st_size)
+    broken.write_bytes(broken.read_bytes()[:-1])
     logs = finish(feed, tmp_path)
-    assert fits(logs, "fit.resumed") == ["validated"]
-    assert fits(logs, "fit.done") == ["final"]
+    assert fits(logs, "fit.not_resumed") == ["validated"]
+    assert fits(logs, "fit.resumed") == ["earlier"]
+    assert fits(logs, "fit.done") == ["validated", "final"]
     assert Registry(FileStore(tmp_path / "models")).versions() == straight
     assert [path.name for path in (tmp_path / "work").iterdir() if path.name.startswith("retrain-")] == []

@@ -1,6 +1,8 @@
 """The server of a written model, started for a test before the model goes live."""
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -14,6 +16,8 @@ from retrain import smoke as module
 from retrain.failure import Reason, RunFailure
 from retrain.smoke import Smoke, SmokeServer
 from tests.recsvc.models import random_model
+from tests.retrain.processes import smoke_servers
+from tests.support.polling import wait_for
 
 
 def smoke(model: Path, scratch: Path) -> Smoke:
@@ -50,12 +54,38 @@ def test_a_model_that_the_server_refuses_is_told_with_its_reason(
     factors = tmp_path / "cut" / "video_factors.npy"
     factors.write_bytes(factors.read_bytes()[:-1])
     monkeypatch.setattr(module, "read", lambda _: read(tmp_path / "model"))
-    with pytest.raises(RunFailure, match=r"refuses the new model: FAILED_PRECONDITION: .+video_factors.npy"):
+    with pytest.raises(RunFailure, match=r"does not take it: FAILED_PRECONDITION: .+video_factors.npy"):
         smoke(tmp_path / "cut", tmp_path / "smoke")
 
 
 def test_a_server_that_cannot_start_is_told_by_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(random_model(), tmp_path / "model")
     monkeypatch.setattr(module, "_environment", lambda *_: {"RECSVC_THREADS": "0"})
-    with pytest.raises(RunFailure, match=r"the server of the new model ended: error: .+"):
+    with pytest.raises(RunFailure, match=r"the server of the new model ended with status 2; its last words: error: .+"):
+        smoke(tmp_path / "model", tmp_path / "smoke")
+
+
+def test_a_server_that_ended_while_the_model_was_in_training_is_started_again(tmp_path: Path) -> None:
+    write(random_model(), tmp_path / "model")
+    with closing(SmokeServer(tmp_path / "smoke")) as server:
+        (process,) = wait_for(lambda: smoke_servers(tmp_path), what="the server is there")
+        os.kill(process, signal.SIGKILL)
+        wait_for(lambda: not smoke_servers(tmp_path), what="it is gone")
+        assert server.test(tmp_path / "model").calls
+    assert not smoke_servers(tmp_path)
+
+
+def test_a_server_that_ends_while_it_takes_the_model_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(random_model(), tmp_path / "model")
+    link = Path.symlink_to
+
+    def ended(self: Path, target: Path) -> None:
+        link(self, target)
+        for process in smoke_servers(tmp_path):
+            os.kill(process, signal.SIGKILL)
+
+    monkeypatch.setattr(Path, "symlink_to", ended)
+    with pytest.raises(RunFailure, match=r"the server of the new model ended with status -9; its last words: none"):
         smoke(tmp_path / "model", tmp_path / "smoke")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from retrain import warp
 from retrain.warp import Examples, Learner, Likes, Side, learn
 
 USERS, VIDEOS, FACTORS = 400, 60, 8
@@ -90,3 +91,9 @@ def test_what_goes_wrong_in_a_thread_is_raised() -> None:
     random = np.random.RandomState(1)
     with pytest.raises(IndexError):
         learn(learner(), short, likes, most_drawn=10, random=random, threads=2)
+
+
+def test_what_is_loaded_ahead_is_what_passes_run() -> None:
+    warp.load()
+    passes(learner(), count=1)
+    assert len(warp._learn.signatures) == 1  # type: ignore[attr-defined]
