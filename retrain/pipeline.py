@@ -80,12 +80,14 @@ def _learnt(job: Run) -> tuple[Interactions, Trained, Model]:
     """Return what the exports hold, what was learnt from it, and the model of both."""
     record = job.record
     with Warehouse(job.folder, memory=job.settings.retrain_memory, threads=job.settings.retrain_threads) as warehouse:
-        with record.stage("prepare"), _loading():
-            interactions = prepare(job.source, job.window, warehouse)
-        record.counts = interactions.counts
-        logger.info("interactions.prepared", events=interactions.counts.events, broken=interactions.counts.broken)
+        with _loading():
+            with record.stage("prepare"):
+                interactions = prepare(job.source, job.window, warehouse)
+            record.counts = interactions.counts
+            logger.info("interactions.prepared", events=interactions.counts.events, broken=interactions.counts.broken)
+            with record.stage("gate"):
+                _check_data(job, interactions)
         with record.stage("gate"):
-            _check_data(job, interactions)
             champion = load_champion(job.registry, job.folder / "live", interactions.users(), interactions.videos())
         trained = train(job, interactions, champion)
         model = assemble(job, interactions, trained)

@@ -36,6 +36,7 @@ class Warehouse:
             },
         )
         self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection.execute("PRAGMA disable_checkpoint_on_shutdown")  # nobody reads the file again
 
     def __enter__(self) -> Self:
         return self

@@ -90,8 +90,11 @@ def learn(
         part = Examples(examples.users[places], examples.videos[places], examples.weights[places])
         _learn(learner, part, likes, losses, seed)
 
+    (own, *others) = np.array_split(order, threads)
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, np.array_split(order, threads), seeds):
+        working = pool.map(work, others, seeds[1:])
+        work(own, seeds[0])
+        for _ in working:
             pass  # raises what a thread raised
 
 
