@@ -128,7 +128,7 @@ def _smoke(job: Run, server: SmokeServer | None, folder: Path) -> None:
     if server is None:
         return
     try:
-        with closing(server):
+        with closing(server):  # its end is of this stage
             job.record.smoke = server.test(folder)
     except RunFailure as failure:
         logger.warning("gate.smoke", problem=str(failure), forced=job.force)

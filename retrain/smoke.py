@@ -32,6 +32,8 @@ LEAST_OVERLAP: Final = 0.9
 """Of a page with the exact one: large catalogues are searched by an approximate index."""
 MOST_P95_MS: Final = 100.0
 START_S: Final = 120.0
+POLL_S: Final = 1.0
+"""Between two looks whether it has ended instead."""
 LOAD_S: Final = 120.0
 CALL_S: Final = 10.0
 STOP_S: Final = 10.0
@@ -137,7 +139,7 @@ class SmokeServer:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self._process.poll() is None:
             with suppress(grpc.RpcError):
-                _health(channel)
+                _health(channel, timeout_s=POLL_S)
                 return
         raise self._failure(f"did not start within {START_S:.0f} s")
 
@@ -146,7 +148,7 @@ class SmokeServer:
             (self._scratch / name / version).symlink_to(artefact.absolute())
         try:
             ModelServiceStub(channel).ActivateModel(pb.ActivateModelRequest(version=version), timeout=LOAD_S)
-            status = _health(channel)
+            status = _health(channel, timeout_s=CALL_S)
         except grpc.RpcError as error:
             with suppress(subprocess.TimeoutExpired):  # a server that crashes has lost its connections first
                 self._process.wait(1.0)
@@ -212,9 +214,9 @@ def _scores(model: Model, viewer: str) -> NDArray[np.float32]:
     return scores
 
 
-def _health(channel: grpc.Channel) -> int:
+def _health(channel: grpc.Channel, *, timeout_s: float) -> int:
     check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
-    status: int = check(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True).status
+    status: int = check(health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True).status
     return status
 
 
