@@ -10,9 +10,12 @@ from typing import Any, TypeAlias
 import pytest
 from structlog.testing import capture_logs
 
+from recsvc.artefact import Manifest
 from recsvc.registry import Registry
+from retrain import pipeline
 from retrain.failure import Reason, RunFailure
 from retrain.job import run_job
+from retrain.publish import write_verified
 from retrain.settings import RetrainSettings
 from servicekit.objectstore import FileStore
 from tests.retrain.processes import live
@@ -30,6 +33,10 @@ class Disk:
     def resize(self, size: float) -> None:
         """Give it so many bytes."""
         subprocess.run(["mount", "-o", f"remount,size={size / KIB:.0f}k", self.folder], check=True, capture_output=True)
+
+    def leave(self, size: float) -> None:
+        """Give it as much as is taken, and so many bytes."""
+        self.resize(shutil.disk_usage(self.folder).used + size)
 
 
 @pytest.fixture
@@ -52,15 +59,26 @@ def run(settings: RetrainSettings) -> list[Any]:
     return logs
 
 
-def test_a_full_folder_for_scratch_files(disk: Disk, settings: MakeSettings, trained: Path, tmp_path: Path) -> None:
+def test_a_full_folder_for_scratch_files(
+    disk: Disk, settings: MakeSettings, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The database does not fit, then the written model, and then all does."""
     shutil.copytree(trained / "models", tmp_path / "models")
     before = live(tmp_path)
     chosen = settings(catalogue_url=None, retrain_work_dir=disk.folder)
-    for size, file in ((300 * KIB, "scratch.duckdb"), (1500 * KIB, "model/")):
+
+    def write_on_full_disk(*arguments: Any) -> Manifest:
+        disk.leave(40 * KIB)  # what stands there by now depends on how long fits took: only long ones are kept
+        return write_verified(*arguments)
+
+    for size, file in ((300 * KIB, "scratch.duckdb"), (16 * KIB * KIB, "model/")):
         disk.resize(size)
-        with pytest.raises(RunFailure, match=f"{disk.folder}/.*{file}.*(No space left on device|written)") as caught:
-            run(chosen)
+        with monkeypatch.context() as patched:
+            patched.setattr(pipeline, "write_verified", write_on_full_disk)
+            with pytest.raises(
+                RunFailure, match=f"{disk.folder}/.*{file}.*(No space left on device|written)"
+            ) as caught:
+                run(chosen)
         assert caught.value.reason is Reason.STORE
         assert live(tmp_path) == before
         assert not list(disk.folder.glob("retrain-*/.lock"))
@@ -81,7 +99,7 @@ def test_a_full_store_of_models(disk: Disk, settings: MakeSettings, trained: Pat
     assert caught.value.reason is Reason.STORE
     assert live(disk.folder) == before
     assert Registry(FileStore(disk.folder / "models")).versions() == [before]
-    disk.resize(1.55 * taken)
+    disk.resize(1.57 * taken)
     logs = run(chosen)
     assert live(disk.folder) != before
     assert {"checkpoint.not_saved", "report.failed"} <= {one["event"] for one in logs}
