@@ -115,8 +115,11 @@ class Database:
             return False
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                async with await psycopg.AsyncConnection.connect(self._conninfo) as connection:
+                connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+                try:
                     await connection.execute("SELECT 1")
+                finally:
+                    await connection.close()  # its own block leaves it open when cancelled at a COMMIT
                 await self.heal()
                 async with self._pool.connection(PROBE_TIMEOUT_S):
                     pass  # callers would not wait until there is one

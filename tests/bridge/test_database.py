@@ -1,8 +1,11 @@
 """The pool's promise to heal by itself."""
 
+import asyncio
+import gc
 import os
 import signal
 import time
+from contextlib import suppress
 from uuid import uuid4
 
 from deploy.local.postgres import Postgres
@@ -31,3 +34,18 @@ async def test_connections_that_hang_are_replaced(own_postgres: Postgres, kafka_
         finally:
             for pid in hung:
                 os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_cancelled_probe_leaves_no_connection_open(postgres_url: str, kafka_bootstrap: str) -> None:
+    """Wherever it is cancelled: what is left open is told of when it is collected, and warnings are errors."""
+    async with running_ingestion(postgres_url, kafka_bootstrap) as running:
+        started = time.monotonic()
+        assert await running.database.answers()
+        whole = time.monotonic() - started
+        for turn in range(200):
+            probe = asyncio.create_task(running.database.answers())
+            await asyncio.sleep(whole * turn / 200)
+            probe.cancel()
+            with suppress(asyncio.CancelledError):
+                await probe
+    gc.collect()
