@@ -59,7 +59,7 @@ class Program:
         )
         self.child.wait_until(lambda: bool(self.events("server.listening")), timeout_s=20)
         self.port = self.events("server.listening")[0]["port"]
-        wait_for(lambda: self.health() == "SERVING", timeout_s=20, what="SERVING")
+        wait_for(lambda: self.health() == "SERVING", what="SERVING")
         return f"127.0.0.1:{self.port}"
 
     def stop(self) -> int:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-async def until(condition: Callable[[], object], *, timeout_s: float = 10) -> None:
+async def until(condition: Callable[[], object], *, timeout_s: float = 30) -> None:
     """Return once the condition holds; AssertionError when the time is over."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -105,7 +105,7 @@ def test_an_interaction_reaches_postgres_and_kafka(system: System, messages: Mes
     assert (row["feed_session_id"], row["experiment_variant_id"]) == (page["feed_session_id"], "variant-b")
     assert row["recommendation_score"] == pytest.approx(video["score"])
 
-    (message,) = wait_for(lambda: messages.of(viewer), timeout_s=20)
+    (message,) = wait_for(lambda: messages.of(viewer))
     assert message.value == {
         "userId": viewer,
         "videoId": video["video_id"],
@@ -130,7 +130,7 @@ def test_the_same_event_again_is_a_duplicate(system: System, messages: Messages,
     statuses = [system.record(**event).message["status"] for _ in range(3)]
     assert statuses == ["ACKNOWLEDGEMENT_STATUS_ACCEPTED", *2 * ["ACKNOWLEDGEMENT_STATUS_DUPLICATE"]]
     system.record(user_id=viewer, video_id="marker", interaction_type="INTERACTION_TYPE_LIKE")
-    wait_for(lambda: any(message.value["videoId"] == "marker" for message in messages.of(viewer)), timeout_s=20)
+    wait_for(lambda: any(message.value["videoId"] == "marker" for message in messages.of(viewer)))
     assert len(messages.of(viewer)) == len(rows(system, viewer)) == 2
 
 
@@ -138,7 +138,7 @@ def test_an_event_without_an_id_gets_one(system: System, messages: Messages, vie
     reply = system.record(user_id=viewer, video_id="v1", interaction_type="INTERACTION_TYPE_SHARE").message
     (row,) = rows(system, viewer)
     assert UUID(reply["event_id"]) == row["event_id"]
-    (message,) = wait_for(lambda: messages.of(viewer), timeout_s=20)
+    (message,) = wait_for(lambda: messages.of(viewer))
     assert message.headers["event-id"] == reply["event_id"]
     assert message.value["watchTime"] == 0
 

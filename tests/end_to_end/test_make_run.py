@@ -106,7 +106,7 @@ def ready(state: Path, data: DataSet) -> Iterator[Run]:
 def wait_for_the_end(children: list[int]) -> None:
     """Wait until none of a run's processes is left; there were some."""
     assert len(children) >= 4
-    wait_for(lambda: not [pid for pid in children if command_line(pid)], timeout_s=30, what="no process is left")
+    wait_for(lambda: not [pid for pid in children if command_line(pid)], what="no process is left")
 
 
 def served_by(run: Run, grpcurl: Grpcurl) -> str:
@@ -151,9 +151,9 @@ class TestTheSecondRun:
     def test_starts_a_killed_service_again(self, run: Run, grpcurl: Grpcurl, name: str) -> None:
         before = run.pid_of(f"-m {name}")
         os.kill(before, signal.SIGKILL)
-        wait_for(lambda: run.printed(f"{name} is back after"), timeout_s=30, what="the service is back")
+        wait_for(lambda: run.printed(f"{name} is back after"), what="the service is back")
         assert run.pid_of(f"-m {name}") != before
-        wait_for(lambda: served_by(run, grpcurl) == "SERVED_BY_LIGHTFM", timeout_s=15, interval_s=0.2)
+        wait_for(lambda: served_by(run, grpcurl) == "SERVED_BY_LIGHTFM", interval_s=0.2)
 
     def test_suffers_no_other_run_beside_it(self, run: Run, state: Path, simulated: DataSet) -> None:
         with started(state, simulated) as other:

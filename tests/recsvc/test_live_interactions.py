@@ -213,7 +213,7 @@ def test_errors_of_the_client_neither_end_the_reading_nor_lose_anything(kafka_bo
         while len(raised) < 3 and time.monotonic() < deadline:
             send(kafka_bootstrap, done(viewer, f"v{sent}"), key=viewer, at_ms=since_ms)
             sent += 1
-        wait_for(lambda: len(theirs()) >= sent, timeout_s=30, what="all that was sent")
+        wait_for(lambda: len(theirs()) >= sent, what="all that was sent")
     finally:
         reader.end()
 
@@ -241,7 +241,7 @@ def test_an_error_after_the_first_message_does_not_lose_it(kafka_bootstrap: str)
     try:
         assert reader._assign(consumer, since_ms)
         consumer.armed = True
-        found = wait_for(lambda: reader._messages(consumer), timeout_s=30, what="a message")
+        found = wait_for(lambda: reader._messages(consumer), what="a message")
     finally:
         consumer.close()
 
@@ -279,7 +279,7 @@ def follows(client: Client, viewer: str, liked: str) -> None:
         request = pb.ScoreVideosRequest(user_id="a stranger", video_ids=[liked])
         return client.recommendations.ScoreVideos(request, timeout=5).scores[0].score
 
-    wait_for(lambda: page(client, viewer).user_state == pb.USER_STATE_FOLDED_IN, timeout_s=30, what="folded in")
+    wait_for(lambda: page(client, viewer).user_state == pb.USER_STATE_FOLDED_IN, what="folded in")
     assert liked not in shown(client, viewer)
     wait_for(lambda: score() != trained, what="a fresher score")
 
@@ -316,6 +316,6 @@ def test_pages_are_served_while_kafka_is_away_and_follow_it_when_it_comes(tmp_pa
             assert state("u1") == pb.USER_STATE_TRAINED
             kafka.child.resume()
             send(bootstrap, done("new", "v1"), key="new", at_ms=now_ms())
-            wait_for(lambda: state("new") == pb.USER_STATE_FOLDED_IN, timeout_s=30, what="folded in")
+            wait_for(lambda: state("new") == pb.USER_STATE_FOLDED_IN, what="folded in")
     finally:
         kafka.stop()

@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from recsvc.artefact import write
-from recsvc.registry import Registry
+from recsvc.registry import Pointer, Registry
 from servicekit.objectstore import open_store
 from tests.recsvc.calls import Client, Failure
 from tests.recsvc.models import TRAINED_AT, publish, random_model
@@ -127,7 +127,7 @@ def test_a_bad_artefact_with_nothing_else_to_serve_ends_the_start_with_one_line(
 def test_the_old_model_serves_after_a_restart_onto_a_bad_one(tmp_path: Path) -> None:
     publish(tmp_path / "store", random_model(version="1"))
     with started(tmp_path) as program, Client.to(program.port()) as client:
-        wait_for((tmp_path / "cache" / "last.json").exists, what="version 1 remembered")
+        wait_for(lambda: _remembered(tmp_path) == "1", what="version 1 remembered")
         assert client.status() == "SERVING"
     publish(tmp_path / "store", random_model(version="2"))
     (tmp_path / "store" / "2" / "users.npy").unlink()
@@ -149,11 +149,18 @@ def test_models_come_from_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 registry.publish(folder, write(random_model(version=version), folder))
                 registry.activate(version, at=TRAINED_AT)
             wait_for(lambda: client.status() == "SERVING" and _live(client) == "2", what="version 2 live")
+            wait_for(lambda: _remembered(tmp_path) == "2", what="version 2 remembered")
     with started(tmp_path, **settings) as program, Client.to(program.port()) as client:
-        wait_for(lambda: client.status() == "SERVING", timeout_s=30, what="the local copy serves")
+        wait_for(lambda: client.status() == "SERVING", what="the local copy serves")
         assert _live(client) == "2"
         failure = Failure.of(lambda: client.models.GetModel(pb.GetModelRequest(version="1"), timeout=30))
         assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+
+
+def _remembered(folder: Path) -> str | None:
+    """Return what a restart begins with."""
+    last = folder / "cache" / "last.json"
+    return Pointer.model_validate_json(last.read_bytes()).version if last.exists() else None
 
 
 def _live(client: Client) -> str:

@@ -112,9 +112,9 @@ def test_a_model_made_live_by_one_worker_is_live_in_all(lasting: Program) -> Non
     """Long before they look at the pointer by themselves."""
     with connected(lasting) as clients:
         clients[0].models.ActivateModel(pb.ActivateModelRequest(version="2"), timeout=20)
-        wait_for(lambda: {recommend(one).model_version for one in clients} == {"2"}, timeout_s=20, what="2 in all")
+        wait_for(lambda: {recommend(one).model_version for one in clients} == {"2"}, what="2 in all")
         clients[-1].models.ActivateModel(pb.ActivateModelRequest(version="1"), timeout=20)
-        wait_for(lambda: {recommend(one).model_version for one in clients} == {"1"}, timeout_s=20, what="1 in all")
+        wait_for(lambda: {recommend(one).model_version for one in clients} == {"1"}, what="1 in all")
 
 
 class Caller:

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(probe: Callable[[], T], *, timeout_s: float = 10, interval_s: float = 0.02, what: str = "") -> T:
+def wait_for(probe: Callable[[], T], *, timeout_s: float = 30, interval_s: float = 0.02, what: str = "") -> T:
     """Call the probe until it returns something true, and return that; AssertionError when the time is over."""
     deadline = time.monotonic() + timeout_s
     while True:
