@@ -19,6 +19,11 @@ TIMEOUT_S: Final = 2.0
 
 def serves(address: str, tls: TlsFiles | None = None) -> bool:
     """Return whether the server's health says SERVING."""
+    return health(address, tls) == health_pb2.HealthCheckResponse.SERVING
+
+
+def health(address: str, tls: TlsFiles | None = None) -> int | None:
+    """Return what the server says of its health, None when it does not answer."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     channel = grpc.secure_channel(address, tls.channel(), options) if tls else grpc.insecure_channel(address, options)
     with closing(channel):
@@ -26,8 +31,8 @@ def serves(address: str, tls: TlsFiles | None = None) -> bool:
         try:
             reply = check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError:
-            return False
-    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+            return None
+    return int(reply.status)
 
 
 def main() -> None:

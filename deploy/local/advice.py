@@ -9,6 +9,7 @@ from typing import Final
 
 import psycopg
 
+from deploy.local.prepare import has_model
 from deploy.local.state import State, short
 
 BUSY_VIEWER: Final = """
@@ -34,9 +35,7 @@ Ready. Type in another terminal:
   {grpcurl} -plaintext {recsvc} {model}.ModelService/GetModel
   {grpcurl} -plaintext -d '{{"interaction": {like}}}' {bridge} {feed}.InteractionService/RecordInteraction
 
-Train and publish a new model; recsvc takes it up by itself:
-
-  {_assignments(env, "INTERACTIONS_URL", "CATALOGUE_URL", "MODEL_STORE_URL", "MODEL_SIGNING_KEY_FILE")} make retrain
+{_retraining(env)}
 
 DATABASE_URL={env["DATABASE_URL"]}
 KAFKA_BOOTSTRAP_SERVERS={env["KAFKA_BOOTSTRAP_SERVERS"]}
@@ -45,13 +44,22 @@ Logs: {short(state.logs)}/recsvc.log and bridge.log
 Ctrl-C stops everything; the next start takes up where this one ended."""
 
 
+def _retraining(env: Mapping[str, str]) -> str:
+    """Return how a model is trained as the first one was, and by force where that was refused."""
+    names = ("INTERACTIONS_URL", "CATALOGUE_URL", "MODEL_STORE_URL", "MODEL_SIGNING_KEY_FILE", "DATABASE_URL")
+    chosen = sorted(name for name in env if name.startswith("RETRAIN_"))
+    command = " ".join(f"{name}={shlex.quote(env[name])}" for name in (*names, *chosen))
+    if has_model(env["MODEL_STORE_URL"]):
+        return f"Train and publish a new model; recsvc takes it up by itself:\n\n  {command} make retrain"
+    return (
+        "No model is live, so viewers get what is trending. To publish what the gate refused all the same:\n\n"
+        f"  {command} make retrain ARGS=--force"
+    )
+
+
 def _example(database: str) -> tuple[str, str]:
     with psycopg.connect(database) as connection:
         return connection.execute(BUSY_VIEWER).fetchone() or ("u1", "v1")
-
-
-def _assignments(env: Mapping[str, str], *names: str) -> str:
-    return " ".join(f"{name}={shlex.quote(env[name])}" for name in names)
 
 
 def _grpcurl() -> str:

@@ -1,7 +1,7 @@
 """One of the system's own servers: how it is started, and when it serves."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ class Service:
         address: `host:port` that it listens on.
         env: Its whole environment.
         log: File that its output is added to.
+        ready: Whether what listens on an address has started.
         child: The running process.
     """
 
@@ -38,12 +39,13 @@ class Service:
     address: str
     env: Mapping[str, str]
     log: Path
+    ready: Callable[[str], bool] = serves
     child: Child | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start it, and return when it serves; ChildError when it does not."""
+        """Start it, and return when it is ready; ChildError when it is not."""
         self.child = Child.start(self.name, [sys.executable, "-m", self.name], log=self.log, env=self.env, cwd=ROOT)
-        self.child.wait_until(lambda: serves(self.address), timeout_s=START_TIMEOUT_S, what="did not serve")
+        self.child.wait_until(lambda: self.ready(self.address), timeout_s=START_TIMEOUT_S, what="did not serve")
 
     def stop(self) -> None:
         """End it in order."""

@@ -1,6 +1,6 @@
 """Brings the whole system up in order, keeps it up, and takes it down in reverse order."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -11,10 +11,11 @@ from deploy.local.dataset import DataSet
 from deploy.local.kafka import choose_kafka
 from deploy.local.kafka_mock import MockKafka
 from deploy.local.postgres import Postgres
-from deploy.local.prepare import make_signing_key, prepare, simulate
+from deploy.local.prepare import has_model, make_signing_key, prepare, simulate
 from deploy.local.service import Service, local_environment
 from deploy.local.state import State, short
 from deploy.local.supervisor import Watched, supervise
+from deploy.probe import health, serves
 from servicekit.ports import is_free
 
 
@@ -57,7 +58,7 @@ class Stack:
         make_signing_key(env)
         simulate(data, env)
         prepare(data, env)
-        self._serve(parts, "recsvc", self.recsvc_listen, env)
+        self._serve(parts, "recsvc", self.recsvc_listen, env, ready=self._recsvc_is_ready)
         self._serve(parts, "bridge", self.bridge_listen, env)
         say(advice(self.state, env))
 
@@ -80,12 +81,26 @@ class Stack:
             self.watched.append(Watched("Kafka", kafka))
         return bootstrap
 
-    def _serve(self, parts: ExitStack, name: str, address: str, env: Mapping[str, str]) -> None:
-        service = Service(name, address, env, self.state.logs / f"{name}.log")
-        with step(f"{name} serves on {address}"):
+    def _serve(
+        self,
+        parts: ExitStack,
+        name: str,
+        address: str,
+        env: Mapping[str, str],
+        *,
+        ready: Callable[[str], bool] = serves,
+    ) -> None:
+        service = Service(name, address, env, self.state.logs / f"{name}.log", ready)
+        with step(f"{name} serves on {address}") as current:
             parts.callback(service.stop)
             service.start()
+            if not serves(address):
+                current.title = f"{name} on {address} waits for a model"
         self.watched.append(Watched(name, service))
+
+    def _recsvc_is_ready(self, address: str) -> bool:
+        """It serves, or answers at least where there is no model to serve."""
+        return serves(address) or (health(address) is not None and not has_model(self.state.models.as_uri()))
 
     def _environment(self, database: str, bootstrap: str, data: DataSet) -> dict[str, str]:
         # The one bridge here is one connection, which one worker answers however many there are.

@@ -1,6 +1,7 @@
 """`make run`: everything comes up, what dies comes back, and Ctrl-C leaves nothing behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deploy.local.child import descendants
@@ -142,7 +145,8 @@ class TestTheSecondRun:
     def test_trains_nothing_and_keeps_the_database(self, run: Run, grpcurl: Grpcurl) -> None:
         assert not run.printed("First model")
         assert run.printed("History in Postgres: 0 new ")
-        url = run.printed("DATABASE_URL=")[0].strip().removeprefix("DATABASE_URL=")
+        wait_for(lambda: run.printed("Ctrl-C stops everything"))
+        (url,) = (line.split("=", 1)[1].strip() for line in run.lines if line.startswith("DATABASE_URL="))
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT count(*) > 0 FROM user_interactions").fetchone() == (True,)
         assert served_by(run, grpcurl) == "SERVED_BY_LIGHTFM"
@@ -179,3 +183,29 @@ def test_a_terminal_that_closes_stops_everything(state: Path, simulated: DataSet
         os.close(terminal)
         assert run.process.wait(30) == 0
         wait_for_the_end(children)
+
+
+@pytest.fixture
+def refused(simulated: DataSet, tmp_path: Path) -> DataSet:
+    """Return a data set that the gate refuses: all interactions of its last day are with one video."""
+    folder = tmp_path / "refused"
+    shutil.copytree(simulated.folder, folder)
+    for path in max((folder / "exports").iterdir()).glob("*.parquet"):
+        table = pq.read_table(path)
+        videos = pa.array([table["videoId"][0].as_py()] * len(table), table.schema.field("videoId").type)
+        pq.write_table(table.set_column(table.schema.get_field_index("videoId"), "videoId", videos), path)
+    return DataSet(folder)
+
+
+def test_a_first_model_that_the_gate_refuses(refused: DataSet, tmp_path: Path, grpcurl: Grpcurl) -> None:
+    """Viewers get what is trending, until the command that it prints publishes the model by force."""
+    with ready(tmp_path / "state", refused) as run:
+        assert run.printed("First model: refused by the gate")
+        assert run.printed("waits for a model")
+        assert served_by(run, grpcurl) == "SERVED_BY_TRENDING"
+        wait_for(lambda: run.printed("Ctrl-C stops everything"))
+        (command,) = run.printed("make retrain ARGS=--force")
+        here = command.replace("make retrain ARGS=", f"{sys.executable} -m retrain run ")
+        done = subprocess.run(["bash", "-c", here], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        wait_for(lambda: served_by(run, grpcurl) == "SERVED_BY_LIGHTFM", interval_s=0.2)
