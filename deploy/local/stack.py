@@ -58,7 +58,8 @@ class Stack:
         make_signing_key(env)
         simulate(data, env)
         prepare(data, env)
-        self._serve(parts, "recsvc", self.recsvc_listen, env, ready=self._recsvc_is_ready)
+        does = "serves" if self._has_model() else "waits for a model"
+        self._serve(parts, "recsvc", self.recsvc_listen, env, does=does, ready=self._recsvc_is_ready)
         self._serve(parts, "bridge", self.bridge_listen, env)
         say(advice(self.state, env))
 
@@ -88,19 +89,21 @@ class Stack:
         address: str,
         env: Mapping[str, str],
         *,
+        does: str = "serves",
         ready: Callable[[str], bool] = serves,
     ) -> None:
         service = Service(name, address, env, self.state.logs / f"{name}.log", ready)
-        with step(f"{name} serves on {address}") as current:
+        with step(f"{name} {does} on {address}"):
             parts.callback(service.stop)
             service.start()
-            if not serves(address):
-                current.title = f"{name} on {address} waits for a model"
         self.watched.append(Watched(name, service))
 
     def _recsvc_is_ready(self, address: str) -> bool:
         """It serves, or answers at least where there is no model to serve."""
-        return serves(address) or (health(address) is not None and not has_model(self.state.models.as_uri()))
+        return serves(address) or (health(address) is not None and not self._has_model())
+
+    def _has_model(self) -> bool:
+        return has_model(self.state.models.as_uri())
 
     def _environment(self, database: str, bootstrap: str, data: DataSet) -> dict[str, str]:
         # The one bridge here is one connection, which one worker answers however many there are.
