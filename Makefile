@@ -45,6 +45,10 @@ codegen: $(READY) ## Generate the gRPC stubs from proto/
 	PATH=$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. $(PROTOS)
 	find videowindow -type d -exec touch {}/__init__.py \;
 
+.PHONY: docs
+docs: $(READY) ## Write the reference pages from the programs
+	$(BIN)/python -m docs.generate
+
 .PHONY: lint
 lint: $(READY) ## Check style, types and the API definition
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

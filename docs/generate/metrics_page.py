@@ -1,0 +1,48 @@
+"""The page of the metrics, from the module that names them and from the calls that send them."""
+
+import ast
+from collections import defaultdict
+from typing import Final
+
+from docs.generate import markdown, source
+from servicekit.telemetry import Metric
+
+INTRODUCTION = """Programs send metrics over DogStatsD when `DD_AGENT_HOST` is set. Tags come from small sets; none
+names a user or a video. A counter adds up, a gauge is a level, and a distribution has global percentiles."""
+
+_TYPES: Final = {"count": "counter", "gauge": "gauge", "distribution": "distribution"}
+
+
+def text() -> str:
+    """Return the page."""
+    meanings = _meanings()
+    uses = _uses()
+    rows = []
+    for metric in Metric:
+        programs, kinds = uses[metric.name]
+        rows.append((f"`{metric.value}`", ", ".join(sorted(kinds)), ", ".join(sorted(programs)), meanings[metric.name]))
+    return markdown.page("Metrics", INTRODUCTION, markdown.table(("name", "type", "sent by", "meaning"), rows))
+
+
+def _meanings() -> dict[str, str]:
+    for _, tree in source.modules():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == Metric.__name__:
+                return {name: documented for name, _, documented in source.members(node)}
+    raise LookupError(Metric.__name__)
+
+
+def _uses() -> dict[str, tuple[set[str], set[str]]]:
+    """Return which programs send a metric, and as what."""
+    found: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    for module, tree in source.modules():
+        kinds: dict[int, str] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _TYPES:
+                kinds |= {id(one): _TYPES[node.func.attr] for one in ast.walk(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Metric":
+                programs, types = found[node.attr]
+                programs.add(module.partition(".")[0])
+                types.update({kinds[id(node)]} if id(node) in kinds else ())
+    return found

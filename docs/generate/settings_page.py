@@ -1,0 +1,23 @@
+"""The page of the settings, from the classes that read them."""
+
+from bridge.settings import BridgeSettings
+from docs.generate import markdown
+from recsvc.settings import RecsvcSettings
+from retrain.settings import ExportSettings, RetrainSettings
+from servicekit.settings import Settings
+
+INTRODUCTION = """Programs read their settings from environment variables, once, when they start. `NAME_FILE=/path`
+gives `NAME` from a file, for secrets. A sequence is written as JSON, a boolean as `true` or `false`."""
+
+PROGRAMS: dict[str, type[Settings]] = {
+    "recsvc": RecsvcSettings,
+    "bridge": BridgeSettings,
+    "retrain": RetrainSettings,
+    "retrain export": ExportSettings,
+}
+
+
+def text() -> str:
+    """Return the page."""
+    parts = [f"## {program}\n\n{settings.table()}" for program, settings in PROGRAMS.items()]
+    return markdown.page("Settings", INTRODUCTION, *parts)
