@@ -57,6 +57,7 @@ lint: $(READY) ## Check style, types and the API definition
 
 .PHONY: check
 check: lint ## Everything that CI checks besides the tests
+	$(BIN)/python -m docs.generate --check
 	$(MAKE) codegen && git diff --exit-code -- videowindow && test -z "$$(git ls-files --others --exclude-standard -- videowindow)"
 	$(BIN)/buf breaking --against '.git#branch=main'
 

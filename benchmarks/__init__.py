@@ -1,1 +1,1 @@
-"""Benchmarks behind every figure of the README: `python -m benchmarks [NAME …]`."""
+"""Benchmarks behind every figure of the documentation: `python -m benchmarks [NAME …]`."""
