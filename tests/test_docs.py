@@ -1,4 +1,4 @@
-"""The README is short, and every link of the documentation leads somewhere. `make check` compares the reference pages."""
+"""The README is short, and every link leads somewhere. `make check` compares the reference pages."""
 
 import re
 from pathlib import Path
