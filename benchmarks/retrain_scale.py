@@ -49,7 +49,7 @@ def run() -> Mapping[str, list[Row]]:
 
 
 def _sizes(text: str) -> list[int]:
-    return [int(float(one)) for one in text.split(",") if one]
+    return [int(read_number(one, least=1, most=1e10)) for one in text.split(",") if one]
 
 
 def _measured(interactions: int, measure: Callable[[Path], dict[str, float]]) -> Row:

@@ -190,7 +190,10 @@ def unknown_settings(environment: Mapping[str, str], own: Iterable[str] = ()) ->
 
 def _judge(variable: str, known: Iterable[str], findings: Findings) -> None:
     name = variable.upper()
-    near = nearest(name, [*known, *(one + _FILE for one in known)])
+    candidates = [*known, *(one + _FILE for one in known)]
+    if not name.startswith((*OWN, *SHARED)):  # most variables: only what may differ by two letters is compared
+        candidates = [one for one in candidates if len({*one} ^ {*name}) <= 4 and abs(len(one) - len(name)) <= 2]
+    near = nearest(name, candidates)
     close = near is not None and _typing_errors(name, near) <= _tolerated(near)
     hint = f"; did you mean {near}?" if near else ""
     if name.startswith(OWN):
