@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from benchmarks.generated_feed import generate
 from benchmarks.report import Row
+from servicekit.numbers import read_number
 
 RUNS: Final = os.environ.get("RETRAIN_SCALE", "100000,1000000")
 PREPARED: Final = os.environ.get("RETRAIN_SCALE_PREPARE", "10000000")
