@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -23,14 +25,17 @@ from deploy.local.dataset import DataSet
 from deploy.local.kafka import choose_kafka
 from deploy.local.postgres import Postgres
 from deploy.local.service import ROOT, Service
+from servicekit.arguments import whole
 from tests.fuzz.fuzzer import Findings, Fuzzer
 from tests.fuzz.methods import all_methods
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from tests.support.system import System, running
 
-CALLS: Final = int(os.environ.get("FUZZ_CALLS", "3000"))
-SEED: Final = int(os.environ.get("FUZZ_SEED", "1"))
+CALLS: Final = whole(100, 10**9)(os.environ.get("FUZZ_CALLS", "3000"))
+SEED: Final = whole(0, 2**32 - 1)(os.environ.get("FUZZ_SEED", "1"))
+BOMB: Final = bytes(32 << 20)
+BOMBS: Final = 4
 MAX_GROWTH_BYTES: Final = 400 << 20
 PAGE: Final = 20
 TRENDING: Final = "videowindow.feed.v1.FeedService/GetTrending"
@@ -107,6 +112,33 @@ def test_the_calls_reach_behind_the_checks(fuzzed: Findings) -> None:
     for method in all_methods():
         assert fuzzed.of(method, "OK"), method.path
         assert fuzzed.of(method, "OK") < sum(count for (path, _), count in fuzzed.codes.items() if path == method.path)
+
+
+@pytest.mark.parametrize("count", [0, 2, 1_000])
+def test_a_method_of_one_request_ends_calls_with_none_or_several(system: System, count: int) -> None:
+    """Whatever they end with is gRPC's to say; they end, and the servers stay."""
+    for method in all_methods():
+        server = system.bridge if ".feed." in method.service else system.recsvc
+        if method.takes_many:
+            continue
+        with grpc.insecure_channel(server.address) as channel:
+            kind = channel.stream_stream if method.gives_many else channel.stream_unary
+            call: Any = kind(method.path)
+            with suppress(grpc.RpcError):
+                replies = call(iter([b""] * count), timeout=1 if count == 0 else 60)
+                _ = list(replies) if method.gives_many else replies
+
+
+def test_a_bomb_is_refused_and_leaves_nothing(system: System) -> None:
+    """A request of some kilobytes that is large once unpacked."""
+    for server in (system.recsvc, system.bridge):
+        before, method = _memory(server), next(one for one in all_methods() if one.service in _services(server))
+        options = [("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(server.address, options, grpc.Compression.Gzip) as channel:
+            call: Any = channel.unary_unary(method.path)
+            for refused in [call.future(BOMB, timeout=60) for _ in range(BOMBS)]:
+                assert refused.exception().code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        wait_for(partial(_is_below, server, before + 2 * len(BOMB)), what="memory given back")
 
 
 @pytest.mark.usefixtures("fuzzed")
@@ -199,6 +231,10 @@ def _services(service: Service) -> list[str]:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         (reply,) = stub.ServerReflectionInfo(iter([request]), timeout=30)
     return [one.name for one in reply.list_services_response.service]
+
+
+def _is_below(service: Service, bound: int) -> bool:
+    return _memory(service) < bound
 
 
 def _memory(service: Service) -> int:
