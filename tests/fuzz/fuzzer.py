@@ -68,24 +68,24 @@ class Fuzzer:
         self.findings = Findings()
 
     async def run(self, targets: Sequence[tuple[Method, aio.Channel]], calls: int) -> Findings:
-        """Call each method as often as the others, several calls at once."""
-        turns = iter(range(calls))
+        """Send each float, and then anything to each method as often as to the others; several calls at once."""
+        swept = [(*target, request) for target in targets for request in self._messages.sweep(target[0].request)]
+        turns = iter([*swept, *((*targets[turn % len(targets)], None) for turn in range(calls))])
 
         async def worker() -> None:
-            for turn in turns:
-                method, channel = targets[turn % len(targets)]
-                await self._call(method, channel)
+            for method, channel, request in turns:
+                await self._call(method, channel, request)
 
         idle = [asyncio.create_task(self._idle(*target)) for target in targets if target[0].takes_many]
         await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
         await asyncio.gather(*idle)
         return self.findings
 
-    async def _call(self, method: Method, channel: aio.Channel) -> None:
+    async def _call(self, method: Method, channel: aio.Channel, request: bytes | None) -> None:
         count = self._rng.choice((0, 1, 2, 6)) if method.takes_many else 1
-        requests = [self._messages.bytes_of(method.request) for _ in range(count)]
+        requests = [request] if request else [self._messages.bytes_of(method.request) for _ in range(count)]
         metadata = self._rng.choice(METADATA) if self._rng.random() < 0.15 else None
-        ending = self._rng.random()
+        ending = 0.5 if request else self._rng.random()
         timeout_s = self._rng.choice((0.0005, 0.005)) if ending < 0.03 else TIMEOUT_S
         stub = method.stub(channel)
         first = self._sent(requests, reset=ending > 0.9) if method.takes_many else requests[0]

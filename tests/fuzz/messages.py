@@ -1,9 +1,10 @@
 """Requests: whole ones in good faith, with one odd field, with many, and bytes that are none."""
 
 from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from tests.fuzz.values import Values
+from tests.fuzz.values import DOUBLES, Values, times
 
 NEEDED: Final = frozenset(
     (
@@ -48,6 +49,30 @@ class Messages:
             self._make_one_odd(message)
         return self._on_the_wire(message)
 
+    def sweep(self, kind: Any) -> list[bytes]:
+        """Return requests that are right but for one float or time, for each of them and each value that it can have."""
+        return [
+            self._with(kind, path, value)
+            for path in paths(kind.DESCRIPTOR)
+            for value in (times() if path[-1].type == path[-1].TYPE_MESSAGE else DOUBLES)
+        ]
+
+    def _with(self, kind: Any, path: Sequence[Any], value: float) -> bytes:
+        message = kind()
+        self._fill(message, oddness=0.0, share=0.3)
+        part = message
+        for field in path[:-1]:
+            below = getattr(part, field.name)
+            part = (below[0] if below else below.add()) if field.is_repeated else below
+        self._fill(part, oddness=0.0, share=0.3)
+        self._values.fit(part, path[-1])
+        if path[-1].type == path[-1].TYPE_MESSAGE:
+            getattr(part, path[-1].name).seconds = int(value)
+        else:
+            setattr(part, path[-1].name, value)
+        data: bytes = message.SerializeToString()
+        return data
+
     def accept(self, request: bytes, kind: Any, reply: Any) -> None:
         """Remember a request that was good, and the one for the next page of its reply."""
         accepted = self._accepted[kind.DESCRIPTOR.full_name]
@@ -72,7 +97,7 @@ class Messages:
             if depth < MAX_DEPTH and self._rng.random() < (0.98 if field.name in NEEDED else share):
                 self._set(message, field, oddness=oddness, share=share, depth=depth)
         if not oddness:
-            self._values.kind_of(message)
+            self._values.agree(message)
 
     def _set(self, message: Any, field: Any, *, oddness: float, share: float, depth: int) -> None:
         odd = self._rng.random() < oddness
@@ -160,3 +185,12 @@ class Messages:
             prefix = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14])
             inner = tag + prefix + inner
         return data + inner
+
+
+def paths(descriptor: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Return the fields that lead to each float and each time of a message, itself the last."""
+    for field in descriptor.fields:
+        if (field.type in (field.TYPE_DOUBLE, field.TYPE_FLOAT) and not field.is_repeated) or (field.type == field.TYPE_MESSAGE and field.message_type.full_name == TIMESTAMP):
+            yield (*above, field)
+        elif field.type == field.TYPE_MESSAGE and len(above) < MAX_DEPTH:
+            yield from paths(field.message_type, (*above, field))

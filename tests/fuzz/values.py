@@ -31,6 +31,10 @@ DAY_S: Final = 86_400
 HUGE_BYTES: Final = 1 << 20
 
 
+OF_ONE_KIND: Final = {"rating": "INTERACTION_TYPE_RATING", "search_query": "INTERACTION_TYPE_SEARCH"}
+"""Fields that interactions of one kind have."""
+
+
 class Values:
     """Gives values for fields by their names and types; texts come back from replies, such as tokens.
 
@@ -69,22 +73,20 @@ class Values:
             return rng.randbytes(8)
         return rng.choice((1, 5, 20, 100, 500, 8_000))
 
-    def kind_of(self, message: Any) -> None:
-        """Let a text that only one kind of interaction has go, and the others' values."""
-        names = message.DESCRIPTOR.fields_by_name
-        kind = names.get("interaction_type")
-        if kind is not None:
-            wanted = {"INTERACTION_TYPE_RATING": "rating", "INTERACTION_TYPE_SEARCH": "search_query"}
-            value = kind.enum_type.values_by_number.get(message.interaction_type)
-            for word, name in wanted.items():
-                if name not in names or (value is not None and value.name == word):
-                    continue
-                meant = next((one.number for one in kind.enum_type.values if one.name == word), 0)
-                if message.HasField(name) if names[name].has_presence else getattr(message, name):
-                    if meant and self.rng.random() < 0.3:
-                        message.interaction_type = meant
-                    else:
-                        message.ClearField(name)
+    def agree(self, message: Any) -> None:
+        """Let go what only another kind of interaction has, or make it of that kind."""
+        for name, kind in OF_ONE_KIND.items():
+            fields = message.DESCRIPTOR.fields_by_name
+            if name in fields and any(field.name == name for field, _ in message.ListFields()):
+                if self.rng.random() < 0.3:
+                    self.fit(message, fields[name])
+                elif message.interaction_type != _number(message, kind):
+                    message.ClearField(name)
+
+    def fit(self, message: Any, field: Any) -> None:
+        """Make a message of the kind that may have a field, where only one may."""
+        if field.name in OF_ONE_KIND and "interaction_type" in message.DESCRIPTOR.fields_by_name:
+            message.interaction_type = _number(message, OF_ONE_KIND[field.name])
 
     def _plausible_text(self, field: Any) -> str:
         rng = self.rng
@@ -136,13 +138,17 @@ class Values:
 
     def timestamp(self, message: Any, *, odd: bool) -> None:
         """Fill in a time of the last days, or one that may be none at all."""
-        now = int(time.time())
         if odd:
-            near = (now + 299, now + 301, now - 7 * DAY_S, now - 8 * DAY_S, now + 30 * DAY_S)
-            message.seconds = self.rng.choice((*SECONDS, *near))
+            message.seconds = self.rng.choice(times())
             message.nanos = self.rng.choice(NANOS)
         else:
-            message.seconds = now - self.rng.randrange(6 * DAY_S)
+            message.seconds = int(time.time()) - self.rng.randrange(6 * DAY_S)
+
+
+def times() -> tuple[int, ...]:
+    """Return seconds since 1970 near to and beyond what an event may have."""
+    now = int(time.time())
+    return (*SECONDS, now + 299, now + 301, now - 7 * DAY_S, now - 8 * DAY_S, now + 30 * DAY_S)
 
 
 def bounds(field: Any) -> tuple[int, int]:
@@ -152,3 +158,7 @@ def bounds(field: Any) -> tuple[int, int]:
     if field.type in (field.TYPE_UINT64, field.TYPE_FIXED64):
         return 0, 2**64 - 1
     return INT32 if field.type in (field.TYPE_INT32, field.TYPE_SINT32, field.TYPE_SFIXED32) else INT64
+
+
+def _number(message: Any, kind: str) -> int:
+    return int(message.DESCRIPTOR.fields_by_name["interaction_type"].enum_type.values_by_name[kind].number)
