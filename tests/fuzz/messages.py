@@ -50,7 +50,7 @@ class Messages:
         return self._on_the_wire(message)
 
     def sweep(self, kind: Any) -> list[bytes]:
-        """Return requests that are right but for one float or time, for each of them and each value that it can have."""
+        """Return requests that are right but for one float or time: each of them with each value that it can have."""
         return [
             self._with(kind, path, value)
             for path in paths(kind.DESCRIPTOR)
@@ -168,13 +168,8 @@ class Messages:
         return data + bytes([number << 3 | 2, len(bad)]) + bad
 
     def _unknown(self, data: bytes) -> bytes:
-        more = (
-            b"\xf8\x3f\x01",
-            b"\xfa\x3f\x03abc",
-            b"\xfb\x3f" * 120,
-            b"\x7a\xff\xff\xff\xff\x0f",
-            b"\xfa\x3f\x80\x80\x04" + bytes(1 << 16),
-        )
+        long = b"\xfa\x3f\x80\x80\x04" + bytes(1 << 16)
+        more = (b"\xf8\x3f\x01", b"\xfa\x3f\x03abc", b"\xfb\x3f" * 120, b"\x7a\xff\xff\xff\xff\x0f", long)
         return data + self._rng.choice(more)
 
     def _deep(self, data: bytes) -> bytes:
@@ -190,7 +185,9 @@ class Messages:
 def paths(descriptor: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Return the fields that lead to each float and each time of a message, itself the last."""
     for field in descriptor.fields:
-        if (field.type in (field.TYPE_DOUBLE, field.TYPE_FLOAT) and not field.is_repeated) or (field.type == field.TYPE_MESSAGE and field.message_type.full_name == TIMESTAMP):
+        if (field.type in (field.TYPE_DOUBLE, field.TYPE_FLOAT) and not field.is_repeated) or (
+            field.type == field.TYPE_MESSAGE and field.message_type.full_name == TIMESTAMP
+        ):
             yield (*above, field)
         elif field.type == field.TYPE_MESSAGE and len(above) < MAX_DEPTH:
             yield from paths(field.message_type, (*above, field))
