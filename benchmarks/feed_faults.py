@@ -5,7 +5,6 @@ row's first call and lasts to its end, except where the row says otherwise; betw
 """
 
 import asyncio
-import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 from grpc import aio
 
+from benchmarks import knob
 from benchmarks.feed_peers import FaultProxy, Peers, Viewers, running_peers
 from benchmarks.machine import resident_bytes
 from benchmarks.openloop import Load, drive
@@ -26,8 +26,8 @@ from deploy.local.service import Service
 from videowindow.feed.v1 import interaction_pb2 as ipb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub
 
-SECONDS = float(os.environ.get("FEED_FAULTS_S", "2.5"))
-RATE = float(os.environ.get("FEED_FAULTS_RATE", "200"))
+SECONDS = knob.number("FEED_FAULTS_S", 2.5)
+RATE = knob.number("FEED_FAULTS_RATE", 200.0)
 CODES = ("UNAVAILABLE", "ABORTED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN")
 SERVICE_MS = 5.0
 MEBIBYTE = 1 << 20

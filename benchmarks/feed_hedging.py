@@ -5,12 +5,12 @@ round robin), the fewest calls under way, and that with hedged attempts.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
 
 import numpy as np
 
+from benchmarks import knob
 from benchmarks.feed_peers import PAGE, USERS, FaultProxy, Peers, running_peers
 from benchmarks.openloop import Load, drive
 from benchmarks.report import Row
@@ -25,7 +25,7 @@ from bridge.page import PageQuery
 from bridge.replica_set import ReplicaSet
 from bridge.resilience import Answered, Resilience
 
-SECONDS = float(os.environ.get("FEED_HEDGING_S", "6"))
+SECONDS = knob.number("FEED_HEDGING_S", 6.0)
 RATE = 150.0
 BUDGET_S = 0.150
 

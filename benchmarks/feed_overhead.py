@@ -4,7 +4,6 @@ Three ways to one recsvc take turns in short stretches: direct, by a proxy that 
 """
 
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from statistics import median
 
 from grpc import aio
 
+from benchmarks import knob
 from benchmarks.feed_peers import PAGE, USERS, Viewers, running_peers
 from benchmarks.machine import cpu_seconds
 from benchmarks.report import Row
@@ -20,7 +20,7 @@ from deploy.local.service import ROOT
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
 
-ROUNDS = int(os.environ.get("FEED_OVERHEAD_ROUNDS", "8"))
+ROUNDS = knob.whole("FEED_OVERHEAD_ROUNDS", 8)
 CALLS = 400
 """Calls of each way in a round, one after the other."""
 CONCURRENT = 4

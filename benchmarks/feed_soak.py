@@ -4,7 +4,6 @@ FEED_SOAK_CALLS says how many (a million take about half an hour); by default it
 """
 
 import asyncio
-import os
 import random
 import time
 from collections import Counter
@@ -13,14 +12,15 @@ from typing import Any
 
 from grpc import aio
 
+from benchmarks import knob
 from benchmarks.feed_peers import PAGE, USERS, FaultProxy, running_peers
 from benchmarks.machine import open_files, resident_bytes
 from benchmarks.report import Row
 from videowindow.feed.v1 import feed_pb2 as pb
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub
 
-SECONDS = float(os.environ.get("FEED_SOAK_S", "60"))
-CALLS = int(os.environ.get("FEED_SOAK_CALLS", "0"))
+SECONDS = knob.number("FEED_SOAK_S", 60.0)
+CALLS = knob.whole("FEED_SOAK_CALLS", 0, least=0)
 CALLERS = 8
 CANCELLED = 0.1
 """Share of calls whose caller goes away within 20 ms."""

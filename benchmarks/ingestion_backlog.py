@@ -5,7 +5,6 @@ By default five minutes at 500 events/s are put into the outbox, as an outage wo
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from uuid import uuid4
 import psycopg
 from grpc import aio
 
+from benchmarks import knob
 from benchmarks.ingestion_peers import Peers, running_peers
 from benchmarks.machine import MEBIBYTE, cpu_seconds, resident_bytes
 from benchmarks.openloop import drive, together
@@ -21,9 +21,9 @@ from benchmarks.report import Row
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub
 
-EVENTS = int(os.environ.get("BACKLOG_EVENTS", "150000"))
-USERS = int(os.environ.get("BACKLOG_USERS", "20000"))
-RATE = float(os.environ.get("BACKLOG_RATE", "500"))
+EVENTS = knob.whole("BACKLOG_EVENTS", 150_000)
+USERS = knob.whole("BACKLOG_USERS", 20_000)
+RATE = knob.number("BACKLOG_RATE", 500.0)
 QUIET_S = 15.0
 ROUND_S = 5.0
 MOST_S = 1800.0

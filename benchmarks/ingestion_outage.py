@@ -4,7 +4,6 @@ Live traffic at OUTAGE_RATE a second, open loop, of which the middle OUTAGE_SECO
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from uuid import uuid4
@@ -12,6 +11,7 @@ from uuid import uuid4
 import psycopg
 from grpc import aio
 
+from benchmarks import knob
 from benchmarks.ingestion_peers import Peers, drained, event, running_peers
 from benchmarks.machine import MEBIBYTE, resident_bytes
 from benchmarks.openloop import drive
@@ -20,8 +20,8 @@ from deploy.local.child import Child
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub
 
-RATE = float(os.environ.get("OUTAGE_RATE", "300"))
-SECONDS = float(os.environ.get("OUTAGE_SECONDS", "15"))
+RATE = knob.number("OUTAGE_RATE", 300.0)
+SECONDS = knob.number("OUTAGE_SECONDS", 15.0)
 SETTLE_S = 60.0
 Steps = list[Callable[[], object]]
 

@@ -6,7 +6,6 @@ call of the same kind of server. INGESTION_EVENTS sets how many events the fireh
 """
 
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 from grpc import aio
 
+from benchmarks import knob
 from benchmarks.firehose import STREAMS, Firehose
 from benchmarks.ingestion_peers import Peers, drained, event, running_peers, stream
 from benchmarks.machine import cpu_seconds
@@ -25,7 +25,7 @@ from deploy.local.service import ROOT
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub
 
-EVENTS = int(os.environ.get("INGESTION_EVENTS", "40000"))
+EVENTS = knob.whole("INGESTION_EVENTS", 40_000)
 CALLS = 10_000
 CALLERS = 64
 RATE = 1000.0

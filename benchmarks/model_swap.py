@@ -18,6 +18,7 @@ from pathlib import Path
 import grpc
 from grpc import aio
 
+from benchmarks import knob
 from benchmarks.feed_model import publish_random_model
 from benchmarks.openloop import Load, drive, together
 from benchmarks.report import Row
@@ -28,7 +29,7 @@ from servicekit.ports import free_port
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
 
-SECONDS = float(os.environ.get("MODEL_SWAP_SECONDS", "60"))
+SECONDS = knob.number("MODEL_SWAP_SECONDS", 60.0)
 TURN_S = 10.0
 RATE = 300.0
 EVERY_S = 2.0

@@ -23,6 +23,7 @@ from statistics import median
 
 from grpc import aio
 
+from benchmarks import knob
 from benchmarks.fault_proxy import SERVICE
 from benchmarks.feed_model import publish_random_model
 from benchmarks.machine import cpu_seconds
@@ -35,7 +36,7 @@ VIDEOS = 20_000
 DIMENSIONS = 64
 PAGE = 20
 THREADS = 8
-ROUNDS = int(os.environ.get("RECSVC_CALL_ROUNDS", "8"))
+ROUNDS = knob.whole("RECSVC_CALL_ROUNDS", 8)
 CALLS = 3_000
 """Calls of each kind in a round."""
 CONCURRENT = 16

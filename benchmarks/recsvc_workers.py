@@ -15,6 +15,7 @@ from pathlib import Path
 
 from grpc import aio
 
+from benchmarks import knob
 from benchmarks.fault_proxy import SERVICE
 from benchmarks.feed_model import publish_random_model
 from benchmarks.machine import MEBIBYTE
@@ -24,7 +25,7 @@ from servicekit.ports import free_port
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 USERS, VIDEOS, DIMENSIONS, PAGE = 200_000, 20_000, 64, 20
-SECONDS = float(os.environ.get("RECSVC_WORKERS_SECONDS", "6"))
+SECONDS = knob.number("RECSVC_WORKERS_SECONDS", 6.0)
 CONNECTIONS = 8
 CONCURRENT = 4
 """Calls at once on each connection."""

@@ -24,6 +24,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import knob
 from benchmarks.generated_feed import generate
 from benchmarks.plain_lightfm import plain_fit
 from benchmarks.report import Row
@@ -49,7 +50,7 @@ from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import Recommen
 
 DATA: Final = Path(__file__).parents[2] / "shared" / "data" / "kuairand"
 FULL: Final = os.environ.get("RETRAIN_NIGHTLY") == "full"
-GENERATED: Final = int(float(os.environ.get("RETRAIN_NIGHTLY_GENERATED", "0")))
+GENERATED: Final = int(knob.number("RETRAIN_NIGHTLY_GENERATED", 0.0))
 FLAGS: Final = ("--force",) if GENERATED else ()
 """Made-up data need not pass the gate."""
 GENERATED_DAYS: Final = 32

@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from benchmarks.generated_feed import generate
 from benchmarks.report import Row
+from servicekit.numbers import read_number
 
 RUNS: Final = os.environ.get("RETRAIN_SCALE", "100000,1000000")
 PREPARED: Final = os.environ.get("RETRAIN_SCALE_PREPARE", "10000000")
@@ -49,7 +50,7 @@ def run() -> Mapping[str, list[Row]]:
 
 
 def _sizes(text: str) -> list[int]:
-    return [int(float(one)) for one in text.split(",") if one]
+    return [int(read_number(one, least=1, most=1e10)) for one in text.split(",") if one]
 
 
 def _measured(interactions: int, measure: Callable[[Path], dict[str, float]]) -> Row:

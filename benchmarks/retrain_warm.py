@@ -6,7 +6,6 @@ Each night is judged on the day after, beside a full fit of the same days and se
 some two minutes each.
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks import knob
 from benchmarks.report import Row
 from retrain.checkpoint import Checkpoint
 from retrain.evaluation import HeldOutDay
@@ -35,7 +35,7 @@ from servicekit.logs import configure_logs
 from servicekit.objectstore import FileStore
 
 DATA: Final = Path(__file__).parents[2] / "shared" / "data" / "kuairand"
-SEEDS: Final = tuple(map(int, os.environ.get("RETRAIN_WARM_SEEDS", "0,1").split(",")))
+SEEDS: Final = knob.wholes("RETRAIN_WARM_SEEDS", (0, 1), least=0)
 DAY: Final = timedelta(days=1)
 FIRST: Final = date(2022, 4, 24)
 LAST: Final = date(2022, 4, 30)

@@ -19,6 +19,7 @@ from implicit.cpu.als import AlternatingLeastSquares
 from lightfm import LightFM
 from numpy.typing import NDArray
 
+from benchmarks import knob
 from benchmarks.machine import MEBIBYTE, resident_bytes
 from benchmarks.report import Row
 from recsvc.index import FROM, RECALL, IndexedRanker
@@ -26,7 +27,7 @@ from recsvc.inverted_file import HEAD
 from recsvc.ranking import Barred, ExactRanker
 from recsvc.viewers import Viewer, ViewerState
 
-SIZES = tuple(int(one) for one in os.environ.get("RETRIEVAL_SIZES", "1000,10000,20000,50000,100000,1000000").split(","))
+SIZES = knob.wholes("RETRIEVAL_SIZES", (1000, 10_000, 20_000, 50_000, 100_000, 1_000_000))
 DIMENSIONS = 64
 PAGE = 20
 POPULARITY_WEIGHT = 0.3

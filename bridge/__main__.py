@@ -21,6 +21,7 @@ from bridge.playback_service import PlaybackService
 from bridge.position_sync import PositionSync
 from bridge.schema import migrate
 from bridge.settings import BridgeSettings
+from servicekit.arguments import identifier
 from servicekit.credentials import server_credentials
 from servicekit.lifecycle import AioServer
 from servicekit.logs import configure_logs
@@ -60,7 +61,7 @@ def main() -> None:
         " Kafka topics, erase forgets a viewer, dead-letters shows what could not be processed, and replay sends it"
         " again",
     )
-    parser.add_argument("--user", metavar="ID", help="the viewer to erase")
+    parser.add_argument("--user", type=identifier, metavar="ID", help="the viewer to erase")
     arguments = parser.parse_args()
     command: str = arguments.command
     if (command == "erase") is not bool(arguments.user):

@@ -15,6 +15,8 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from servicekit.errors import Violation, invalid_argument
+from servicekit.json_fields import JsonObject
+from servicekit.setting_types import Number
 
 MAX_VARIANTS: Final = 20
 """Variants are metric tags, which must stay few."""
@@ -35,19 +37,19 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 class Parameters(BaseModel):
     """What a variant changes about LightFM's ranking."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    diversity: float = Field(0.0, ge=0, le=1)
+    diversity: Number = Field(0.0, ge=0, le=1)
     """As `RecommendRequest.diversity`."""
 
 
 class Variant(BaseModel):
     """One arm of an experiment."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     id: Name
-    share: float = Field(ge=0, le=1)
+    share: Number = Field(ge=0, le=1)
     """Share of all viewers; 0 for a variant that only callers choose."""
     algorithm: Algorithm = Algorithm.LIGHTFM
     parameters: Parameters = Parameters()
@@ -56,7 +58,7 @@ class Variant(BaseModel):
 class Experiment(BaseModel):
     """An experiment; viewers beyond the sum of all shares get no variant."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     id: Name
     variants: tuple[Variant, ...] = Field(min_length=1, max_length=MAX_VARIANTS)
@@ -73,10 +75,14 @@ class Experiment(BaseModel):
 def load_experiment(path: Path) -> Experiment:
     """Read an experiment from a JSON file; OSError when there is none, ValueError in one line when it is wrong."""
     try:
-        return Experiment.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        JsonObject(text, unique=True)
+        return Experiment.model_validate_json(text)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}" for problem in error.errors())
         raise ValueError(f"{path}: {'; '.join(problems)}") from None
+    except ValueError as error:  # what is no JSON at all
+        raise ValueError(f"{path}: file: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

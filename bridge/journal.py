@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from bridge.acknowledgement import RecorderUnavailableError
@@ -40,22 +40,30 @@ class Journal:
         self._outbox = outbox
         self._availability = availability
         self._clock = clock
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def write(self, work: "Work[T]", *, timeout_s: float) -> T:
         """Return the result of the work once it is durable; RecorderUnavailableError when that takes too long."""
         if self._availability.away:
             raise RecorderUnavailableError("events cannot be made durable now")
         task = asyncio.create_task(self._commit(work, self._clock()))
+        # Nobody may wait for its outcome any more when it is late or the caller has cancelled the call.
+        self._running.add(task)
+        task.add_done_callback(self._ended)
         # Not cancelled when late: psycopg would wait for Postgres to confirm that.
         done, _ = await asyncio.wait([task], timeout=max(0.0, timeout_s))
         if not done:
-            task.add_done_callback(_look_at)
             raise RecorderUnavailableError("the event could not be made durable in time")
         try:
             return task.result()
         except DatabaseUnavailableError:
             self._availability.lost()
             raise RecorderUnavailableError("events cannot be made durable now") from None
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # asyncio logs one that nobody has taken
 
     async def _commit(self, work: "Work[T]", accepted_at: float) -> T:
         try:
@@ -100,9 +108,3 @@ async def _queue(connection: Connection, message: Message) -> list[UUID]:
     )
     row = await cursor.fetchone()
     return list(row[0]) if row else []
-
-
-def _look_at(task: "asyncio.Task[T]") -> None:
-    """Take the outcome that nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()

@@ -1,73 +1,116 @@
 """Settings of the bridge, from the environment."""
 
 from pathlib import Path
+from typing import Annotated, Final, Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from bridge.identity import SignatureAlgorithm, TokenPolicy
 from bridge.retention import EVENT_ID_DAYS, LEAST_DAYS
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
 from servicekit.logs import LogLevel
+from servicekit.setting_types import (
+    DAY_S,
+    MAX_PORT,
+    Addresses,
+    Brokers,
+    FileToWrite,
+    HttpUrl,
+    InFile,
+    ListenAddress,
+    Number,
+    PostgresUrl,
+    ReadableFile,
+)
+
+MAX_HALVINGS: Final = 700
+"""Half-lives in the window of trending: what has halved more often is too small for a double to count with."""
 
 
 class BridgeSettings(KafkaSettings):
     """What the bridge is started with."""
 
-    bridge_listen: str = Field("127.0.0.1:50052", description="host:port to listen on")
-    bridge_drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get at shutdown")
-    lightfm_grpc_endpoint: str = Field(
+    bridge_listen: ListenAddress = Field("127.0.0.1:50052", description="host:port to listen on")
+    bridge_drain_grace_s: Number = Field(10.0, ge=0, le=3600, description="seconds that running calls get at shutdown")
+    lightfm_grpc_endpoint: Addresses = Field(
         "127.0.0.1:50051", description="recsvc: host:port, several with commas between, or dns:///host:port"
     )
     lightfm_connections: int = Field(
         1, ge=1, le=64, description="connections to each address; several per recsvc worker let all workers get calls"
     )
     lightfm_budget_ms: int = Field(
-        150, ge=20, description="milliseconds for a page; LightFM, retries included, gets 10 less"
+        150, ge=20, le=60_000, description="milliseconds for a page; LightFM, retries included, gets 10 less"
     )
-    breaker_failures: int = Field(5, ge=1, description="failures in a row that open the circuit breaker")
-    breaker_failure_ratio: float = Field(0.5, gt=0, le=1, description="share of failures in 10 s that opens it")
-    breaker_open_s: float = Field(2.0, gt=0, description="seconds until an open breaker lets a probe through")
-    database_url: str = Field(description="Postgres, postgresql://user:password@host:port/database", repr=False)
-    database_connections: int = Field(8, ge=4, description="connections to Postgres at most")
-    kafka_bootstrap_servers: str | None = Field(
+    breaker_failures: int = Field(5, ge=1, le=10_000, description="failures in a row that open the circuit breaker")
+    breaker_failure_ratio: Number = Field(0.5, ge=0.001, le=1, description="share of failures in 10 s that opens it")
+    breaker_open_s: Number = Field(
+        2.0, ge=0.01, le=3600, description="seconds until an open breaker lets a probe through"
+    )
+    database_url: Annotated[PostgresUrl, InFile()] = Field(
+        description="Postgres, postgresql://user:password@host:port/database", repr=False
+    )
+    database_connections: int = Field(8, ge=4, le=1000, description="connections to Postgres at most")
+    kafka_bootstrap_servers: Brokers | None = Field(
         None, description="Kafka brokers, host:port,...; without them interactions are kept in Postgres only"
     )
-    kafka_replication: int = Field(3, ge=1, description="replicas of the topics that `topics` makes and expects")
-    kafka_warm_up_s: float = Field(5.0, ge=0, description="seconds to wait for Kafka before serving without it")
-    kafka_stall_s: float = Field(
-        15.0, gt=0, description="seconds without any acknowledgement after which the producer is replaced"
+    kafka_replication: int = Field(
+        3, ge=1, le=100, description="replicas of the topics that `topics` makes and expects"
     )
-    kafka_flush_s: float = Field(5.0, ge=0, description="seconds that unsent messages get at shutdown")
-    interaction_budget_ms: int = Field(2000, ge=10, description="milliseconds to make an interaction durable")
-    interaction_order_wait_s: float = Field(
+    kafka_warm_up_s: Number = Field(
+        5.0, ge=0, le=3600, description="seconds to wait for Kafka before serving without it"
+    )
+    kafka_stall_s: Number = Field(
+        15.0, ge=0.1, le=3600, description="seconds without any acknowledgement after which the producer is replaced"
+    )
+    kafka_flush_s: Number = Field(5.0, ge=0, le=3600, description="seconds that unsent messages get at shutdown")
+    interaction_budget_ms: int = Field(
+        2000, ge=10, le=600_000, description="milliseconds to make an interaction durable"
+    )
+    interaction_order_wait_s: Number = Field(
         15.0,
         ge=0,
+        le=DAY_S,
         description="seconds that a bridge started without Postgres refuses interactions rather than risk their order",
     )
     event_id_days: int = Field(
-        EVENT_ID_DAYS, ge=LEAST_DAYS, description="days for which repeats of an event are recognised in Postgres"
+        EVENT_ID_DAYS,
+        ge=LEAST_DAYS,
+        le=3660,
+        description="days for which repeats of an event are recognised in Postgres",
     )
-    features_interval_s: float = Field(
-        300.0, gt=0, description="seconds between publications of viewers' features to `processed_features`"
+    features_interval_s: Number = Field(
+        300.0,
+        ge=0.01,
+        le=7 * DAY_S,
+        description="seconds between publications of viewers' features to `processed_features`",
     )
-    position_sync_endpoint: str | None = Field(None, description="PlaybackService to forward positions to, host:port")
-    trending_snapshot_path: Path = Field(Path(".run/trending.json"), description="file of the last trending ranking")
-    trending_interval_s: float = Field(
+    position_sync_endpoint: Addresses | None = Field(
+        None, description="PlaybackService to forward positions to, host:port"
+    )
+    trending_snapshot_path: FileToWrite = Field(
+        Path(".run/trending.json"), description="file of the last trending ranking"
+    )
+    trending_interval_s: Number = Field(
         30.0,
-        gt=0,
+        ge=0.01,
+        le=DAY_S,
         description="seconds between updates of the trending ranking; at least nine times what an update takes",
     )
-    trending_half_life_h: float = Field(24.0, gt=0, description="hours after which an interaction counts half")
-    trending_window_h: float = Field(168.0, gt=0, description="hours before the newest interaction that count")
-    trending_videos: int = Field(5000, ge=1, description="videos in the trending ranking")
+    trending_half_life_h: Number = Field(
+        24.0, ge=0.25, le=17_568, description="hours after which an interaction counts half"
+    )
+    trending_window_h: Number = Field(
+        168.0, ge=0.01, le=17_568, description="hours before the newest interaction that count"
+    )
+    trending_videos: int = Field(5000, ge=1, le=1_000_000, description="videos in the trending ranking")
     segment_write_key: SecretStr | None = Field(None, description="Segment source; no analytics without one")
-    segment_url: str = Field("https://api.segment.io/v1/batch", description="where batches of events are sent")
-    segment_flush_s: float = Field(3.0, ge=0, description="seconds that unsent events get at shutdown")
-    experiment_path: Path | None = Field(None, description="JSON file of the experiment on the feed")
-    viewer_keys_path: Path | None = Field(
+    segment_url: HttpUrl = Field("https://api.segment.io/v1/batch", description="where batches of events are sent")
+    segment_flush_s: Number = Field(3.0, ge=0, le=3600, description="seconds that unsent events get at shutdown")
+    experiment_path: ReadableFile | None = Field(None, description="JSON file of the experiment on the feed")
+    viewer_keys_path: ReadableFile | None = Field(
         None,
         description="public keys for viewers' JWTs, PEM or JSON Web Key Set; without them callers name the viewer",
     )
@@ -79,11 +122,11 @@ class BridgeSettings(KafkaSettings):
     )
     viewer_token_issuer: str | None = Field(None, description="issuer that these tokens must name; required with keys")
     anonymous_viewers: bool = Field(default=False, description="whether calls without a token get trending pages")
-    tls_cert_file: Path | None = Field(None, description="certificate chain of this server, PEM")
-    tls_key_file: Path | None = Field(None, description="its private key, PEM")
-    tls_ca_file: Path | None = Field(None, description="CA certificates for callers and for recsvc, PEM")
+    tls_cert_file: ReadableFile | None = Field(None, description="certificate chain of this server, PEM")
+    tls_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
+    tls_ca_file: ReadableFile | None = Field(None, description="CA certificates for callers and for recsvc, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
-    dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="its DogStatsD port, UDP")
     log_level: LogLevel = Field(
         "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )
@@ -96,6 +139,12 @@ class BridgeSettings(KafkaSettings):
         except psycopg.Error:
             raise ValueError("is not a postgresql:// URL") from None  # the driver's message would show the password
         return value
+
+    @model_validator(mode="after")
+    def _window_can_be_weighed(self) -> Self:
+        if self.trending_window_h > MAX_HALVINGS * self.trending_half_life_h:
+            raise ValueError(f"TRENDING_WINDOW_H is more than {MAX_HALVINGS} times TRENDING_HALF_LIFE_H")
+        return self
 
     def tls(self) -> TlsFiles | None:
         """Return the TLS identity, None for plain text; ValueError when it is given in part."""

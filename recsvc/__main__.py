@@ -33,9 +33,9 @@ def main() -> None:
         epilog="environment:\n" + RecsvcSettings.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    settings = RecsvcSettings.load()
-    configure_logs(settings.log_level, service="recsvc")
     link = SupervisorLink.inherited()
+    settings = RecsvcSettings.load(warn=link is None)  # the supervisor has told it
+    configure_logs(settings.log_level, service="recsvc")
     if link is None and settings.recsvc_workers > 1:
         supervise(settings)
     else:

@@ -10,6 +10,17 @@ from recsvc.signature import Verifier
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
 from servicekit.logs import LogLevel
+from servicekit.setting_types import (
+    DAY_S,
+    MAX_PORT,
+    Brokers,
+    Folder,
+    InFile,
+    ListenAddress,
+    Number,
+    ReadableFile,
+    StoreUrl,
+)
 
 
 def _public_keys(pem: str) -> str:
@@ -20,7 +31,7 @@ def _public_keys(pem: str) -> str:
 class RecsvcSettings(KafkaSettings):
     """What the server is started with."""
 
-    recsvc_listen: str = Field("127.0.0.1:50051", description="host:port to listen on")
+    recsvc_listen: ListenAddress = Field("127.0.0.1:50051", description="host:port to listen on")
     recsvc_workers: int = Field(
         default_factory=usable_cores,
         ge=1,
@@ -30,34 +41,38 @@ class RecsvcSettings(KafkaSettings):
     recsvc_threads: int = Field(
         8, ge=1, le=256, description="calls that a process handles at once, and as many batches"
     )
-    recsvc_drain_grace_s: float = Field(10.0, ge=0, description="seconds that running calls get at shutdown")
+    recsvc_drain_grace_s: Number = Field(10.0, ge=0, le=3600, description="seconds that running calls get at shutdown")
     recsvc_profile_interactions: int = Field(
         500_000,
         ge=1,
+        le=1_000_000_000,
         description="most interactions since training kept in memory, of all viewers; about 100 bytes each",
     )
-    model_store_url: str = Field(description="where models are published, file:///folder or s3://bucket/prefix")
-    model_verify_key: Annotated[str, AfterValidator(_public_keys)] | None = Field(
+    model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
+    model_verify_key: Annotated[str, AfterValidator(_public_keys), InFile()] | None = Field(
         None, description="public keys, PEM, of which one must have signed a model; without them any model is served"
     )
-    model_cache_dir: Path = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
+    model_cache_dir: Folder = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
     recsvc_precomputed_viewers: int = Field(
-        500_000, ge=0, description="trained viewers whose pages are precomputed, about 512 bytes of disk each"
+        500_000,
+        ge=0,
+        le=1_000_000_000,
+        description="trained viewers whose pages are precomputed, about 512 bytes of disk each",
     )
-    model_poll_interval_s: float = Field(
-        5.0, gt=0, description="seconds between polls of the pointer to the live model"
+    model_poll_interval_s: Number = Field(
+        5.0, ge=0.01, le=DAY_S, description="seconds between polls of the pointer to the live model"
     )
-    kafka_bootstrap_servers: str | None = Field(
+    kafka_bootstrap_servers: Brokers | None = Field(
         None, description="Kafka brokers, host:port,...; without them profiles change by UpdateUserProfile only"
     )
-    recsvc_freshness_interval_s: float = Field(
-        10.0, gt=0, description="seconds between updates of popularity from live interactions"
+    recsvc_freshness_interval_s: Number = Field(
+        10.0, ge=0.01, le=DAY_S, description="seconds between updates of popularity from live interactions"
     )
-    tls_cert_file: Path | None = Field(None, description="certificate chain of this server, PEM")
-    tls_key_file: Path | None = Field(None, description="its private key, PEM")
-    tls_ca_file: Path | None = Field(None, description="CA certificates for callers, PEM")
+    tls_cert_file: ReadableFile | None = Field(None, description="certificate chain of this server, PEM")
+    tls_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
+    tls_ca_file: ReadableFile | None = Field(None, description="CA certificates for callers, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
-    dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="its DogStatsD port, UDP")
     log_level: LogLevel = Field(
         "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )

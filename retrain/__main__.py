@@ -13,6 +13,7 @@ from retrain import import_command, model_commands, report_command, run_commands
 from retrain.exit_status import BAD_INPUT, BUSY, FAILED, REJECTED, SIGNALLED
 from retrain.settings import ExportSettings, RetrainSettings
 from retrain.subcommand import add_command
+from servicekit.arguments import whole
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
 
@@ -61,15 +62,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name, default, meaning in SIMULATED:
         simulate.add_argument(
-            f"--{name}", type=_positive, default=default, metavar="N", help=f"{meaning} (default: {default})"
+            f"--{name}",
+            type=whole(1, MAX_SIMULATED),
+            default=default,
+            metavar="N",
+            help=f"{meaning} (default: {default})",
         )
     simulate.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="the same seed gives the same feed (default: 1)"
+        "--seed",
+        type=whole(0, 2**32 - 1),
+        default=1,
+        metavar="N",
+        help="the same seed gives the same feed (default: 1)",
     )
     simulate.set_defaults(command=_simulate)
     return parser
 
 
+MAX_SIMULATED: Final = 100_000_000
 SIMULATED: Final = (
     ("users", 2000, "viewers"),
     ("videos", 1000, "videos"),
@@ -140,13 +150,6 @@ def _simulate(options: argparse.Namespace) -> int:
     count = simulate(Simulation(**sizes, seed=options.seed, last=last), options.output)
     print(f"Simulated {count:,} interactions of made-up viewers in {options.output}")  # noqa: T201  # the program's output
     return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
 
 
 if __name__ == "__main__":

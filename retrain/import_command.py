@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrain.exit_status import BAD_INPUT, FAILED
 from retrain.failure import RunFailure
-from retrain.settings import MEMORY
+from servicekit.arguments import memory, number
 
 if TYPE_CHECKING:
     from retrain.importing import Imported
@@ -47,9 +46,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("source", type=Path, help="a folder in a known layout, or a CSV file (.gz as well)")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="gets exports/ and videos.parquet")
-    parser.add_argument("--liked-from", type=float, metavar="RATING", help="default: the median of all ratings")
+    parser.add_argument("--liked-from", type=number(), metavar="RATING", help="default: the median of all ratings")
     parser.add_argument(
-        "--memory", type=_size, default="1GiB", metavar="SIZE", help="for sorting; the rest spills to the output"
+        "--memory", type=memory, default="1GiB", metavar="SIZE", help="for sorting; the rest spills to the output"
     )
     columns = parser.add_argument_group("of a CSV file")
     for name, text in (
@@ -141,12 +140,6 @@ def _told(done: "Imported", output: Path) -> str:
         "    MODEL_STORE_URL=file:///<folder> python -m retrain run",
     ]
     return "\n".join(lines)
-
-
-def _size(text: str) -> str:
-    if not re.match(MEMORY, text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory, such as 2GiB")
-    return text
 
 
 def _character(text: str) -> str:

@@ -109,9 +109,10 @@ def _loading() -> Iterator[None]:
 def _save(job: Run, checkpoint: Checkpoint, version: str) -> None:
     """Leave the state of training for the next run, which can do without."""
     if job.kept:
-        for done in job.kept.glob(f"{job.record.input_digest}-*"):
-            shutil.rmtree(done, ignore_errors=True)
-        with suppress(OSError):  # others may have theirs in it
+        begin = f"{job.record.input_digest}-"
+        with suppress(OSError):  # there may be none, and others may have theirs in it
+            for done in [folder for folder in job.kept.iterdir() if folder.name.startswith(begin)]:
+                shutil.rmtree(done, ignore_errors=True)
             job.kept.rmdir()
     if job.checkpoints:
         with optional("checkpoint.not_saved", job.record):

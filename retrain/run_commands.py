@@ -9,6 +9,7 @@ from typing import Any
 from retrain.exit_status import FAILED
 from retrain.settings import RetrainSettings, StoreSettings
 from retrain.subcommand import add_command
+from servicekit.arguments import whole
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
 from servicekit.telemetry import connect_metrics
@@ -22,7 +23,7 @@ def add(commands: Any) -> None:
     )
     schedule.add_argument("--once", action="store_true", help="run what is due now, and end")
     status = add_command(commands, "status", "list the last runs", _status, RetrainSettings)
-    status.add_argument("--count", type=int, default=10, metavar="N", help="so many (default: 10)")
+    status.add_argument("--count", type=whole(1, 10_000), default=10, metavar="N", help="so many (default: 10)")
     prune = add_command(
         commands, "prune", "remove old versions, never what is live or its parent", _prune, StoreSettings
     )

@@ -14,6 +14,17 @@ from recsvc.signature import SigningKey
 from retrain.hyperparameters import Hyperparameters
 from retrain.snowflake_account import SnowflakeAccount
 from servicekit.logs import LogLevel
+from servicekit.setting_types import (
+    DAY_S,
+    MAX_PORT,
+    YEAR_S,
+    FileToWrite,
+    Folder,
+    HttpUrl,
+    Memory,
+    Number,
+    SecretPostgresUrl,
+)
 from servicekit.settings import Settings
 
 
@@ -22,13 +33,6 @@ def _store_url(url: str) -> str:
     if (parts.scheme == "file" and parts.path) or (parts.scheme == "s3" and parts.netloc):
         return url
     raise ValueError(f"{url!r} is neither file:///folder nor s3://bucket/prefix")
-
-
-def _http_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https") and parts.hostname:
-        return url
-    raise ValueError(f"{url!r} is not https://host:port")
 
 
 StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
@@ -41,8 +45,6 @@ def _private_key(pem: SecretStr) -> SecretStr:
 
 WARM_EPOCHS: Final = 1.5
 """Passes of a warm start, for each of a full fit."""
-MEMORY: Final = r"^\d+(\.\d+)?[KMGT]i?B$"
-"""An amount of memory, such as 2GiB."""
 
 
 class SigningSettings(Settings):
@@ -62,7 +64,10 @@ class StoreSettings(SigningSettings):
 
     model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
     model_versions_kept: int = Field(
-        14, ge=1, description="newest versions that stay; so do the live one and its parent, whatever their age"
+        14,
+        ge=1,
+        le=100_000,
+        description="newest versions that stay; so do the live one and its parent, whatever their age",
     )
 
 
@@ -79,69 +84,80 @@ class RetrainSettings(StoreSettings):
         "auto",
         description="whether a day counts only with its _SUCCESS file: required, ignored, or auto: required on s3://",
     )
-    retrain_work_dir: Path = Field(
+    retrain_work_dir: Folder = Field(
         default_factory=lambda: Path(tempfile.gettempdir()), description="folder for scratch files of a run"
     )
-    retrain_memory: str = Field(
-        "2GiB", pattern=MEMORY, description="memory for preparing data; the rest spills to disk"
-    )
+    retrain_memory: Memory = Field("2GiB", description="memory for preparing data; the rest spills to disk")
     retrain_threads: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)),
         ge=1,
         le=256,
         description="threads; 1 gives the same model bit for bit each time, on one kind of processor",
     )
-    retrain_window_days: int = Field(30, ge=1, description="days of exports that are trained on")
-    retrain_half_life_days: float = Field(30.0, gt=0, description="days in which an interaction halves in weight")
-    retrain_popularity_half_life_days: float = Field(1.0, gt=0, description="the same for popularity")
+    retrain_window_days: int = Field(30, ge=1, le=36_600, description="days of exports that are trained on")
+    retrain_half_life_days: Number = Field(
+        30.0, ge=0.01, le=36_600, description="days in which an interaction halves in weight"
+    )
+    retrain_popularity_half_life_days: Number = Field(1.0, ge=0.01, le=36_600, description="the same for popularity")
     retrain_loss: Literal["warp", "bpr"] = Field("warp", description="LightFM's loss, warp or bpr")
     retrain_factors: int = Field(128, ge=1, le=1024, description="dimensions of the representations")
     retrain_epochs: int = Field(
-        20, ge=1, description="passes over each day's interactions; a warm start makes half as many again over new ones"
+        20,
+        ge=1,
+        le=10_000,
+        description="passes over each day's interactions; a warm start makes half as many again over new ones",
     )
-    retrain_replayed_share: float = Field(
+    retrain_replayed_share: Number = Field(
         0.01, ge=0, le=1, description="share of all interactions that is replayed in each pass of a warm start"
     )
     retrain_warm_start: bool = Field(
         default=True, description="whether a run goes on from the last one's training state"
     )
     retrain_full_fit_days: int = Field(
-        7, ge=1, description="days of data after which a night is fitted from nothing again"
+        7, ge=1, le=36_600, description="days of data after which a night is fitted from nothing again"
     )
-    retrain_learning_rate: float = Field(0.05, gt=0, description="LightFM's initial learning rate")
-    retrain_recent_share: float = Field(
+    retrain_learning_rate: Number = Field(0.05, ge=1e-6, le=10, description="LightFM's initial learning rate")
+    retrain_recent_share: Number = Field(
         0.5, ge=0, le=1, description="share of a viewer's vector that comes from what the viewer liked last"
     )
-    retrain_recent_half_life: float = Field(
-        10.0, gt=0, description="liked videos after which one of them counts half in that"
+    retrain_recent_half_life: Number = Field(
+        10.0, ge=0.01, le=1_000_000, description="liked videos after which one of them counts half in that"
     )
-    retrain_bias_share: float = Field(
+    retrain_bias_share: Number = Field(
         0.3, ge=0, le=1, description="share of LightFM's biases of videos that is served beside the popularity prior"
     )
     retrain_seed: int = Field(2025, ge=0, lt=2**32, description="seed of all randomness")
-    retrain_report_path: Path | None = Field(
+    retrain_report_path: FileToWrite | None = Field(
         None, description="HTML file that gets a copy of each run's report; the store keeps one beside each model"
     )
-    retrain_evaluation_users: int = Field(10_000, ge=1, description="most viewers that quality is measured on")
-    database_url: SecretStr | None = Field(
+    retrain_evaluation_users: int = Field(
+        10_000, ge=1, le=1_000_000_000, description="most viewers that quality is measured on"
+    )
+    database_url: SecretPostgresUrl | None = Field(
         None,
         description="Postgres of the bridge: one run at a time, and the log of runs; without it RETRAIN_WORK_DIR "
         "serves for both, among the runs of one machine",
     )
-    schedule_limit_s: float = Field(21_600.0, gt=0, description="seconds after which the schedule ends a run")
-    schedule_retry_s: float = Field(900.0, gt=0, description="seconds until it looks again for a day that is due")
-    schedule_catch_up_days: int = Field(7, ge=1, description="missed days that it catches up with, oldest first")
+    schedule_limit_s: Number = Field(
+        21_600.0, ge=0.1, le=YEAR_S, description="seconds after which the schedule ends a run"
+    )
+    schedule_retry_s: Number = Field(
+        900.0, ge=0.1, le=7 * DAY_S, description="seconds until it looks again for a day that is due"
+    )
+    schedule_catch_up_days: int = Field(
+        7, ge=1, le=3660, description="missed days that it catches up with, oldest first"
+    )
     snowflake_account: str | None = Field(None, description="Snowflake that keeps a log of runs; none without one")
     snowflake_user: str | None = Field(None, description="who writes it")
     snowflake_password: SecretStr | None = Field(None, description="password, or a programmatic access token")
     snowflake_database: str | None = Field(None, description="database that holds feed.lightfm_retrain_log")
     snowflake_warehouse: str | None = Field(None, description="warehouse, where the user has none by default")
     snowflake_role: str | None = Field(None, description="role, where the user's default does not do")
-    snowflake_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+    snowflake_url: HttpUrl | None = Field(
         None, description="https://host:port, where it does not follow from the account"
     )
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
-    dd_dogstatsd_port: int = Field(8125, ge=1, le=65535, description="its DogStatsD port, UDP")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="its DogStatsD port, UDP")
     log_level: LogLevel = Field("info", description="minimum log level: debug, info, warning or error")
 
     def marker_required(self) -> bool:
@@ -216,7 +232,9 @@ class RetrainSettings(StoreSettings):
 class ExportSettings(Settings):
     """What an export is started with."""
 
-    database_url: SecretStr = Field(description="Postgres of the bridge, postgresql://user:password@host:port/database")
+    database_url: SecretPostgresUrl = Field(
+        description="Postgres of the bridge, postgresql://user:password@host:port/database"
+    )
     interactions_url: StoreUrl = Field(
         description="folder that the YYYY-MM-DD/*.parquet exports go to, file:///folder or s3://bucket/prefix"
     )

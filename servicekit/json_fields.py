@@ -22,15 +22,18 @@ class JsonObject:
     Args:
         data: UTF-8 JSON; ValueError when it is anything but one object of at most `max_bytes`.
         max_bytes: The bound.
+        unique: Whether an object that has a name twice is refused, as in files that people write; else the last counts.
     """
 
     __slots__ = ("_fields",)
 
-    def __init__(self, data: bytes | str, *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, data: bytes | str, *, max_bytes: int = MAX_BYTES, unique: bool = False) -> None:
         if len(data) > max_bytes:
             raise ValueError(f"the JSON has {len(data)} bytes, at most {max_bytes} are read")
         try:
-            fields: Any = json.loads(data, parse_constant=_refuse_constant)
+            fields: Any = json.loads(
+                data, parse_constant=_refuse_constant, object_pairs_hook=_each_once if unique else None
+            )
         except RecursionError:
             raise ValueError("the JSON is nested too deeply") from None
         if not isinstance(fields, dict):
@@ -74,6 +77,14 @@ class JsonObject:
             return self._fields[name]
         except KeyError:
             raise ValueError(f"{name} is missing") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} stands there twice")
+    return fields
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,18 +1,18 @@
 """Settings of a client of Kafka, from the environment."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 
 from servicekit.kafka import KafkaSecurity, client_config
+from servicekit.setting_types import Brokers, Readable, ReadableFile
 from servicekit.settings import Settings
 
 
 class KafkaSettings(Settings):
     """How the brokers are reached; without KAFKA_BOOTSTRAP_SERVERS there are none."""
 
-    kafka_bootstrap_servers: str | None = Field(None, description="Kafka brokers, host:port,...")
+    kafka_bootstrap_servers: Brokers | None = Field(None, description="Kafka brokers, host:port,...")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
     )
@@ -21,11 +21,13 @@ class KafkaSettings(Settings):
     )
     kafka_sasl_username: str | None = Field(None, description="for PLAIN and SCRAM")
     kafka_sasl_password: SecretStr | None = Field(None, description="for PLAIN and SCRAM")
-    kafka_ca_file: Path | None = Field(
+    kafka_ca_file: Readable | None = Field(
         None, description="CA certificates for the brokers, PEM; the system's by default"
     )
-    kafka_cert_file: Path | None = Field(None, description="client certificate, for brokers that ask for one, PEM")
-    kafka_key_file: Path | None = Field(None, description="its private key, PEM")
+    kafka_cert_file: ReadableFile | None = Field(
+        None, description="client certificate, for brokers that ask for one, PEM"
+    )
+    kafka_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
     kafka_aws_region: str | None = Field(None, description="region of an MSK cluster")
     kafka_aws_role_arn: str | None = Field(
         None,

@@ -7,33 +7,49 @@ Secrets may stand in files: `NAME_FILE=/path` gives `NAME`.
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Any, Literal, NoReturn, Self, get_args
 
-from pydantic import ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from servicekit.setting_names import Findings, unknown_settings
+from servicekit.setting_types import Formerly, InFile
 
 USAGE_ERROR = 2
 """Exit status of a program that was started with wrong settings, as of a wrong command line."""
 
 
 class Settings(BaseSettings):
-    """Base of each program's settings: frozen, upper-case environment names, unknown fields refused."""
+    """Base of each program's settings: frozen, upper-case environment names, unknown names refused."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True, secrets_dir=None)
 
+    unknown_settings: Literal["refuse", "warn"] = Field(
+        "refuse", description="what becomes of variables that look like settings and are none: refuse or warn"
+    )
+
     @classmethod
-    def load(cls) -> Self:
-        """Read the environment, or end the program with one line for each wrong variable."""
+    def load(cls, *, warn: bool = True) -> Self:
+        """Read the environment, or end the program with one line for each wrong variable.
+
+        Args:
+            warn: Whether to tell what is odd but works; not for a process whose parent has told it.
+        """
         try:
-            _read_secret_files(os.environ, {name.upper() for name in cls.model_fields})
-            return cls()
+            findings = _findings(cls)
+            settings = cls()
         except ValidationError as error:
-            fail(*(f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()))
+            fail(*dict.fromkeys(f"{_variable(one['loc'])}: {_told(one['msg'])}" for one in error.errors()))
         except (OSError, ValueError) as error:
             fail(str(error))
+        if findings.errors and settings.unknown_settings == "refuse":
+            fail(*findings.errors)
+        for line in (*findings.errors, *findings.warnings) if warn else ():
+            sys.stderr.write(f"warning: {line}\n")
+        return settings
 
     @classmethod
     def describe(cls) -> str:
@@ -48,7 +64,16 @@ class Settings(BaseSettings):
 
     @classmethod
     def _rows(cls) -> list[tuple[str, str, str]]:
-        return [(name.upper(), field.description or "", _default(field)) for name, field in cls.model_fields.items()]
+        own = {name: field for name, field in cls.model_fields.items() if name not in Settings.model_fields}
+        fields = own | Settings.model_fields  # what all programs have comes last
+        return [(name.upper(), field.description or "", _default(field)) for name, field in fields.items()]
+
+
+def refuse_unknown_settings() -> None:
+    """End a program that only starts others where the environment holds what they would refuse."""
+    findings = unknown_settings(os.environ)
+    if findings.errors and os.environ.get("UNKNOWN_SETTINGS") != "warn":
+        fail(*findings.errors)
 
 
 def fail(*problems: str, status: int = USAGE_ERROR) -> NoReturn:
@@ -56,6 +81,73 @@ def fail(*problems: str, status: int = USAGE_ERROR) -> NoReturn:
     for problem in problems:
         sys.stderr.write(f"error: {problem}\n")
     raise SystemExit(status)
+
+
+def former_names(settings: type[Settings]) -> dict[str, str]:
+    """Return the present name of each former one, both in upper case."""
+    return {
+        mark.name: name.upper()
+        for name, field in settings.model_fields.items()
+        for mark in _marks(field)
+        if isinstance(mark, Formerly)
+    }
+
+
+def _marks(field: FieldInfo) -> Iterator[Any]:
+    yield from field.metadata
+    for part in get_args(field.annotation):  # of `Annotated[...] | None`
+        yield from getattr(part, "__metadata__", ())
+
+
+def _findings(settings: type[Settings]) -> Findings:
+    """Rename what bears a former name, read files of secrets, and return what else the environment holds."""
+    names = {name.upper(): field for name, field in settings.model_fields.items()}
+    former = former_names(settings)
+    findings = unknown_settings(os.environ, {*names, *former})
+    for old, new in former.items():
+        for end in ("", "_FILE"):
+            _rename(old + end, new, end, findings)
+    for name, field in sorted(names.items()):
+        _read_file(name, field, findings)
+    return findings
+
+
+def _rename(old: str, new: str, end: str, findings: Findings) -> None:
+    value = os.environ.pop(old, "")
+    if not value:
+        return
+    if os.environ.get(new) or os.environ.get(f"{new}_FILE"):
+        findings.warnings.append(f"{old} is ignored, as its new name {new} is set as well")
+    else:
+        os.environ[new + end] = value
+        findings.warnings.append(f"{old} is now called {new}{end}; the former name will go")
+
+
+def _read_file(name: str, field: FieldInfo, findings: Findings) -> None:
+    variable = f"{name}_FILE"
+    path = os.environ.get(variable)
+    if not path:
+        return
+    if os.environ.get(name):
+        findings.warnings.append(f"{variable} is ignored, as {name} is set as well")
+        return
+    if not _belongs_in_a_file(field):
+        findings.warnings.append(f"{variable} is read, but {name} is no secret: it may be set itself")
+    try:
+        os.environ[name] = Path(path).read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{variable}: {path} is not UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"{variable}: {error}") from None
+    if not os.environ[name]:
+        raise ValueError(f"{variable}: {path} is empty")
+
+
+def _belongs_in_a_file(field: FieldInfo) -> bool:
+    secret = SecretStr in (field.annotation, *get_args(field.annotation)) or any(
+        getattr(part, "__origin__", None) is SecretStr for part in get_args(field.annotation)
+    )
+    return secret or any(isinstance(mark, InFile) for mark in _marks(field))
 
 
 def _default(field: FieldInfo) -> str:
@@ -73,11 +165,5 @@ def _variable(location: tuple[int | str, ...]) -> str:
     return str(location[0]).upper() if location else "settings"
 
 
-def _read_secret_files(environment: Mapping[str, str], names: set[str]) -> None:
-    for name in sorted(names):
-        path = environment.get(f"{name}_FILE")
-        if path and not environment.get(name):
-            try:
-                os.environ[name] = Path(path).read_text(encoding="utf-8").strip()
-            except UnicodeDecodeError:
-                raise ValueError(f"{name}_FILE: {path} is not UTF-8") from None
+def _told(message: str) -> str:
+    return message.removeprefix("Value error, ")

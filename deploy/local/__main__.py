@@ -12,6 +12,7 @@ from deploy.local.console import say
 from deploy.local.dataset import DataSet
 from deploy.local.stack import Stack
 from deploy.local.state import ROOT, state_of
+from servicekit.settings import refuse_unknown_settings
 
 
 class StopRequested(BaseException):
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with exports/YYYY-MM-DD/*.parquet; simulated without one")
     parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder that keeps everything (%(default)s)")
     arguments = parser.parse_args()
+    refuse_unknown_settings()
     folder = arguments.data.resolve() if arguments.data else None
     stack = Stack(
         state_of(folder, arguments.state.resolve()),

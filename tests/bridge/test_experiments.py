@@ -101,6 +101,10 @@ def test_file(tmp_path: Path) -> None:
         ({"id": "e", "variants": [{"id": "a", "share": 0}, {"id": "a", "share": 0}]}, "same id"),
         ({"id": "e", "variants": [{"id": "a", "share": 1, "algorithm": "magic"}]}, "variants.0.algorithm"),
         ({"id": "e", "variants": [{"id": "a", "share": 1, "parameters": {"diversty": 1}}]}, "diversty"),
+        ({"id": "e", "variants": [{"id": "a", "share": float("nan")}]}, "NaN"),
+        ({"id": "e", "variants": [{"id": "a", "share": True}]}, "variants.0.share"),
+        ({"id": "e", "variants": [{"id": "a", "share": "1"}]}, "variants.0.share"),
+        ({"id": "e", "variants": [{"id": "a", "share": 1}], "seed": 1}, "seed"),
     ],
 )
 def test_wrong_file_is_one_clear_line(tmp_path: Path, document: Any, words: str) -> None:
@@ -109,3 +113,10 @@ def test_wrong_file_is_one_clear_line(tmp_path: Path, document: Any, words: str)
     with pytest.raises(ValueError, match=words) as caught:
         load_experiment(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "experiment.json"
+    path.write_text('{"id": "e", "variants": [{"id": "a", "share": 0.5, "share": 0.1}]}')
+    with pytest.raises(ValueError, match="share stands there twice"):
+        load_experiment(path)

@@ -287,8 +287,16 @@ WRONG = [
     ({"LIGHTFM_BUDGET_MS": "soon"}, "LIGHTFM_BUDGET_MS"),
     ({"LIGHTFM_GRPC_ENDPOINT": "recsvc.internal:50051"}, "TLS_CERT_FILE"),
     ({"BRIDGE_LISTEN": "0.0.0.0:0"}, "TLS_CERT_FILE"),
-    ({"TLS_CERT_FILE": "cert.pem"}, "TLS_CERT_FILE"),
-    ({"TLS_CERT_FILE": "a.pem", "TLS_KEY_FILE": "b.pem", "TLS_CA_FILE": "c.pem"}, "b.pem"),
+    ({"TLS_CERT_FILE": __file__}, "TLS_CERT_FILE"),
+    ({"TLS_CERT_FILE": __file__, "TLS_KEY_FILE": "b.pem", "TLS_CA_FILE": __file__}, "TLS_KEY_FILE: there is no b.pem"),
+    ({"BRIDGE_LISTN": "127.0.0.1:0"}, "did you mean BRIDGE_LISTEN?"),
+    ({"BRIDGE_LISTEN": "127.0.0.1:66000"}, "BRIDGE_LISTEN"),
+    ({"TRENDING_HALF_LIFE_H": "0.1"}, "TRENDING_HALF_LIFE_H"),
+    ({"TRENDING_HALF_LIFE_H": "1", "TRENDING_WINDOW_H": "8784"}, "TRENDING_WINDOW_H is more than"),
+    ({"BREAKER_OPEN_S": "nan"}, "BREAKER_OPEN_S"),
+    ({"SEGMENT_URL": "api.segment.io"}, "SEGMENT_URL"),
+    ({"POSITION_SYNC_ENDPOINT": "sync"}, "POSITION_SYNC_ENDPOINT"),
+    ({"EXPERIMENT_PATH": "/nowhere/experiment.json"}, "EXPERIMENT_PATH: there is no"),
 ]
 
 

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from servicekit.arguments import whole
 from tests.jepsen.cluster import running_cluster
 from tests.jepsen.run import run
 
@@ -12,10 +13,14 @@ from tests.jepsen.run import run
 def main() -> int:
     """Run seeds, print what each showed, and return 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.jepsen", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=10, help="how many runs (default 10)")
-    parser.add_argument("--first", type=int, default=1, help="the first seed (default 1); a seed repeats its faults")
-    parser.add_argument("--steps", type=int, default=8, help="faults, or pairs of them, in each run (default 8)")
-    parser.add_argument("--bridges", type=int, default=1, help="bridges that clients move between (default 1)")
+    parser.add_argument("--seeds", type=whole(1, 1_000_000), default=10, help="how many runs (default 10)")
+    parser.add_argument(
+        "--first", type=whole(0, 2**32 - 1), default=1, help="the first seed (default 1); a seed repeats its faults"
+    )
+    parser.add_argument(
+        "--steps", type=whole(1, 10_000), default=8, help="faults, or pairs of them, in each run (default 8)"
+    )
+    parser.add_argument("--bridges", type=whole(1, 16), default=1, help="bridges that clients move between (default 1)")
     options = parser.parse_args()
     broken = 0
     with tempfile.TemporaryDirectory(prefix="jepsen-") as folder:

@@ -90,3 +90,9 @@ def test_a_data_set_knows_its_parts(tmp_path: Path) -> None:
     assert data.exports == [day / "a.parquet"]
     assert data.videos is None
     assert data.url("exports") == f"file://{tmp_path}/exports"
+
+
+def test_a_misspelt_setting_of_a_program() -> None:
+    done = run(RETRAIN_FACTOR="16")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: RETRAIN_FACTOR is no setting; did you mean RETRAIN_FACTORS?\n"

@@ -178,16 +178,23 @@ def test_metrics_tell_of_the_live_model(tmp_path: Path, dogstatsd: DogStatsdServ
     ("changes", "line"),
     [
         ({"MODEL_STORE_URL": ""}, "error: MODEL_STORE_URL: Field required"),
-        ({"MODEL_STORE_URL": "http://a"}, "error: 'http://a' is neither file:///folder nor s3://bucket/prefix"),
+        (
+            {"MODEL_STORE_URL": "http://a"},
+            "error: MODEL_STORE_URL: 'http://a' is neither file:///folder nor s3://bucket/prefix",
+        ),
         (
             {"RECSVC_LISTEN": "0.0.0.0:0"},
             "error: 0.0.0.0:0 is reachable from other machines: set TLS_CERT_FILE, TLS_KEY_FILE and TLS_CA_FILE",
         ),
-        ({"TLS_CERT_FILE": "a.pem"}, "error: TLS_CERT_FILE, TLS_KEY_FILE and TLS_CA_FILE go together"),
+        ({"TLS_CERT_FILE": "a.pem"}, "error: TLS_CERT_FILE: there is no a.pem"),
+        ({"TLS_CERT_FILE": __file__}, "error: TLS_CERT_FILE, TLS_KEY_FILE and TLS_CA_FILE go together"),
         (
             {"MODEL_POLL_INTERVAL_S": "0"},
-            "error: MODEL_POLL_INTERVAL_S: Input should be greater than 0",
+            "error: MODEL_POLL_INTERVAL_S: Input should be greater than or equal to 0.01",
         ),
+        ({"MODEL_POLL_INTERVAL_S": "inf"}, "error: MODEL_POLL_INTERVAL_S: Input should be a finite number"),
+        ({"RECSVC_THREAD": "4"}, "error: RECSVC_THREAD is no setting; did you mean RECSVC_THREADS?"),
+        ({"RETRAIN_FACTOR": "16"}, "error: RETRAIN_FACTOR is no setting; did you mean RETRAIN_FACTORS?"),
     ],
 )
 def test_wrong_settings_end_the_start_with_one_line(tmp_path: Path, changes: dict[str, str], line: str) -> None:

@@ -69,7 +69,11 @@ def test_missing_environment_is_one_line_for_each_variable(command: tuple[str, .
     [
         ("INTERACTIONS_URL", "exports", "neither file:///folder nor s3://bucket/prefix"),
         ("RETRAIN_EPOCHS", "0", "greater than or equal to 1"),
-        ("RETRAIN_MEMORY", "lots", "match pattern"),
+        ("RETRAIN_MEMORY", "lots", "no amount of memory"),
+        ("RETRAIN_MEMORY", "1KB", "from 16MiB"),
+        ("RETRAIN_LEARNING_RATE", "inf", "finite"),
+        ("RETRAIN_WORK_DIR", "/etc/hostname", "no folder"),
+        ("DATABASE_URL", "mysql://u:secret@h/d", "not a postgresql://"),
         ("EXPORT_MARKER", "perhaps", "'auto', 'required' or 'ignored'"),
     ],
 )

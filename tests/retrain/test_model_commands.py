@@ -84,7 +84,7 @@ def test_a_damaged_version_is_not_signed(key: Path, tmp_path: Path) -> None:
         ({}, "error: MODEL_SIGNING_KEY: Field required"),
         (
             {"MODEL_SIGNING_KEY": "secret words"},
-            "error: MODEL_SIGNING_KEY: Value error, is not an unencrypted Ed25519 private key in PEM",
+            "error: MODEL_SIGNING_KEY: is not an unencrypted Ed25519 private key in PEM",
         ),
     ],
 )
