@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from servicekit.logs import drain_logs
+
 USAGE_ERROR = 2
 """Exit status of a program that was started with wrong settings, as of a wrong command line."""
 
@@ -53,6 +55,7 @@ class Settings(BaseSettings):
 
 def fail(*problems: str, status: int = USAGE_ERROR) -> NoReturn:
     """End the program with one line for each problem and no stack trace."""
+    drain_logs()  # what people read last is why it ended
     for problem in problems:
         sys.stderr.write(f"error: {problem}\n")
     raise SystemExit(status)
