@@ -30,8 +30,13 @@ class Settings(BaseSettings):
     def load(cls) -> Self:
         """Read the environment, or end the program with one line for each wrong variable."""
         try:
-            _read_secret_files(os.environ, {name.upper() for name in cls.model_fields})
-            return cls()
+            secrets = _read_secret_files(os.environ, {name.upper() for name in cls.model_fields})
+            try:
+                os.environ.update(secrets)
+                return cls()
+            finally:  # a child process reads what the file holds when it starts
+                for name in secrets:
+                    del os.environ[name]
         except ValidationError as error:
             fail(*(f"{_variable(problem['loc'])}: {problem['msg']}" for problem in error.errors()))
         except (OSError, ValueError) as error:
@@ -76,11 +81,19 @@ def _variable(location: tuple[int | str, ...]) -> str:
     return str(location[0]).upper() if location else "settings"
 
 
-def _read_secret_files(environment: Mapping[str, str], names: set[str]) -> None:
+def secret_file(name: str) -> Path | None:
+    """Return the file that a secret comes from, None where the environment holds the secret itself, or neither."""
+    path = os.environ.get(f"{name}_FILE")
+    return Path(path) if path and not os.environ.get(name) else None
+
+
+def _read_secret_files(environment: Mapping[str, str], names: set[str]) -> dict[str, str]:
+    secrets = {}
     for name in sorted(names):
         path = environment.get(f"{name}_FILE")
         if path and not environment.get(name):
             try:
-                os.environ[name] = Path(path).read_text(encoding="utf-8").strip()
+                secrets[name] = Path(path).read_text(encoding="utf-8").strip()
             except UnicodeDecodeError:
                 raise ValueError(f"{name}_FILE: {path} is not UTF-8") from None
+    return secrets

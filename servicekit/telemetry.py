@@ -57,6 +57,8 @@ class Metric(StrEnum):
     """Messages that recsvc read from the topic of interactions."""
     LIVE_MALFORMED = "feed.lightfm.live_malformed"
     """Those that were no interactions."""
+    CERTIFICATE_LIFE = "feed.tls.certificate_life_seconds"
+    """Seconds until a certificate of this program ends; tag `file`."""
     RETRAIN_SUCCESS = "feed.lightfm.retrain.success"
     """Training runs that published."""
     RETRAIN_FAILURE = "feed.lightfm.retrain.failure"
