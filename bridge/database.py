@@ -73,6 +73,7 @@ class Database:
             kwargs={"autocommit": True},
             open=False,
         )
+        self._tasks: set[asyncio.Task[bool]] = set()
         self.ready = asyncio.Event()
         """Set once the schema is there."""
 
@@ -116,6 +117,12 @@ class Database:
     async def heal(self) -> None:
         """Replace all connections, at once: asking each whether it works could take as long as that one hangs."""
         await self._pool.drain()
+
+    def renew(self) -> None:
+        """Connect anew if the connection string of now works; those that are open go on if it does not yet."""
+        task = asyncio.get_running_loop().create_task(self.answers())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def answers(self) -> bool:
         """Return whether a fresh connection works, and the pool, healed, has one; takes a few seconds at most."""

@@ -37,11 +37,13 @@ class PositionSync:
         self._metrics = metrics
         self._under_way: set[asyncio.Task[None]] = set()
 
-    async def use(self, channel: aio.Channel) -> None:
-        """Call by another channel from now on, and close the one before it."""
+    def use(self, channel: aio.Channel) -> None:
+        """Call by another channel from now on, and close the one before it once its calls have ended."""
         before, self._channel = self._channel, channel
         self._stub = PlaybackServiceStub(channel)
-        await before.close(CLOSE_GRACE_S)
+        closing = asyncio.create_task(before.close(CLOSE_GRACE_S))
+        self._under_way.add(closing)
+        closing.add_done_callback(self._under_way.discard)
 
     async def close(self) -> None:
         """Close the channel."""

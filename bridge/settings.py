@@ -13,6 +13,15 @@ from servicekit.kafka_settings import KafkaSettings
 from servicekit.logs import LogLevel
 
 
+def connection_string(value: str) -> str:
+    """Return how Postgres is reached; ValueError for what does not say so."""
+    try:
+        conninfo_to_dict(value)
+    except psycopg.Error:
+        raise ValueError("is not a postgresql:// URL") from None  # the driver's message would show the password
+    return value
+
+
 class BridgeSettings(KafkaSettings):
     """What the bridge is started with."""
 
@@ -91,11 +100,7 @@ class BridgeSettings(KafkaSettings):
     @field_validator("database_url")
     @classmethod
     def _is_connection_string(cls, value: str) -> str:
-        try:
-            conninfo_to_dict(value)
-        except psycopg.Error:
-            raise ValueError("is not a postgresql:// URL") from None  # the driver's message would show the password
-        return value
+        return connection_string(value)
 
     def tls(self) -> TlsFiles | None:
         """Return the TLS identity, None for plain text; ValueError when it is given in part."""

@@ -15,9 +15,11 @@ from recsvc.supervisor_link import SupervisorLink
 from servicekit.credentials import server_credentials
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
+from servicekit.renewal import Renewals
 from servicekit.settings import fail
 from servicekit.telemetry import connect_metrics
 from servicekit.termination import thread_termination
+from servicekit.tls_identity import renewed_identity
 
 logger = structlog.get_logger("recsvc")
 
@@ -73,9 +75,16 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
     stopping = thread_termination()
     if link:
         link.watch(stopping)
-    with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="recsvc")) as metrics:
+    with (
+        closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="recsvc")) as metrics,
+        Renewals(metrics) as renewals,
+    ):
         try:
-            credentials = server_credentials(settings.recsvc_listen, settings.tls())
+            tls = settings.tls()
+            credentials = server_credentials(settings.recsvc_listen, tls)
+            if tls:  # the server reads them itself: this tells of their end
+                renewals.add(renewed_identity(tls))
+            kafka = renewals.add(settings.renewed_kafka_client()) if settings.kafka_bootstrap_servers else None
             server = RecommendationServer(
                 open_store(settings.model_store_url),
                 settings.model_cache_dir.expanduser(),
@@ -83,12 +92,14 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
                 threads=settings.recsvc_threads,
                 poll_interval_s=settings.model_poll_interval_s,
                 profile_interactions=settings.recsvc_profile_interactions,
-                kafka=settings.kafka_client() if settings.kafka_bootstrap_servers else None,
+                kafka=kafka.current if kafka else None,
                 freshness_interval_s=settings.recsvc_freshness_interval_s,
                 precomputed_viewers=settings.recsvc_precomputed_viewers,
                 verifier=settings.verifier(),
                 shares_port=link is not None,
             )
+            if kafka:
+                kafka.subscribe(server.renew_kafka)
             port = server.start(settings.recsvc_listen, credentials)
         except ArtefactError as error:
             fail(f"no model can be served: {error}", status=NO_MODEL)

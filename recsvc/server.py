@@ -139,6 +139,11 @@ class RecommendationServer:
         self._rpc.add(pb_grpc.add_RecommendationServiceServicer_to_server, recommendations)
         self._rpc.add(pb_grpc.add_ModelServiceServicer_to_server, ModelService(inventory, control))
 
+    def renew_kafka(self, client: Mapping[str, Any]) -> None:
+        """Reach the brokers of live interactions in this way from now on."""
+        if self._reader:
+            self._reader.renew(client)
+
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen, load the first model if there is one, and return the port; in reverse where the port is shared.
 
