@@ -72,7 +72,10 @@ class Renewed(Generic[T]):
         self._contents, self.current = contents, value
         logger.info("renewal.taken", settings=[*self._files])
         for told in self._told:
-            told(value)
+            try:
+                told(value)
+            except Exception:  # the others are to be told, too
+                logger.exception("renewal.defect")
         return True
 
     def lives(self) -> dict[str, Life]:
@@ -100,7 +103,7 @@ class Renewals:
     def __init__(self, metrics: Metrics, *, look_s: float = LOOK_S) -> None:
         self._metrics = metrics
         self._look_s = look_s
-        self._all: list[Renewed[Any]] = []
+        self._looks_to_report: dict[Renewed[Any], int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="renewals", daemon=True)
 
@@ -114,20 +117,19 @@ class Renewals:
 
     def add(self, renewed: Renewed[T]) -> Renewed[T]:
         """Look at these files, too."""
-        self._all.append(renewed)
+        self._looks_to_report[renewed] = 0
         return renewed
 
     def _run(self) -> None:
-        looks = 0
         while True:
-            for one in list(self._all):
+            for one, left in list(self._looks_to_report.items()):
                 try:
                     changed = one.look()
-                    if changed or looks % max(1, round(REPORT_S / self._look_s)) == 0:
+                    if changed or not left:
                         report(one.lives(), self._metrics)
                 except Exception:  # the thread is for all files
                     logger.exception("renewal.defect")
-            looks += 1
+                self._looks_to_report[one] = left - 1 if left else round(REPORT_S / self._look_s)
             if self._stopping.wait(self._look_s):
                 return
 
