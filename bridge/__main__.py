@@ -24,6 +24,7 @@ from bridge.secrets import Secrets, on_loop
 from bridge.settings import BridgeSettings
 from servicekit.credentials import server_credentials
 from servicekit.lifecycle import AioServer
+from servicekit.listening import naming_the_holder, wait_until_free
 from servicekit.logs import configure_logs
 from servicekit.renewal import Renewals
 from servicekit.settings import fail
@@ -80,6 +81,7 @@ def main() -> None:
         elif command in ("dead-letters", "replay"):
             sys.exit(run_dead_letters(settings, replay=command == "replay"))
         else:
+            wait_until_free(settings.bridge_listen)
             uvloop.run(serve(settings))
     except psycopg.OperationalError as error:
         fail(" ".join(str(error).split()))
@@ -123,7 +125,8 @@ async def serve(settings: BridgeSettings) -> None:
         server.add(interaction_pb2_grpc.add_InteractionServiceServicer_to_server, interaction_service)
         playback = _playback(settings, secrets, ingestion.journal, metrics, stack)
         server.add(playback_pb2_grpc.add_PlaybackServiceServicer_to_server, playback)
-        port = await server.start(settings.bridge_listen, credentials)
+        with naming_the_holder(settings.bridge_listen):
+            port = await server.start(settings.bridge_listen, credentials)
         stack.push_async_callback(server.drain, settings.bridge_drain_grace_s)
         logger.info("server.listening", address=settings.bridge_listen, port=port)
 

@@ -13,6 +13,7 @@ from recsvc.shared_port import SharedPort
 from recsvc.supervisor import Supervisor
 from recsvc.supervisor_link import SupervisorLink
 from servicekit.credentials import server_credentials
+from servicekit.listening import naming_the_holder, wait_until_free
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
 from servicekit.renewal import Renewals
@@ -47,6 +48,7 @@ def main() -> None:
 def supervise(settings: RecsvcSettings) -> None:
     """Run worker processes until told to stop."""
     try:
+        wait_until_free(settings.recsvc_listen)
         port = SharedPort.reserve(settings.recsvc_listen)
     except (OSError, ValueError) as error:
         fail(str(error))
@@ -80,6 +82,8 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
         Renewals(metrics) as renewals,
     ):
         try:
+            if link is None:  # a worker shares the port
+                wait_until_free(settings.recsvc_listen)
             tls = settings.tls()
             credentials = server_credentials(settings.recsvc_listen, tls)
             if tls:  # the server reads them itself: this tells of their end
@@ -100,7 +104,8 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
             )
             if kafka:
                 kafka.subscribe(server.renew_kafka)
-            port = server.start(settings.recsvc_listen, credentials)
+            with naming_the_holder(settings.recsvc_listen):
+                port = server.start(settings.recsvc_listen, credentials)
         except ArtefactError as error:
             fail(f"no model can be served: {error}", status=NO_MODEL)
         except (OSError, RuntimeError, ValueError) as error:

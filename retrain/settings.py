@@ -2,7 +2,6 @@
 
 import math
 import os
-import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from recsvc.signature import SigningKey
 from retrain.hyperparameters import Hyperparameters
+from retrain.scratch import private_folder
 from retrain.snowflake_account import SnowflakeAccount
 from servicekit.logs import LogLevel
 from servicekit.settings import Settings
@@ -79,9 +79,7 @@ class RetrainSettings(StoreSettings):
         "auto",
         description="whether a day counts only with its _SUCCESS file: required, ignored, or auto: required on s3://",
     )
-    retrain_work_dir: Path = Field(
-        default_factory=lambda: Path(tempfile.gettempdir()), description="folder for scratch files of a run"
-    )
+    retrain_work_dir: Path = Field(default_factory=private_folder, description="folder for scratch files of a run")
     retrain_memory: str = Field(
         "2GiB", pattern=MEMORY, description="memory for preparing data; the rest spills to disk"
     )
