@@ -1,8 +1,10 @@
 """`python -m bridge`: start the gateway, and end it cleanly on SIGTERM or Ctrl-C."""
 
 import argparse
+import asyncio
 import gc
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -42,6 +44,8 @@ LIGHTFM: Final = "lightfm"
 GC_THRESHOLD: Final = 20_000
 """Objects between two collections: with the default of 700 there is one every few calls."""
 WARM_UP_S: Final = 2.0
+THREADS: Final = 32
+"""For what would block the event loop; they are made as they are needed."""
 
 logger = structlog.get_logger("bridge")
 
@@ -92,6 +96,8 @@ def main() -> None:
 async def serve(settings: BridgeSettings) -> None:
     """Serve until told to stop; what was opened last is closed first, and the server stops before all else."""
     stopping = aio_termination()
+    # One that hangs, in a lookup or on a disk, must leave enough for all others: by default there are few on few cores.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="beside"))
     async with AsyncExitStack() as stack:
         metrics = connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="bridge")
         stack.callback(metrics.close)

@@ -104,6 +104,8 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
             )
             if kafka:
                 kafka.subscribe(server.renew_kafka)
+            if verifier := settings.renewed_verifier():
+                renewals.add(verifier).subscribe(server.trust)
             with naming_the_holder(settings.recsvc_listen):
                 port = server.start(settings.recsvc_listen, credentials)
         except ArtefactError as error:

@@ -86,6 +86,8 @@ class RecommendationServer:
     ) -> None:
         self._now = now
         registry = Registry(store, verifier)
+        self.trust = registry.trust
+        """Takes the verifier that counts from now on."""
         self.live = LiveModel(retry_after_s=poll_interval_s)
         self._rpc = ThreadServer(
             SERVICES,

@@ -14,7 +14,7 @@ from retrain.hyperparameters import Hyperparameters
 from retrain.scratch import private_folder
 from retrain.snowflake_account import SnowflakeAccount
 from servicekit.logs import LogLevel
-from servicekit.settings import Settings
+from servicekit.settings import Settings, secret_now
 
 
 def _store_url(url: str) -> str:
@@ -149,8 +149,8 @@ class RetrainSettings(StoreSettings):
         return self.export_marker == "required"
 
     def conninfo(self) -> str | None:
-        """Return where Postgres is, None where there is none."""
-        return self.database_url.get_secret_value() if self.database_url else None
+        """Return where Postgres is, with the password of now, None where there is none."""
+        return secret_now("DATABASE_URL", self.database_url.get_secret_value()) if self.database_url else None
 
     def snowflake(self) -> SnowflakeAccount | None:
         """Return the Snowflake account, None where there is none."""

@@ -87,6 +87,16 @@ def secret_file(name: str) -> Path | None:
     return Path(path) if path and not os.environ.get(name) else None
 
 
+def secret_now(name: str, known: str) -> str:
+    """Return a secret as its file holds it now; as it is known where no file does, or it cannot be read."""
+    path = secret_file(name)
+    try:
+        text = path.read_text(encoding="utf-8").strip() if path else ""
+    except (OSError, UnicodeDecodeError):
+        return known
+    return text or known
+
+
 def _read_secret_files(environment: Mapping[str, str], names: set[str]) -> dict[str, str]:
     secrets = {}
     for name in sorted(names):

@@ -149,7 +149,7 @@ class TestTheSecondRun:
         wait_for(lambda: run.printed("Ctrl-C stops everything"))
         (file,) = (line.split("=", 1)[1].strip() for line in run.lines if line.startswith("DATABASE_URL_FILE="))
         url = Path(file).read_text(encoding="utf-8")
-        assert conninfo_to_dict(url)["password"] not in "".join(run.lines)
+        assert str(conninfo_to_dict(url)["password"]) not in "".join(run.lines)
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT count(*) > 0 FROM user_interactions").fetchone() == (True,)
         assert served_by(run, grpcurl) == "SERVED_BY_LIGHTFM"

@@ -12,6 +12,7 @@ from servicekit.certificate_life import Life, lives, report
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
 from servicekit.renewal import Renewals, Renewed, text_of
+from servicekit.settings import secret_now
 from servicekit.telemetry import NoMetrics, connect_metrics
 from servicekit.tls_identity import renewed_identity
 from tests.support.certificates import Authority
@@ -160,3 +161,17 @@ def test_kafka_credentials_follow_their_files(tmp_path: Path, password: Path, mo
     Authority(tmp_path, "kafka").issue("client")
     assert renewed.look()
     assert [*renewed.lives()] == ["KAFKA_CA_FILE", "KAFKA_CERT_FILE"]
+
+
+def test_a_secret_is_asked_for_as_it_is_now(password: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PASSWORD", raising=False)
+    assert secret_now("PASSWORD", "known") == "known"
+    monkeypatch.setenv("PASSWORD_FILE", str(password))
+    assert secret_now("PASSWORD", "known") == "old"
+    put(password, "new")
+    assert secret_now("PASSWORD", "known") == "new"
+    password.unlink()
+    assert secret_now("PASSWORD", "known") == "known"
+    monkeypatch.setenv("PASSWORD", "given")
+    put(password, "new")
+    assert secret_now("PASSWORD", "given") == "given", "the environment's own counts"
