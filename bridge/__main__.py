@@ -1,8 +1,10 @@
 """`python -m bridge`: start the gateway, and end it cleanly on SIGTERM or Ctrl-C."""
 
 import argparse
+import asyncio
 import gc
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -20,11 +22,14 @@ from bridge.lightfm import open_channel
 from bridge.playback_service import PlaybackService
 from bridge.position_sync import PositionSync
 from bridge.schema import migrate
+from bridge.secrets import Secrets, on_loop
 from bridge.settings import BridgeSettings
 from servicekit.arguments import identifier
 from servicekit.credentials import server_credentials
 from servicekit.lifecycle import AioServer
+from servicekit.listening import naming_the_holder, wait_until_free
 from servicekit.logs import configure_logs
+from servicekit.renewal import Renewals
 from servicekit.settings import fail
 from servicekit.telemetry import Metrics, connect_metrics
 from servicekit.termination import aio_termination
@@ -40,6 +45,8 @@ LIGHTFM: Final = "lightfm"
 GC_THRESHOLD: Final = 20_000
 """Objects between two collections: with the default of 700 there is one every few calls."""
 WARM_UP_S: Final = 2.0
+THREADS: Final = 32
+"""For what would block the event loop; they are made as they are needed."""
 
 logger = structlog.get_logger("bridge")
 
@@ -79,6 +86,7 @@ def main() -> None:
         elif command in ("dead-letters", "replay"):
             sys.exit(run_dead_letters(settings, replay=command == "replay"))
         else:
+            wait_until_free(settings.bridge_listen)
             uvloop.run(serve(settings))
     except psycopg.OperationalError as error:
         fail(" ".join(str(error).split()))
@@ -89,23 +97,28 @@ def main() -> None:
 async def serve(settings: BridgeSettings) -> None:
     """Serve until told to stop; what was opened last is closed first, and the server stops before all else."""
     stopping = aio_termination()
+    # One that hangs, in a lookup or on a disk, must leave enough for all others: by default there are few on few cores.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="beside"))
     async with AsyncExitStack() as stack:
         metrics = connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="bridge")
         stack.callback(metrics.close)
-        tls = settings.tls()
-        credentials = server_credentials(settings.bridge_listen, tls)
-        database = Database(settings.database_url, connections=settings.database_connections)
+        credentials = server_credentials(settings.bridge_listen, settings.tls())
+        renewals = stack.enter_context(Renewals(metrics))
+        secrets = Secrets(settings, renewals)
+        database = Database(secrets.database_url, connections=settings.database_connections)
         await database.open()
         stack.push_async_callback(database.close)
+        if secrets.database:
+            secrets.database.subscribe(on_loop(lambda _: database.renew()))
         server = AioServer(SERVICES)
         server.report(LIGHTFM, serving=True)
         feed = await stack.enter_async_context(
-            open_feed(settings, database, metrics, lambda serving: server.report(LIGHTFM, serving=serving))
+            open_feed(settings, secrets, database, metrics, lambda serving: server.report(LIGHTFM, serving=serving))
         )
         ingestion = await stack.enter_async_context(
             open_ingestion(
                 database,
-                _kafka_policy(settings),
+                _kafka_policy(settings, secrets),
                 metrics,
                 feed.listeners,
                 order_wait_s=settings.interaction_order_wait_s,
@@ -117,9 +130,10 @@ async def serve(settings: BridgeSettings) -> None:
         )
         server.add(feed_pb2_grpc.add_FeedServiceServicer_to_server, feed.service)
         server.add(interaction_pb2_grpc.add_InteractionServiceServicer_to_server, interaction_service)
-        playback = await _playback(settings, ingestion.journal, metrics, stack)
+        playback = _playback(settings, secrets, ingestion.journal, metrics, stack)
         server.add(playback_pb2_grpc.add_PlaybackServiceServicer_to_server, playback)
-        port = await server.start(settings.bridge_listen, credentials)
+        with naming_the_holder(settings.bridge_listen):
+            port = await server.start(settings.bridge_listen, credentials)
         stack.push_async_callback(server.drain, settings.bridge_drain_grace_s)
         logger.info("server.listening", address=settings.bridge_listen, port=port)
 
@@ -136,21 +150,25 @@ async def serve(settings: BridgeSettings) -> None:
     logger.info("server.stopped")
 
 
-async def _playback(
-    settings: BridgeSettings, journal: Journal, metrics: Metrics, stack: AsyncExitStack
+def _playback(
+    settings: BridgeSettings, secrets: Secrets, journal: Journal, metrics: Metrics, stack: AsyncExitStack
 ) -> PlaybackService:
     positions = None
-    if settings.position_sync_endpoint:
-        channel = await stack.enter_async_context(open_channel(settings.position_sync_endpoint, settings.tls()))
-        positions = PositionSync(channel, metrics)
+    if endpoint := settings.position_sync_endpoint:
+        tls = secrets.tls
+        positions = PositionSync(open_channel(endpoint, tls.current if tls else None), metrics)
+        stack.push_async_callback(positions.close)
+        if tls:
+            tls.subscribe(on_loop(lambda identity: positions.use(open_channel(endpoint, identity))))
     return PlaybackService(journal, budget_s=settings.interaction_budget_ms / 1000, positions=positions)
 
 
-def _kafka_policy(settings: BridgeSettings) -> KafkaPolicy | None:
-    if not settings.kafka_bootstrap_servers:
+def _kafka_policy(settings: BridgeSettings, secrets: Secrets) -> KafkaPolicy | None:
+    if secrets.kafka is None:
         return None
     return KafkaPolicy(
-        client=settings.kafka_client(),
+        client=secrets.kafka.current,
+        renewed=secrets.kafka,
         stall_s=settings.kafka_stall_s,
         flush_s=settings.kafka_flush_s,
         features_interval_s=settings.features_interval_s,

@@ -50,18 +50,22 @@ class Database:
     """A pool of connections that heals by itself.
 
     Args:
-        url: A `postgresql://` URL or a libpq connection string.
+        url: A `postgresql://` URL or a libpq connection string, or what returns the one of now.
         connections: Connections at most.
         sleep: Waits between attempts to bring the schema up to date.
     """
 
     def __init__(
-        self, url: str, *, connections: int = 8, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        url: str | Callable[[], str],
+        *,
+        connections: int = 8,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._conninfo = make_conninfo(url, **LIMITS)
+        self._url = url
         self._sleep = sleep
         self._pool = AsyncConnectionPool(
-            self._conninfo,
+            self.conninfo,
             min_size=2,
             max_size=connections,
             # The pool doubles its pauses without limit; giving up early makes the next caller start afresh.
@@ -69,8 +73,13 @@ class Database:
             kwargs={"autocommit": True},
             open=False,
         )
+        self._tasks: set[asyncio.Task[bool]] = set()
         self.ready = asyncio.Event()
         """Set once the schema is there."""
+
+    def conninfo(self) -> str:
+        """Return how the next connection is made."""
+        return make_conninfo(self._url() if callable(self._url) else self._url, **LIMITS)
 
     async def open(self) -> None:
         """Begin to connect, and return at once."""
@@ -109,13 +118,19 @@ class Database:
         """Replace all connections, at once: asking each whether it works could take as long as that one hangs."""
         await self._pool.drain()
 
+    def renew(self) -> None:
+        """Connect anew if the connection string of now works; those that are open go on if it does not yet."""
+        task = asyncio.get_running_loop().create_task(self.answers())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def answers(self) -> bool:
         """Return whether a fresh connection works, and the pool, healed, has one; takes a few seconds at most."""
         if not self.ready.is_set():
             return False
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+                connection = await psycopg.AsyncConnection.connect(self.conninfo(), autocommit=True)
                 try:
                     await connection.execute("SELECT 1")
                 finally:
@@ -132,7 +147,7 @@ class Database:
         down = False
         while True:
             try:
-                await asyncio.to_thread(migrate, self._conninfo)
+                await asyncio.to_thread(migrate, self.conninfo())
             except psycopg.OperationalError as error:
                 if not down:
                     logger.warning("postgres.unreachable", error=str(error).strip().splitlines()[0])

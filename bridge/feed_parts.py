@@ -27,6 +27,7 @@ from bridge.limiter import Limiter, LimiterPolicy
 from bridge.page import PageListener
 from bridge.replica_set import ReplicaSet
 from bridge.resilience import Resilience
+from bridge.secrets import Secrets, on_loop
 from bridge.seen import SeenVideos
 from bridge.seen_loader import SeenLoader
 from bridge.segment import SegmentSender
@@ -61,12 +62,17 @@ class FeedParts:
 
 @asynccontextmanager
 async def open_feed(
-    settings: BridgeSettings, database: Database, metrics: Metrics, tell_health: Callable[[bool], None]
+    settings: BridgeSettings,
+    secrets: Secrets,
+    database: Database,
+    metrics: Metrics,
+    tell_health: Callable[[bool], None],
 ) -> AsyncIterator[FeedParts]:
     """Run what the feed needs until the block ends; the database is the caller's to open and close.
 
     Args:
         settings: What is wanted.
+        secrets: To be known by, as they are renewed.
         database: For trending and for served pages.
         metrics: Where all report to.
         tell_health: Told whether calls to LightFM pass.
@@ -75,17 +81,20 @@ async def open_feed(
         breaker = _breaker(settings, metrics, tell_health)
         replica_set = ReplicaSet(
             settings.lightfm_grpc_endpoint,
-            settings.tls(),
+            secrets.tls.current if secrets.tls else None,
             connections=settings.lightfm_connections,
             on_connected=breaker.allow_probe,
         )
         stack.push_async_callback(replica_set.close)
         await stack.enter_async_context(background("replicas", replica_set.keep_resolved))
+        if secrets.tls:
+            secrets.tls.subscribe(on_loop(replica_set.renew))
+            await stack.enter_async_context(background("identity", replica_set.keep_renewed))
         board = await _keep_trending(settings, database, stack)
         seen = SeenVideos()
         loader = SeenLoader(database, seen)
         await stack.enter_async_context(background("seen", loader.keep_loading))
-        pages, listeners = await _open_listeners(settings, database, metrics, stack)
+        pages, listeners = await _open_listeners(settings, secrets, database, metrics, stack)
         service = FeedService(
             Feed(replica_set.lightfm, await _resilience(breaker, metrics, stack), board),
             board,
@@ -166,7 +175,7 @@ async def _keep_trending(settings: BridgeSettings, database: Database, stack: As
 
 
 async def _open_listeners(
-    settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
+    settings: BridgeSettings, secrets: Secrets, database: Database, metrics: Metrics, stack: AsyncExitStack
 ) -> tuple[list[PageListener], list[InteractionListener]]:
     """Return who is told of served pages, and of interactions."""
     cache = FeedCache(database, metrics)
@@ -174,6 +183,8 @@ async def _open_listeners(
     if settings.segment_write_key is None:
         return [cache.add], []
     sender = SegmentSender(settings.segment_write_key.get_secret_value(), metrics, url=settings.segment_url)
+    if secrets.segment:
+        secrets.segment.subscribe(sender.renew)
     stack.push_async_callback(asyncio.to_thread, sender.close, flush_s=settings.segment_flush_s)
     analytics = Analytics(sender)
     return [cache.add, analytics.page_served], [analytics.consumed]

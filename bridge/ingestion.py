@@ -26,6 +26,8 @@ from bridge.recordable import RECORDABLE
 from bridge.recorder import ORDER_WAIT_S, Recorder
 from bridge.relay import Relay
 from bridge.retention import EVENT_ID_DAYS, Retention
+from bridge.secrets import on_loop
+from servicekit.renewal import Renewed
 from servicekit.telemetry import Metrics
 
 logger = structlog.get_logger(__name__)
@@ -42,6 +44,7 @@ class KafkaPolicy:
         flush_s: Seconds that unsent messages get at the end.
         group: Consumer group that brings interactions to Postgres.
         features_interval_s: Seconds between two publications of viewers' features.
+        renewed: Tells how to reach the brokers from then on; None where that stays as it is.
     """
 
     client: Mapping[str, Any]
@@ -50,6 +53,7 @@ class KafkaPolicy:
     flush_s: float = 5.0
     group: str = GROUP
     features_interval_s: float = 300.0
+    renewed: Renewed[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +116,9 @@ async def _open_outbox(
     stack.push_async_callback(_flush, publisher, outbox, kafka.flush_s)
     reader = KafkaReader(kafka.client, RECORDABLE, group=kafka.group, header=UNRECORDED)
     stack.push_async_callback(reader.close)
+    if kafka.renewed:
+        kafka.renewed.subscribe(on_loop(publisher.renew))
+        kafka.renewed.subscribe(reader.renew)
     await stack.enter_async_context(background("backfill", Backfill(reader, database, publisher, metrics).run))
     relay = Relay(database, outbox, publisher, metrics, time.monotonic)
     await stack.enter_async_context(background("relay", relay.run))

@@ -16,6 +16,8 @@ from servicekit.telemetry import Metric, Metrics, NoMetrics
 
 STALL_S: Final = 15.0
 LOOK_S: Final = 1.0
+EXCHANGE_S: Final = 2.0
+"""Seconds that messages under way get before another producer takes over; new ones go to the outbox meanwhile."""
 
 logger = structlog.get_logger(__name__)
 
@@ -55,7 +57,14 @@ class KafkaPublisher:
         self.refusals = 0
         """How often messages were refused in a way that trying again does not mend."""
         self._unanswered_since: float | None = None
+        self._options = options
+        self._renewed = False
         self._producer = Producer(self._config, self._note)
+
+    def renew(self, config: Mapping[str, Any]) -> None:
+        """Reach the brokers in this way from now on, by a new producer, soon."""
+        self._config = {**self._options, **config}
+        self._renewed = True
 
     def publish(self, message: Message, done: Done) -> None:
         """Send a message; `done` is called once, also when it could not even be queued."""
@@ -97,13 +106,15 @@ class KafkaPublisher:
         return known
 
     async def keep_alive(self) -> None:
-        """Replace the producer when it is stuck or broken; forever."""
+        """Replace the producer when it is stuck or broken, or certificates or passwords are renewed; forever."""
         while True:
             await self._sleep(LOOK_S)
             since = self._unanswered_since
             stalled = since is not None and self._clock() - since > self._stall_s
             if stalled or self._producer.broken:
                 await self._replace("stalled" if stalled else "broken")
+            elif self._renewed:
+                await self._exchange()
 
     async def close(self, *, flush_s: float) -> int:
         """Wait for acknowledgements, then give up; return how many messages were not acknowledged."""
@@ -114,8 +125,22 @@ class KafkaPublisher:
         self._metrics.count(Metric.KAFKA_REPLACED)
         # What is sent now would overtake what the old one has yet to report as failed.
         await self._producer.retire()
-        self._producer = Producer(self._config, self._note)
+        self._renewed = False
+        self._producer = await Producer.make(self._config, self._note)
         self._unanswered_since = None
+
+    async def _exchange(self) -> None:
+        """Go on with a new producer; what the old one has is acknowledged first, or is left to the outbox."""
+        self._renewed = False
+        try:
+            fresh = await Producer.make(self._config, self._note)
+        except KafkaException as error:
+            logger.warning("kafka.not_renewed", error=str(error))
+            return
+        left = await self._producer.close(flush_s=EXCHANGE_S)
+        self._producer = fresh
+        self._unanswered_since = None
+        logger.info("kafka.renewed", left_in_outbox=left)
 
     def _note(self, error: KafkaError | None) -> None:
         if error is not None and error.code() in REFUSED:

@@ -69,10 +69,16 @@ class KafkaReader:
 
     def __init__(self, config: Mapping[str, Any], topics: Iterable[str], *, group: str, header: str) -> None:
         self._header = header
-        self._consumer = Consumer({**CONSUMER, **config, "group.id": group}, logger=quiet_logger())
-        self._consumer.subscribe([*topics])
+        self._topics = [*topics]
+        self._group = group
+        self._renewed: Mapping[str, Any] | None = None
+        self._consumer = self._open(config)
         self._reading = threading.Lock()
         self._problem: KafkaError | None = None
+
+    def renew(self, config: Mapping[str, Any]) -> None:
+        """Reach the brokers in this way from the next reading on; what was not committed is read again."""
+        self._renewed = config
 
     async def read(self) -> list[Received]:
         """Return what came next, perhaps nothing, after half a second at most."""
@@ -95,8 +101,18 @@ class KafkaReader:
 
     def _read(self) -> list[Received]:
         with self._reading:
+            if self._renewed is not None:
+                config, self._renewed = self._renewed, None
+                fresh = self._open(config)
+                self._consumer.close()
+                self._consumer = fresh
             messages: Sequence[Any] = self._consumer.consume(BATCH, WAIT_S)
         return [received for message in messages if (received := self._received(message)) is not None]
+
+    def _open(self, config: Mapping[str, Any]) -> Consumer:
+        consumer = Consumer({**CONSUMER, **config, "group.id": self._group}, logger=quiet_logger())
+        consumer.subscribe(self._topics)
+        return consumer
 
     def _received(self, message: Any) -> Received | None:
         self._tell(message.error())

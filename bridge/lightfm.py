@@ -13,7 +13,7 @@ from bridge.balancer import Balancer, Replica
 from bridge.codes import Verdict, rule
 from bridge.deadline import Clock
 from bridge.page import EVERYTHING, PageQuery, RankedVideo, VideoFilter
-from servicekit.credentials import InsecureListenError, TlsFiles, is_loopback
+from servicekit.credentials import ClientTls, InsecureListenError, is_loopback
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
 
@@ -55,7 +55,7 @@ class LightFmPage:
     model_version: str
 
 
-def open_channel(endpoint: str, tls: TlsFiles | None, *, host: str = "") -> aio.Channel:
+def open_channel(endpoint: str, tls: ClientTls | None, *, host: str = "") -> aio.Channel:
     """Return a channel to recsvc; InsecureListenError for plain text to another machine.
 
     Args:

@@ -10,6 +10,7 @@ from videowindow.feed.v1 import playback_pb2 as pb
 from videowindow.feed.v1.playback_pb2_grpc import PlaybackServiceStub
 
 TIMEOUT_S: Final = 0.050
+CLOSE_GRACE_S: Final = 1.0
 MOST_UNDER_WAY: Final = 200
 
 
@@ -31,9 +32,22 @@ class PositionSync:
     """Calls the same RPC of another service; what takes longer than 50 ms, or fails, is counted and dropped."""
 
     def __init__(self, channel: aio.Channel, metrics: Metrics) -> None:
+        self._channel = channel
         self._stub: Any = PlaybackServiceStub(channel)
         self._metrics = metrics
         self._under_way: set[asyncio.Task[None]] = set()
+
+    def use(self, channel: aio.Channel) -> None:
+        """Call by another channel from now on, and close the one before it once its calls have ended."""
+        before, self._channel = self._channel, channel
+        self._stub = PlaybackServiceStub(channel)
+        closing = asyncio.create_task(before.close(CLOSE_GRACE_S))
+        self._under_way.add(closing)
+        closing.add_done_callback(self._under_way.discard)
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
 
     def forward(self, request: pb.UpdatePositionRequest) -> None:
         """Send a position, unless too many are on their way."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from itertools import count
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as LibrdkafkaProducer
@@ -66,6 +66,7 @@ class Producer:
         config: Properties of librdkafka.
         noted: Told of each outcome, None for success, before the message's own `done`.
         confined: Failures after which other messages may go on.
+        loop: The event loop, where it is made in another thread: certificates are read as it is made.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class Producer:
         noted: Callable[[KafkaError | None], None],
         *,
         confined: Collection[int] = CONFINED,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._noted = noted
         self._confined = {*PURGED, *confined}
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
         self._numbers = count()
         self._pending: dict[int, Done] = {}
         self._ended: deque[tuple[int, KafkaError | None]] = deque()
@@ -96,6 +98,18 @@ class Producer:
         self._producer = LibrdkafkaProducer({**config, **callbacks}, logger=quiet_logger())
         self._thread = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
         self._thread.start()
+
+    @classmethod
+    async def make(
+        cls,
+        config: Mapping[str, Any],
+        noted: Callable[[KafkaError | None], None],
+        *,
+        confined: Collection[int] = CONFINED,
+    ) -> Self:
+        """Return a new one, without holding the event loop up; KafkaException where the properties do not work."""
+        loop = asyncio.get_running_loop()
+        return await asyncio.to_thread(cls, config, noted, confined=confined, loop=loop)
 
     @property
     def pending(self) -> int:

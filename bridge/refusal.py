@@ -38,7 +38,7 @@ class Singly:
 
     async def send(self, messages: Sequence[Message]) -> list[Delivery]:
         """Return what became of each; what was behind one that may be taken later may be taken later, too."""
-        producer = Producer(self._config, self._note, confined=(*CONFINED, *REFUSED))
+        producer = await Producer.make(self._config, self._note, confined=(*CONFINED, *REFUSED))
         try:
             return await asyncio.gather(*[self._send(producer, message) for message in messages])
         finally:

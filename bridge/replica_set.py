@@ -2,17 +2,19 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, TypeAlias
 
 import structlog
-from grpc import aio
+from grpc import ChannelConnectivity, aio
 
 from bridge.connection import keep_connected
 from bridge.lightfm import LightFm, open_channel, warm_up
-from servicekit.credentials import TlsFiles
+from servicekit.credentials import ClientTls
 
 RESOLVE_S: Final = 10.0
+RENEW_S: Final = 5.0
+"""Seconds between two attempts to go over to a renewed identity, and as many to connect with it."""
 CLOSE_GRACE_S: Final = 1.0
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -42,7 +44,7 @@ class ReplicaSet:
     def __init__(
         self,
         endpoint: str,
-        tls: TlsFiles | None,
+        tls: ClientTls | None,
         *,
         connections: int = 1,
         on_connected: Callable[[], None] = lambda: None,
@@ -50,6 +52,10 @@ class ReplicaSet:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._tls = tls
+        self._host = ""
+        """The name that certificates of what was looked up must bear."""
+        self._changing = asyncio.Lock()
+        self._renewed = asyncio.Event()
         self._connections = connections
         self._on_connected = on_connected
         self._watches: set[asyncio.Task[None]] = set()
@@ -74,6 +80,19 @@ class ReplicaSet:
         for channel in self.channels:
             await channel.close()
 
+    def renew(self, tls: ClientTls) -> None:
+        """Use this identity for new channels from now on, and soon for all."""
+        self._tls = tls
+        self._renewed.set()
+
+    async def keep_renewed(self) -> None:
+        """Go over to each renewed identity, without a call that fails; forever."""
+        while True:
+            await self._renewed.wait()
+            self._renewed.clear()
+            while not await self._go_over() and not self._renewed.is_set():
+                await self._sleep(RENEW_S)
+
     async def keep_resolved(self) -> None:
         """Follow the name's addresses, where the endpoint is a name; forever."""
         while True:
@@ -91,10 +110,11 @@ class ReplicaSet:
             return
         targets = [f"ipv6:[{address}]:{port}" if ":" in address else f"ipv4:{address}:{port}" for address in addresses]
         if set(targets) != set(self._channels):
-            await self._adopt(targets, host)
+            async with self._changing:
+                await self._adopt(targets, host)
 
-    def _open(self, target: str, host: str = "") -> list[aio.Channel]:
-        channels = [open_channel(target, self._tls, host=host) for _ in range(self._connections)]
+    def _open(self, target: str) -> list[aio.Channel]:
+        channels = [open_channel(target, self._tls, host=self._host) for _ in range(self._connections)]
         for channel in channels:
             watch = asyncio.create_task(keep_connected(channel, self._on_connected))
             self._watches.add(watch)
@@ -102,15 +122,51 @@ class ReplicaSet:
         return channels
 
     async def _adopt(self, targets: Sequence[str], host: str) -> None:
+        self._host = host
         gone = {target: channel for target, channel in self._channels.items() if target not in targets}
         kept = {target: channel for target, channel in self._channels.items() if target in targets}
-        fresh = {target: self._open(target, host) for target in targets if target not in kept}
+        fresh = {target: self._open(target) for target in targets if target not in kept}
         self._channels = kept | fresh
         self.lightfm.use(self.channels)
         logger.info("lightfm.replicas", addresses=sorted(self._channels))
-        for channels in gone.values():
-            for channel in channels:
-                await channel.close(CLOSE_GRACE_S)
+        await _close(gone.values())
+
+    async def _go_over(self) -> bool:
+        """Put channels of today's identity in the place of those that are open; return whether all could be.
+
+        A channel that is connected goes on until its successor is, so that a wrong identity costs nothing while the old
+        connection lasts. One that is not connected has nothing to lose.
+        """
+        async with self._changing:
+            fresh = {target: self._open(target) for target in self._channels}
+            connected = await asyncio.gather(*[_all_connected(channels) for channels in fresh.values()])
+            taken, left = {}, {}
+            for (target, channels), connects in zip(fresh.items(), connected, strict=True):
+                if connects or not _any_ready(self._channels[target]):
+                    taken[target] = channels
+                else:
+                    left[target] = channels
+            before = {target: self._channels[target] for target in taken}
+            self._channels |= taken
+            self.lightfm.use(self.channels)
+        if left:
+            logger.warning("lightfm.not_renewed", addresses=sorted(left))
+        logger.info("lightfm.renewed", addresses=sorted(taken))
+        await _close([*before.values(), *left.values()])
+        return not left
+
+
+async def _all_connected(channels: Sequence[aio.Channel]) -> bool:
+    return all(await asyncio.gather(*[warm_up(channel, RENEW_S) for channel in channels]))
+
+
+def _any_ready(channels: Sequence[aio.Channel]) -> bool:
+    return any(channel.get_state() is ChannelConnectivity.READY for channel in channels)
+
+
+async def _close(every: Iterable[Sequence[aio.Channel]]) -> None:
+    """Close channels once the calls on them have ended."""
+    await asyncio.gather(*[channel.close(CLOSE_GRACE_S) for channels in every for channel in channels])
 
 
 def static_targets(endpoint: str) -> list[str]:

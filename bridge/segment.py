@@ -72,12 +72,8 @@ class SegmentSender:
         self._metrics = metrics
         self._policy = policy
         self._jitter = jitter
-        key = base64.b64encode(f"{write_key}:".encode()).decode()
-        self._headers = {
-            "authorization": f"Basic {key}",
-            "content-type": "application/json",
-            "content-encoding": "gzip",
-        }
+        self._headers: dict[str, str] = {}
+        self.renew(write_key)
         self._http = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=policy.timeout_s))
         self._waiting: deque[Event] = deque()
         self._stopping = threading.Event()
@@ -92,6 +88,15 @@ class SegmentSender:
             self._lose(1, "queue_full")
         else:
             self._waiting.append(event)
+
+    def renew(self, write_key: str) -> None:
+        """Send with this key from the next request on."""
+        key = base64.b64encode(f"{write_key}:".encode()).decode()
+        self._headers = {
+            "authorization": f"Basic {key}",
+            "content-type": "application/json",
+            "content-encoding": "gzip",
+        }
 
     def close(self, *, flush_s: float) -> int:
         """Send what waits for up to `flush_s` seconds, and return how many events were left."""

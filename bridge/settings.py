@@ -30,6 +30,15 @@ MAX_HALVINGS: Final = 700
 """Half-lives in the window of trending: what has halved more often is too small for a double to count with."""
 
 
+def connection_string(value: str) -> str:
+    """Return how Postgres is reached; ValueError for what does not say so."""
+    try:
+        conninfo_to_dict(value)
+    except psycopg.Error:
+        raise ValueError("is not a postgresql:// URL") from None  # the driver's message would show the password
+    return value
+
+
 class BridgeSettings(KafkaSettings):
     """What the bridge is started with."""
 
@@ -134,11 +143,7 @@ class BridgeSettings(KafkaSettings):
     @field_validator("database_url")
     @classmethod
     def _is_connection_string(cls, value: str) -> str:
-        try:
-            conninfo_to_dict(value)
-        except psycopg.Error:
-            raise ValueError("is not a postgresql:// URL") from None  # the driver's message would show the password
-        return value
+        return connection_string(value)
 
     @model_validator(mode="after")
     def _window_can_be_weighed(self) -> Self:

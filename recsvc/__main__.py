@@ -13,11 +13,14 @@ from recsvc.shared_port import SharedPort
 from recsvc.supervisor import Supervisor
 from recsvc.supervisor_link import SupervisorLink
 from servicekit.credentials import server_credentials
+from servicekit.listening import naming_the_holder, wait_until_free
 from servicekit.logs import configure_logs
 from servicekit.objectstore import open_store
+from servicekit.renewal import Renewals
 from servicekit.settings import fail
 from servicekit.telemetry import connect_metrics
 from servicekit.termination import thread_termination
+from servicekit.tls_identity import renewed_identity
 
 logger = structlog.get_logger("recsvc")
 
@@ -45,6 +48,7 @@ def main() -> None:
 def supervise(settings: RecsvcSettings) -> None:
     """Run worker processes until told to stop."""
     try:
+        wait_until_free(settings.recsvc_listen)
         port = SharedPort.reserve(settings.recsvc_listen)
     except (OSError, ValueError) as error:
         fail(str(error))
@@ -73,9 +77,18 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
     stopping = thread_termination()
     if link:
         link.watch(stopping)
-    with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="recsvc")) as metrics:
+    with (
+        closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="recsvc")) as metrics,
+        Renewals(metrics) as renewals,
+    ):
         try:
-            credentials = server_credentials(settings.recsvc_listen, settings.tls())
+            if link is None:  # a worker shares the port
+                wait_until_free(settings.recsvc_listen)
+            tls = settings.tls()
+            credentials = server_credentials(settings.recsvc_listen, tls)
+            if tls:  # the server reads them itself: this tells of their end
+                renewals.add(renewed_identity(tls))
+            kafka = renewals.add(settings.renewed_kafka_client()) if settings.kafka_bootstrap_servers else None
             server = RecommendationServer(
                 open_store(settings.model_store_url),
                 settings.model_cache_dir.expanduser(),
@@ -83,13 +96,18 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
                 threads=settings.recsvc_threads,
                 poll_interval_s=settings.model_poll_interval_s,
                 profile_interactions=settings.recsvc_profile_interactions,
-                kafka=settings.kafka_client() if settings.kafka_bootstrap_servers else None,
+                kafka=kafka.current if kafka else None,
                 freshness_interval_s=settings.recsvc_freshness_interval_s,
                 precomputed_viewers=settings.recsvc_precomputed_viewers,
                 verifier=settings.verifier(),
                 shares_port=link is not None,
             )
-            port = server.start(settings.recsvc_listen, credentials)
+            if kafka:
+                kafka.subscribe(server.renew_kafka)
+            if verifier := settings.renewed_verifier():
+                renewals.add(verifier).subscribe(server.trust)
+            with naming_the_holder(settings.recsvc_listen):
+                port = server.start(settings.recsvc_listen, credentials)
         except ArtefactError as error:
             fail(f"no model can be served: {error}", status=NO_MODEL)
         except (OSError, RuntimeError, ValueError) as error:

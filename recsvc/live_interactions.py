@@ -66,6 +66,9 @@ class LiveInteractions:
         self._metrics = metrics
         self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._trouble = ""
+        self._next: dict[int, int] = {}
+        """The offset after the last message that was read, by partition."""
+        self._renewed = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live-interactions", daemon=True)
 
@@ -79,25 +82,41 @@ class LiveInteractions:
         if self._thread.is_alive():
             self._thread.join(ASK_TIMEOUT_S)
 
+    def renew(self, client: Mapping[str, Any]) -> None:
+        """Reach the brokers in this way from now on; reading goes on where it is."""
+        self._client = client
+        self._renewed.set()
+
     def _run(self) -> None:
         since_ms = self._since_ms()
         while since_ms is None:
             if self._stopping.wait(POLL_S):
                 return
             since_ms = self._since_ms()
-        consumer = Consumer({**CONSUMER, **self._client}, logger=quiet_logger())
-        try:
-            if self._assign(consumer, since_ms):
-                self._read(consumer)
-        finally:
-            consumer.close()
+        while not self._stopping.is_set():
+            self._renewed.clear()
+            try:
+                consumer = Consumer({**CONSUMER, **self._client}, logger=quiet_logger())
+            except KafkaException as error:  # such as certificates that do not work
+                self._report(str(error.args[0]))
+                self._stopping.wait(RETRY_S)
+                continue
+            try:
+                if self._assign(consumer, since_ms):
+                    self._read(consumer)
+            finally:
+                consumer.close()
 
     def _assign(self, consumer: Consumer, since_ms: int) -> bool:
-        """Go to where the time begins in each partition; keep trying, and return False when told to stop."""
-        while not self._stopping.is_set():
+        """Go to where the time begins in each partition, or reading was; keep trying.
+
+        Return False when told to stop, or when there are other credentials: with these it may never work.
+        """
+        while not (self._stopping.is_set() or self._renewed.is_set()):
             try:
                 consumer.poll(0)  # which signs in to brokers that ask for a token
-                consumer.assign(_starts(consumer, since_ms))
+                places = {start.partition: start.offset for start in _starts(consumer, since_ms)} | self._next
+                consumer.assign([TopicPartition(TOPIC, *place) for place in places.items()])
             except KafkaException as error:
                 self._report(str(error.args[0]))
                 self._stopping.wait(RETRY_S)
@@ -107,7 +126,7 @@ class LiveInteractions:
         return False
 
     def _read(self, consumer: Consumer) -> None:
-        while not self._stopping.is_set():
+        while not (self._stopping.is_set() or self._renewed.is_set()):
             try:
                 if messages := self._messages(consumer):
                     self._receive(list(self._parsed(messages)))
@@ -125,11 +144,16 @@ class LiveInteractions:
             message = consumer.poll(POLL_S)
             while message is not None:
                 found.append(message)
+                self._note_place(message)
                 message = consumer.poll(0) if len(found) < BATCH else None
         except Exception as error:  # noqa: BLE001  # callbacks raise what they like; what was found is not lost to it
             self._report(f"{type(error).__name__}: {error}")
             self._stopping.wait(RETRY_S)
         return found
+
+    def _note_place(self, message: Any) -> None:
+        if not message.error():
+            self._next[message.partition()] = message.offset() + 1
 
     def _parsed(self, messages: Sequence[Any]) -> Iterator[ViewerInteraction]:
         malformed = 0

@@ -6,6 +6,7 @@ from recsvc import page_token
 from recsvc.control import ModelControl
 from recsvc.encoding import model_message
 from recsvc.inventory import Inventory
+from servicekit.caller import audited
 from servicekit.validation import Checker
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2_grpc as pb_grpc
@@ -41,11 +42,13 @@ class ModelService(pb_grpc.ModelServiceServicer):
             next_page_token=page_token.encode_version(last) if last else "",
         )
 
+    @audited
     def ReloadModel(self, request: pb.ReloadModelRequest, context: grpc.ServicerContext) -> pb.ReloadModelResponse:
         """Look at the pointer now."""
         manifest, changed = self._control.reload()
         return pb.ReloadModelResponse(model=model_message(manifest, live=True), changed=changed)
 
+    @audited
     def ActivateModel(
         self,
         request: pb.ActivateModelRequest,

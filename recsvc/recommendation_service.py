@@ -11,6 +11,7 @@ from recsvc.audience import Audience, ProfileSummary
 from recsvc.live import LiveModel
 from recsvc.recommender import FeedQuery, Page, Recommender
 from recsvc.similar import similar_videos
+from servicekit.caller import audited
 from servicekit.errors import ServiceError, not_found
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2_grpc as pb_grpc
@@ -99,6 +100,7 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
         self._audience.update(request.user_id, interactions)
         return pb.UpdateUserProfileResponse(profile=encoding.profile_message(self._summary(request.user_id)))
 
+    @audited
     def DeleteUserProfile(
         self,
         request: pb.DeleteUserProfileRequest,

@@ -48,6 +48,10 @@ class Registry:
         self._store = store
         self._verifier = verifier
 
+    def trust(self, verifier: Verifier) -> None:
+        """Fetch what this one knows from now on; what was fetched stays."""
+        self._verifier = verifier
+
     def current(self) -> tuple[Pointer, str] | None:
         """Return the pointer and its tag for `activate`, None when nothing was published, ArtefactError when broken."""
         try:

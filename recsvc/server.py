@@ -86,6 +86,8 @@ class RecommendationServer:
     ) -> None:
         self._now = now
         registry = Registry(store, verifier)
+        self.trust = registry.trust
+        """Takes the verifier that counts from now on."""
         self.live = LiveModel(retry_after_s=poll_interval_s)
         self._rpc = ThreadServer(
             SERVICES,
@@ -138,6 +140,11 @@ class RecommendationServer:
         recommendations = RecommendationService(self.live, self.audience, recommender, now_ms=self._now_ms)
         self._rpc.add(pb_grpc.add_RecommendationServiceServicer_to_server, recommendations)
         self._rpc.add(pb_grpc.add_ModelServiceServicer_to_server, ModelService(inventory, control))
+
+    def renew_kafka(self, client: Mapping[str, Any]) -> None:
+        """Reach the brokers of live interactions in this way from now on."""
+        if self._reader:
+            self._reader.renew(client)
 
     def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Listen, load the first model if there is one, and return the port; in reverse where the port is shared.

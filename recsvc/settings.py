@@ -1,7 +1,7 @@
 """Settings of the server, from the environment."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
@@ -10,6 +10,7 @@ from recsvc.signature import Verifier
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
 from servicekit.logs import LogLevel
+from servicekit.renewal import Renewed, text_of
 from servicekit.setting_types import (
     DAY_S,
     MAX_PORT,
@@ -21,6 +22,9 @@ from servicekit.setting_types import (
     ReadableFile,
     StoreUrl,
 )
+from servicekit.settings import secret_file
+
+VERIFY_KEY: Final = "MODEL_VERIFY_KEY"
 
 
 def _public_keys(pem: str) -> str:
@@ -76,6 +80,12 @@ class RecsvcSettings(KafkaSettings):
     log_level: LogLevel = Field(
         "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )
+
+    def renewed_verifier(self) -> Renewed[Verifier] | None:
+        """Return the same as its file will say, None where the keys come from no file."""
+        path = secret_file(VERIFY_KEY)
+        parse = text_of(VERIFY_KEY)
+        return Renewed({VERIFY_KEY: path}, lambda contents: Verifier.parse(parse(contents))) if path else None
 
     def verifier(self) -> Verifier | None:
         """Return what knows whose models are served, None where anybody's are."""

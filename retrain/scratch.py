@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,20 @@ from typing import Final
 
 PREFIX: Final = "retrain-"
 LOCK: Final = ".lock"
+
+
+def private_folder() -> Path:
+    """Return the account's own folder among the machine's temporary files, made when missing.
+
+    PermissionError where it is somebody else's: names there can be taken by anybody, and locks and what is kept from
+    run to run stand in it under names that everybody knows.
+    """
+    folder = Path(tempfile.gettempdir()) / f"lightfm-retrain-{os.geteuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{folder} is not this account's alone: remove it, or set RETRAIN_WORK_DIR")
+    return folder
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import math
 import os
-import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from recsvc.signature import SigningKey
 from retrain.hyperparameters import Hyperparameters
+from retrain.scratch import private_folder
 from retrain.snowflake_account import SnowflakeAccount
 from servicekit.logs import LogLevel
 from servicekit.setting_types import (
@@ -25,7 +25,7 @@ from servicekit.setting_types import (
     Number,
     SecretPostgresUrl,
 )
-from servicekit.settings import Settings
+from servicekit.settings import Settings, secret_now
 
 
 def _store_url(url: str) -> str:
@@ -84,9 +84,7 @@ class RetrainSettings(StoreSettings):
         "auto",
         description="whether a day counts only with its _SUCCESS file: required, ignored, or auto: required on s3://",
     )
-    retrain_work_dir: Folder = Field(
-        default_factory=lambda: Path(tempfile.gettempdir()), description="folder for scratch files of a run"
-    )
+    retrain_work_dir: Folder = Field(default_factory=private_folder, description="folder for scratch files of a run")
     retrain_memory: Memory = Field("2GiB", description="memory for preparing data; the rest spills to disk")
     retrain_threads: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)),
@@ -167,8 +165,8 @@ class RetrainSettings(StoreSettings):
         return self.export_marker == "required"
 
     def conninfo(self) -> str | None:
-        """Return where Postgres is, None where there is none."""
-        return self.database_url.get_secret_value() if self.database_url else None
+        """Return where Postgres is, with the password of now, None where there is none."""
+        return secret_now("DATABASE_URL", self.database_url.get_secret_value()) if self.database_url else None
 
     def snowflake(self) -> SnowflakeAccount | None:
         """Return the Snowflake account, None where there is none."""

@@ -3,9 +3,16 @@
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import grpc
+
+
+class ClientTls(Protocol):
+    """The identity of a client."""
+
+    def channel(self) -> grpc.ChannelCredentials:
+        """Return credentials of a client with a certificate."""
 
 
 class InsecureListenError(ValueError):

@@ -4,9 +4,14 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 
+from servicekit.certificate_life import parse_certificates
 from servicekit.kafka import KafkaSecurity, client_config
+from servicekit.renewal import Contents, Renewed, text_of
 from servicekit.setting_types import Brokers, Readable, ReadableFile
-from servicekit.settings import Settings
+from servicekit.settings import Settings, secret_file
+from servicekit.tls_identity import check_pair
+
+CA, CERTIFICATE, KEY, PASSWORD = "KAFKA_CA_FILE", "KAFKA_CERT_FILE", "KAFKA_KEY_FILE", "KAFKA_SASL_PASSWORD"
 
 
 class KafkaSettings(Settings):
@@ -34,13 +39,19 @@ class KafkaSettings(Settings):
         description="IAM role to assume for MSK, such as feed-rec-producer's; by default the environment's credentials",
     )
 
-    def kafka_client(self) -> dict[str, Any]:
-        """Return how to reach the brokers, which must be configured; ValueError when it does not fit together."""
+    def kafka_client(self, password: str | None = None) -> dict[str, Any]:
+        """Return how to reach the brokers, which must be configured; ValueError when it does not fit together.
+
+        Args:
+            password: Instead of the one that the program was started with.
+        """
+        if password is None and self.kafka_sasl_password:
+            password = self.kafka_sasl_password.get_secret_value()
         security = KafkaSecurity(
             protocol=self.kafka_security_protocol,
             mechanism=self.kafka_sasl_mechanism,
             username=self.kafka_sasl_username,
-            password=self.kafka_sasl_password.get_secret_value() if self.kafka_sasl_password else None,
+            password=password,
             ca_file=self.kafka_ca_file,
             cert_file=self.kafka_cert_file,
             key_file=self.kafka_key_file,
@@ -48,3 +59,21 @@ class KafkaSettings(Settings):
             aws_role_arn=self.kafka_aws_role_arn,
         )
         return client_config(self.kafka_bootstrap_servers or "", security)
+
+    def renewed_kafka_client(self) -> Renewed[dict[str, Any]]:
+        """Return the same, made anew whenever a certificate, a key or the password is; OSError for missing files."""
+        files = {
+            CA: self.kafka_ca_file,
+            CERTIFICATE: self.kafka_cert_file,
+            KEY: self.kafka_key_file,
+            PASSWORD: secret_file(PASSWORD),
+        }
+        given = {name: path for name, path in files.items() if path}
+        return Renewed(given, self._renew, certificates=(CA, CERTIFICATE))
+
+    def _renew(self, contents: Contents) -> dict[str, Any]:
+        if CERTIFICATE in contents and KEY in contents:
+            check_pair(contents, certificate=CERTIFICATE, key=KEY)
+        if CA in contents:
+            parse_certificates(CA, contents[CA])
+        return self.kafka_client(text_of(PASSWORD)(contents) if PASSWORD in contents else None)

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from servicekit.logs import drain_logs
 from servicekit.setting_names import Findings, unknown_settings
 from servicekit.setting_types import Formerly, InFile
 
@@ -40,7 +41,11 @@ class Settings(BaseSettings):
         """
         try:
             findings = _findings(cls)
-            settings = cls()
+            try:
+                settings = cls()
+            finally:  # a child process reads what the file holds when it starts
+                for name in findings.from_files:
+                    del os.environ[name]
         except ValidationError as error:
             fail(*dict.fromkeys(f"{_variable(one['loc'])}: {_told(one['msg'])}" for one in error.errors()))
         except (OSError, ValueError) as error:
@@ -78,6 +83,7 @@ def refuse_unknown_settings() -> None:
 
 def fail(*problems: str, status: int = USAGE_ERROR) -> NoReturn:
     """End the program with one line for each problem and no stack trace."""
+    drain_logs()  # what people read last is why it ended
     for problem in problems:
         sys.stderr.write(f"error: {problem}\n")
     raise SystemExit(status)
@@ -139,6 +145,7 @@ def _read_file(name: str, field: FieldInfo, findings: Findings) -> None:
         raise ValueError(f"{variable}: {path} is not UTF-8") from None
     except OSError as error:
         raise ValueError(f"{variable}: {error}") from None
+    findings.from_files.append(name)
     if not os.environ[name]:
         raise ValueError(f"{variable}: {path} is empty")
 
@@ -167,3 +174,19 @@ def _variable(location: tuple[int | str, ...]) -> str:
 
 def _told(message: str) -> str:
     return message.removeprefix("Value error, ")
+
+
+def secret_file(name: str) -> Path | None:
+    """Return the file that a secret comes from, None where the environment holds the secret itself, or neither."""
+    path = os.environ.get(f"{name}_FILE")
+    return Path(path) if path and not os.environ.get(name) else None
+
+
+def secret_now(name: str, known: str) -> str:
+    """Return a secret as its file holds it now; as it is known where no file does, or it cannot be read."""
+    path = secret_file(name)
+    try:
+        text = path.read_text(encoding="utf-8").strip() if path else ""
+    except (OSError, UnicodeDecodeError):
+        return known
+    return text or known

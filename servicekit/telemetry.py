@@ -1,10 +1,13 @@
 """Metrics over DogStatsD: every name stands here, every tag is bounded.
 
-Sending never blocks and never fails a caller: packets are UDP, and an unreachable agent loses them.
+Sending never blocks and never fails a caller: a thread of its own looks the agent up and sends. While it is away, what
+there is no room for is lost.
 """
 
 from enum import StrEnum
 from typing import Protocol
+
+from servicekit.dogstatsd import DogStatsd, global_tags
 
 
 class Metric(StrEnum):
@@ -54,6 +57,8 @@ class Metric(StrEnum):
     """Messages that recsvc read from the topic of interactions."""
     LIVE_MALFORMED = "feed.lightfm.live_malformed"
     """Those that were no interactions."""
+    CERTIFICATE_LIFE = "feed.tls.certificate_life_seconds"
+    """Seconds until a certificate of this program ends; tag `file`."""
     RETRAIN_SUCCESS = "feed.lightfm.retrain.success"
     """Training runs that published."""
     RETRAIN_FAILURE = "feed.lightfm.retrain.failure"
@@ -95,37 +100,27 @@ class DogStatsdMetrics:
     """Metrics to a Datadog agent, aggregated in the process and sent in the background."""
 
     def __init__(self, host: str, port: int, *, service: str) -> None:
-        from datadog.dogstatsd.base import DogStatsd  # noqa: PLC0415  # imports an HTTP client, a tenth of recsvc's start
-
-        self._client = DogStatsd(
-            host=host,
-            port=port,
-            constant_tags=[f"service:{service}"],
-            disable_telemetry=True,
-            disable_buffering=False,
-            flush_interval=1.0,
-        )
+        self._client = DogStatsd(host, port, tags=global_tags(service))
 
     def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
         """Add to a counter."""
-        self._client.increment(metric, value, tags=tags)
+        self._client.count(metric, value, tags or ())
 
     def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
         """Set a level."""
-        self._client.gauge(metric, value, tags=tags)
+        self._client.gauge(metric, value, tags or ())
 
     def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
         """Add an observation to a distribution with global percentiles."""
-        self._client.distribution(metric, value, tags=tags)
+        self._client.distribution(metric, value, tags or ())
 
     def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
         """Record that something happened that people should see."""
-        self._client.event(title, text, tags=tags)
+        self._client.event(title, text, tags or ())
 
     def close(self) -> None:
         """Send what is buffered."""
-        self._client.flush()
-        self._client.stop()
+        self._client.close()
 
 
 class NoMetrics:

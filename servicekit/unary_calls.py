@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, Self
 
 import grpc
@@ -60,6 +60,16 @@ class UnaryContext:
         """Return what the caller sent along."""
         metadata: Sequence[tuple[str, str | bytes]] = self._event.invocation_metadata
         return metadata
+
+    def peer(self) -> str:
+        """Return the address that the call came from."""
+        name: bytes | str = self._event.call.peer()
+        return name.decode() if isinstance(name, bytes) else name
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        """Return what the connection says of the caller, such as its certificate's subject."""
+        found: Mapping[bytes | str, Sequence[bytes]] = cygrpc.auth_context(self._event.call)
+        return {key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()}
 
     def set_trailing_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> None:
         """Set what is sent along with the status."""

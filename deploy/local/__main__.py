@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+import duckdb
+import psycopg
+
 from deploy.local.child import ChildError
 from deploy.local.console import say
 from deploy.local.dataset import DataSet
@@ -42,6 +45,8 @@ def main() -> None:
         say("Stopped.")
     except ChildError as error:
         sys.exit(f"error: {error}")
+    except (OSError, psycopg.Error, duckdb.Error) as error:  # such as a disk that is full
+        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 def _stop(_: int, __: FrameType | None) -> None:

@@ -35,20 +35,21 @@ Ready. Type in another terminal:
   {grpcurl} -plaintext {recsvc} {model}.ModelService/GetModel
   {grpcurl} -plaintext -d '{{"interaction": {like}}}' {bridge} {feed}.InteractionService/RecordInteraction
 
-{_retraining(env)}
+{retraining(state, env)}
 
-DATABASE_URL={env["DATABASE_URL"]}
+DATABASE_URL_FILE={short(state.database_url)}
 KAFKA_BOOTSTRAP_SERVERS={env["KAFKA_BOOTSTRAP_SERVERS"]}
 Logs: {short(state.logs)}/recsvc.log and bridge.log
 
 Ctrl-C stops everything; the next start takes up where this one ended."""
 
 
-def _retraining(env: Mapping[str, str]) -> str:
+def retraining(state: State, env: Mapping[str, str]) -> str:
     """Return how a model is trained as the first one was, and by force where that was refused."""
-    names = ("INTERACTIONS_URL", "CATALOGUE_URL", "MODEL_STORE_URL", "MODEL_SIGNING_KEY_FILE", "DATABASE_URL")
+    names = ("INTERACTIONS_URL", "CATALOGUE_URL", "MODEL_STORE_URL", "MODEL_SIGNING_KEY_FILE")
     chosen = sorted(name for name in env if name.startswith("RETRAIN_"))
-    command = " ".join(f"{name}={shlex.quote(env[name])}" for name in (*names, *chosen))
+    given = {name: env[name] for name in (*names, *chosen)} | {"DATABASE_URL_FILE": short(state.database_url)}
+    command = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
     if has_model(env["MODEL_STORE_URL"]):
         return f"Train and publish a new model; recsvc takes it up by itself:\n\n  {command} make retrain"
     return (

@@ -16,7 +16,7 @@ from deploy.local.service import Service, local_environment
 from deploy.local.state import State, short
 from deploy.local.supervisor import Watched, supervise
 from deploy.probe import health, serves
-from servicekit.ports import is_free
+from servicekit.listening import AddressTakenError, held, holder, wait_until_free
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class Stack:
     bridge_listen: str
     shell: Mapping[str, str]
     watched: list[Watched] = field(default_factory=list, init=False)
+    _held: dict[str, ExitStack] = field(default_factory=dict, init=False)
 
     def run(self) -> None:
         """Serve until the terminal closes or a signal's handler raises; ChildError when a part does not start."""
@@ -46,6 +47,11 @@ class Stack:
         with self.state.locked(), ExitStack() as parts:
             check_address("RECSVC_LISTEN", self.recsvc_listen)
             check_address("BRIDGE_LISTEN", self.bridge_listen)
+            # An outgoing connection of the minutes until then must not find the ports free.
+            self._held = {address: ExitStack() for address in (self.recsvc_listen, self.bridge_listen)}
+            for address, hold in self._held.items():
+                hold.enter_context(held(address))
+                parts.callback(hold.close)
             self._start(parts)
             supervise(self.watched, until=lambda: terminal.closed)
 
@@ -68,6 +74,7 @@ class Stack:
         with step(f"Postgres on port {postgres.port}"):
             parts.callback(postgres.stop)
             url = postgres.start()
+            self.state.keep_database_url(url)
         self.watched.append(Watched("Postgres", postgres))
         return url
 
@@ -95,6 +102,7 @@ class Stack:
         service = Service(name, address, env, self.state.logs / f"{name}.log", ready)
         with step(f"{name} {does} on {address}"):
             parts.callback(service.stop)
+            self._held[address].close()
             service.start()
         self.watched.append(Watched(name, service))
 
@@ -108,7 +116,7 @@ class Stack:
     def _environment(self, database: str, bootstrap: str, data: DataSet) -> dict[str, str]:
         # The one bridge here is one connection, which one worker answers however many there are.
         return (
-            {"RECSVC_WORKERS": "1"}
+            {"RECSVC_WORKERS": "1", "RETRAIN_WORK_DIR": str(self.state.folder / "work")}
             | local_environment(self.shell)
             | {
                 "RECSVC_LISTEN": self.recsvc_listen,
@@ -132,5 +140,8 @@ def check_address(name: str, address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise ChildError(f"{name}={address} is not host:port")
-    if not is_free(host.strip("[]"), int(port)):
-        raise ChildError(f"{address} is in use: stop what listens there, or set {name}")
+    try:
+        wait_until_free(address)
+    except AddressTakenError:
+        by = f" by {who}" if (who := holder(int(port))) else ""
+        raise ChildError(f"{address} is in use{by}: stop that, or set {name}") from None

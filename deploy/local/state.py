@@ -42,6 +42,19 @@ class State:
         """Folder of the simulated data set."""
         return self.folder / "data"
 
+    @property
+    def database_url(self) -> Path:
+        """File of the database's URL, which holds the password; for its owner's eyes."""
+        return self.folder / "database-url"
+
+    def keep_database_url(self, url: str) -> None:
+        """Leave the URL where commands that people type find it, so that nobody has to print it."""
+        draft = self.folder / ".database-url"
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
+        draft.write_text(url, encoding="utf-8")
+        draft.replace(self.database_url)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other runs out; ChildError when there is one."""

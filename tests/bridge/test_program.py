@@ -48,15 +48,14 @@ class Program:
             "PYTHONPATH": str(ROOT),
             **environment,
         }
+        self.command = [sys.executable, "-m", "bridge"]
         self.child: Child | None = None
         self.port = 0
 
     def start(self) -> str:
         """Start it, and return its address once its health says SERVING."""
         self.log.unlink(missing_ok=True)
-        self.child = Child.start(
-            "bridge", [sys.executable, "-m", "bridge"], log=self.log, cwd=self.folder, env=self.environment
-        )
+        self.child = Child.start("bridge", self.command, log=self.log, cwd=self.folder, env=self.environment)
         self.child.wait_until(lambda: bool(self.events("server.listening")), timeout_s=20)
         self.port = self.events("server.listening")[0]["port"]
         wait_for(lambda: self.health() == "SERVING", what="SERVING")

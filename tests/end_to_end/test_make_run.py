@@ -16,6 +16,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from deploy.local.child import descendants
 from deploy.local.dataset import DataSet
@@ -146,7 +147,9 @@ class TestTheSecondRun:
         assert not run.printed("First model")
         assert run.printed("History in Postgres: 0 new ")
         wait_for(lambda: run.printed("Ctrl-C stops everything"))
-        (url,) = (line.split("=", 1)[1].strip() for line in run.lines if line.startswith("DATABASE_URL="))
+        (file,) = (line.split("=", 1)[1].strip() for line in run.lines if line.startswith("DATABASE_URL_FILE="))
+        url = Path(file).read_text(encoding="utf-8")
+        assert str(conninfo_to_dict(url)["password"]) not in "".join(run.lines)
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT count(*) > 0 FROM user_interactions").fetchone() == (True,)
         assert served_by(run, grpcurl) == "SERVED_BY_LIGHTFM"

@@ -1,5 +1,6 @@
 """The parts of the Compose stack that need no engine."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -32,7 +33,8 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def identity(folder: Path, name: str) -> TlsFiles:
-    return TlsFiles(certificate=folder / f"{name}.crt", key=folder / f"{name}.key", authority=folder / "ca.crt")
+    own = folder / name
+    return TlsFiles(certificate=own / f"{name}.crt", key=own / f"{name}.key", authority=own / "ca.crt")
 
 
 @pytest.fixture
@@ -55,17 +57,61 @@ def test_without_a_certificate_the_servers_stay_closed(recsvc: str) -> None:
 
 
 def test_the_keys_that_sign_and_verify_models_are_a_pair(secrets: Path) -> None:
-    key = SigningKey.parse((secrets / "model-signing.key").read_text(encoding="utf-8"))
-    Verifier.parse((secrets / "model-signing.pub").read_text(encoding="utf-8")).check(b"model", key.sign(b"model"))
+    key = SigningKey.parse((secrets / "retrain/model-signing.key").read_text(encoding="utf-8"))
+    Verifier.parse((secrets / "recsvc/model-signing.pub").read_text(encoding="utf-8")).check(
+        b"model", key.sign(b"model")
+    )
 
 
 def test_the_secrets_are_made_once(secrets: Path) -> None:
     """Another start of the stack must not lock the database out."""
-    before = {path.name: path.read_bytes() for path in secrets.iterdir()}
+    before = contents(secrets)
     subprocess.run(["sh", str(ROOT / "deploy/compose/secrets.sh"), str(secrets)], check=True, capture_output=True)
-    assert {path.name: path.read_bytes() for path in secrets.iterdir()} == before
-    assert "ca.key" not in before
-    assert before["postgres-password"] in before["database-url"]
+    assert contents(secrets) == before
+    assert not [path for path in before if path.endswith("ca.key")], "nobody else is to be trusted"
+    assert before["postgres/postgres-password"] in before["bridge/database-url"]
+
+
+def contents(secrets: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(secrets)): path.read_bytes() for path in secrets.glob("*/*")}
+
+
+OWN: Final = {
+    "bridge": {"bridge.crt", "bridge.key", "ca.crt", "database-url"},
+    "client": {"client.crt", "client.key", "ca.crt", "complete"},
+    "postgres": {"postgres-password"},
+    "recsvc": {"recsvc.crt", "recsvc.key", "ca.crt", "model-signing.pub", "aws-credentials"},
+    "retrain": {"model-signing.key", "database-url", "aws-credentials"},
+    "s3": {"s3.json"},
+}
+
+
+def test_each_service_gets_its_own_secrets_alone(secrets: Path, compose: Any) -> None:
+    """And the files that it names are there."""
+    assert {folder.name: {file.name for file in folder.iterdir()} for folder in secrets.iterdir()} == OWN
+    users = {"topics": "bridge", "prepare": "retrain"}
+    for name, service in compose["services"].items():
+        mounts = [mount.split(":") for mount in service.get("volumes", ()) if "-secrets:" in mount]
+        if name == "secrets":
+            assert {source for source, _ in mounts} == {f"{owner}-secrets" for owner in OWN}
+            continue
+        owner = users.get(name, name)
+        assert mounts in ([], [[f"{owner}-secrets", "/secrets", "ro"]]), name
+        named = [str(value) for value in service.get("environment", {}).values()] + [*service.get("command", ())]
+        files = {Path(part.split("=")[-1]).name for part in named if "/secrets/" in part}
+        assert files <= OWN.get(owner, set()), name
+
+
+def test_images_are_named_by_a_full_version_that_a_digest_may_replace(compose: Any) -> None:
+    images = {service["image"] for service in compose["services"].values()}
+    others = {image for image in images if not image.startswith("video-window-")}
+    others |= {
+        service["build"]["args"]["PYTHON_IMAGE"] for service in compose["services"].values() if "build" in service
+    }
+    assert len(others) == 5
+    assert all(
+        re.fullmatch(r"\$\{[A-Z0-9]+_IMAGE:-[a-z/]+:\d+\.\d+(\.\d+)?(-[a-z-]+)?\}", image) for image in others
+    ), others
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from deploy.local.advice import retraining
 from deploy.local.child import ChildError
 from deploy.local.dataset import DataSet
 from deploy.local.stack import check_address
@@ -47,7 +49,9 @@ def test_a_port_in_use() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ChildError) as refused:
             check_address("RECSVC_LISTEN", address)
-    assert str(refused.value) == f"{address} is in use: stop what listens there, or set RECSVC_LISTEN"
+    message = str(refused.value)
+    assert message.startswith(f"{address} is in use by ")
+    assert message.endswith(f" (pid {os.getpid()}): stop that, or set RECSVC_LISTEN")
 
 
 @pytest.mark.parametrize("address", ["", "50051", "127.0.0.1", "127.0.0.1:grpc", ":50051"])
@@ -96,3 +100,31 @@ def test_a_misspelt_setting_of_a_program() -> None:
     done = run(RETRAIN_FACTOR="16")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: RETRAIN_FACTOR is no setting; did you mean RETRAIN_FACTORS?\n"
+
+
+def test_a_full_disk_ends_it_with_one_line(tmp_path: Path) -> None:
+    """On a disk that is really full: a small one of memory, mounted where that is allowed."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["-o", "size=4k,nr_inodes=2"]
+    if subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", disk], check=False, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        done = run("--state", str(disk / "state"))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "No space left on device" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_password_stands_in_a_file_of_its_owner(tmp_path: Path) -> None:
+    """What is printed names the file."""
+    state = State(tmp_path)
+    state.keep_database_url("postgresql://user:sesame@127.0.0.1/database")
+    assert stat.S_IMODE(state.database_url.stat().st_mode) == 0o600
+    environment = dict.fromkeys(("INTERACTIONS_URL", "CATALOGUE_URL", "MODEL_SIGNING_KEY_FILE"), "x")
+    environment |= {"MODEL_STORE_URL": (tmp_path / "models").as_uri(), "DATABASE_URL": "postgresql://u:sesame@h/d"}
+    printed = retraining(state, environment)
+    assert f"DATABASE_URL_FILE={state.database_url} make retrain" in printed
+    assert "sesame" not in printed

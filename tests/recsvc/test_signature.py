@@ -243,3 +243,17 @@ def test_what_is_no_private_key_is_refused_without_being_quoted(pem: str) -> Non
 def test_what_is_no_public_key_is_refused(pem: str) -> None:
     with pytest.raises(ValueError, match=r"^holds (no|a key that is not an) Ed25519 public key"):
         Verifier.parse(pem)
+
+
+def test_renewed_keys_count_from_then_on(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    publish(store, "1", OTHER)
+    registry = Registry(FileStore(store), KEY.verifier())
+    current = registry.current()
+    assert current
+    cache = ModelCache(registry, tmp_path / "cache")
+    with pytest.raises(ArtefactError):
+        cache.load(current[0])
+
+    registry.trust(OTHER.verifier())
+    assert cache.load(current[0])

@@ -246,7 +246,9 @@ def test_the_port_of_another_program_of_workers_is_taken(tmp_path: Path, lasting
     done = run(tmp_path, RECSVC_WORKERS="2", RECSVC_LISTEN=f"127.0.0.1:{lasting.port()}")
 
     assert done.returncode == 2
-    assert re.fullmatch(r"error: Failed to bind to address 127\.0\.0\.1:\d+: Address already in use\n", done.stderr)
+    assert re.fullmatch(
+        r"error: Failed to bind to address 127\.0\.0\.1:\d+: it is in use by .+ \(pid \d+\)\n", done.stderr
+    )
 
 
 @pytest.mark.parametrize("address", ["unix:/run/x", "50051", "localhost:http", "localhost:65536"])
