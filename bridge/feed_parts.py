@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from secrets import token_bytes
 from typing import Final
 
 import structlog
@@ -25,6 +26,8 @@ from bridge.identity import KeyFile, NamedViewers, TokenViewers, Viewers
 from bridge.interaction import InteractionListener
 from bridge.limiter import Limiter, LimiterPolicy
 from bridge.page import PageListener
+from bridge.page_token import MIN_KEY_BYTES, PageTokens
+from bridge.page_token_keys import SharedKeys
 from bridge.replica_set import ReplicaSet
 from bridge.resilience import Resilience
 from bridge.secrets import Secrets, on_loop
@@ -41,6 +44,9 @@ REPORT_S: Final = 10.0
 
 TRENDING_WARM_UP_S: Final = 2.0
 """Seconds that the first ranking gets before the server opens: a page must be full from the first call on."""
+
+TOKEN_KEYS_FILE: Final = "page_token_keys.json"  # noqa: S105  # a name
+"""Beside the trending snapshot."""
 
 logger = structlog.get_logger("bridge")
 
@@ -90,9 +96,13 @@ async def open_feed(
         if secrets.tls:
             secrets.tls.subscribe(on_loop(replica_set.renew))
             await stack.enter_async_context(background("identity", replica_set.keep_renewed))
-        board = await _keep_trending(settings, database, stack)
+        await stack.enter_async_context(background("schema", database.keep_schema))
+        tokens = PageTokens([token_bytes(MIN_KEY_BYTES)])
+        board, _ = await asyncio.gather(
+            _keep_trending(settings, database, metrics, stack), _keep_tokens(tokens, settings, database, metrics, stack)
+        )
         seen = SeenVideos()
-        loader = SeenLoader(database, seen)
+        loader = SeenLoader(database, seen, metrics=metrics)
         await stack.enter_async_context(background("seen", loader.keep_loading))
         pages, listeners = await _open_listeners(settings, secrets, database, metrics, stack)
         service = FeedService(
@@ -101,9 +111,10 @@ async def open_feed(
             metrics,
             time.monotonic,
             budget_s=settings.lightfm_budget_ms / 1000,
-            viewers=await _viewers(settings, stack),
+            viewers=await _viewers(settings, metrics, stack),
             experiments=_experiments(settings),
             seen=seen,
+            tokens=tokens,
             listeners=[loader.note, *pages],
         )
         yield FeedParts(service, replica_set, [seen.note, *listeners])
@@ -137,12 +148,12 @@ def _backoff(retry: int) -> float:
     return retry * random.uniform(0.005, 0.010)  # noqa: S311  # jitter
 
 
-async def _viewers(settings: BridgeSettings, stack: AsyncExitStack) -> Viewers:
+async def _viewers(settings: BridgeSettings, metrics: Metrics, stack: AsyncExitStack) -> Viewers:
     if settings.viewer_keys_path is None:
         return NamedViewers()
-    keys = KeyFile(settings.viewer_keys_path)
+    keys = KeyFile(settings.viewer_keys_path, metrics=metrics)
     await stack.enter_async_context(background("viewer-keys", keys.keep_fresh))
-    return TokenViewers(keys, settings.token_policy(), anonymous=settings.anonymous_viewers)
+    return TokenViewers(keys, settings.token_policy(), anonymous=settings.anonymous_viewers, metrics=metrics)
 
 
 def _experiments(settings: BridgeSettings) -> Experiments:
@@ -153,7 +164,9 @@ def _experiments(settings: BridgeSettings) -> Experiments:
     return Experiments(experiment)
 
 
-async def _keep_trending(settings: BridgeSettings, database: Database, stack: AsyncExitStack) -> TrendingBoard:
+async def _keep_trending(
+    settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
+) -> TrendingBoard:
     board = TrendingBoard()
     refresher = TrendingRefresher(
         board,
@@ -162,16 +175,34 @@ async def _keep_trending(settings: BridgeSettings, database: Database, stack: As
             half_life_s=settings.trending_half_life_h * 3600,
             window_s=settings.trending_window_h * 3600,
             most=settings.trending_videos,
+            unknown_videos=settings.trending_unknown_videos,
         ),
         path=settings.trending_snapshot_path,
         interval_s=settings.trending_interval_s,
+        metrics=metrics,
     )
     refresher.restore()
-    await stack.enter_async_context(background("schema", database.keep_schema))
     await stack.enter_async_context(background("trending", refresher.keep_fresh))
     if not await refresher.warm_up(TRENDING_WARM_UP_S):
         logger.warning("trending.empty")
     return board
+
+
+async def _keep_tokens(
+    tokens: PageTokens, settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
+) -> None:
+    """Give page tokens their keys: those of the settings, or those that bridges share."""
+    if keys := settings.token_keys():
+        tokens.use(keys)
+        return
+    path = settings.trending_snapshot_path.with_name(TOKEN_KEYS_FILE)
+    shared = SharedKeys(tokens, database, path, metrics=metrics)
+    shared.restore()
+    await stack.enter_async_context(background("page-token-keys", shared.keep_fresh))
+    if not await shared.warm_up(TRENDING_WARM_UP_S):
+        logger.warning(
+            "page_token_keys.not_shared", consequence="other bridges refuse this one's tokens, until they are"
+        )
 
 
 async def _open_listeners(

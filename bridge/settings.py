@@ -8,13 +8,16 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from bridge.identity import SignatureAlgorithm, TokenPolicy
+from bridge.page_token import PageTokens
 from bridge.retention import EVENT_ID_DAYS, LEAST_DAYS
+from bridge.user_token import MAX_LIFETIME_S
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
 from servicekit.logs import LogLevel
 from servicekit.setting_types import (
     DAY_S,
     MAX_PORT,
+    YEAR_S,
     Addresses,
     Brokers,
     FileToWrite,
@@ -112,9 +115,21 @@ class BridgeSettings(KafkaSettings):
         24.0, ge=0.25, le=17_568, description="hours after which an interaction counts half"
     )
     trending_window_h: Number = Field(
-        168.0, ge=0.01, le=17_568, description="hours before the newest interaction that count"
+        168.0,
+        ge=0.01,
+        le=17_568,
+        description="hours for which an interaction counts; where fewer than 500 videos had any, those of the last such"
+        " span before follow",
+    )
+    trending_unknown_videos: bool = Field(
+        default=False, description="whether videos that are not in the catalogue trend, where there is a catalogue"
     )
     trending_videos: int = Field(5000, ge=1, le=1_000_000, description="videos in the trending ranking")
+    page_token_keys: SecretStr | None = Field(
+        None,
+        description="keys that sign page tokens, of 32 characters or more, with commas between: the first signs, all"
+        " are accepted; without them bridges share keys through Postgres",
+    )
     segment_write_key: SecretStr | None = Field(None, description="Segment source; no analytics without one")
     segment_url: HttpUrl = Field("https://api.segment.io/v1/batch", description="where batches of events are sent")
     segment_flush_s: Number = Field(3.0, ge=0, le=3600, description="seconds that unsent events get at shutdown")
@@ -130,6 +145,12 @@ class BridgeSettings(KafkaSettings):
         None, description="audience that these tokens must name; required with keys"
     )
     viewer_token_issuer: str | None = Field(None, description="issuer that these tokens must name; required with keys")
+    user_token_lifetime_s: Number = Field(
+        MAX_LIFETIME_S,
+        ge=1,
+        le=10 * YEAR_S,
+        description="seconds from `iat` to `exp` of these tokens at most; they need both, and `sub`, `aud`, `iss`",
+    )
     anonymous_viewers: bool = Field(default=False, description="whether calls without a token get trending pages")
     tls_cert_file: ReadableFile | None = Field(None, description="certificate chain of this server, PEM")
     tls_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
@@ -151,6 +172,17 @@ class BridgeSettings(KafkaSettings):
             raise ValueError(f"TRENDING_WINDOW_H is more than {MAX_HALVINGS} times TRENDING_HALF_LIFE_H")
         return self
 
+    @field_validator("page_token_keys")
+    @classmethod
+    def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            PageTokens(_keys(value))
+        return value
+
+    def token_keys(self) -> list[bytes]:
+        """Return the keys of page tokens; none where bridges share theirs through Postgres."""
+        return _keys(self.page_token_keys) if self.page_token_keys else []
+
     def tls(self) -> TlsFiles | None:
         """Return the TLS identity, None for plain text; ValueError when it is given in part."""
         return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)
@@ -163,4 +195,9 @@ class BridgeSettings(KafkaSettings):
             algorithms=self.viewer_token_algorithms,
             audience=self.viewer_token_audience,
             issuer=self.viewer_token_issuer,
+            max_lifetime_s=self.user_token_lifetime_s,
         )
+
+
+def _keys(value: SecretStr) -> list[bytes]:
+    return [key.encode() for key in value.get_secret_value().replace(",", " ").split()]

@@ -3,7 +3,6 @@
 import math
 import os
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias
 from urllib.parse import urlsplit
 

@@ -5,7 +5,7 @@ there is no room for is lost.
 """
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from servicekit.dogstatsd import DogStatsd, global_tags
 
@@ -23,6 +23,12 @@ class Metric(StrEnum):
     """Calls to LightFM that may be under way now."""
     FEED_CACHE_DROPPED = "feed.cache.dropped"
     """Served pages that were not kept in Postgres."""
+    JOB_FAILED = "feed.jobs.failed"
+    """Steps of the bridge's background jobs that failed; tag `job`."""
+    ROWS_SET_ASIDE = "feed.jobs.rows_set_aside"
+    """Rows that a background job of the bridge could not use; tag `job`."""
+    TOKEN_REFUSED = "feed.identity.refused"  # noqa: S105  # a name
+    """Calls whose bearer token was refused; tag `reason`."""
     ANALYTICS_SENT = "feed.analytics.sent"
     """Events that Segment accepted."""
     ANALYTICS_LOST = "feed.analytics.lost"
@@ -140,6 +146,10 @@ class NoMetrics:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+NO_METRICS: Final = NoMetrics()
+"""The default of what may do without."""
 
 
 def connect_metrics(host: str | None, port: int, *, service: str) -> Metrics:
