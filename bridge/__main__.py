@@ -10,7 +10,7 @@ import psycopg
 import structlog
 import uvloop
 
-from bridge.administration import run_dead_letters, run_erase, run_topics
+from bridge.administration import run_dead_letters, run_erase, run_migrate, run_topics
 from bridge.database import Database
 from bridge.feed_parts import open_feed
 from bridge.ingestion import KafkaPolicy, open_ingestion
@@ -19,7 +19,6 @@ from bridge.journal import Journal
 from bridge.lightfm import open_channel
 from bridge.playback_service import PlaybackService
 from bridge.position_sync import PositionSync
-from bridge.schema import migrate
 from bridge.settings import BridgeSettings
 from servicekit.credentials import server_credentials
 from servicekit.lifecycle import AioServer
@@ -36,6 +35,8 @@ SERVICES: Final = (
 )
 LIGHTFM: Final = "lightfm"
 """Health knows the circuit breaker by this name: NOT_SERVING while it is open."""
+SCHEMA: Final = "schema"
+"""Health knows the database schema by this name: NOT_SERVING while it, or a right to it, keeps interactions out."""
 GC_THRESHOLD: Final = 20_000
 """Objects between two collections: with the default of 700 there is one every few calls."""
 WARM_UP_S: Final = 2.0
@@ -69,8 +70,7 @@ def main() -> None:
     configure_logs(settings.log_level, service="bridge")
     try:
         if command == "migrate":
-            migrate(settings.database_url)
-            print("Database schema: up to date")  # noqa: T201  # the program's output
+            run_migrate(settings)
         elif command == "topics":
             sys.exit(run_topics(settings))
         elif command == "erase":
@@ -93,11 +93,15 @@ async def serve(settings: BridgeSettings) -> None:
         stack.callback(metrics.close)
         tls = settings.tls()
         credentials = server_credentials(settings.bridge_listen, tls)
-        database = Database(settings.database_url, connections=settings.database_connections)
-        await database.open()
-        stack.push_async_callback(database.close)
         server = AioServer(SERVICES)
         server.report(LIGHTFM, serving=True)
+        database = Database(
+            settings.database_url,
+            connections=settings.database_connections,
+            tell_health=lambda usable: server.report(SCHEMA, serving=usable),
+        )
+        await database.open()
+        stack.push_async_callback(database.close)
         feed = await stack.enter_async_context(
             open_feed(settings, database, metrics, lambda serving: server.report(LIGHTFM, serving=serving))
         )

@@ -40,6 +40,13 @@ def run_topics(settings: BridgeSettings) -> int:
     return DIFFERENT if any(report.differences for report in reports) else 0
 
 
+def run_migrate(settings: BridgeSettings) -> None:
+    """Bring the schema up to date, or say that it is newer than this program, and what is amiss."""
+    schema = migrate(settings.database_url)
+    sys.stdout.write(f"Database schema: {schema}\n")
+    sys.stdout.writelines(f"  {note}\n" for note in schema.notes)
+
+
 def run_dead_letters(settings: BridgeSettings, *, replay: bool) -> int:
     """Print what could not be processed, or send it again; return 1 when there was something to print."""
     migrate(settings.database_url)
