@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum, auto
 from typing import Final
 from uuid import UUID, uuid5
 
 from bridge.database import Connection
+from bridge.event_identity import MAX_DERIVED, EventIdReusedError, content_of, derived_id
 from bridge.interaction import NO_RECOMMENDATION, RecommendationContext
 from bridge.message import UNRECORDED, Message, iso_milliseconds, read_recommendation, recommendation_headers
 from bridge.topics import FEEDBACK_TOPIC
@@ -21,6 +22,9 @@ INSERT INTO recommendation_feedback (
     feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score
 ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
+_KNOWN: Final = (
+    "SELECT user_id, video_id, sentiment, coalesce(comment, '') FROM recommendation_feedback WHERE event_id = %s"
+)
 
 
 class Sentiment(StrEnum):
@@ -42,8 +46,29 @@ class Feedback:
     comment: str = ""
     recommendation: RecommendationContext = NO_RECOMMENDATION
 
+    def content(self) -> int:
+        """Return a digest of what was said, by which an identifier that is used for something else is noticed."""
+        return content_of(self.user_id, self.video_id, self.sentiment, self.comment)
+
     async def record(self, connection: Connection) -> tuple[bool, Sequence[Message]]:
-        """Insert it; return whether it was new, and the message that tells of it if so."""
+        """Insert it; return whether it was new, and the message that tells of it if so.
+
+        Raises:
+            EventIdReusedError: Its identifier is that of other feedback of the user.
+        """
+        row = self
+        for _ in range(MAX_DERIVED):
+            if await row._insert(connection):
+                return True, [replace(self.message(), event_id=_message_id(row.event_id))]
+            known = await (await connection.execute(_KNOWN, [row.event_id])).fetchone()
+            if known is None or known[0] == self.user_id:
+                if known and content_of(*known) != self.content():
+                    break
+                return False, []
+            row = replace(row, event_id=derived_id(row.event_id, self.user_id))
+        raise EventIdReusedError(self.event_id)
+
+    async def _insert(self, connection: Connection) -> bool:
         origin = self.recommendation
         cursor = await connection.execute(
             _RECORD,
@@ -61,8 +86,7 @@ class Feedback:
                 origin.recommendation_score,
             ],
         )
-        fresh = cursor.rowcount == 1
-        return fresh, [self.message()] if fresh else []
+        return cursor.rowcount == 1
 
     def message(self, *, unrecorded: bool = False) -> Message:
         """Return it as consumers of `feed.feedback.v1` know it; `unrecorded` marks it as not in Postgres yet."""
@@ -74,7 +98,7 @@ class Feedback:
             "timestamp": iso_milliseconds(self.occurred_at),
         }
         return Message(
-            event_id=uuid5(self.event_id, FEEDBACK_TOPIC),  # an interaction may bear the same event id
+            event_id=_message_id(self.event_id),
             topic=FEEDBACK_TOPIC,
             key=self.user_id,
             kind=self.sentiment.value,
@@ -85,6 +109,11 @@ class Feedback:
                 **({UNRECORDED: "1"} if unrecorded else {}),
             },
         )
+
+
+def _message_id(event_id: UUID) -> UUID:
+    """Return the outbox row's id: an interaction may bear the same event id."""
+    return uuid5(event_id, FEEDBACK_TOPIC)
 
 
 def read_feedback(value: bytes, headers: Mapping[str, str]) -> Feedback:

@@ -8,6 +8,7 @@ from enum import StrEnum, auto
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from bridge.event_identity import content_of
 from servicekit.validation import Checker
 
 MAX_AGE: Final = timedelta(days=7)
@@ -80,6 +81,13 @@ class Interaction:
     rating: float | None = None
     search_query: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def content(self) -> int:
+        """Return a digest of what was done, by which an identifier that is used for something else is noticed.
+
+        Neither when it was done, which the bridge fills in where the caller does not, nor what is said about it.
+        """
+        return content_of(self.video_id, self.interaction_type, self.watch_time_ms, self.rating, self.search_query)
 
 
 InteractionListener: TypeAlias = Callable[[Interaction], None]

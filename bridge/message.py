@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from bridge.event_identity import identity_of
 from bridge.interaction import Interaction, InteractionType, RecommendationContext
 
 INTERACTIONS_TOPIC: Final = "feed.interactions.v1"
@@ -20,7 +21,7 @@ class Message:
     """A message of one event.
 
     Attributes:
-        event_id: The outbox row's id: the event's own, or derived from it.
+        event_id: The outbox row's id: the event's own, or derived from it, as where another user has used that.
         topic: The topic.
         key: The partition key; messages of one key keep their order.
         kind: The event's type, for routing.
@@ -71,6 +72,11 @@ def read_interaction(value: bytes, headers: Mapping[str, str]) -> Interaction:
         search_query=headers.get("search-query", ""),
         metadata=json.loads(headers.get("metadata", "{}")),
     )
+
+
+def identity_of_message(message: Message) -> bytes:
+    """Return which user's event it tells of."""
+    return identity_of(UUID(message.headers["event-id"]), message.key)
 
 
 def iso_milliseconds(instant: datetime) -> str:

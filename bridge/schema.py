@@ -55,7 +55,9 @@ class Schema:
 
     def __str__(self) -> str:
         if self.newer:
-            return f"the schema is newer (revision {self.revision}) than this program ({self.program}), which can use it"
+            return (
+                f"the schema is newer (revision {self.revision}) than this program ({self.program}), which can use it"
+            )
         return "up to date"
 
 
@@ -114,7 +116,9 @@ def _check_revision(connection: Connection, revision: str) -> None:
     newer = f"the schema is newer (revision {revision}) than this program ({head()})"
     oldest = "0001"
     if _value(connection, "SELECT to_regclass('bridge_schema_compatibility')") is not None:
-        oldest = str(_value(connection, "SELECT coalesce(max(oldest_program), '0001') FROM bridge_schema_compatibility"))
+        oldest = str(
+            _value(connection, "SELECT coalesce(max(oldest_program), '0001') FROM bridge_schema_compatibility")
+        )
     if not revision > head() or oldest > head():
         raise SchemaNewerError(f"{newer}, and needs one of revision {oldest} at least")
 
@@ -158,12 +162,14 @@ def _make_partitions(conninfo: str) -> list[str]:
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:
-            problems.append(f"partitions are not made: {_line(error)}; run `python -m bridge migrate` daily as the owner")
+            problems.append(
+                f"partitions are not made: {_line(error)}; run `python -m bridge migrate` daily as the owner"
+            )
     return [*dict.fromkeys(problems)]
 
 
 def _value(connection: Connection, query: str) -> Any:
-    row = connection.execute(sql.SQL(query)).fetchone()  # type: ignore[arg-type]  # all are written above
+    row = connection.execute(sql.SQL(query)).fetchone()
     return row[0] if row else None
 
 

@@ -69,6 +69,8 @@ def _missing(connection: Connection, wanted: dict[str, Sequence[str]] | Any) -> 
     role = connection.info.user
     for name, rights in lacking.items():
         listed = ", ".join(rights)
-        yield f"table {name} is missing" if "" in rights else (
-            f"role {role} lacks {listed} on {name}: GRANT {listed} ON {name} TO {role}"
+        yield (
+            f"table {name} is missing"
+            if "" in rights
+            else (f"role {role} lacks {listed} on {name}: GRANT {listed} ON {name} TO {role}")
         )

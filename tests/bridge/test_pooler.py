@@ -3,21 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import pytest
-from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 
-from bridge.schema import migrate
 from deploy.local.postgres import Postgres
 from tests.bridge.events import drained, event, record, recorded
-from tests.bridge.ingestion import Ingestion, running_ingestion
+from tests.bridge.ingestion import running_ingestion
 from tests.support.pgbouncer import pgbouncer
 from videowindow.feed.v1 import interaction_pb2 as pb
-from videowindow.feed.v1 import playback_pb2
 
 MODES: Final = ("session", "transaction")
 EVENTS: Final = 3000

@@ -1,4 +1,4 @@
-"""Whose an event identifier is, and of what content; and which programs can use a schema that is newer than they are."""
+"""Whose an event identifier is and what it stands for, which programs can use a newer schema, and who trains now."""
 
 from alembic import op
 
