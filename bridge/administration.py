@@ -71,9 +71,8 @@ async def _show(settings: BridgeSettings) -> int:
 
 
 def _line(letter: Letter) -> str:
-    place = "/".join(letter.context.get(name, "?") for name in ("topic", "partition", "offset"))
     reason = " ".join(letter.context.get("exception.message", "?").split())
-    return f"{place}: {letter.context.get('exception.class.name', '?')}: {reason}"
+    return f"{letter.place}: {letter.context.get('exception.class.name', '?')}: {reason}"
 
 
 async def _replay(settings: BridgeSettings) -> int:
@@ -81,8 +80,11 @@ async def _replay(settings: BridgeSettings) -> int:
         refused = await put_back(connection)
     sys.stdout.write(f"{refused} messages are in the outbox again\n")
     if settings.kafka_bootstrap_servers:
-        letters = await DeadLetterTopic(settings.kafka_client()).replay()
-        sys.stdout.write(f"{letters} messages are in their topics again\n")
+        replayed = await DeadLetterTopic(settings.kafka_client()).replay()
+        sys.stdout.write(f"{replayed.sent} messages are in their topics again\n")
+        for place, reason in replayed.refused.items():
+            sys.stdout.write(f"  {place} is a dead letter once more: {reason}\n")
+        return DIFFERENT if replayed.refused else 0
     return 0
 
 

@@ -7,6 +7,7 @@ repeats harmless.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
@@ -26,6 +27,8 @@ T = TypeVar("T")
 GROUP: Final = "bridge-backfill"
 PAUSE_S: Final = 0.5
 DEFECT_PAUSE_S: Final = 10.0
+MAX_CLOCK_ERROR: Final = timedelta(hours=1)
+"""By which the clocks of programs and brokers may differ."""
 REFUSALS: Final = (
     psycopg.DataError,
     psycopg.IntegrityError,
@@ -101,6 +104,7 @@ class Backfill:
                 continue
             try:
                 event = kind.read(one.value, one.headers)
+                _check_clock(one, kind.occurred_at(event))
                 identity, content = kind.identity(event), kind.content(event)
             except Exception as error:  # noqa: BLE001  # anybody may write to the topic, and anything
                 await self._bury(one, error)
@@ -177,3 +181,10 @@ class Backfill:
         outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._publisher.publish(message, outcome.set_result)
         return await outcome
+
+
+def _check_clock(received: Received, occurred_at: datetime) -> None:
+    """Return unless the event happened after its message was sent, whatever the clocks; then ValueError."""
+    sent_at = datetime.fromtimestamp(received.timestamp_ms / 1000, UTC)
+    if received.timestamp_ms > 0 and occurred_at > sent_at + MAX_CLOCK_ERROR:
+        raise ValueError(f"timestamp is {occurred_at.isoformat()}, and the message was sent at {sent_at.isoformat()}")

@@ -3,16 +3,26 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum, auto
 from typing import Final
 from uuid import UUID, uuid5
 
 from bridge.database import Connection
 from bridge.event_identity import MAX_DERIVED, EventIdReusedError, content_of, derived_id
-from bridge.interaction import NO_RECOMMENDATION, RecommendationContext
-from bridge.message import UNRECORDED, Message, iso_milliseconds, read_recommendation, recommendation_headers
+from bridge.interaction import NO_RECOMMENDATION, RecommendationContext, check_recommendation, check_text
+from bridge.message import (
+    UNRECORDED,
+    Message,
+    iso_milliseconds,
+    read_event_id,
+    read_instant,
+    read_recommendation,
+    recommendation_headers,
+)
 from bridge.topics import FEEDBACK_TOPIC
+from servicekit.json_fields import JsonObject
+from servicekit.validation import Checker
 
 MAX_COMMENT_BYTES: Final = 2000
 
@@ -117,14 +127,18 @@ def _message_id(event_id: UUID) -> UUID:
 
 
 def read_feedback(value: bytes, headers: Mapping[str, str]) -> Feedback:
-    """Return the feedback that a message was made of; ValueError or KeyError when it was made of none."""
-    fields = json.loads(value)
-    return Feedback(
-        event_id=UUID(headers["event-id"]),
-        user_id=str(fields["userId"]),
-        video_id=str(fields["videoId"]),
-        sentiment=Sentiment(fields["sentiment"]),
-        occurred_at=datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
-        comment=str(fields["comment"]),
+    """Return the feedback that a message was made of; ValueError or ServiceError when it was made of none."""
+    fields, checker = JsonObject(value), Checker()
+    feedback = Feedback(
+        event_id=read_event_id(headers),
+        user_id=fields.identifier("userId"),
+        video_id=fields.identifier("videoId"),
+        sentiment=Sentiment(fields.text("sentiment")),
+        occurred_at=read_instant(fields),
+        comment=fields.text("comment"),
         recommendation=read_recommendation(headers),
     )
+    check_text(feedback.comment, MAX_COMMENT_BYTES, checker, "comment")
+    check_recommendation(feedback.recommendation, checker, "recommendation")
+    checker.finish()
+    return feedback

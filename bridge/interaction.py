@@ -1,6 +1,5 @@
 """What a viewer did, as a value, and the limits that the API documents for it."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,6 +8,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from bridge.event_identity import content_of
+from servicekit.numbers import LARGEST
 from servicekit.validation import Checker
 
 MAX_AGE: Final = timedelta(days=7)
@@ -124,7 +124,8 @@ def check_recommendation(recommendation: RecommendationContext, checker: Checker
         if value:
             checker.identifier(value, f"{path}.{name}")
     score = recommendation.recommendation_score
-    checker.require(score is None or math.isfinite(score), f"{path}.recommendation_score", "must be finite")
+    countable = score is None or abs(score) <= LARGEST  # which does not hold for nan
+    checker.require(countable, f"{path}.recommendation_score", f"must be finite, from {-LARGEST:g} to {LARGEST:g}")
 
 
 def _check_rating(interaction: Interaction, checker: Checker, path: str) -> None:

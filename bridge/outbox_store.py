@@ -1,6 +1,7 @@
 """The outbox in Postgres: what waits there, and what is taken away."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,10 +28,27 @@ async def delete(connection: Connection, event_ids: Iterable[UUID]) -> None:
     await connection.execute(_DELETE, [_array(event_ids)])
 
 
-async def left_behind(connection: Connection, *, age_s: float, most: int) -> Sequence[Message]:
-    """Return the first messages, at most so many, that are older than an age, in order."""
+@dataclass(frozen=True, slots=True)
+class LeftOver:
+    """What was found in the outbox: messages in their order, why other rows are none, and how many rows there were."""
+
+    messages: Sequence[Message]
+    odd: Mapping[UUID, str]
+    rows: int
+
+
+async def left_behind(connection: Connection, *, age_s: float, most: int) -> LeftOver:
+    """Return the first rows, at most so many, that are older than an age, in order."""
     cursor = await connection.execute(_LEFT_BEHIND, [age_s, most])
-    return [_message(row) for row in await cursor.fetchall()]
+    rows = await cursor.fetchall()
+    messages: list[Message] = []
+    odd: dict[UUID, str] = {}
+    for row in rows:
+        try:
+            messages.append(_message(row))
+        except ValueError as error:
+            odd[row[0]] = str(error)
+    return LeftOver(messages, odd, len(rows))
 
 
 async def still_there(connection: Connection, event_ids: Iterable[UUID]) -> set[UUID]:
@@ -61,4 +79,9 @@ async def _value(connection: Connection, query: str, parameters: Sequence[object
 
 def _message(row: tuple[Any, ...]) -> Message:
     event_id, topic, key, kind, value, headers = row
+    # Other programs may write here, as the table is that of an outbox that many know.
+    if not topic:
+        raise ValueError("the row names no topic")
+    if not isinstance(headers, dict) or not all(isinstance(one, str) for one in headers.values()):
+        raise ValueError("headers is no JSON object of strings")
     return Message(event_id=event_id, topic=topic, key=key, kind=kind, value=value, headers=headers)

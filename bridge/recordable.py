@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from bridge.database import Connection
@@ -26,6 +27,7 @@ class Recordable(Generic[T]):
         read: Returns what a message was made of; raises for what was no such event.
         identity: Returns whose event it is, by its identifier.
         content: Returns what the identifier stands for.
+        occurred_at: Returns when it happened.
         record: Inserts events with different identities, and returns how many were new; ValueError, with nothing
             inserted, when an identifier is that of something else that its user did.
         forget: Deletes a user's events up to a time, milliseconds since 1970.
@@ -34,6 +36,7 @@ class Recordable(Generic[T]):
     read: Callable[[bytes, Mapping[str, str]], T]
     identity: Callable[[T], bytes]
     content: Callable[[T], int]
+    occurred_at: Callable[[T], datetime]
     record: Callable[[Connection, Sequence[T]], Awaitable[int]]
     forget: Callable[[Connection, str, int], Awaitable[int]]
 
@@ -68,11 +71,16 @@ def _identity(event: Interaction | Feedback) -> bytes:
     return identity_of(event.event_id, event.user_id)
 
 
+def _occurred_at(event: Interaction | Feedback) -> datetime:
+    return event.occurred_at
+
+
 RECORDABLE: Final[Mapping[str, Recordable[Any]]] = {
     INTERACTIONS_TOPIC: Recordable(
         read=_read_interaction,
         identity=_identity,
         content=Interaction.content,
+        occurred_at=_occurred_at,
         record=_record_interactions,
         forget=forget_before,
     ),
@@ -80,6 +88,7 @@ RECORDABLE: Final[Mapping[str, Recordable[Any]]] = {
         read=read_feedback,
         identity=_identity,
         content=Feedback.content,
+        occurred_at=_occurred_at,
         record=_record_feedback,
         forget=forget_feedback_before,
     ),

@@ -92,11 +92,12 @@ class Relay:
                     return 0
                 found = await left_behind(connection, age_s=YOUNG_S, most=BATCH)
                 # Judged only now: had one of them failed meanwhile, later ones of its key would be sent before it.
-                messages = [message for message in found if not self._outbox.cares_for(message.event_id)]
+                messages = [message for message in found.messages if not self._outbox.cares_for(message.event_id)]
                 self._outbox.found(messages)
                 sent, refused = await self._send(messages)
+                refused |= found.odd
                 # What a process that has died just now left behind is too young to be found by the first looks.
-                self._outbox.looked(complete=len(found) < BATCH, settled_s=YOUNG_S + PAUSE_S)
+                self._outbox.looked(complete=found.rows < BATCH, settled_s=YOUNG_S + PAUSE_S)
                 await self._remove(connection, sent, refused)
         except DatabaseUnavailableError:
             self._outbox.sent(sent)  # the rows may still be there: they are not sent again

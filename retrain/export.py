@@ -76,7 +76,7 @@ def export_day(
     rows = 0
     with (
         tempfile.TemporaryDirectory(prefix="export-") as folder,
-        psycopg.connect(conninfo, connect_timeout=CONNECT_S) as connection,
+        psycopg.connect(conninfo, connect_timeout=CONNECT_S, prepare_threshold=None) as connection,
     ):
         # One snapshot for the whole day, whatever is recorded meanwhile.
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ

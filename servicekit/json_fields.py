@@ -69,6 +69,10 @@ class JsonObject:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
+    def texts(self) -> dict[str, str]:
+        """Return all fields, each of which is a string."""
+        return {name: self.text(name) for name in self._fields}
+
     def _get(self, name: str) -> Any:
         try:
             return self._fields[name]
