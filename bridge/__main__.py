@@ -61,11 +61,15 @@ def main() -> None:
         " Kafka topics, erase forgets a viewer, dead-letters shows what could not be processed, and replay sends it"
         " again",
     )
-    parser.add_argument("--user", metavar="ID", help="the viewer to erase")
+    parser.add_argument("--user", metavar="ID", help="the user to erase")
+    parser.add_argument("--dry-run", action="store_true", help="erase: print what would be deleted, and delete nothing")
+    parser.add_argument("--force", action="store_true", help="erase: go on where nothing is known of the user")
     arguments = parser.parse_args()
     command: str = arguments.command
     if (command == "erase") is not bool(arguments.user):
         parser.error("erase needs --user ID" if command == "erase" else "--user goes with erase only")
+    if (arguments.dry_run or arguments.force) and command != "erase":
+        parser.error("--dry-run and --force go with erase only")
     settings = BridgeSettings.load()
     configure_logs(settings.log_level, service="bridge")
     try:
@@ -74,7 +78,7 @@ def main() -> None:
         elif command == "topics":
             sys.exit(run_topics(settings))
         elif command == "erase":
-            sys.exit(run_erase(settings, arguments.user))
+            sys.exit(run_erase(settings, arguments.user, dry_run=arguments.dry_run, force=arguments.force))
         elif command in ("dead-letters", "replay"):
             sys.exit(run_dead_letters(settings, replay=command == "replay"))
         else:

@@ -3,12 +3,12 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 from bridge.database import Database, DatabaseUnavailableError
-from bridge.erasure import erase, tombstones_left
+from bridge.erasure import Found, erase, find, tombstones_left
 from bridge.kafka import KafkaPublisher
 from bridge.message import DEAD_LETTER_TOPIC
 from bridge.outbox import Outbox
@@ -17,8 +17,9 @@ from bridge.relay import Relay
 from bridge.replay import DeadLetterTopic, Letter, ReplayError
 from bridge.schema import migrate
 from bridge.settings import BridgeSettings
-from bridge.topics import TopicsError, ensure_topics, topics
+from bridge.topics import USER_TOPICS, TopicsError, ensure_topics, topics
 from servicekit.telemetry import NoMetrics
+from servicekit.validation import identifier_problem
 
 DIFFERENT: Final = 1
 """Exit status when something is not as it should be."""
@@ -101,21 +102,54 @@ async def _connected(settings: BridgeSettings) -> AsyncIterator[Database]:
         await database.close()
 
 
-def run_erase(settings: BridgeSettings, user_id: str) -> int:
-    """Forget a viewer, print what was deleted, and return 1 when Kafka does not have the tombstones yet."""
+def run_erase(settings: BridgeSettings, user_id: str, *, dry_run: bool = False, force: bool = False) -> int:
+    """Forget a user and print what was deleted.
+
+    Args:
+        settings: Of the bridge.
+        user_id: The user.
+        dry_run: Print what would be deleted, and delete nothing.
+        force: Go on where nothing is known of the user, whose messages Kafka may have all the same.
+
+    Returns:
+        1 when nothing is known of the user, or when Kafka does not have the tombstones yet.
+    """
+    if problem := identifier_problem(user_id):
+        raise ValueError(f"--user: {problem}")
     migrate(settings.database_url)
-    return asyncio.run(_erase(settings, user_id))
+    return asyncio.run(_erase(settings, user_id, dry_run=dry_run, force=force))
 
 
-async def _erase(settings: BridgeSettings, user_id: str) -> int:
+async def _erase(settings: BridgeSettings, user_id: str, *, dry_run: bool, force: bool) -> int:
     async with _connected(settings) as database:
         async with database.connection(timeout_s=10) as connection:
-            deleted = await erase(connection, user_id)
-        for table, rows in deleted.items():
-            sys.stdout.write(f"{table:28} {rows} rows deleted\n")
+            found = await find(connection, user_id)
+            going = (found.known or force) and not dry_run
+            deleted = await erase(connection, user_id) if going else found.rows
+        if not found.known:
+            sys.stdout.write(f"user {user_id!r} was not found: no table has rows of this user\n")
+            if not force:
+                sys.stdout.write("nothing was done; --force sends tombstones to Kafka all the same\n")
+                return DIFFERENT
+        sys.stdout.writelines(f"{line}\n" for line in _report(found, deleted, dry_run=dry_run))
+        if dry_run:
+            return 0
         left = await _send_tombstones(settings, database, user_id)
     sys.stdout.write(f"{'tombstones':28} {f'{left} wait in the outbox' if left else 'sent'}\n")
     return DIFFERENT if left else 0
+
+
+def _report(found: Found, deleted: Mapping[str, int], *, dry_run: bool) -> Iterator[str]:
+    if found.erased_at is not None:
+        yield f"{'erased before':28} {found.erased_at:%Y-%m-%dT%H:%M:%SZ}"
+    for table, rows in deleted.items():
+        yield f"{table:28} {rows} rows {'would be ' if dry_run else ''}deleted"
+    if dry_run:
+        yield f"{'tombstones':28} {len(USER_TOPICS)} would be sent"
+    if found.days:
+        first, last, rows = min(found.days), max(found.days), sum(found.days.values())
+        yield (f"{'exports':28} {len(found.days)} days from {first} to {last} may still hold {rows} rows")
+        yield f"{'':28} the nightly run leaves them out; `python -m retrain forget` rewrites the exports without them"
 
 
 def _relay(database: Database, publisher: KafkaPublisher) -> Relay:

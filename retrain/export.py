@@ -97,6 +97,12 @@ def export_day(
     return Exported(day=day, rows=rows, files=tuple(files))
 
 
+def read_erased(conninfo: str) -> dict[bytes, int]:
+    """Return who was erased, and when (milliseconds since 1970); psycopg.Error when the database cannot be read."""
+    with psycopg.connect(conninfo, connect_timeout=CONNECT_S, prepare_threshold=None) as connection:
+        return _erased(connection)
+
+
 def _erased(connection: "psycopg.Connection[Any]") -> dict[bytes, int]:
     cursor = connection.execute("SELECT mark, (extract(epoch FROM erased_at) * 1000)::bigint FROM erased_viewers")
     return dict(cursor.fetchall())

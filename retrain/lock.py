@@ -20,12 +20,14 @@ LEASE_S: Final = 30.0
 RENEWALS: Final = 6
 """In the time of a lease."""
 LOOK_S: Final = 0.5
+SETTLED_S: Final = 2.0
+"""After which Postgres has done what a process that was killed just now had asked for."""
 _TAKE: Final = """
 UPDATE retrain_lease
 SET fence = fence + 1, holder = %s, expires_at = clock_timestamp() + make_interval(secs => %s)
 WHERE expires_at < clock_timestamp() AND pg_try_advisory_xact_lock(%s) RETURNING fence
 """
-_LOOK: Final = "SELECT holder, expires_at, expires_at < clock_timestamp() FROM retrain_lease"
+_LOOK: Final = "SELECT holder, expires_at::text, expires_at < clock_timestamp() FROM retrain_lease"
 _RENEW: Final = """
 UPDATE retrain_lease SET expires_at = clock_timestamp() + make_interval(secs => %s) WHERE fence = %s RETURNING fence
 """
@@ -92,16 +94,17 @@ class PostgresLock:
 
     def _take(self) -> int:
         """Return the number of the new lease; wait for one that nobody renews."""
-        seen = None
+        seen, begin = None, time.monotonic()
         while True:
             row = self._ask(_TAKE, [_holder(), self._lease_s, KEY])
             if row:
                 return int(row[0])
-            holder, expires_at, free = self._ask(_LOOK, []) or ("nobody", None, True)
-            # Free, and yet not to be had: by a program of the release before, which holds a session's lock.
-            if free or expires_at != (seen or expires_at):
-                raise RunFailure(Reason.BUSY, f"another run is under way: {holder}")
-            seen = expires_at
+            holder, expires_at, free = self._ask(_LOOK, []) or ("nobody knows whose", None, True)
+            if time.monotonic() - begin > SETTLED_S:
+                # Free, and yet not to be had: by a program of the release before, which holds a session's lock.
+                if free or expires_at != (seen or expires_at):
+                    raise RunFailure(Reason.BUSY, f"another run is under way: {holder or 'of an older program'}")
+                seen = expires_at
             time.sleep(LOOK_S)
 
     def _renew(self) -> bool:

@@ -160,7 +160,7 @@ def test_a_run_of_the_release_before_keeps_others_out(database: str) -> None:
     """It holds a session's lock."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [KEY])
-        with pytest.raises(RunFailure, match="another run is under way"):
+        with pytest.raises(RunFailure, match=r"^another run is under way: of an older program$"):
             PostgresLock(database)
     PostgresLock(database).release()
 
