@@ -33,12 +33,14 @@ class Entry:
     Attributes:
         interaction: What was done.
         identity: Of the user's event.
+        content: Digest of what was done.
         accepted_at: When it was accepted, on the clock.
         done: What its caller waits for.
     """
 
     interaction: Interaction
     identity: bytes
+    content: int
     accepted_at: float
     done: Outcome
 
@@ -46,7 +48,7 @@ class Entry:
         """Tell the caller that it is durable, or that what is recorded under its identifier is something else."""
         if self.done.done():
             return
-        if content is not None and content != self.interaction.content():
+        if content is not None and content != self.content:
             self.done.set_exception(EventIdReusedError(self.interaction.event_id))
         else:
             self.done.set_result(Acknowledgement(self.interaction.event_id, duplicate))

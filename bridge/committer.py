@@ -40,10 +40,10 @@ class Committer:
         for entry in batch:
             distinct.setdefault(entry.identity, entry)
         if self._outbox is None:
-            events = [Event(identity, entry.interaction) for identity, entry in distinct.items()]
+            events = [Event(identity, entry.content, entry.interaction) for identity, entry in distinct.items()]
             return Commit([], await record_all(self._run, events))
         events = [
-            Event(identity, entry.interaction, interaction_message(entry.interaction))
+            Event(identity, entry.content, entry.interaction, interaction_message(entry.interaction))
             for identity, entry in distinct.items()
         ]
         recording = await self._record(self._outbox, events)

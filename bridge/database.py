@@ -10,6 +10,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from bridge.prepared import UNKNOWN, Prepared
 from bridge.schema_keeper import RETRY_S, SchemaKeeper
 
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -69,14 +70,15 @@ class Database:
     ) -> None:
         self._conninfo = make_conninfo(url, **LIMITS)
         self._keeper = SchemaKeeper(tell_health, sleep)
+        self._prepared = Prepared()
         self._pool = AsyncConnectionPool(
             self._conninfo,
             min_size=2,
             max_size=connections,
             # The pool doubles its pauses without limit; giving up early makes the next caller start afresh.
             reconnect_timeout=RETRY_S,
-            # A pooler gives a later statement to another session, which does not know what was prepared.
             kwargs={"autocommit": True, "prepare_threshold": None},
+            configure=self._prepared.configure,
             open=False,
         )
         self.ready = self._keeper.ready
@@ -109,6 +111,9 @@ class Database:
                 except psycopg.errors.ReadOnlySqlTransaction as error:
                     await connection.close()  # the pool would lend it again
                     raise ConnectionBrokenError("Postgres is read-only") from error
+                except UNKNOWN as error:
+                    self._prepared.failed()
+                    raise ConnectionBrokenError(str(error).strip()) from error
                 except psycopg.errors.InsufficientPrivilege as error:
                     self._keeper.forbidden(error)
                     raise ForbiddenError(str(error).strip()) from error

@@ -34,6 +34,6 @@ def owner_of(event_id: UUID, user_id: str) -> int:
     return int.from_bytes(identity_of(event_id, user_id)[:8], signed=True)
 
 
-def content_of(*parts: object) -> int:
-    """Return the number by which Postgres knows what an identifier stands for; no text in it holds a NUL."""
-    return int.from_bytes(blake2b("\0".join(map(str, parts)).encode(), digest_size=8).digest(), signed=True)
+def content_of(text: str) -> int:
+    """Return the number by which Postgres knows what an identifier stands for."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True)

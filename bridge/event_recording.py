@@ -27,24 +27,26 @@ class Event:
 
     Attributes:
         identity: Of the user's event, as it was sent.
+        content: Digest of what was done.
         interaction: With the identifier to record it under.
         message: Whose outbox row has the same identifier; its header keeps the one that was sent.
     """
 
     identity: bytes
+    content: int
     interaction: Interaction
     message: Message | None = None
 
     @classmethod
-    def of(cls, interaction: Interaction, message: Message | None = None) -> "Event":
+    def of(cls, interaction: Interaction) -> "Event":
         """Return the event of an interaction as it was sent."""
-        return cls(identity_of(interaction.event_id, interaction.user_id), interaction, message)
+        return cls(identity_of(interaction.event_id, interaction.user_id), interaction.content(), interaction)
 
     def derived(self) -> "Event":
         """Return it under the next identifier."""
         event_id = derived_id(self.interaction.event_id, self.interaction.user_id)
         message = replace(self.message, event_id=event_id) if self.message else None
-        return Event(self.identity, replace(self.interaction, event_id=event_id), message)
+        return Event(self.identity, self.content, replace(self.interaction, event_id=event_id), message)
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ async def record_all(
             return recording
         left = await _step(run, left, recording, claim)
     for event in left:
-        recording.contents[event.identity] = -1 if event.interaction.content() != -1 else 0  # anything else
+        recording.contents[event.identity] = -1 if event.content != -1 else 0  # anything else
     return recording
 
 
@@ -99,13 +101,14 @@ async def _step(
     batch = [*first.values()]
     claim(batch)
     interactions, messages = [event.interaction for event in batch], [event.message for event in batch]
-    waiting = await run(lambda connection: record(connection, interactions, messages))
+    contents = [event.content for event in batch]
+    waiting = await run(lambda connection: record(connection, interactions, messages, contents))
     recording.waiting |= waiting
     old = []
     for event in batch:
         if event.interaction.event_id in waiting:
             recording.fresh.append(event)
-            recording.contents[event.identity] = event.interaction.content()
+            recording.contents[event.identity] = event.content
         else:
             old.append(event)
     return [*(await _known(run, old, recording) if old else ()), *of_others]
@@ -133,5 +136,5 @@ def refuse_reused(events: Sequence[Event], recording: Recording) -> None:
     """Raise EventIdReusedError for the first event whose identifier stands for another content."""
     for event in events:
         content = recording.contents[event.identity]
-        if content is not None and content != event.interaction.content():
+        if content is not None and content != event.content:
             raise EventIdReusedError(event.interaction.event_id)

@@ -58,7 +58,7 @@ class Feedback:
 
     def content(self) -> int:
         """Return a digest of what was said, by which an identifier that is used for something else is noticed."""
-        return content_of(self.user_id, self.video_id, self.sentiment, self.comment)
+        return _content(self.video_id, self.sentiment.value, self.comment)
 
     async def record(self, connection: Connection) -> tuple[bool, Sequence[Message]]:
         """Insert it; return whether it was new, and the message that tells of it if so.
@@ -72,7 +72,7 @@ class Feedback:
                 return True, [replace(self.message(), event_id=_message_id(row.event_id))]
             known = await (await connection.execute(_KNOWN, [row.event_id])).fetchone()
             if known is None or known[0] == self.user_id:
-                if known and content_of(*known) != self.content():
+                if known and _content(*known[1:]) != self.content():
                     break
                 return False, []
             row = replace(row, event_id=derived_id(row.event_id, self.user_id))
@@ -119,6 +119,10 @@ class Feedback:
                 **({UNRECORDED: "1"} if unrecorded else {}),
             },
         )
+
+
+def _content(video_id: str, sentiment: str, comment: str) -> int:
+    return content_of(f"{video_id}\0{sentiment}\0{comment}")
 
 
 def _message_id(event_id: UUID) -> UUID:

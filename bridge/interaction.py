@@ -87,7 +87,8 @@ class Interaction:
 
         Neither when it was done, which the bridge fills in where the caller does not, nor what is said about it.
         """
-        return content_of(self.video_id, self.interaction_type, self.watch_time_ms, self.rating, self.search_query)
+        kind, rating, query = self.interaction_type.value, self.rating, self.search_query
+        return content_of(f"{self.video_id}\0{kind}\0{self.watch_time_ms}\0{rating}\0{query}")
 
 
 InteractionListener: TypeAlias = Callable[[Interaction], None]

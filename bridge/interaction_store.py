@@ -68,7 +68,10 @@ class Known:
 
 
 async def record(
-    connection: Connection, interactions: Sequence[Interaction], messages: Sequence[Message | None]
+    connection: Connection,
+    interactions: Sequence[Interaction],
+    messages: Sequence[Message | None],
+    contents: Sequence[int] | None = None,
 ) -> dict[UUID, list[UUID]]:
     """Insert the interactions that are new, each with its message where there is one.
 
@@ -76,12 +79,14 @@ async def record(
         connection: In a transaction that the caller commits.
         interactions: Not empty, with different event ids.
         messages: One for each interaction.
+        contents: Their digests, where they are at hand.
 
     Returns:
         For each event that was new, the messages of its key that were in the outbox before them; named for the first
         event of each key only, as those of one busy viewer are many.
     """
-    rows = [*map(_columns, interactions, messages)]
+    contents = contents or [interaction.content() for interaction in interactions]
+    rows = [*map(_columns, interactions, messages, contents)]
     text = json.dumps(rows, ensure_ascii=False, check_circular=False, separators=(",", ":"))
     return dict(await (await connection.execute(_RECORD, [text])).fetchall())
 
@@ -125,12 +130,12 @@ def _array(event_ids: Iterable[UUID]) -> str:
     return "{" + ",".join(map(str, event_ids)) + "}"
 
 
-def _columns(interaction: Interaction, message: Message | None) -> dict[str, Any]:
+def _columns(interaction: Interaction, message: Message | None, content: int) -> dict[str, Any]:
     origin = interaction.recommendation
     return {
         "event_id": str(interaction.event_id),
         "owner": owner_of(interaction.event_id, interaction.user_id),
-        "content": interaction.content(),
+        "content": content,
         "user_id": interaction.user_id,
         "video_id": interaction.video_id,
         "interaction_type": interaction.interaction_type.value,

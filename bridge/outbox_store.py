@@ -1,6 +1,6 @@
 """The outbox in Postgres: what waits there, and what is taken away."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -15,7 +15,7 @@ MOST_COUNTED: Final = 100_000
 _LEFT_BEHIND: Final = """
 SELECT id, aggregatetype, aggregateid, type, payload::text, headers FROM interactions_outbox
 WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-  AND created_at < now() - make_interval(secs => %s)
+  AND created_at < now() - make_interval(secs => %s) AND aggregatetype <> ALL(%s::text[])
 ORDER BY transaction_id, sequence LIMIT %s
 """
 _DELETE: Final = "DELETE FROM interactions_outbox WHERE id = ANY(%s::uuid[])"
@@ -37,9 +37,9 @@ class LeftOver:
     rows: int
 
 
-async def left_behind(connection: Connection, *, age_s: float, most: int) -> LeftOver:
-    """Return the first rows, at most so many, that are older than an age, in order."""
-    cursor = await connection.execute(_LEFT_BEHIND, [age_s, most])
+async def left_behind(connection: Connection, *, age_s: float, most: int, without: Collection[str] = ()) -> LeftOver:
+    """Return the first rows, at most so many, that are older than an age, in order; none of some topics."""
+    cursor = await connection.execute(_LEFT_BEHIND, [age_s, [*without], most])
     rows = await cursor.fetchall()
     messages: list[Message] = []
     odd: dict[UUID, str] = {}

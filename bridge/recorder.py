@@ -80,7 +80,7 @@ class Recorder:
         """
         done: Outcome = asyncio.get_running_loop().create_future()
         identity = identity_of(interaction.event_id, interaction.user_id)
-        entry = Entry(interaction, identity, self._clock(), done)
+        entry = Entry(interaction, identity, interaction.content(), self._clock(), done)
         if identity in self._recent:
             entry.acknowledge(self._recent.content(identity), duplicate=True)
         elif self._queue.full:
@@ -206,7 +206,7 @@ class Recorder:
         elif identity in self._recent:
             self._acknowledge(entries, set(), {identity: self._recent.content(identity)})
         else:
-            self._acknowledge(entries, {identity}, {identity: entries[0].interaction.content()})
+            self._acknowledge(entries, {identity}, {identity: entries[0].content})
 
     def _acknowledge(self, batch: Sequence[Entry], new: set[bytes], contents: Mapping[bytes, int | None]) -> None:
         """Tell each caller; of several that sent one new event in a batch the first is the one that did."""

@@ -46,14 +46,14 @@ def pooled(
 async def test_interactions_pass_a_pooler(pooled: str, kafka_bootstrap: str) -> None:
     """Each of many at once is recorded, once, and reaches Kafka."""
     user = f"u-{uuid4()}"
-    async with running_ingestion(pooled, kafka_bootstrap) as running:
+    async with running_ingestion(pooled, kafka_bootstrap, budget_s=60) as running:
         numbers = iter(range(EVENTS))
         outcomes: Counter[str] = Counter()
 
         async def send() -> None:
             for _ in numbers:
                 try:
-                    reply = await record(running, event(user))
+                    reply = await record(running, event(user), timeout_s=60)
                     outcomes[pb.AcknowledgementStatus.Name(reply.status)] += 1
                 except aio.AioRpcError as error:
                     outcomes[error.code().name] += 1
@@ -122,3 +122,20 @@ def _served(user: str) -> ServedPage:
         served_at=datetime.now(UTC),
         page=page,
     )
+
+
+async def test_statements_are_prepared_where_there_is_no_pooler(postgres_url: str, pooled: str) -> None:
+    """And not where one of them was unknown, though nothing showed that there is a pooler."""
+    for url, expected in ((postgres_url, True), (pooled, False)):
+        async with running_ingestion(url, None) as running, running.database.statements() as connection:
+            assert (connection.prepare_threshold is not None) is expected
+    async with running_ingestion(postgres_url, None) as running:
+        user = f"u-{uuid4()}"
+        for _ in range(6):  # so that it is prepared
+            await record(running, event(user))
+        for _ in range(2):
+            async with running.database.statements() as connection:
+                await connection.execute("DEALLOCATE ALL")
+        for _ in range(6):
+            await record(running, event(user))
+        assert len(await recorded(running, 12, user)) == 12

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,3 +273,25 @@ async def test_an_odd_row_stands_in_nobodys_way(ingestion: Ingestion, kafka_boot
     rows = await ingestion.rows("SELECT reason FROM interactions_outbox_dead")
     assert len(rows) == before + 6
     assert ("headers is no JSON object of strings",) in rows
+
+
+async def test_a_topic_that_takes_nothing_stands_in_no_others_way(ingestion: Ingestion, kafka_bootstrap: str) -> None:
+    """Neither one that cannot be, whose messages are set aside, nor one that nobody made, whose messages wait."""
+    user = f"viewer-{uuid4()}"
+    insert = (
+        "INSERT INTO interactions_outbox (id, created_at, aggregatetype, aggregateid, type, payload, headers)"
+        " SELECT gen_random_uuid(), now() - interval '1 minute', %s, %s, 'watch', '{}', '{}'"
+        " FROM generate_series(1, %s) RETURNING id"
+    )
+    ((impossible,),) = await ingestion.rows(insert, "no such topic!", user, 1)
+    missing = f"missing-{uuid4()}"
+    if choose_kafka().jars is not None:  # the mock cluster makes any
+        await ingestion.rows(insert, missing, user, 1100)
+    await ingestion.rows(insert, INTERACTIONS_TOPIC, user, 1)
+    deadline = time.monotonic() + 60
+    while rows := await ingestion.rows("SELECT 1 FROM interactions_outbox WHERE aggregatetype <> %s", missing):
+        assert time.monotonic() < deadline, rows
+        await asyncio.sleep(0.05)
+    assert len(await asyncio.to_thread(read_topic, kafka_bootstrap, INTERACTIONS_TOPIC, {user})) == 1
+    assert await ingestion.rows("SELECT 1 FROM interactions_outbox_dead WHERE id = %s", impossible) == [(1,)]
+    await ingestion.rows("DELETE FROM interactions_outbox RETURNING 1")
