@@ -6,6 +6,7 @@ the one that Postgres named when the connection was made, as poolers name none o
 show it fails with errors that are known, upon which nothing is prepared any more.
 """
 
+import asyncio
 import secrets
 from typing import Any, Final, TypeAlias
 
@@ -16,6 +17,7 @@ Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 THRESHOLD: Final = 5
 """Times that a statement runs before it is prepared."""
+ANSWER_S: Final = 2.0
 UNKNOWN: Final = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement)
 """What is raised by a session that knows no such statement, or another client's of this name; nothing has happened."""
 
@@ -32,7 +34,8 @@ class Prepared:
         """Let a connection prepare statements if it leads to a session of its own."""
         if not self._allowed:
             return
-        row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+        async with asyncio.timeout(ANSWER_S):  # else one that hangs would keep the pool from making others
+            row = await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
         if row != (connection.info.backend_pid,):
             logger.info("postgres.pooled", consequence="statements are not prepared")
             self._allowed = False
