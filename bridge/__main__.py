@@ -12,7 +12,7 @@ import psycopg
 import structlog
 import uvloop
 
-from bridge.administration import run_dead_letters, run_erase, run_topics
+from bridge.administration import run_dead_letters, run_erase, run_migrate, run_topics
 from bridge.database import Database
 from bridge.feed_parts import open_feed
 from bridge.ingestion import KafkaPolicy, open_ingestion
@@ -21,7 +21,6 @@ from bridge.journal import Journal
 from bridge.lightfm import open_channel
 from bridge.playback_service import PlaybackService
 from bridge.position_sync import PositionSync
-from bridge.schema import migrate
 from bridge.secrets import Secrets, on_loop
 from bridge.settings import BridgeSettings
 from servicekit.arguments import identifier
@@ -42,6 +41,8 @@ SERVICES: Final = (
 )
 LIGHTFM: Final = "lightfm"
 """Health knows the circuit breaker by this name: NOT_SERVING while it is open."""
+SCHEMA: Final = "schema"
+"""Health knows the database schema by this name: NOT_SERVING while it, or a right to it, keeps interactions out."""
 GC_THRESHOLD: Final = 20_000
 """Objects between two collections: with the default of 700 there is one every few calls."""
 WARM_UP_S: Final = 2.0
@@ -68,21 +69,24 @@ def main() -> None:
         " Kafka topics, erase forgets a viewer, dead-letters shows what could not be processed, and replay sends it"
         " again",
     )
-    parser.add_argument("--user", type=identifier, metavar="ID", help="the viewer to erase")
+    parser.add_argument("--user", type=identifier, metavar="ID", help="the user to erase")
+    parser.add_argument("--dry-run", action="store_true", help="erase: print what would be deleted, and delete nothing")
+    parser.add_argument("--force", action="store_true", help="erase: go on where nothing is known of the user")
     arguments = parser.parse_args()
     command: str = arguments.command
     if (command == "erase") is not bool(arguments.user):
         parser.error("erase needs --user ID" if command == "erase" else "--user goes with erase only")
+    if (arguments.dry_run or arguments.force) and command != "erase":
+        parser.error("--dry-run and --force go with erase only")
     settings = BridgeSettings.load()
     configure_logs(settings.log_level, service="bridge")
     try:
         if command == "migrate":
-            migrate(settings.database_url)
-            print("Database schema: up to date")  # noqa: T201  # the program's output
+            run_migrate(settings)
         elif command == "topics":
             sys.exit(run_topics(settings))
         elif command == "erase":
-            sys.exit(run_erase(settings, arguments.user))
+            sys.exit(run_erase(settings, arguments.user, dry_run=arguments.dry_run, force=arguments.force))
         elif command in ("dead-letters", "replay"):
             sys.exit(run_dead_letters(settings, replay=command == "replay"))
         else:
@@ -105,13 +109,17 @@ async def serve(settings: BridgeSettings) -> None:
         credentials = server_credentials(settings.bridge_listen, settings.tls())
         renewals = stack.enter_context(Renewals(metrics))
         secrets = Secrets(settings, renewals)
-        database = Database(secrets.database_url, connections=settings.database_connections)
+        server = AioServer(SERVICES)
+        server.report(LIGHTFM, serving=True)
+        database = Database(
+            secrets.database_url,
+            connections=settings.database_connections,
+            tell_health=lambda usable: server.report(SCHEMA, serving=usable),
+        )
         await database.open()
         stack.push_async_callback(database.close)
         if secrets.database:
             secrets.database.subscribe(on_loop(lambda _: database.renew()))
-        server = AioServer(SERVICES)
-        server.report(LIGHTFM, serving=True)
         feed = await stack.enter_async_context(
             open_feed(settings, secrets, database, metrics, lambda serving: server.report(LIGHTFM, serving=serving))
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
 
+from bridge.event_identity import EventIdReusedError
 from bridge.interaction import Interaction
 
 
@@ -22,16 +23,35 @@ class Acknowledgement:
 
 
 Outcome: TypeAlias = asyncio.Future[Acknowledgement]
-"""An acknowledgement, or RecorderUnavailableError, or a defect."""
+"""An acknowledgement, or RecorderUnavailableError, or EventIdReusedError, or a defect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An interaction under way: when it was accepted, on the clock, and what its caller waits for."""
+    """An interaction under way.
+
+    Attributes:
+        interaction: What was done.
+        identity: Of the user's event.
+        content: Digest of what was done.
+        accepted_at: When it was accepted, on the clock.
+        done: What its caller waits for.
+    """
 
     interaction: Interaction
+    identity: bytes
+    content: int
     accepted_at: float
     done: Outcome
+
+    def acknowledge(self, content: int | None, *, duplicate: bool) -> None:
+        """Tell the caller that it is durable, or that what is recorded under its identifier is something else."""
+        if self.done.done():
+            return
+        if content is not None and content != self.content:
+            self.done.set_exception(EventIdReusedError(self.interaction.event_id))
+        else:
+            self.done.set_result(Acknowledgement(self.interaction.event_id, duplicate))
 
 
 def fail(entries: Iterable[Entry], error: Exception) -> None:

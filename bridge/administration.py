@@ -3,12 +3,12 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 from bridge.database import Database, DatabaseUnavailableError
-from bridge.erasure import erase, tombstones_left
+from bridge.erasure import Found, erase, find, tombstones_left
 from bridge.kafka import KafkaPublisher
 from bridge.message import DEAD_LETTER_TOPIC
 from bridge.outbox import Outbox
@@ -17,8 +17,9 @@ from bridge.relay import Relay
 from bridge.replay import DeadLetterTopic, Letter, ReplayError
 from bridge.schema import migrate
 from bridge.settings import BridgeSettings
-from bridge.topics import TopicsError, ensure_topics, topics
+from bridge.topics import USER_TOPICS, TopicsError, ensure_topics, topics
 from servicekit.telemetry import NoMetrics
+from servicekit.validation import identifier_problem
 
 DIFFERENT: Final = 1
 """Exit status when something is not as it should be."""
@@ -38,6 +39,13 @@ def run_topics(settings: BridgeSettings) -> int:
         state = "created" if report.created else "; ".join(report.differences) or "as it should be"
         sys.stdout.write(f"{report.name:28} {state}\n")
     return DIFFERENT if any(report.differences for report in reports) else 0
+
+
+def run_migrate(settings: BridgeSettings) -> None:
+    """Bring the schema up to date, or say that it is newer than this program, and what is amiss."""
+    schema = migrate(settings.database_url)
+    sys.stdout.write(f"Database schema: {schema}\n")
+    sys.stdout.writelines(f"  {note}\n" for note in schema.notes)
 
 
 def run_dead_letters(settings: BridgeSettings, *, replay: bool) -> int:
@@ -64,9 +72,8 @@ async def _show(settings: BridgeSettings) -> int:
 
 
 def _line(letter: Letter) -> str:
-    place = "/".join(letter.context.get(name, "?") for name in ("topic", "partition", "offset"))
     reason = " ".join(letter.context.get("exception.message", "?").split())
-    return f"{place}: {letter.context.get('exception.class.name', '?')}: {reason}"
+    return f"{letter.place}: {letter.context.get('exception.class.name', '?')}: {reason}"
 
 
 async def _replay(settings: BridgeSettings) -> int:
@@ -74,8 +81,11 @@ async def _replay(settings: BridgeSettings) -> int:
         refused = await put_back(connection)
     sys.stdout.write(f"{refused} messages are in the outbox again\n")
     if settings.kafka_bootstrap_servers:
-        letters = await DeadLetterTopic(settings.kafka_client()).replay()
-        sys.stdout.write(f"{letters} messages are in their topics again\n")
+        replayed = await DeadLetterTopic(settings.kafka_client()).replay()
+        sys.stdout.write(f"{replayed.sent} messages are in their topics again\n")
+        for place, reason in replayed.refused.items():
+            sys.stdout.write(f"  {place} is a dead letter once more: {reason}\n")
+        return DIFFERENT if replayed.refused else 0
     return 0
 
 
@@ -92,21 +102,54 @@ async def _connected(settings: BridgeSettings) -> AsyncIterator[Database]:
         await database.close()
 
 
-def run_erase(settings: BridgeSettings, user_id: str) -> int:
-    """Forget a viewer, print what was deleted, and return 1 when Kafka does not have the tombstones yet."""
+def run_erase(settings: BridgeSettings, user_id: str, *, dry_run: bool = False, force: bool = False) -> int:
+    """Forget a user and print what was deleted.
+
+    Args:
+        settings: Of the bridge.
+        user_id: The user.
+        dry_run: Print what would be deleted, and delete nothing.
+        force: Go on where nothing is known of the user, whose messages Kafka may have all the same.
+
+    Returns:
+        1 when nothing is known of the user, or when Kafka does not have the tombstones yet.
+    """
+    if problem := identifier_problem(user_id):
+        raise ValueError(f"--user: {problem}")
     migrate(settings.database_url)
-    return asyncio.run(_erase(settings, user_id))
+    return asyncio.run(_erase(settings, user_id, dry_run=dry_run, force=force))
 
 
-async def _erase(settings: BridgeSettings, user_id: str) -> int:
+async def _erase(settings: BridgeSettings, user_id: str, *, dry_run: bool, force: bool) -> int:
     async with _connected(settings) as database:
         async with database.connection(timeout_s=10) as connection:
-            deleted = await erase(connection, user_id)
-        for table, rows in deleted.items():
-            sys.stdout.write(f"{table:28} {rows} rows deleted\n")
+            found = await find(connection, user_id)
+            going = (found.known or force) and not dry_run
+            deleted = await erase(connection, user_id) if going else found.rows
+        if not found.known:
+            sys.stdout.write(f"user {user_id!r} was not found: no table has rows of this user\n")
+            if not force:
+                sys.stdout.write("nothing was done; --force sends tombstones to Kafka all the same\n")
+                return DIFFERENT
+        sys.stdout.writelines(f"{line}\n" for line in _report(found, deleted, dry_run=dry_run))
+        if dry_run:
+            return 0
         left = await _send_tombstones(settings, database, user_id)
     sys.stdout.write(f"{'tombstones':28} {f'{left} wait in the outbox' if left else 'sent'}\n")
     return DIFFERENT if left else 0
+
+
+def _report(found: Found, deleted: Mapping[str, int], *, dry_run: bool) -> Iterator[str]:
+    if found.erased_at is not None:
+        yield f"{'erased before':28} {found.erased_at:%Y-%m-%dT%H:%M:%SZ}"
+    for table, rows in deleted.items():
+        yield f"{table:28} {rows} rows {'would be ' if dry_run else ''}deleted"
+    if dry_run:
+        yield f"{'tombstones':28} {len(USER_TOPICS)} would be sent"
+    if found.days:
+        first, last, rows = min(found.days), max(found.days), sum(found.days.values())
+        yield (f"{'exports':28} {len(found.days)} days from {first} to {last} may still hold {rows} rows")
+        yield f"{'':28} the nightly run leaves them out; `python -m retrain forget` rewrites the exports without them"
 
 
 def _relay(database: Database, publisher: KafkaPublisher) -> Relay:

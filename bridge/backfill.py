@@ -7,9 +7,9 @@ repeats harmless.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Protocol, TypeVar
-from uuid import UUID
 
 import psycopg
 import structlog
@@ -27,8 +27,16 @@ T = TypeVar("T")
 GROUP: Final = "bridge-backfill"
 PAUSE_S: Final = 0.5
 DEFECT_PAUSE_S: Final = 10.0
-REFUSALS: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, TypeError)
-"""What is raised for values that Postgres cannot hold, such as half a surrogate pair."""
+MAX_CLOCK_ERROR: Final = timedelta(hours=1)
+"""By which the clocks of programs and brokers may differ."""
+REFUSALS: Final = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,
+    ValueError,
+    TypeError,
+)
+"""What is raised for values that Postgres cannot hold, such as half a surrogate pair or a key that is too long."""
 
 logger = structlog.get_logger(__name__)
 
@@ -87,7 +95,7 @@ class Backfill:
             await self._settle_topic(RECORDABLE[topic], messages)
 
     async def _settle_topic(self, kind: Recordable[T], received: Sequence[Received]) -> None:
-        pending: dict[UUID, tuple[Received, T]] = {}
+        pending: dict[bytes, tuple[Received, T]] = {}
         for one in received:
             if one.value is None:
                 await self._insert(kind, [*pending.values()])
@@ -96,10 +104,15 @@ class Backfill:
                 continue
             try:
                 event = kind.read(one.value, one.headers)
+                _check_clock(one, kind.occurred_at(event))
+                identity, content = kind.identity(event), kind.content(event)
             except Exception as error:  # noqa: BLE001  # anybody may write to the topic, and anything
                 await self._bury(one, error)
-            else:
-                pending.setdefault(kind.event_id(event), (one, event))
+                continue
+            if identity in pending and kind.content(pending[identity][1]) != content:
+                await self._insert(kind, [*pending.values()])
+                pending = {}
+            pending.setdefault(identity, (one, event))
         await self._insert(kind, [*pending.values()])
 
     async def _obey(self, kind: Recordable[T], tombstone: Received) -> None:
@@ -168,3 +181,10 @@ class Backfill:
         outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._publisher.publish(message, outcome.set_result)
         return await outcome
+
+
+def _check_clock(received: Received, occurred_at: datetime) -> None:
+    """Return unless the event happened after its message was sent, whatever the clocks; then ValueError."""
+    sent_at = datetime.fromtimestamp(received.timestamp_ms / 1000, UTC)
+    if received.timestamp_ms > 0 and occurred_at > sent_at + MAX_CLOCK_ERROR:
+        raise ValueError(f"timestamp is {occurred_at.isoformat()}, and the message was sent at {sent_at.isoformat()}")

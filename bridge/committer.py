@@ -1,26 +1,25 @@
 """Makes a batch of interactions durable in Postgres, with the outbox rows of its messages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeVar
 from uuid import UUID
 
 from bridge.acknowledgement import Entry
-from bridge.database import ConnectionBrokenError, Database
-from bridge.interaction import Interaction
-from bridge.interaction_store import record
-from bridge.message import Message, interaction_message
+from bridge.database import Connection, ConnectionBrokenError, Database
+from bridge.event_recording import Event, Recording, record_all
+from bridge.message import interaction_message
 from bridge.outbox import Accepted, Outbox
 
-Waiting: TypeAlias = dict[UUID, list[UUID]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a commit brought: the new events in their order, and for each what its key had in the outbox before."""
+    """What a commit brought: the messages of new events in their order, and what was recorded."""
 
     fresh: list[Accepted]
-    waiting: Waiting
+    recording: Recording
 
 
 class Committer:
@@ -37,39 +36,51 @@ class Committer:
 
     async def commit(self, batch: Iterable[Entry]) -> Commit:
         """Record the batch; its messages are kept from the relay."""
-        distinct: dict[UUID, Entry] = {}
+        distinct: dict[bytes, Entry] = {}
         for entry in batch:
-            distinct.setdefault(entry.interaction.event_id, entry)
-        interactions = [entry.interaction for entry in distinct.values()]
+            distinct.setdefault(entry.identity, entry)
         if self._outbox is None:
-            return Commit([], await self._insert(interactions, [None] * len(interactions)))
-        messages = [interaction_message(interaction) for interaction in interactions]
-        claimed = self._outbox.claim(distinct)
-        waiting: Waiting = {}
+            events = [Event(identity, entry.content, entry.interaction) for identity, entry in distinct.items()]
+            return Commit([], await record_all(self._run, events))
+        events = [
+            Event(identity, entry.content, entry.interaction, interaction_message(entry.interaction))
+            for identity, entry in distinct.items()
+        ]
+        recording = await self._record(self._outbox, events)
+        fresh = [
+            Accepted(event.message, distinct[event.identity].accepted_at)
+            for event in recording.fresh
+            if event.message is not None
+        ]
+        return Commit(fresh, recording)
+
+    async def _record(self, outbox: Outbox, events: Sequence[Event]) -> Recording:
+        claimed: set[UUID] = set()
+        fresh: set[UUID] = set()
+
+        def claim(about: Sequence[Event]) -> None:
+            claimed.update(outbox.claim([event.interaction.event_id for event in about]))
+
         try:
-            waiting = await self._insert(interactions, messages)
+            recording = await record_all(self._run, events, claim)
+            fresh = set(recording.waiting)
         finally:
-            self._outbox.release(claimed - waiting.keys())
+            outbox.release(claimed - fresh)
         # What was known may be in the outbox still, left there by an earlier attempt or by another process: later
         # messages of its key would overtake it, were Postgres to go away now.
-        for message in messages if len(waiting) < len(messages) else ():
-            if message.event_id in claimed and message.event_id not in waiting:
-                self._outbox.leave(message)
-        fresh = [
-            Accepted(message, entry.accepted_at)
-            for message, entry in zip(messages, distinct.values(), strict=True)
-            if message.event_id in waiting
-        ]
-        return Commit(fresh, waiting)
+        for event in recording.known:
+            if event.message is not None and event.message.event_id in claimed:
+                outbox.leave(event.message)
+        return recording
 
-    async def _insert(self, interactions: Sequence[Interaction], messages: Sequence[Message | None]) -> Waiting:
-        """Record in one transaction, once more when the connection turns out to be broken."""
+    async def _run(self, work: Callable[[Connection], Awaitable[T]], /) -> T:
+        """Run statements, each a transaction of its own, once more when the connection turns out to be broken."""
         try:
-            return await self._insert_once(interactions, messages)
+            return await self._run_once(work)
         except ConnectionBrokenError:
             await self._database.heal()
-            return await self._insert_once(interactions, messages)
+            return await self._run_once(work)
 
-    async def _insert_once(self, interactions: Sequence[Interaction], messages: Sequence[Message | None]) -> Waiting:
+    async def _run_once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         async with self._database.statements() as connection:
-            return await record(connection, interactions, messages)
+            return await work(connection)

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
 import psycopg
-import structlog
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from bridge.schema import migrate
+from bridge.prepared import UNKNOWN, Prepared
+from bridge.schema_keeper import RETRY_S, SchemaKeeper
 
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -25,21 +25,25 @@ LIMITS: Final[dict[str, str | int]] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 10_000,
     "application_name": "bridge",
-    # What a cut connection left open on the server must not hold its locks for long.
-    "options": "-c idle_in_transaction_session_timeout=60s",
 }
+"""No `options` among them: poolers refuse to start a session with any, as others may get the session later."""
+IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout = '60s'"
+"""What a cut connection left open on the server must not hold its locks for long."""
 INSUFFICIENT_RESOURCES: Final = "53"
 """Class of the error codes that say that the disk is full, or memory: nothing has happened, and nothing is broken."""
-RETRY_S: Final = 1.0
+TOO_MUCH: Final = "54"
+"""Class of the error codes for a row that is too large for Postgres, which no other connection would change."""
 PROBE_TIMEOUT_S: Final = 3.0
-DAY_S: Final = 24 * 60 * 60.0
 
-logger = structlog.get_logger(__name__)
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it tells of each attempt; here each change is told of
 
 
 class DatabaseUnavailableError(Exception):
     """Postgres does not answer, or its schema is not there yet."""
+
+
+class ForbiddenError(DatabaseUnavailableError):
+    """The role lacks a right that the statement needs; nothing has happened."""
 
 
 class ConnectionBrokenError(DatabaseUnavailableError):
@@ -53,6 +57,7 @@ class Database:
         url: A `postgresql://` URL or a libpq connection string, or what returns the one of now.
         connections: Connections at most.
         sleep: Waits between attempts to bring the schema up to date.
+        tell_health: Told whether the schema can be used, whenever that has been looked at.
     """
 
     def __init__(
@@ -61,21 +66,24 @@ class Database:
         *,
         connections: int = 8,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        tell_health: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._url = url
-        self._sleep = sleep
+        self._keeper = SchemaKeeper(tell_health, sleep)
+        self._prepared = Prepared()
         self._pool = AsyncConnectionPool(
             self.conninfo,
             min_size=2,
             max_size=connections,
             # The pool doubles its pauses without limit; giving up early makes the next caller start afresh.
             reconnect_timeout=RETRY_S,
-            kwargs={"autocommit": True},
+            kwargs={"autocommit": True, "prepare_threshold": None},
+            configure=self._prepared.configure,
             open=False,
         )
         self._tasks: set[asyncio.Task[bool]] = set()
-        self.ready = asyncio.Event()
-        """Set once the schema is there."""
+        self.ready = self._keeper.ready
+        """Set while the schema is there and can be used."""
 
     def conninfo(self) -> str:
         """Return how the next connection is made."""
@@ -93,6 +101,7 @@ class Database:
     async def connection(self, *, timeout_s: float = 1.0) -> AsyncIterator[Connection]:
         """Lend a connection in a transaction that ends with the block; DatabaseUnavailableError when there is none."""
         async with self.statements(timeout_s=timeout_s) as connection, connection.transaction():
+            await connection.execute(IDLE)
             yield connection
 
     @asynccontextmanager
@@ -107,11 +116,19 @@ class Database:
                 except psycopg.errors.ReadOnlySqlTransaction as error:
                     await connection.close()  # the pool would lend it again
                     raise ConnectionBrokenError("Postgres is read-only") from error
+                except UNKNOWN as error:
+                    self._prepared.failed()
+                    raise ConnectionBrokenError(str(error).strip()) from error
+                except psycopg.errors.InsufficientPrivilege as error:
+                    self._keeper.forbidden(error)
+                    raise ForbiddenError(str(error).strip()) from error
         except (PoolTimeout, PoolClosed) as error:
             raise DatabaseUnavailableError(str(error)) from error
         except psycopg.OperationalError as error:
             if (error.sqlstate or "").startswith(INSUFFICIENT_RESOURCES):
                 raise DatabaseUnavailableError(str(error).strip()) from error
+            if (error.sqlstate or "").startswith(TOO_MUCH):
+                raise
             raise ConnectionBrokenError(str(error).strip()) from error
 
     async def heal(self) -> None:
@@ -130,7 +147,9 @@ class Database:
             return False
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                connection = await psycopg.AsyncConnection.connect(self.conninfo(), autocommit=True)
+                connection = await psycopg.AsyncConnection.connect(
+                    self.conninfo(), autocommit=True, prepare_threshold=None
+                )
                 try:
                     await connection.execute("SELECT 1")
                 finally:
@@ -144,18 +163,4 @@ class Database:
 
     async def keep_schema(self) -> None:
         """Bring the schema up to date as soon as Postgres is there, then once a day for new partitions; forever."""
-        down = False
-        while True:
-            try:
-                await asyncio.to_thread(migrate, self.conninfo())
-            except psycopg.OperationalError as error:
-                if not down:
-                    logger.warning("postgres.unreachable", error=str(error).strip().splitlines()[0])
-                down = True
-                await self._sleep(RETRY_S)
-            else:
-                if down or not self.ready.is_set():
-                    logger.info("postgres.ready")
-                down = False
-                self.ready.set()
-                await self._sleep(DAY_S)
+        await self._keeper.keep(self.conninfo)

@@ -5,9 +5,10 @@ is recognised as known and not recorded anew. So does a fingerprint of the viewe
 exports, so that nothing that was exported before is trained on.
 """
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final, LiteralString
 from uuid import uuid4
 
 from psycopg import sql
@@ -32,14 +33,53 @@ INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, 
 VALUES (%s, %s, %s, 'erasure', NULL, json_build_object('event-id', %s::text, 'erased-at', %s::text))
 """
 
+_ERASED: Final = "SELECT max(erased_at) FROM erased_viewers WHERE mark = %s"
+_DAYS: Final = """
+SELECT (occurred_at AT TIME ZONE 'UTC')::date AS day, count(*) FROM user_interactions
+WHERE user_id = %s AND (occurred_at AT TIME ZONE 'UTC')::date < (now() AT TIME ZONE 'UTC')::date
+GROUP BY day ORDER BY day
+"""
 _NOTE: Final = """
 INSERT INTO erased_viewers (mark, erased_at) VALUES (%s, now())
 ON CONFLICT (mark) DO UPDATE SET erased_at = excluded.erased_at
 """
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What there is of a user.
+
+    Attributes:
+        rows: How many rows each table has.
+        erased_at: When the user was erased before; None for never.
+        days: Days (UTC) before today with interactions, whose exports have them too, and how many each has.
+    """
+
+    rows: Mapping[str, int]
+    erased_at: datetime | None
+    days: Mapping[date, int]
+
+    @property
+    def known(self) -> bool:
+        """Whether anything says that there is such a user."""
+        return any(self.rows.values()) or self.erased_at is not None
+
+
+async def find(connection: Connection, user_id: str) -> Found:
+    """Return what there is of a user."""
+    rows = {}
+    for table, column in _TABLES:
+        statement = sql.SQL("SELECT count(*) FROM {} WHERE {} = %s").format(
+            sql.Identifier(table), sql.Identifier(column)
+        )
+        rows[table] = int((await _row(connection, statement, user_id))[0])
+    erased = await _row(connection, _ERASED, viewer_fingerprint(user_id))
+    days = await (await connection.execute(_DAYS, [user_id])).fetchall()
+    return Found(rows=rows, erased_at=erased[0], days=dict(days))
+
+
 async def erase(connection: Connection, user_id: str, *, topics: Sequence[str] = USER_TOPICS) -> dict[str, int]:
-    """Delete a viewer's rows and queue a tombstone for each topic, in the caller's transaction.
+    """Delete a user's rows and queue a tombstone for each topic, in the caller's transaction.
 
     Returns:
         How many rows were deleted from each table.
@@ -54,6 +94,10 @@ async def erase(connection: Connection, user_id: str, *, topics: Sequence[str] =
         event_id = uuid4()
         await connection.execute(_TOMBSTONE, [event_id, topic, user_id, event_id, erased_at])
     return deleted
+
+
+async def _row(connection: Connection, query: sql.Composed | LiteralString, value: object) -> tuple[Any, ...]:
+    return await (await connection.execute(query, [value])).fetchone() or (None,)
 
 
 async def tombstones_left(connection: Connection, user_id: str) -> int:

@@ -2,16 +2,27 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum, auto
 from typing import Final
 from uuid import UUID, uuid5
 
 from bridge.database import Connection
-from bridge.interaction import NO_RECOMMENDATION, RecommendationContext
-from bridge.message import UNRECORDED, Message, iso_milliseconds, read_recommendation, recommendation_headers
+from bridge.event_identity import MAX_DERIVED, EventIdReusedError, content_of, derived_id
+from bridge.interaction import NO_RECOMMENDATION, RecommendationContext, check_recommendation, check_text
+from bridge.message import (
+    UNRECORDED,
+    Message,
+    iso_milliseconds,
+    read_event_id,
+    read_instant,
+    read_recommendation,
+    recommendation_headers,
+)
 from bridge.topics import FEEDBACK_TOPIC
+from servicekit.json_fields import JsonObject
+from servicekit.validation import Checker
 
 MAX_COMMENT_BYTES: Final = 2000
 
@@ -21,6 +32,9 @@ INSERT INTO recommendation_feedback (
     feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score
 ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
+_KNOWN: Final = (
+    "SELECT user_id, video_id, sentiment, coalesce(comment, '') FROM recommendation_feedback WHERE event_id = %s"
+)
 
 
 class Sentiment(StrEnum):
@@ -42,8 +56,29 @@ class Feedback:
     comment: str = ""
     recommendation: RecommendationContext = NO_RECOMMENDATION
 
+    def content(self) -> int:
+        """Return a digest of what was said, by which an identifier that is used for something else is noticed."""
+        return _content(self.video_id, self.sentiment.value, self.comment)
+
     async def record(self, connection: Connection) -> tuple[bool, Sequence[Message]]:
-        """Insert it; return whether it was new, and the message that tells of it if so."""
+        """Insert it; return whether it was new, and the message that tells of it if so.
+
+        Raises:
+            EventIdReusedError: Its identifier is that of other feedback of the user.
+        """
+        row = self
+        for _ in range(MAX_DERIVED):
+            if await row._insert(connection):
+                return True, [replace(self.message(), event_id=_message_id(row.event_id))]
+            known = await (await connection.execute(_KNOWN, [row.event_id])).fetchone()
+            if known is None or known[0] == self.user_id:
+                if known and _content(*known[1:]) != self.content():
+                    break
+                return False, []
+            row = replace(row, event_id=derived_id(row.event_id, self.user_id))
+        raise EventIdReusedError(self.event_id)
+
+    async def _insert(self, connection: Connection) -> bool:
         origin = self.recommendation
         cursor = await connection.execute(
             _RECORD,
@@ -61,8 +96,7 @@ class Feedback:
                 origin.recommendation_score,
             ],
         )
-        fresh = cursor.rowcount == 1
-        return fresh, [self.message()] if fresh else []
+        return cursor.rowcount == 1
 
     def message(self, *, unrecorded: bool = False) -> Message:
         """Return it as consumers of `feed.feedback.v1` know it; `unrecorded` marks it as not in Postgres yet."""
@@ -74,7 +108,7 @@ class Feedback:
             "timestamp": iso_milliseconds(self.occurred_at),
         }
         return Message(
-            event_id=uuid5(self.event_id, FEEDBACK_TOPIC),  # an interaction may bear the same event id
+            event_id=_message_id(self.event_id),
             topic=FEEDBACK_TOPIC,
             key=self.user_id,
             kind=self.sentiment.value,
@@ -87,15 +121,28 @@ class Feedback:
         )
 
 
+def _content(video_id: str, sentiment: str, comment: str) -> int:
+    return content_of(f"{video_id}\0{sentiment}\0{comment}")
+
+
+def _message_id(event_id: UUID) -> UUID:
+    """Return the outbox row's id: an interaction may bear the same event id."""
+    return uuid5(event_id, FEEDBACK_TOPIC)
+
+
 def read_feedback(value: bytes, headers: Mapping[str, str]) -> Feedback:
-    """Return the feedback that a message was made of; ValueError or KeyError when it was made of none."""
-    fields = json.loads(value)
-    return Feedback(
-        event_id=UUID(headers["event-id"]),
-        user_id=str(fields["userId"]),
-        video_id=str(fields["videoId"]),
-        sentiment=Sentiment(fields["sentiment"]),
-        occurred_at=datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
-        comment=str(fields["comment"]),
+    """Return the feedback that a message was made of; ValueError or ServiceError when it was made of none."""
+    fields, checker = JsonObject(value), Checker()
+    feedback = Feedback(
+        event_id=read_event_id(headers),
+        user_id=fields.identifier("userId"),
+        video_id=fields.identifier("videoId"),
+        sentiment=Sentiment(fields.text("sentiment")),
+        occurred_at=read_instant(fields),
+        comment=fields.text("comment"),
         recommendation=read_recommendation(headers),
     )
+    check_text(feedback.comment, MAX_COMMENT_BYTES, checker, "comment")
+    check_recommendation(feedback.recommendation, checker, "recommendation")
+    checker.finish()
+    return feedback

@@ -1,9 +1,8 @@
 """Events that Kafka gets because a commit took too long; the commit may yet succeed, and leave rows in the outbox."""
 
 from collections.abc import Iterable
-from uuid import UUID
 
-from bridge.message import Message
+from bridge.message import Message, identity_of_message
 from bridge.outbox import Outbox
 
 
@@ -15,20 +14,21 @@ class Handover:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._durable: dict[UUID, bool] = {}
-        self._committed: dict[UUID, Message] = {}
+        self._durable: dict[bytes, bool] = {}
+        self._committed: dict[bytes, Message] = {}
 
-    def sent(self, event_id: UUID, *, durable: bool) -> None:
-        """Take note of what became of a message."""
-        self._durable[event_id] = durable
-        if event_id in self._committed:
-            self._settle(self._committed[event_id], durable=durable)
+    def sent(self, identity: bytes, *, durable: bool) -> None:
+        """Take note of what became of the message of a user's event."""
+        self._durable[identity] = durable
+        if identity in self._committed:
+            self._settle(self._committed[identity], durable=durable)
 
     def committed(self, messages: Iterable[Message]) -> None:
         """Take note of the rows of the late commit, which the relay has been kept from."""
         for message in messages:
-            self._committed[message.event_id] = message
-            durable = self._durable.get(message.event_id)
+            identity = identity_of_message(message)
+            self._committed[identity] = message
+            durable = self._durable.get(identity)
             if durable is not None:
                 self._settle(message, durable=durable)
 

@@ -1,6 +1,5 @@
 """What a viewer did, as a value, and the limits that the API documents for it."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -8,6 +7,8 @@ from enum import StrEnum, auto
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from bridge.event_identity import content_of
+from servicekit.numbers import LARGEST
 from servicekit.validation import Checker
 
 MAX_AGE: Final = timedelta(days=7)
@@ -81,6 +82,14 @@ class Interaction:
     search_query: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    def content(self) -> int:
+        """Return a digest of what was done, by which an identifier that is used for something else is noticed.
+
+        Neither when it was done, which the bridge fills in where the caller does not, nor what is said about it.
+        """
+        kind, rating, query = self.interaction_type.value, self.rating, self.search_query
+        return content_of(f"{self.video_id}\0{kind}\0{self.watch_time_ms}\0{rating}\0{query}")
+
 
 InteractionListener: TypeAlias = Callable[[Interaction], None]
 """Told of an interaction; must return at once and never raise."""
@@ -116,7 +125,8 @@ def check_recommendation(recommendation: RecommendationContext, checker: Checker
         if value:
             checker.identifier(value, f"{path}.{name}")
     score = recommendation.recommendation_score
-    checker.require(score is None or math.isfinite(score), f"{path}.recommendation_score", "must be finite")
+    countable = score is None or abs(score) <= LARGEST  # which does not hold for nan
+    checker.require(countable, f"{path}.recommendation_score", f"must be finite, from {-LARGEST:g} to {LARGEST:g}")
 
 
 def _check_rating(interaction: Interaction, checker: Checker, path: str) -> None:

@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bridge.feed_codec import check_timestamp
 from bridge.interaction import EPOCH, Interaction, InteractionType, RecommendationContext, check_interaction
+from servicekit.numbers import SMALLEST
 from servicekit.validation import Checker
 from videowindow.feed.v1 import interaction_pb2 as pb
 
@@ -30,7 +31,7 @@ def decode_interaction(message: pb.Interaction, now: datetime, path: str = "inte
         watch_time_ms=message.watch_time,
         occurred_at=decode_instant(message, now, checker, f"{path}.timestamp"),
         recommendation=decode_recommendation(message.recommendation),
-        rating=message.rating if message.HasField("rating") else None,
+        rating=_countable(message.rating) if message.HasField("rating") else None,
         search_query=message.search_query,
         metadata=dict(message.metadata),
     )
@@ -89,5 +90,12 @@ def decode_recommendation(message: pb.RecommendationContext) -> RecommendationCo
         algorithm=message.algorithm,
         model_version=message.model_version,
         experiment_variant_id=message.experiment_variant_id,
-        recommendation_score=message.recommendation_score if message.HasField("recommendation_score") else None,
+        recommendation_score=_countable(message.recommendation_score)
+        if message.HasField("recommendation_score")
+        else None,
     )
+
+
+def _countable(number: float) -> float:
+    """Return 0 for what is too small to count with, as it underflows in products; anything else as it is."""
+    return 0.0 if abs(number) < SMALLEST else number

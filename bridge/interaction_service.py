@@ -7,11 +7,12 @@ from typing import Any, Final
 from grpc import aio
 
 from bridge.acknowledgement import Acknowledgement, RecorderUnavailableError
+from bridge.event_identity import EventIdReusedError
 from bridge.feedback_codec import decode_feedback
 from bridge.feedback_recorder import FeedbackRecorder
 from bridge.interaction import Interaction
 from bridge.interaction_codec import decode_interaction
-from bridge.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, Request, status_of
+from bridge.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, Request, reused, status_of
 from bridge.recorder import Recorder
 from servicekit.error_mapping import told_of_malformed
 from servicekit.errors import unavailable
@@ -66,6 +67,9 @@ class InteractionService(InteractionServiceServicer):
         except RecorderUnavailableError as error:
             self._count("unavailable")
             raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None
+        except EventIdReusedError as error:
+            self._count("reused")
+            raise reused(error) from None
         self._count("duplicate" if acknowledgement.duplicate else "accepted")
         return acknowledgement
 
@@ -94,5 +98,7 @@ class InteractionService(InteractionServiceServicer):
             fresh = await self._feedback.record(feedback, timeout_s=self._allowed(context.time_remaining()))
         except RecorderUnavailableError as error:
             raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None
+        except EventIdReusedError as error:
+            raise reused(error) from None
         status = pb.ACKNOWLEDGEMENT_STATUS_ACCEPTED if fresh else pb.ACKNOWLEDGEMENT_STATUS_DUPLICATE
         return pb.RecordFeedbackResponse(event_id=str(feedback.event_id), status=status)

@@ -11,6 +11,7 @@ import structlog
 from grpc import StatusCode
 
 from bridge.acknowledgement import Acknowledgement, Outcome, RecorderUnavailableError
+from bridge.event_identity import EventIdReusedError
 from bridge.interaction_codec import decode_interaction
 from bridge.recorder import Recorder
 from servicekit.errors import INTERNAL, ServiceError, Violation, invalid_argument
@@ -100,6 +101,8 @@ class InteractionStream:
         except RecorderUnavailableError as error:
             shown = ServiceError(StatusCode.UNAVAILABLE, UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S)
             return self._refusal(index, event, shown, "unavailable")
+        except EventIdReusedError as error:
+            return self._refusal(index, event, reused(error), "reused")
         except Exception:
             logger.exception("stream.defect")
             return self._refusal(index, event, INTERNAL, "failed")
@@ -121,6 +124,11 @@ class InteractionStream:
 def status_of(acknowledgement: Acknowledgement) -> pb.AcknowledgementStatus.ValueType:
     """Return the status as callers know it."""
     return pb.ACKNOWLEDGEMENT_STATUS_DUPLICATE if acknowledgement.duplicate else pb.ACKNOWLEDGEMENT_STATUS_ACCEPTED
+
+
+def reused(error: EventIdReusedError) -> ServiceError:
+    """Return the error for an identifier that its user has used for something else."""
+    return ServiceError(StatusCode.ALREADY_EXISTS, "EVENT_ID_REUSED", str(error))
 
 
 def _error(error: ServiceError) -> pb.EventError:

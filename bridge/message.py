@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from bridge.interaction import Interaction, InteractionType, RecommendationContext
+from bridge.event_identity import identity_of
+from bridge.interaction import MAX_RATING, MAX_WATCH_TIME_MS, Interaction, InteractionType, RecommendationContext
+from servicekit.json_fields import JsonObject
+from servicekit.numbers import read_number
 
 INTERACTIONS_TOPIC: Final = "feed.interactions.v1"
 DEAD_LETTER_TOPIC: Final = "feed.interactions.v1.dlq"
@@ -20,7 +23,7 @@ class Message:
     """A message of one event.
 
     Attributes:
-        event_id: The outbox row's id: the event's own, or derived from it.
+        event_id: The outbox row's id: the event's own, or derived from it, as where another user has used that.
         topic: The topic.
         key: The partition key; messages of one key keep their order.
         kind: The event's type, for routing.
@@ -56,21 +59,46 @@ def interaction_message(interaction: Interaction, *, unrecorded: bool = False) -
 
 
 def read_interaction(value: bytes, headers: Mapping[str, str]) -> Interaction:
-    """Return the interaction that a message was made of; ValueError or KeyError when it was made of none."""
-    fields: dict[str, Any] = json.loads(value)
+    """Return the interaction that a message was made of; ValueError when it was made of none."""
+    fields = JsonObject(value)
     rating = headers.get("rating")
     return Interaction(
-        event_id=UUID(headers["event-id"]),
-        user_id=str(fields["userId"]),
-        video_id=str(fields["videoId"]),
-        interaction_type=InteractionType(fields["interactionType"]),
-        occurred_at=datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
-        watch_time_ms=int(fields["watchTime"]),
+        event_id=read_event_id(headers),
+        user_id=fields.identifier("userId"),
+        video_id=fields.identifier("videoId"),
+        interaction_type=InteractionType(fields.text("interactionType")),
+        occurred_at=read_instant(fields),
+        watch_time_ms=fields.whole("watchTime", most=MAX_WATCH_TIME_MS),
         recommendation=read_recommendation(headers),
-        rating=None if rating is None else float(rating),
+        rating=None if rating is None else read_number(rating, least=0, most=MAX_RATING),
         search_query=headers.get("search-query", ""),
-        metadata=json.loads(headers.get("metadata", "{}")),
+        metadata=JsonObject(headers.get("metadata", "{}")).texts(),
     )
+
+
+def read_event_id(headers: Mapping[str, str]) -> UUID:
+    """Return a message's event id; ValueError where it has none, or not in the usual spelling."""
+    text = headers.get("event-id", "")
+    event_id = UUID(text)
+    if str(event_id) != text.lower():  # UUID also takes braces, URNs and hyphens anywhere
+        raise ValueError(f"event-id is {text!r}, which is no UUID such as {event_id}")
+    return event_id
+
+
+def read_instant(fields: JsonObject) -> datetime:
+    """Return a message's timestamp (UTC); ValueError for one without an offset, or beyond the calendar."""
+    instant = datetime.fromisoformat(fields.text("timestamp"))
+    if instant.tzinfo is None:
+        raise ValueError("timestamp has no offset from UTC")
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("timestamp is beyond the calendar") from None
+
+
+def identity_of_message(message: Message) -> bytes:
+    """Return which user's event it tells of."""
+    return identity_of(UUID(message.headers["event-id"]), message.key)
 
 
 def iso_milliseconds(instant: datetime) -> str:
@@ -100,7 +128,7 @@ def read_recommendation(headers: Mapping[str, str]) -> RecommendationContext:
         algorithm=headers.get("algorithm", ""),
         model_version=headers.get("model-version", ""),
         experiment_variant_id=headers.get("experiment-variant-id", ""),
-        recommendation_score=None if score is None else float(score),
+        recommendation_score=None if score is None else read_number(score),
     )
 
 

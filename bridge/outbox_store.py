@@ -1,6 +1,7 @@
 """The outbox in Postgres: what waits there, and what is taken away."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,7 +15,7 @@ MOST_COUNTED: Final = 100_000
 _LEFT_BEHIND: Final = """
 SELECT id, aggregatetype, aggregateid, type, payload::text, headers FROM interactions_outbox
 WHERE transaction_id < pg_snapshot_xmin(pg_current_snapshot())
-  AND created_at < now() - make_interval(secs => %s)
+  AND created_at < now() - make_interval(secs => %s) AND aggregatetype <> ALL(%s::text[])
 ORDER BY transaction_id, sequence LIMIT %s
 """
 _DELETE: Final = "DELETE FROM interactions_outbox WHERE id = ANY(%s::uuid[])"
@@ -27,10 +28,27 @@ async def delete(connection: Connection, event_ids: Iterable[UUID]) -> None:
     await connection.execute(_DELETE, [_array(event_ids)])
 
 
-async def left_behind(connection: Connection, *, age_s: float, most: int) -> Sequence[Message]:
-    """Return the first messages, at most so many, that are older than an age, in order."""
-    cursor = await connection.execute(_LEFT_BEHIND, [age_s, most])
-    return [_message(row) for row in await cursor.fetchall()]
+@dataclass(frozen=True, slots=True)
+class LeftOver:
+    """What was found in the outbox: messages in their order, why other rows are none, and how many rows there were."""
+
+    messages: Sequence[Message]
+    odd: Mapping[UUID, str]
+    rows: int
+
+
+async def left_behind(connection: Connection, *, age_s: float, most: int, without: Collection[str] = ()) -> LeftOver:
+    """Return the first rows, at most so many, that are older than an age, in order; none of some topics."""
+    cursor = await connection.execute(_LEFT_BEHIND, [age_s, [*without], most])
+    rows = await cursor.fetchall()
+    messages: list[Message] = []
+    odd: dict[UUID, str] = {}
+    for row in rows:
+        try:
+            messages.append(_message(row))
+        except ValueError as error:
+            odd[row[0]] = str(error)
+    return LeftOver(messages, odd, len(rows))
 
 
 async def still_there(connection: Connection, event_ids: Iterable[UUID]) -> set[UUID]:
@@ -61,4 +79,9 @@ async def _value(connection: Connection, query: str, parameters: Sequence[object
 
 def _message(row: tuple[Any, ...]) -> Message:
     event_id, topic, key, kind, value, headers = row
+    # Other programs may write here, as the table is that of an outbox that many know.
+    if not topic:
+        raise ValueError("the row names no topic")
+    if not isinstance(headers, dict) or not all(isinstance(one, str) for one in headers.values()):
+        raise ValueError("headers is no JSON object of strings")
     return Message(event_id=event_id, topic=topic, key=key, kind=kind, value=value, headers=headers)

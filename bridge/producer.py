@@ -30,6 +30,7 @@ CONFINED: Final = (
     KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001  # likewise
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_EXCEPTION,
 )
 """Failures that say nothing of messages to other topics."""
 REFUSED: Final = (
@@ -38,6 +39,7 @@ REFUSED: Final = (
     KafkaError.RECORD_LIST_TOO_LARGE,
     KafkaError.INVALID_RECORD,
     KafkaError.INVALID_TIMESTAMP,
+    KafkaError.TOPIC_EXCEPTION,  # a name that no topic can have
 )
 """Failures that trying again does not mend, of a message or of another one in its batch."""
 PRODUCER: Final[Mapping[str, Any]] = {

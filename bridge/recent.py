@@ -1,31 +1,31 @@
 """Events that were acknowledged a moment ago, so that repeats are recognised without Postgres."""
 
-from collections import deque
 from typing import Final
-from uuid import UUID
 
 MOST: Final = 50_000
 
 
 class RecentEvents:
-    """Remembers the identifiers of the latest events, and forgets the oldest beyond `most`."""
+    """Remembers the identities and contents of the latest events, and forgets the oldest beyond `most`."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        self._known: set[UUID] = set()
-        self._order: deque[UUID] = deque()
+        self._contents: dict[bytes, int | None] = {}
 
-    def __contains__(self, event_id: UUID) -> bool:
-        return event_id in self._known
+    def __contains__(self, identity: bytes) -> bool:
+        return identity in self._contents
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._contents)
 
-    def add(self, event_id: UUID) -> None:
+    def content(self, identity: bytes) -> int | None:
+        """Return the content of a remembered event; None where it is not known."""
+        return self._contents[identity]
+
+    def add(self, identity: bytes, content: int | None) -> None:
         """Remember an event."""
-        if event_id in self._known:
+        if identity in self._contents:
             return
-        self._known.add(event_id)
-        self._order.append(event_id)
-        if len(self._order) > self._most:
-            self._known.discard(self._order.popleft())
+        self._contents[identity] = content
+        if len(self._contents) > self._most:
+            del self._contents[next(iter(self._contents))]

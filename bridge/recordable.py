@@ -2,19 +2,21 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
-from uuid import UUID
 
 from bridge.database import Connection
 from bridge.erasure import forget_before, forget_feedback_before
+from bridge.event_identity import identity_of
+from bridge.event_recording import Event, record_all, refuse_reused
 from bridge.feedback import Feedback, read_feedback
 from bridge.interaction import Interaction, check_interaction
-from bridge.interaction_store import record
 from bridge.message import INTERACTIONS_TOPIC, read_interaction
 from bridge.topics import FEEDBACK_TOPIC
 from servicekit.validation import Checker
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,13 +25,18 @@ class Recordable(Generic[T]):
 
     Attributes:
         read: Returns what a message was made of; raises for what was no such event.
-        event_id: Returns its identifier.
-        record: Inserts events with different identifiers, and returns how many were new.
+        identity: Returns whose event it is, by its identifier.
+        content: Returns what the identifier stands for.
+        occurred_at: Returns when it happened.
+        record: Inserts events with different identities, and returns how many were new; ValueError, with nothing
+            inserted, when an identifier is that of something else that its user did.
         forget: Deletes a user's events up to a time, milliseconds since 1970.
     """
 
     read: Callable[[bytes, Mapping[str, str]], T]
-    event_id: Callable[[T], UUID]
+    identity: Callable[[T], bytes]
+    content: Callable[[T], int]
+    occurred_at: Callable[[T], datetime]
     record: Callable[[Connection, Sequence[T]], Awaitable[int]]
     forget: Callable[[Connection, str, int], Awaitable[int]]
 
@@ -43,7 +50,13 @@ def _read_interaction(value: bytes, headers: Mapping[str, str]) -> Interaction:
 
 
 async def _record_interactions(connection: Connection, interactions: Sequence[Interaction]) -> int:
-    return len(await record(connection, interactions, [None] * len(interactions)))
+    async def run(work: Callable[[Connection], Awaitable[R]], /) -> R:
+        return await work(connection)
+
+    events = [*map(Event.of, interactions)]
+    recording = await record_all(run, events)
+    refuse_reused(events, recording)
+    return len(recording.fresh)
 
 
 async def _record_feedback(connection: Connection, feedback: Sequence[Feedback]) -> int:
@@ -54,20 +67,30 @@ async def _record_feedback(connection: Connection, feedback: Sequence[Feedback])
     return fresh
 
 
-def _interaction_id(interaction: Interaction) -> UUID:
-    return interaction.event_id
+def _identity(event: Interaction | Feedback) -> bytes:
+    return identity_of(event.event_id, event.user_id)
 
 
-def _feedback_id(feedback: Feedback) -> UUID:
-    return feedback.event_id
+def _occurred_at(event: Interaction | Feedback) -> datetime:
+    return event.occurred_at
 
 
 RECORDABLE: Final[Mapping[str, Recordable[Any]]] = {
     INTERACTIONS_TOPIC: Recordable(
-        read=_read_interaction, event_id=_interaction_id, record=_record_interactions, forget=forget_before
+        read=_read_interaction,
+        identity=_identity,
+        content=Interaction.content,
+        occurred_at=_occurred_at,
+        record=_record_interactions,
+        forget=forget_before,
     ),
     FEEDBACK_TOPIC: Recordable(
-        read=read_feedback, event_id=_feedback_id, record=_record_feedback, forget=forget_feedback_before
+        read=read_feedback,
+        identity=_identity,
+        content=Feedback.content,
+        occurred_at=_occurred_at,
+        record=_record_feedback,
+        forget=forget_feedback_before,
     ),
 }
 """By topic."""

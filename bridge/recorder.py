@@ -4,20 +4,20 @@ Durable is in Postgres; while that is away, in Kafka, from where a `Backfill` br
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
-from uuid import UUID
 
 import psycopg
 import structlog
 
-from bridge.acknowledgement import Acknowledgement, Entry, Outcome, RecorderUnavailableError, fail
+from bridge.acknowledgement import Entry, Outcome, RecorderUnavailableError, fail
 from bridge.availability import Availability
 from bridge.commit_queue import CommitQueue
 from bridge.committer import Commit, Committer
 from bridge.database import Database, DatabaseUnavailableError
 from bridge.deadline import Clock
+from bridge.event_identity import identity_of
 from bridge.expiry import Expiry
 from bridge.handover import Handover
 from bridge.interaction import Interaction, InteractionListener
@@ -79,13 +79,15 @@ class Recorder:
             timeout_s: Seconds after which the outcome is RecorderUnavailableError.
         """
         done: Outcome = asyncio.get_running_loop().create_future()
-        if interaction.event_id in self._recent:
-            done.set_result(Acknowledgement(interaction.event_id, duplicate=True))
+        identity = identity_of(interaction.event_id, interaction.user_id)
+        entry = Entry(interaction, identity, interaction.content(), self._clock(), done)
+        if identity in self._recent:
+            entry.acknowledge(self._recent.content(identity), duplicate=True)
         elif self._queue.full:
             done.set_exception(RecorderUnavailableError("too many interactions wait to be recorded"))
         else:
             self._expiry.watch(done, timeout_s)
-            self._queue.add(Entry(interaction, self._clock(), done))
+            self._queue.add(entry)
         return done
 
     @property
@@ -157,7 +159,7 @@ class Recorder:
             self._settle_by_kafka(outbox, batch, handover)
             return
         for entry in batch:
-            handover.sent(entry.interaction.event_id, durable=False)
+            handover.sent(entry.identity, durable=False)
         self._queue.give_back(batch)
 
     async def _may_pass_by(self, outbox: Outbox) -> bool:
@@ -175,8 +177,8 @@ class Recorder:
 
     def _finish(self, batch: Sequence[Entry], commit: Commit) -> None:
         if self._outbox is not None:
-            self._outbox.dispatch(commit.fresh, commit.waiting)
-        self._acknowledge(batch, set(commit.waiting))
+            self._outbox.dispatch(commit.fresh, commit.recording.waiting)
+        self._acknowledge(batch, commit.recording.new, commit.recording.contents)
 
     def _settled_late(self, handover: Handover, commit: "asyncio.Task[Commit]") -> None:
         self._late.discard(commit)
@@ -185,34 +187,37 @@ class Recorder:
 
     def _settle_by_kafka(self, outbox: Outbox, batch: Sequence[Entry], handover: Handover) -> None:
         """Send the batch to Kafka, and acknowledge each entry when Kafka has it."""
-        together: dict[UUID, list[Entry]] = {}
+        together: dict[bytes, list[Entry]] = {}
         for entry in batch:
-            together.setdefault(entry.interaction.event_id, []).append(entry)
-        for event_id, entries in together.items():
-            if event_id in self._recent:
-                handover.sent(event_id, durable=True)
-                self._acknowledge(entries, set())
+            together.setdefault(entry.identity, []).append(entry)
+        for identity, entries in together.items():
+            if identity in self._recent:
+                handover.sent(identity, durable=True)
+                self._acknowledge(entries, set(), {identity: self._recent.content(identity)})
                 continue
             message = interaction_message(entries[0].interaction, unrecorded=True)
             outbox.send_unrecorded(message, entries[0].accepted_at, partial(self._sent, entries, handover))
 
     def _sent(self, entries: Sequence[Entry], handover: Handover, durable: bool) -> None:  # noqa: FBT001  # a callback
-        event_id = entries[0].interaction.event_id
-        handover.sent(event_id, durable=durable)
-        if durable:
-            self._acknowledge(entries, set() if event_id in self._recent else {event_id})
-        else:
+        identity = entries[0].identity
+        handover.sent(identity, durable=durable)
+        if not durable:
             fail(entries, RecorderUnavailableError(AWAY))
+        elif identity in self._recent:
+            self._acknowledge(entries, set(), {identity: self._recent.content(identity)})
+        else:
+            self._acknowledge(entries, {identity}, {identity: entries[0].content})
 
-    def _acknowledge(self, batch: Sequence[Entry], fresh: set[UUID]) -> None:
-        """Tell each caller; of several events with one new id in a batch the first is the new one."""
+    def _acknowledge(self, batch: Sequence[Entry], new: set[bytes], contents: Mapping[bytes, int | None]) -> None:
+        """Tell each caller; of several that sent one new event in a batch the first is the one that did."""
         for entry in batch:
-            event_id = entry.interaction.event_id
-            duplicate = event_id not in fresh
-            fresh.discard(event_id)
-            self._recent.add(event_id)
-            if not duplicate:
-                for listener in self._listeners:
-                    listener(entry.interaction)
-            if not entry.done.done():
-                entry.done.set_result(Acknowledgement(event_id, duplicate))
+            identity = entry.identity
+            content = contents[identity]
+            self._recent.add(identity, content)
+            if identity not in new:
+                entry.acknowledge(content, duplicate=True)
+                continue
+            new.discard(identity)
+            for listener in self._listeners:
+                listener(entry.interaction)
+            entry.acknowledge(None, duplicate=False)

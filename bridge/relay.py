@@ -17,6 +17,7 @@ from bridge.message import Message
 from bridge.outbox import Outbox, Publisher
 from bridge.outbox_dead import count_dead, set_aside
 from bridge.outbox_store import count_waiting, delete, left_behind, lock_relay, still_there
+from bridge.waiting_topics import WaitingTopics
 from servicekit.telemetry import Metric, Metrics
 
 BATCH: Final = 1000
@@ -62,6 +63,7 @@ class Relay:
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
+        self._waiting = WaitingTopics(clock)
 
     async def run(self) -> None:
         """Send what was left behind, and report how much there is; forever."""
@@ -90,13 +92,15 @@ class Relay:
             async with self._database.connection() as connection:
                 if not await lock_relay(connection):
                     return 0
-                found = await left_behind(connection, age_s=YOUNG_S, most=BATCH)
+                waiting = self._waiting.topics()
+                found = await left_behind(connection, age_s=YOUNG_S, most=BATCH, without=waiting)
                 # Judged only now: had one of them failed meanwhile, later ones of its key would be sent before it.
-                messages = [message for message in found if not self._outbox.cares_for(message.event_id)]
+                messages = [message for message in found.messages if not self._outbox.cares_for(message.event_id)]
                 self._outbox.found(messages)
                 sent, refused = await self._send(messages)
+                refused |= found.odd
                 # What a process that has died just now left behind is too young to be found by the first looks.
-                self._outbox.looked(complete=len(found) < BATCH, settled_s=YOUNG_S + PAUSE_S)
+                self._outbox.looked(complete=found.rows < BATCH and not waiting, settled_s=YOUNG_S + PAUSE_S)
                 await self._remove(connection, sent, refused)
         except DatabaseUnavailableError:
             self._outbox.sent(sent)  # the rows may still be there: they are not sent again
@@ -135,6 +139,11 @@ class Relay:
         acknowledged = await asyncio.gather(*outcomes)
         sent = [message.event_id for message, well in zip(messages, acknowledged, strict=False) if well]
         self._outbox.relayed(sent)
+        durable = {*sent}
+        self._waiting.settled(
+            failed={message.topic for message in failed},
+            taken={message.topic for message in messages if message.event_id in durable},
+        )
         if not failed or self._publisher.refusals == refusals:
             return sent, {}
         again = [message for message, well in zip(messages, acknowledged, strict=False) if not well]

@@ -1,8 +1,9 @@
 """The dead letters of Kafka's topic, seen and sent again."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -12,19 +13,34 @@ from bridge.dead_letter import PREFIX
 from bridge.kafka_reader import CONSUMER
 from bridge.message import DEAD_LETTER_TOPIC
 from bridge.producer import PRODUCER
+from bridge.topics import USER_TOPICS
 from servicekit.kafka import quiet_logger
 
 GROUP: Final = "bridge-replay"
 TIMEOUT_S: Final = 15.0
 READ_S: Final = 1.0
 BATCH: Final = 500
+TOPICS: Final = frozenset(USER_TOPICS)
+"""Topics that letters may go to: what a letter says of its own is anybody's word."""
+REPEATED: Final = (
+    KafkaError._TIMED_OUT,  # noqa: SLF001  # public constants of librdkafka
+    KafkaError._MSG_TIMED_OUT,  # noqa: SLF001  # likewise
+    KafkaError._TRANSPORT,  # noqa: SLF001  # likewise
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001  # likewise
+    KafkaError._QUEUE_FULL,  # noqa: SLF001  # likewise
+    KafkaError._PURGE_QUEUE,  # noqa: SLF001  # likewise
+    KafkaError._PURGE_INFLIGHT,  # noqa: SLF001  # likewise
+    KafkaError.NOT_ENOUGH_REPLICAS,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+)
+"""Failures that are not the letter's."""
 
 
 class ReplayError(Exception):
     """The brokers do not answer, or refuse; the message is for people."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Letter:
     """A dead letter as it stands in the topic.
 
@@ -40,6 +56,19 @@ class Letter:
     headers: tuple[tuple[str, str | bytes | None], ...]
     context: Mapping[str, str]
 
+    @property
+    def place(self) -> str:
+        """Where it came from, for people."""
+        return "/".join(self.context.get(name, "?") for name in ("topic", "partition", "offset"))
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What became of letters: how many are in their topics again, and why others are dead letters once more."""
+
+    sent: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
 
 class DeadLetterTopic:
     """The letters that were not replayed yet.
@@ -54,15 +83,17 @@ class DeadLetterTopic:
         self._config = dict(config)
         self._topic = topic
         self._group = group
+        self._replayed = Replayed()
 
     async def show(self, most: int) -> tuple[list[Letter], int]:
         """Return the first letters and how many there are."""
         return await asyncio.to_thread(self._settle, most, send=False)
 
-    async def replay(self) -> int:
-        """Send all letters to the topics that they came from; return how many that were."""
-        _, count = await asyncio.to_thread(self._settle, 0, send=True)
-        return count
+    async def replay(self) -> Replayed:
+        """Send all letters to the topics that they came from, and set aside once more what these do not take."""
+        self._replayed = Replayed()
+        await asyncio.to_thread(self._settle, 0, send=True)
+        return self._replayed
 
     def _settle(self, most: int, *, send: bool) -> tuple[list[Letter], int]:
         consumer = Consumer({**CONSUMER, **self._config, "group.id": self._group}, logger=quiet_logger())
@@ -112,22 +143,50 @@ class DeadLetterTopic:
         return letters
 
     def _send(self, letters: Sequence[Letter]) -> None:
+        """Send letters to their topics, and such as these do not take to this one again, with the reason."""
         producer = LibrdkafkaProducer({**PRODUCER, **self._config}, logger=quiet_logger())
-        failed: list[Any] = []
-
-        def ended(error: Any, _: Any) -> None:
-            if error is not None:
-                failed.append(error)
-
-        for letter in letters:
-            topic = letter.context.get("topic")
-            if topic:  # else it is somebody else's, who knows where it belongs
-                headers = [*letter.headers]
-                producer.produce(topic, key=letter.key, value=letter.value, headers=headers, on_delivery=ended)
-        if producer.flush(TIMEOUT_S):
-            failed.append(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001  # a public constant of librdkafka
+        refused: dict[int, KafkaError] = {}
+        for number, letter in enumerate(letters):
+            topic = letter.context.get("topic", "")
+            if topic not in TOPICS:
+                refused[number] = KafkaError(KafkaError._UNKNOWN_TOPIC)  # noqa: SLF001  # a public constant
+            else:
+                _produce(producer, topic, letter, letter.headers, partial(_note, refused, number))
+        _flush(producer)
+        lost = {letters[number]: error for number, error in refused.items() if error.code() not in REPEATED}
+        if len(lost) < len(refused):  # the brokers are in trouble, not the letters: a later replay sends them all
+            raise KafkaException(next(error for error in refused.values() if error.code() in REPEATED))
+        failed: dict[int, KafkaError] = {}
+        for number, (letter, error) in enumerate(lost.items()):
+            context = {**letter.context, "exception.class.name": "ReplayError", "exception.message": error.str()}
+            headers = [*letter.headers, *((f"{PREFIX}{name}", text.encode()) for name, text in context.items())]
+            _produce(producer, self._topic, letter, headers, partial(_note, failed, number))
+        _flush(producer)
         if failed:
-            raise KafkaException(failed[0])
+            raise KafkaException(failed.popitem()[1])
+        self._replayed.sent += len(letters) - len(lost)
+        self._replayed.refused |= {letter.place: error.str() for letter, error in lost.items()}
+
+
+def _produce(
+    producer: LibrdkafkaProducer, topic: str, letter: Letter, headers: Sequence[Any], ended: Callable[[Any, Any], None]
+) -> None:
+    try:
+        producer.produce(topic, key=letter.key, value=letter.value, headers=[*headers], on_delivery=ended)
+    except KafkaException as error:
+        ended(error.args[0], None)
+    except BufferError:
+        ended(KafkaError(KafkaError._QUEUE_FULL), None)  # noqa: SLF001  # a public constant
+
+
+def _note(failed: dict[int, KafkaError], number: int, error: KafkaError | None, _: Any) -> None:
+    if error is not None:
+        failed[number] = error
+
+
+def _flush(producer: LibrdkafkaProducer) -> None:
+    if producer.flush(TIMEOUT_S):
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001  # a public constant
 
 
 def _letter(message: Any) -> Letter:

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from retrain import import_command, model_commands, report_command, run_commands
+from retrain import forget_command, import_command, model_commands, report_command, run_commands
 from retrain.exit_status import BAD_INPUT, BUSY, FAILED, REJECTED, SIGNALLED
 from retrain.settings import ExportSettings, RetrainSettings
 from retrain.subcommand import add_command
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     run_commands.add(commands)
     import_command.add(commands)
     report_command.add(commands)
+    forget_command.add(commands)
     export = add_command(
         commands, "export", "write a day's interactions from Postgres, as run reads them", _export, ExportSettings
     )

@@ -76,7 +76,7 @@ def export_day(
     rows = 0
     with (
         tempfile.TemporaryDirectory(prefix="export-") as folder,
-        psycopg.connect(conninfo, connect_timeout=CONNECT_S) as connection,
+        psycopg.connect(conninfo, connect_timeout=CONNECT_S, prepare_threshold=None) as connection,
     ):
         # One snapshot for the whole day, whatever is recorded meanwhile.
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -95,6 +95,12 @@ def export_day(
         marker.touch()
         store.upload(marker, f"{day}/{MARKER}")
     return Exported(day=day, rows=rows, files=tuple(files))
+
+
+def read_erased(conninfo: str) -> dict[bytes, int]:
+    """Return who was erased, and when (milliseconds since 1970); psycopg.Error when the database cannot be read."""
+    with psycopg.connect(conninfo, connect_timeout=CONNECT_S, prepare_threshold=None) as connection:
+        return _erased(connection)
 
 
 def _erased(connection: "psycopg.Connection[Any]") -> dict[bytes, int]:

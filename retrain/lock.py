@@ -1,7 +1,11 @@
-"""One run at a time: a lock that ends with the process that holds it."""
+"""One run at a time: a lock that ends with the process that holds it, or soon afterwards."""
 
 import fcntl
 import os
+import socket
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, LiteralString, Protocol
 
@@ -11,12 +15,25 @@ from retrain.failure import Reason, RunFailure
 from retrain.postgres import connect
 
 KEY: Final = 4_702_001
-"""Of the advisory lock; other programs of this project have others."""
-_TAKE: Final = "SELECT pg_try_advisory_lock(%s)"
-_HELD: Final = (
-    "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted "
-    "AND classid = 0 AND objid = %s AND objsubid = 1"
-)
+"""Of the session's lock by which releases before this one excluded each other."""
+LEASE_S: Final = 30.0
+RENEWALS: Final = 6
+"""In the time of a lease."""
+LOOK_S: Final = 0.5
+SETTLED_S: Final = 2.0
+"""After which Postgres has done what a process that was killed just now had asked for."""
+_TAKE: Final = """
+UPDATE retrain_lease
+SET fence = fence + 1, holder = %s, expires_at = clock_timestamp() + make_interval(secs => %s)
+WHERE expires_at < clock_timestamp() AND pg_try_advisory_xact_lock(%s) RETURNING fence
+"""
+_LOOK: Final = "SELECT holder, expires_at::text, expires_at < clock_timestamp() FROM retrain_lease"
+_RENEW: Final = """
+UPDATE retrain_lease SET expires_at = clock_timestamp() + make_interval(secs => %s) WHERE fence = %s RETURNING fence
+"""
+_RELEASE: Final = """
+UPDATE retrain_lease SET expires_at = '-infinity', holder = '' WHERE fence = %s RETURNING fence
+"""
 
 
 class Lock(Protocol):
@@ -30,44 +47,78 @@ class Lock(Protocol):
 
 
 class PostgresLock:
-    """A session's advisory lock, on a connection of its own: it ends when the process or the connection does.
+    """A lease in a table: whoever renews it holds it, by the clock of the database, and with a number of its own.
 
-    Not through a pooler that shares sessions between clients.
+    No session holds it, so that it works through poolers, which share sessions between clients. A process that hangs
+    for longer than the lease loses it, and finds out by its number. That of a process that was killed is free when its
+    time is over, for which the next one waits.
 
     Args:
         conninfo: The database.
+        lease_s: Seconds after which it is free unless it was renewed, which it is several times as often.
 
     Raises:
         RunFailure: Somebody else holds it, or the database is out of reach.
     """
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, *, lease_s: float = LEASE_S) -> None:
+        self._conninfo = conninfo
+        self._lease_s = lease_s
+        self._released = threading.Event()
         try:
-            self._connection = connect(conninfo, autocommit=True)
-            taken = self._ask(_TAKE)
-        except psycopg.Error as error:
+            self._fence = self._take()
+        except psycopg.errors.UndefinedTable:
+            raise RunFailure(Reason.LOCK, "the table retrain_lease is missing: python -m bridge migrate") from None
+        except psycopg.OperationalError as error:
             raise RunFailure(Reason.LOCK, f"no lock, as Postgres is out of reach: {_line(error)}") from None
-        if not taken:
-            self._connection.close()
-            raise RunFailure(Reason.BUSY, "another run is under way")
+        except psycopg.Error as error:
+            raise RunFailure(Reason.LOCK, f"no lock: {_line(error)}") from None
+        self._renewing = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._renewing.start()
 
     def check(self) -> None:
-        """Return if it is still held; RunFailure when it is not, or when nobody can tell."""
+        """Return if it is still held, for as long as a lease; RunFailure when it is not, or when nobody can tell."""
         try:
-            held, problem = self._ask(_HELD), ""
+            held, problem = self._renew(), ""
         except psycopg.Error as error:
             held, problem = False, f" (Postgres: {_line(error)})"
         if not held:
             raise RunFailure(Reason.LOCK, f"the lock was lost: another run may be under way{problem}")
 
     def release(self) -> None:
-        """Let others have it."""
-        self._connection.close()
+        """Let others have it, at once where Postgres answers."""
+        self._released.set()
+        self._renewing.join()
+        with suppress(psycopg.Error):
+            self._ask(_RELEASE, [self._fence])
 
-    def _ask(self, query: LiteralString) -> Any:
-        """Return the only value of a query's only row."""
-        row = self._connection.execute(query, [KEY]).fetchone()
-        return row[0] if row else None
+    def _take(self) -> int:
+        """Return the number of the new lease; wait for one that nobody renews."""
+        seen, begin = None, time.monotonic()
+        while True:
+            row = self._ask(_TAKE, [_holder(), self._lease_s, KEY])
+            if row:
+                return int(row[0])
+            holder, expires_at, free = self._ask(_LOOK, []) or ("nobody knows whose", None, True)
+            if time.monotonic() - begin > SETTLED_S:
+                # Free, and yet not to be had: by a program of the release before, which holds a session's lock.
+                if free or expires_at != (seen or expires_at):
+                    raise RunFailure(Reason.BUSY, f"another run is under way: {holder or 'of an older program'}")
+                seen = expires_at
+            time.sleep(LOOK_S)
+
+    def _renew(self) -> bool:
+        return self._ask(_RENEW, [self._lease_s, self._fence]) is not None
+
+    def _keep(self) -> None:
+        while not self._released.wait(self._lease_s / RENEWALS):
+            with suppress(psycopg.Error):  # `check` tells, and the next renewal may do
+                self._renew()
+
+    def _ask(self, query: LiteralString, values: list[Any]) -> tuple[Any, ...] | None:
+        """Run a statement as a transaction of its own, on a connection of its own; return its row."""
+        with connect(self._conninfo, autocommit=True) as connection:
+            return connection.execute(query, values).fetchone()
 
 
 class FileLock:
@@ -99,7 +150,11 @@ class FileLock:
 
 def take_lock(conninfo: str | None, path: Path) -> Lock:
     """Return the lock: in the database where there is one, else on the file."""
-    return PostgresLock(conninfo) if conninfo else FileLock(path)
+    return PostgresLock(conninfo, lease_s=LEASE_S) if conninfo else FileLock(path)
+
+
+def _holder() -> str:
+    return f"process {os.getpid()} of {socket.gethostname()}"
 
 
 def _line(error: Exception) -> str:

@@ -29,6 +29,7 @@ def connect(conninfo: str, *, autocommit: bool = False) -> Connection:
     return Connection.connect(
         conninfo,
         autocommit=autocommit,
+        prepare_threshold=None,  # a pooler gives later statements to sessions that do not know what was prepared
         connect_timeout=CONNECT_S,
         keepalives_idle=10,
         keepalives_interval=5,

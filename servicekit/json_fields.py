@@ -79,6 +79,10 @@ class JsonObject:
             raise ValueError(f"{name} is no array")  # noqa: TRY004  # likewise
         return value
 
+    def texts(self) -> dict[str, str]:
+        """Return all fields, each of which is a string."""
+        return {name: self.text(name) for name in self._fields}
+
     def _get(self, name: str) -> Any:
         try:
             return self._fields[name]

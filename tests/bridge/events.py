@@ -20,10 +20,12 @@ def event(user: str, **fields: Any) -> pb.Interaction:
     return pb.Interaction(**{**defaults, "interaction_type": pb.INTERACTION_TYPE_WATCH, **fields})
 
 
-async def record(running: Ingestion, interaction: pb.Interaction) -> pb.RecordInteractionResponse:
+async def record(
+    running: Ingestion, interaction: pb.Interaction, *, timeout_s: float = 10
+) -> pb.RecordInteractionResponse:
     """Record it."""
     reply: pb.RecordInteractionResponse = await running.stub.RecordInteraction(
-        pb.RecordInteractionRequest(interaction=interaction), timeout=10
+        pb.RecordInteractionRequest(interaction=interaction), timeout=timeout_s
     )
     return reply
 

@@ -1,6 +1,6 @@
 """The ingestion half of a bridge, in this process, with its peers given."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -78,12 +78,13 @@ async def running_ingestion(
     wait_for_schema: bool = True,
     order_wait_s: float = 0,
     positions: PositionListener | None = None,
+    tell_health: Callable[[bool], None] = lambda _: None,
 ) -> AsyncIterator[Ingestion]:
     """Run the service until the block ends; without Kafka where no bootstrap is given."""
     metrics = metrics or NoMetrics()
     server = AioServer(SERVICES)
     async with AsyncExitStack() as stack:
-        database = Database(url)
+        database = Database(url, tell_health=tell_health)
         await database.open()
         stack.push_async_callback(database.close)
         await stack.enter_async_context(background("schema", database.keep_schema))

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,7 +13,8 @@ import pytest
 from bridge.message import INTERACTIONS_TOPIC
 from bridge.topics import Topic, ensure_topics
 from deploy.local.kafka import KafkaChoice, choose_kafka
-from tests.bridge.events import event, published, record, recorded
+from servicekit.viewer_fingerprint import viewer_fingerprint
+from tests.bridge.events import drained, event, published, record, recorded
 from tests.bridge.ingestion import running_ingestion
 from tests.bridge.topic import read_topic
 
@@ -99,6 +101,45 @@ async def test_erasure(postgres_url: str, kafka_bootstrap: str, run: Run) -> Non
         assert await running.rows("SELECT 1 FROM user_interactions WHERE user_id = %s", gone) == []
 
 
+async def test_a_dry_run_of_an_erasure_deletes_nothing(postgres_url: str, kafka_bootstrap: str, run: Run) -> None:
+    """It says what would be deleted, and which exports have the user's rows."""
+    user, yesterday = f"user-{uuid4()}", datetime.now(UTC) - timedelta(days=1)
+    async with running_ingestion(postgres_url, kafka_bootstrap) as running:
+        for occurred_at in (yesterday, datetime.now(UTC)):
+            interaction = event(user)
+            interaction.timestamp.FromDatetime(occurred_at)
+            await record(running, interaction)
+        await drained(running)
+        done = run("erase", "--user", user, "--dry-run")
+        assert done.returncode == 0, done.stderr
+        assert "user_interactions            2 rows would be deleted\n" in done.stdout
+        assert "tombstones                   6 would be sent\n" in done.stdout
+        day = yesterday.date()
+        assert f"exports                      1 days from {day} to {day} may still hold 1 rows\n" in done.stdout
+        assert len(await recorded(running, 2, user)) == 2
+        assert await running.rows("SELECT 1 FROM interactions_outbox WHERE aggregateid = %s", user) == []
+
+
+async def test_a_user_whom_nobody_knows_is_not_erased(postgres_url: str, kafka_bootstrap: str, run: Run) -> None:
+    """As one whose name was mistyped; by force tombstones are sent, after which the name is known."""
+    user = f"mistyped-{uuid4()}"
+    for options in ([], ["--dry-run"]):
+        done = run("erase", "--user", user, *options)
+        assert done.returncode == 1, done.stderr
+        assert done.stdout.startswith(f"user '{user}' was not found: ")
+    assert read_topic(kafka_bootstrap, INTERACTIONS_TOPIC, {user}) == []
+    async with running_ingestion(postgres_url, None) as running:
+        assert await running.rows("SELECT 1 FROM erased_viewers WHERE mark = %s", viewer_fingerprint(user)) == []
+    assert run("erase", "--user", user, "--force").returncode == 0
+    (tombstone,) = read_topic(kafka_bootstrap, INTERACTIONS_TOPIC, {user})
+    assert tombstone.value is None
+    again = run("erase", "--user", user, "--dry-run")
+    assert again.returncode == 0
+    assert again.stdout.startswith("erased before ")
+
+
 def test_erase_needs_a_user(run: Run) -> None:
     assert run("erase").returncode == 2
     assert "--user goes with erase only" in run("serve", "--user", "u").stderr
+    assert "go with erase only" in run("migrate", "--dry-run").stderr
+    assert "--user: must not contain control characters" in run("erase", "--user", "u\n").stderr

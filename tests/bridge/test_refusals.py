@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +172,27 @@ POISON = {
     "more than Postgres holds": json.dumps(FIELDS | {"watchTime": 10**20}).encode(),
     "larger than an index holds": json.dumps(FIELDS | {"userId": os.urandom(8000).hex()}).encode(),
     "larger than a dead letter may be": b"\xff" * 400_000,
+    "nested deeply": b'{"userId": ' + b"[" * 200_000,
+    "true for a user": json.dumps(FIELDS | {"userId": True}).encode(),
+    "null for a user": json.dumps(FIELDS | {"userId": None}).encode(),
+    "a number for a video": json.dumps(FIELDS | {"videoId": 1.5}).encode(),
+    "true for a time": json.dumps(FIELDS | {"watchTime": True}).encode(),
+    "half a millisecond": json.dumps(FIELDS | {"watchTime": 1.5}).encode(),
+    "a local time": json.dumps(FIELDS | {"timestamp": "2026-01-01T00:00:00"}).encode(),
+    "a time of another age": json.dumps(FIELDS | {"timestamp": "9999-12-31T23:59:59Z"}).encode(),
+    "a time beyond the calendar": json.dumps(FIELDS | {"timestamp": "0001-01-01T00:00:00+14:00"}).encode(),
+    "a number for a type": json.dumps(FIELDS | {"interactionType": 4}).encode(),
+}
+ODD_HEADERS = {
+    "metadata that is a list": {"metadata": "[]"},
+    "metadata that nests": {"metadata": '{"a": {"b": 1}}'},
+    "metadata without end": {"metadata": "[" * 200_000},
+    "an infinite score": {"recommendation-score": "inf"},
+    "a score that is none": {"recommendation-score": "nan"},
+    "a score with underscores": {"recommendation-score": "1_0"},
+    "a rating that is too high": {"rating": "5.5"},
+    "an id in braces": {"event-id": "{0b0e7a40-0000-4000-8000-000000000000}"},
+    "no id": {"event-id": ""},
 }
 
 
@@ -184,6 +206,9 @@ async def test_no_poison_stops_the_backfill(ingestion: Ingestion, kafka_bootstra
     producer = Producer({"bootstrap.servers": kafka_bootstrap})
     for value in POISON.values():
         producer.produce(INTERACTIONS_TOPIC, value, poison, headers=_marked(str(uuid4())), partition=0)
+    for odd in ODD_HEADERS.values():
+        headers = [*(dict(_marked(str(uuid4()))) | odd).items()]
+        producer.produce(INTERACTIONS_TOPIC, json.dumps(FIELDS), poison, headers=headers, partition=0)
     producer.produce(INTERACTIONS_TOPIC, None, b"\0" + poison.encode(), partition=0)  # a tombstone of an impossible key
     good_id = str(uuid4())
     good = json.dumps(FIELDS | {"userId": user})
@@ -193,7 +218,7 @@ async def test_no_poison_stops_the_backfill(ingestion: Ingestion, kafka_bootstra
     keys = {poison, "\0" + poison, ""}
     letters = await asyncio.to_thread(read_topic, kafka_bootstrap, DEAD_LETTER_TOPIC, keys, decode=bytes)
     ours = [one for one in letters if one.key or not one.value]
-    assert len(ours) == len(POISON) + 1
+    assert len(ours) == len(POISON) + len(ODD_HEADERS) + 1
     assert {one.headers["__connect.errors.topic"] for one in ours} == {INTERACTIONS_TOPIC}
     shown = await asyncio.to_thread(_run, "dead-letters", own_database, kafka_bootstrap)
     assert "JSONDecodeError" in shown.stdout
@@ -211,3 +236,62 @@ async def test_letters_are_replayed_once(own_database: str, kafka_bootstrap: str
         assert done.returncode == 0, done.stderr
     (letter,) = await asyncio.to_thread(read_topic, kafka_bootstrap, topic, {key}, decode=bytes)
     assert (letter.value, letter.headers) == (b"\xffvalue", {"event-id": "e"})
+
+
+async def test_one_letter_does_not_stop_a_replay(own_database: str, kafka_bootstrap: str) -> None:
+    """What names no topic of the system is a dead letter once more, and is told of; the others are sent."""
+    key = f"viewer-{uuid4()}"
+    producer = Producer({"bootstrap.servers": kafka_bootstrap})
+    for topic in ("no such topic!", "__consumer_offsets", "", INTERACTIONS_TOPIC):
+        headers: list[tuple[str, str | bytes | None]] = [("__connect.errors.topic", topic)]
+        producer.produce(DEAD_LETTER_TOPIC, topic.encode(), key, headers=headers)
+    producer.flush(10)
+    done = await asyncio.to_thread(_run, "replay", own_database, kafka_bootstrap)
+    assert done.returncode == 1, done.stderr
+    assert "  no such topic!/?/? is a dead letter once more: " in done.stdout
+    (letter,) = await asyncio.to_thread(read_topic, kafka_bootstrap, INTERACTIONS_TOPIC, {key}, decode=bytes.decode)
+    assert letter.value == INTERACTIONS_TOPIC
+    again = await asyncio.to_thread(read_topic, kafka_bootstrap, DEAD_LETTER_TOPIC, {key}, decode=bytes.decode)
+    assert sorted(one.value for one in again[4:]) == ["", "__consumer_offsets", "no such topic!"]
+
+
+async def test_an_odd_row_stands_in_nobodys_way(ingestion: Ingestion, kafka_bootstrap: str) -> None:
+    """Other programs may write to the outbox: what the relay cannot read it sets aside, and sends the rest."""
+    user = f"viewer-{uuid4()}"
+    insert = (
+        "INSERT INTO interactions_outbox (id, created_at, aggregatetype, aggregateid, type, payload, headers)"
+        " VALUES (%s, now() - interval '1 minute', %s, %s, 'watch', '{}', %s::json) RETURNING id"
+    )
+    before = len(await ingestion.rows("SELECT 1 FROM interactions_outbox_dead"))
+    for headers in ("[]", "null", "7", '{"event-id": 7}', '{"event-id": null}'):
+        await ingestion.rows(insert, uuid4(), INTERACTIONS_TOPIC, user, headers)
+    await ingestion.rows(insert, uuid4(), "", user, "{}")
+    await ingestion.rows(insert, uuid4(), INTERACTIONS_TOPIC, user, '{"event-id": "good"}')
+    await drained(ingestion)
+    (one,) = await asyncio.to_thread(read_topic, kafka_bootstrap, INTERACTIONS_TOPIC, {user})
+    assert one.headers == {"event-id": "good"}
+    rows = await ingestion.rows("SELECT reason FROM interactions_outbox_dead")
+    assert len(rows) == before + 6
+    assert ("headers is no JSON object of strings",) in rows
+
+
+async def test_a_topic_that_takes_nothing_stands_in_no_others_way(ingestion: Ingestion, kafka_bootstrap: str) -> None:
+    """Neither one that cannot be, whose messages are set aside, nor one that nobody made, whose messages wait."""
+    user = f"viewer-{uuid4()}"
+    insert = (
+        "INSERT INTO interactions_outbox (id, created_at, aggregatetype, aggregateid, type, payload, headers)"
+        " SELECT gen_random_uuid(), now() - interval '1 minute', %s, %s, 'watch', '{}', '{}'"
+        " FROM generate_series(1, %s) RETURNING id"
+    )
+    ((impossible,),) = await ingestion.rows(insert, "no such topic!", user, 1)
+    missing = f"missing-{uuid4()}"
+    if choose_kafka().jars is not None:  # the mock cluster makes any
+        await ingestion.rows(insert, missing, user, 1100)
+    await ingestion.rows(insert, INTERACTIONS_TOPIC, user, 1)
+    deadline = time.monotonic() + 60
+    while rows := await ingestion.rows("SELECT 1 FROM interactions_outbox WHERE aggregatetype <> %s", missing):
+        assert time.monotonic() < deadline, rows
+        await asyncio.sleep(0.05)
+    assert len(await asyncio.to_thread(read_topic, kafka_bootstrap, INTERACTIONS_TOPIC, {user})) == 1
+    assert await ingestion.rows("SELECT 1 FROM interactions_outbox_dead WHERE id = %s", impossible) == [(1,)]
+    await ingestion.rows("DELETE FROM interactions_outbox RETURNING 1")

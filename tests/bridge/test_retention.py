@@ -74,9 +74,9 @@ async def test_repeat_of_a_forgotten_event_does_no_harm(own_database: str) -> No
 def test_recent_events_are_bounded() -> None:
     """The latest are known, however many there were."""
     recent = RecentEvents(most=3)
-    events = [uuid4() for _ in range(5)]
+    events = [uuid4().bytes for _ in range(5)]
     for one in [*events, events[-1]]:
-        recent.add(one)
+        recent.add(one, 7)
     assert [one in recent for one in events] == [False, False, True, True, True]
     assert len(recent) == 3
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +19,7 @@ from retrain.run_row import RunRow, State
 from retrain.runs import FileRuns, PostgresRuns, Runs
 from retrain.status import status_table
 from servicekit.objectstore import FileStore
+from tests.support.pgbouncer import pgbouncer
 
 NOW = datetime(2026, 3, 5, 2, 0, 0, 123456, tzinfo=UTC)
 
@@ -129,17 +131,58 @@ def test_one_holds_the_lock_until_it_is_released(take: Callable[[], "PostgresLoc
     other.release()
 
 
-def test_a_lock_whose_session_ended_is_noticed(database: str) -> None:
+def test_a_lock_that_somebody_else_took_is_noticed(database: str) -> None:
+    """As after this process hung for longer than its lease."""
     lock = PostgresLock(database)
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 10_000) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s", [KEY]
-        )
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE retrain_lease SET expires_at = '-infinity'")
+    other = PostgresLock(database)
     with pytest.raises(RunFailure, match="the lock was lost") as caught:
         lock.check()
     assert caught.value.reason is Reason.LOCK
     lock.release()
+    other.check()
+    other.release()
+
+
+def test_a_lock_outlives_its_time_where_nobody_wants_it(database: str) -> None:
+    """As after an outage of Postgres: nobody can have trained meanwhile."""
+    lock = PostgresLock(database)
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE retrain_lease SET expires_at = '-infinity'")
+    lock.check()
+    with pytest.raises(RunFailure, match=r"^another run is under way: process \d+ of "):
+        PostgresLock(database)
+    lock.release()
+
+
+def test_a_run_of_the_release_before_keeps_others_out(database: str) -> None:
+    """It holds a session's lock."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [KEY])
+        with pytest.raises(RunFailure, match=r"^another run is under way: of an older program$"):
+            PostgresLock(database)
     PostgresLock(database).release()
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction", "statement"])
+def test_one_holds_the_lock_through_a_pooler(database: str, tmp_path: Path, mode: str) -> None:
+    """Of many that want it at once, each by a connection to a session that all share."""
+    with pgbouncer(tmp_path, database, mode=mode, pool_size=1) as through, ThreadPoolExecutor(8) as threads:
+
+        def take(_: int) -> PostgresLock | None:
+            try:
+                return PostgresLock(through)
+            except RunFailure as failure:
+                if failure.reason is not Reason.BUSY:
+                    raise
+                return None
+
+        for _ in range(2):
+            locks = [lock for lock in threads.map(take, range(8)) if lock]
+            assert len(locks) == 1
+            locks[0].check()
+            locks[0].release()
 
 
 @pytest.mark.parametrize("kind", ["postgres", "files"])
@@ -147,7 +190,8 @@ def test_the_lock_of_a_killed_process_is_free(request: pytest.FixtureRequest, tm
     path = tmp_path / "lock"
     conninfo = request.getfixturevalue("database") if kind == "postgres" else None
     program = (
-        "import sys, time; from pathlib import Path; from retrain.lock import take_lock; "
+        "import sys, time; from pathlib import Path; from retrain import lock as locks; locks.LEASE_S = 2.0; "
+        "take_lock = locks.take_lock; "
         f"lock = take_lock({conninfo!r}, Path({str(path)!r})); print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])

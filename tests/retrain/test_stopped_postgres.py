@@ -45,7 +45,7 @@ def test_a_run_whose_lock_nobody_can_tell_of_does_not_publish_and_ends(
         with stopped(own_postgres):
             lines = rest_of_lines(process)
             assert process.wait(60) == 1
-    assert lines[-1] == ("error: the lock was lost: another run may be under way (Postgres: no answer within 1 s)")
+    assert lines[-1].startswith("error: the lock was lost: another run may be under way (Postgres: ")
     assert any("runs.not_kept" in line for line in lines)
     assert live(tmp_path) == before
     assert retrain("run", **copied, DATABASE_URL=url).returncode == 0

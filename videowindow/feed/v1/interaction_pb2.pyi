@@ -213,7 +213,9 @@ class Interaction(_message.Message):
     SEARCH_QUERY_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """A UUID made by the client, by which repeats are recognised; made by the server when empty."""
+    """A UUID made by the client, by which repeats are recognised; made by the server when empty. It counts for its user
+    only, and stands for one thing that the user did: another one under it is ALREADY_EXISTS, EVENT_ID_REUSED.
+    """
     user_id: _builtins.str
     """The viewer. Required."""
     video_id: _builtins.str
@@ -426,7 +428,9 @@ class RecordFeedbackRequest(_message.Message):
     TIMESTAMP_FIELD_NUMBER: _builtins.int
     RECOMMENDATION_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """A UUID made by the client, by which repeats are recognised; made by the server when empty."""
+    """A UUID made by the client, by which repeats are recognised; made by the server when empty. It counts for its user
+    only, and stands for one thing that the user did: another one under it is ALREADY_EXISTS, EVENT_ID_REUSED.
+    """
     user_id: _builtins.str
     """The viewer. Required."""
     video_id: _builtins.str
