@@ -69,6 +69,17 @@ class JsonObject:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
+    def items(self, name: str) -> list[Any]:
+        """Return a list, whose items are as JSON has them."""
+        value = self._get(name)
+        if not isinstance(value, list):
+            raise ValueError(f"{name} is no list")  # noqa: TRY004  # likewise
+        return value
+
+    def names(self) -> list[str]:
+        """Return the fields' names."""
+        return [*self._fields]
+
     def _get(self, name: str) -> Any:
         try:
             return self._fields[name]
