@@ -80,6 +80,10 @@ class JsonObject:
         """Return the fields' names."""
         return [*self._fields]
 
+    def value(self, name: str) -> Any:
+        """Return a value as JSON has it."""
+        return self._get(name)
+
     def _get(self, name: str) -> Any:
         try:
             return self._fields[name]
