@@ -23,8 +23,6 @@ logger = structlog.get_logger(__name__)
 
 def admit(model: Model) -> ServingModel:
     """Return the model ready to answer and warm; ArtefactError when it must not be served."""
-    if not len(model.videos):
-        raise ArtefactError("empty", "the model has no videos")
     check_numbers(model)
     try:
         serving = ServingModel.of(model)

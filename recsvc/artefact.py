@@ -212,6 +212,8 @@ def read(folder: Path, *, checked: bool = False) -> Model:
 
 def check_numbers(model: Model) -> None:
     """Return when pages can be ranked by a model's numbers; else raise ArtefactError."""
+    if not len(model.videos):
+        raise ArtefactError("empty", "the model has no videos")
     if problem := numbers_problem(model):
         raise ArtefactError("content", problem)
 

@@ -269,7 +269,7 @@ def test_numbers_that_overflow_are_refused_by_whoever_reads(folder: Path, name: 
 ARRAYS = sorted(path.name for path in (GOLDEN / "format-1").glob("*.npy"))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(ARRAYS), data=st.data())
 def test_a_tampered_artefact_is_refused_or_a_good_model(folder: Path, name: str, data: st.DataObject) -> None:
     """Bytes changed, removed or put in anywhere, and the manifest made to fit: nothing else is raised, ever."""
@@ -280,10 +280,12 @@ def test_a_tampered_artefact_is_refused_or_a_good_model(folder: Path, name: str,
     added = data.draw(st.binary(max_size=16) | st.sampled_from([b"9" * 8, b"(1, 2)", b"'<f8'", bytes(4), b"\xff" * 4]))
     path.write_bytes(before[:start] + added + before[start + removed :])
     reseal(folder, name)
+    reason = "content"
     try:
         admit(read(folder))
     except ArtefactError as error:
-        assert error.reason in {"content", "canary", "empty"}
+        reason = error.reason
     finally:
         path.write_bytes(before)
         reseal(folder, name)
+    assert reason in {"content", "canary"}
