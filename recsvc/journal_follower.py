@@ -10,7 +10,7 @@ import structlog
 from recsvc.journal import Journal
 from recsvc.journal_entry import Entry
 
-LOOK_S: Final = 0.02
+LOOK_S: Final = 0.05
 """Seconds between two looks; one that finds nothing reads eight bytes of memory."""
 BREATH_S: Final = 0.002
 """Seconds that pages have the interpreter for themselves between two steps."""

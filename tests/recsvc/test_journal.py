@@ -184,7 +184,7 @@ def test_a_compaction_that_finds_no_room_leaves_all_as_it_was(tmp_path: Path) ->
 
 
 def test_looking_when_nothing_changed_reads_nothing(tmp_path: Path) -> None:
-    """A look is made fifty times a second: without a change, it may not even open the file."""
+    """A look is made twenty times a second: without a change, it may not even open the file."""
     writer, reader = (journal(tmp_path / "j") for _ in range(2))
     writer.append([told(1)])
     read(reader)
