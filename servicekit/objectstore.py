@@ -23,8 +23,8 @@ ATTEMPTS: Final = 4
 _CHANGED: Final = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 _NOT_FOUND: Final = ("404", "NoSuchKey")
 
-_NO_OBJECT: Final = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
-"""What a path raises where no file stands: also below a file, and where a folder does, which is no object."""
+_NO_OBJECT: Final = (FileNotFoundError, NotADirectoryError)
+"""What a path raises where no file stands, also below another file."""
 
 MISSING: Final = ""
 """The tag of an object that does not exist, for `replace`."""
