@@ -33,7 +33,7 @@ class Verdict(Enum):
     SUCCESS = auto()
     FAILURE = auto()
     NEUTRAL = auto()
-    """Nothing: the caller was wrong or gone, or the peer is well and has nothing to say."""
+    """Nothing: the caller was wrong or gone, or the peer is well and has nothing to say, or no time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +43,11 @@ class Ruling:
     retry: bool
     verdict: Verdict
     reason: FallbackReason
+
+    @property
+    def avoid(self) -> bool:
+        """Whether another replica should be asked first for a while: this one failed, or has too much to do."""
+        return self.verdict is Verdict.FAILURE or self.reason is FallbackReason.OVERLOADED
 
 
 def _ruling(verdict: Verdict, reason: FallbackReason, *, retry: bool = False) -> Ruling:
@@ -54,7 +59,9 @@ _FAILURE: Final = _ruling(Verdict.FAILURE, FallbackReason.ERROR)
 
 # AIP-194 retries UNAVAILABLE only. ABORTED is retried as well, for Recommend changes nothing. A deadline is not:
 # an attempt gets all the time that is left, so nothing remains after it. RESOURCE_EXHAUSTED is not either:
-# asking an overloaded server again makes the overload worse.
+# asking an overloaded server again makes the overload worse. Nor does it count as a failure: a server that refuses
+# what it cannot answer in time is well, and the limiter asks it less. A breaker that opened on refusals would hide the
+# end of the overload, and its probes, refused in turn, would keep it open.
 RULINGS: Final[Mapping[StatusCode, Ruling]] = MappingProxyType(
     {
         StatusCode.OK: _ruling(Verdict.SUCCESS, FallbackReason.ERROR),
@@ -66,7 +73,7 @@ RULINGS: Final[Mapping[StatusCode, Ruling]] = MappingProxyType(
         StatusCode.ALREADY_EXISTS: _NEUTRAL,
         StatusCode.PERMISSION_DENIED: _NEUTRAL,
         StatusCode.UNAUTHENTICATED: _NEUTRAL,
-        StatusCode.RESOURCE_EXHAUSTED: _ruling(Verdict.FAILURE, FallbackReason.OVERLOADED),
+        StatusCode.RESOURCE_EXHAUSTED: _ruling(Verdict.NEUTRAL, FallbackReason.OVERLOADED),
         StatusCode.FAILED_PRECONDITION: _NEUTRAL,
         StatusCode.ABORTED: _ruling(Verdict.FAILURE, FallbackReason.ERROR, retry=True),
         StatusCode.OUT_OF_RANGE: _NEUTRAL,

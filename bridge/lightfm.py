@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from grpc import aio
 
 from bridge.balancer import Balancer, Replica
-from bridge.codes import Verdict, rule
+from bridge.codes import rule
 from bridge.deadline import Clock
 from bridge.page import EVERYTHING, PageQuery, RankedVideo, VideoFilter
 from servicekit.credentials import ClientTls, InsecureListenError, is_loopback
@@ -125,7 +125,7 @@ class LightFm:
             try:
                 reply = await replica.peer(request, timeout=timeout_s, metadata=API_VERSION)
             except aio.AioRpcError as error:
-                failed = rule(error).verdict is Verdict.FAILURE
+                failed = rule(error).avoid
                 raise
             finally:
                 self._balancer.end(replica, failed=failed)

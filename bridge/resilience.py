@@ -38,8 +38,6 @@ FAIR_ATTEMPT_S: Final = 0.075
 _UNTOLD: Final = replace(DEFECT, verdict=Verdict.NEUTRAL)
 """The ruling on a call of which nothing is known."""
 
-_LOADED: Final = frozenset({FallbackReason.DEADLINE_EXCEEDED, FallbackReason.OVERLOADED})
-
 logger = structlog.get_logger(__name__)
 
 
@@ -216,4 +214,5 @@ def _load_latency(ruling: Ruling, elapsed_s: float) -> float | None:
     """Return what a call tells the limiter: failures that come at once, or by the caller's haste, tell nothing."""
     if ruling.verdict is Verdict.SUCCESS:
         return elapsed_s
-    return math.inf if ruling.verdict is Verdict.FAILURE and ruling.reason in _LOADED else None
+    is_late = ruling.reason is FallbackReason.DEADLINE_EXCEEDED and ruling.verdict is Verdict.FAILURE
+    return math.inf if is_late or ruling.reason is FallbackReason.OVERLOADED else None

@@ -3,9 +3,10 @@
 from typing import Final
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
-from recsvc.artefact import ArtefactError, Model
+from recsvc.artefact import ArtefactError, Model, check_numbers
 from recsvc.ranking import Barred, ExactRanker
 from recsvc.serving_model import ServingModel
 from recsvc.viewers import COLD, Viewer
@@ -16,34 +17,22 @@ CANARY_PAGE: Final = 20
 LEAST_FOUND: Final = 0.5
 """Least share of the best videos in a canary's page where an index proposes candidates: it misses one now and then."""
 _CLOSE: Final = 1e-4
-_LARGEST: Final = float(np.finfo(np.float32).max) / 4
+
+logger = structlog.get_logger(__name__)
 
 
 def admit(model: Model) -> ServingModel:
     """Return the model ready to answer and warm; ArtefactError when it must not be served."""
-    _check_numbers(model)
-    serving = ServingModel.of(model)
-    for viewer in (COLD, *_canaries(serving)):
-        check_page(serving, viewer)
+    check_numbers(model)
+    try:
+        serving = ServingModel.of(model)
+        for viewer in (COLD, *_canaries(serving)):
+            check_page(serving, viewer)
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        # Of no check above, so it is to be found out why; trying again would end no other way.
+        logger.exception("model.defect", version=model.manifest.version)
+        raise ArtefactError("defect", f"no page can be made of it: {type(error).__name__}") from error
     return serving
-
-
-def _check_numbers(model: Model) -> None:
-    if not len(model.videos):
-        raise ArtefactError("empty", "the model has no videos")
-    if model.popularity.min() < 0:
-        raise ArtefactError("content", "popularity.npy holds negative numbers")
-    # By Cauchy-Schwarz, no product of a viewer and a video is above the product of their largest norms.
-    bound = _largest_norm(model.user_factors) * _largest_norm(model.video_factors)
-    parts = (model.user_biases, model.video_biases, model.prior())
-    bound += sum(float(np.abs(part).max(initial=0)) for part in parts)
-    if not bound < _LARGEST:
-        raise ArtefactError("content", "scores of the model overflow")
-
-
-def _largest_norm(factors: "np.ndarray[tuple[int, int], np.dtype[np.float32]]") -> float:
-    squares = np.einsum("ij,ij->i", factors, factors, dtype=np.float64)
-    return float(np.sqrt(squares.max(initial=0)))
 
 
 def _canaries(serving: ServingModel) -> list[Viewer]:

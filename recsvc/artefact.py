@@ -7,33 +7,56 @@ Shapes: U viewers, V videos, d dimensions. Rows follow the sorted identifiers of
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveFloat, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    ValidationError,
+)
 
+from recsvc.artefact_arrays import Arrays, map_array
+from recsvc.artefact_error import ArtefactError
+from recsvc.csr import Csr
 from recsvc.idmap import IdMap
+from recsvc.soundness import numbers_problem
+
+__all__ = ["ArtefactError", "Csr", "map_array"]  # from here, too: parts of what an artefact is
 
 FORMAT: Final = 1
 """Version of this layout. A reader refuses what it does not know; it reads every version ever written."""
 
 MANIFEST: Final = "manifest.json"
+MAX_MANIFEST_BYTES: Final = 16 * 2**20
+MAX_YEAR: Final = 9998
 
 
-class ArtefactError(Exception):
-    """An artefact that must not be served.
+def _of_our_time(moment: datetime) -> datetime:
+    try:
+        year = moment.astimezone(UTC).year
+    except OverflowError:
+        year = 0
+    if not 1970 <= year <= MAX_YEAR:
+        raise ValueError(f"is not of the years 1970 to {MAX_YEAR}")
+    return moment
 
-    Attributes:
-        reason: A short tag for metrics, such as `checksum`.
-    """
 
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
+Instant: TypeAlias = Annotated[AwareDatetime, AfterValidator(_of_our_time)]
+FileName: TypeAlias = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,127}$")]
+"""No path: what an artefact names stays in its folder."""
 
 
 class FileEntry(BaseModel):
@@ -41,7 +64,7 @@ class FileEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    size: int
+    size: NonNegativeInt
     sha256: str
 
 
@@ -53,45 +76,24 @@ class Manifest(BaseModel):
     format: int = FORMAT
     version: str
     """Name of the model; names sort by age."""
-    algorithm: str
-    trained_at: AwareDatetime
-    data_until: AwareDatetime
+    algorithm: Annotated[str, Field(max_length=256)]
+    trained_at: Instant
+    data_until: Instant
     """The first instant (UTC) that the training data does not cover."""
-    interaction_count: NonNegativeInt
-    user_count: NonNegativeInt
-    video_count: NonNegativeInt
-    dimensions: NonNegativeInt
+    interaction_count: Count
+    user_count: Count
+    video_count: Count
+    dimensions: Count
     popularity_weight: FiniteFloat = 0.0
     """Weight of the log of popularity in the ranking score; 0 is plain LightFM."""
     popularity_floor: PositiveFloat = 1.0
     """Added to popularity before the logarithm, so that unwatched videos have one."""
-    popularity_half_life_s: PositiveFloat = 86_400.0
+    popularity_half_life_s: Annotated[float, Field(ge=1, le=1e10)] = 86_400.0
     """Seconds in which an interaction halves in its part of a video's popularity."""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, FiniteFloat] = {}
     parent: str | None = None
     """The version that was live when this one was trained."""
-    files: dict[str, FileEntry] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Csr:
-    """Lists of rows, one a row of something else: list i is `rows[offsets[i]:offsets[i + 1]]`."""
-
-    offsets: NDArray[np.int64]
-    """(n + 1,), ascending from 0."""
-    rows: NDArray[np.int32]
-    """(offsets[n],)."""
-
-    def __getitem__(self, row: int) -> NDArray[np.int32]:
-        """Return the list of one row, a view."""
-        return self.rows[self.offsets[row] : self.offsets[row + 1]]
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def lengths(self) -> NDArray[np.int64]:
-        """Return the lists' lengths, (n,)."""
-        return np.diff(self.offsets)
+    files: dict[FileName, FileEntry] = {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +158,8 @@ def write(model: Model, folder: Path) -> Manifest:
 
 def read_manifest(data: bytes) -> Manifest:
     """Return a manifest; ArtefactError when it is not one that this code can read."""
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ArtefactError("manifest", f"manifest.json has {len(data)} bytes, at most {MAX_MANIFEST_BYTES} are read")
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError as error:
@@ -179,10 +183,10 @@ def read(folder: Path, *, checked: bool = False) -> Model:
     if not checked:
         for name, entry in manifest.files.items():
             _check_file(folder / name, entry)
-    arrays = _Arrays(folder, manifest, checked=checked)
+    arrays = Arrays(folder, manifest.files, checked=checked)
     users, videos = manifest.user_count, manifest.video_count
     authors, tags = IdMap(arrays.ids("authors")), IdMap(arrays.ids("tags"))
-    return Model(
+    model = Model(
         manifest=manifest,
         users=IdMap(arrays.ids("users", users)),
         videos=IdMap(arrays.ids("videos", videos)),
@@ -201,6 +205,17 @@ def read(folder: Path, *, checked: bool = False) -> Model:
             published_at_ms=arrays.integers("published_at_ms", videos),
         ),
     )
+    if not checked:
+        check_numbers(model)
+    return model
+
+
+def check_numbers(model: Model) -> None:
+    """Return when pages can be ranked by a model's numbers; else raise ArtefactError."""
+    if not len(model.videos):
+        raise ArtefactError("empty", "the model has no videos")
+    if problem := numbers_problem(model):
+        raise ArtefactError("content", problem)
 
 
 def write_arrays(arrays: Iterable[tuple[str, NDArray[Any]]], folder: Path) -> dict[str, FileEntry]:
@@ -249,75 +264,3 @@ def _check_file(path: Path, entry: FileEntry) -> None:
         raise ArtefactError("size", f"{path.name} has {size} bytes instead of {entry.size}")
     if digest(path) != entry.sha256:
         raise ArtefactError("checksum", f"{path.name} does not match its checksum")
-
-
-def map_array(path: Path) -> "NDArray[Any]":
-    """Return an array file as a plain view of its mapping: the memory-map class makes every slice slower."""
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except FileNotFoundError:
-        raise ArtefactError("missing", f"{path.name} is missing") from None
-    except (ValueError, EOFError):
-        pass  # an array without elements cannot be mapped
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise ArtefactError("content", f"{path.name} is not an array file") from None
-    return array
-
-
-class _Arrays:
-    """Reads the arrays of one folder, each checked for type and shape, and for content unless it was before."""
-
-    def __init__(self, folder: Path, manifest: Manifest, *, checked: bool) -> None:
-        self._folder = folder
-        self._manifest = manifest
-        self._checked = checked
-
-    def ids(self, name: str, count: int | None = None) -> "NDArray[np.bytes_]":
-        array: NDArray[np.bytes_] = self._load(name, "S", None if count is None else (count,))
-        self._inspect(lambda: np.all(array[1:] > array[:-1]), name, "is not sorted")
-        return array
-
-    def floats(self, name: str, *shape: int) -> NDArray[np.float32]:
-        array: NDArray[np.float32] = self._load(name, "f4", shape)
-        self._inspect(lambda: np.isfinite(array).all(), name, "holds numbers that are not finite")
-        return array
-
-    def integers(self, name: str, count: int) -> NDArray[np.int64]:
-        array: NDArray[np.int64] = self._load(name, "i8", (count,))
-        return array
-
-    def rows(self, name: str, bound: int, *, count: int | None = None) -> NDArray[np.int32]:
-        array: NDArray[np.int32] = self._load(name, "i4", None if count is None else (count,))
-        low = 0 if count is None else -1
-        self._inspect(
-            lambda: not len(array) or (array.min() >= low and array.max() < bound), name, "holds rows out of range"
-        )
-        return array
-
-    def csr(self, name: str, count: int, bound: int) -> Csr:
-        offsets: NDArray[np.int64] = self._load(f"{name}_offsets", "i8", (count + 1,))
-        rows = self.rows(f"{name}_rows", bound)
-        self._require(offsets[0] == 0 and offsets[-1] == len(rows), f"{name}_offsets", "does not fit its rows")
-        self._inspect(lambda: np.all(np.diff(offsets) >= 0), f"{name}_offsets", "is not ascending")
-        return Csr(offsets, rows)
-
-    def _load(self, name: str, kind: str, shape: tuple[int, ...] | None) -> Any:
-        file = f"{name}.npy"
-        if file not in self._manifest.files:
-            raise ArtefactError("missing", f"{file} is not in the manifest")
-        array = map_array(self._folder / file)
-        self._require(array.dtype.kind == kind or array.dtype == np.dtype(kind), name, f"is of type {array.dtype}")
-        self._require(shape is None or array.shape == shape, name, f"has shape {array.shape} instead of {shape}")
-        return array
-
-    def _inspect(self, is_sound: Callable[[], Any], name: str, problem: str) -> None:
-        """Require what takes a look at every element."""
-        if not self._checked:
-            self._require(bool(is_sound()), name, problem)
-
-    @staticmethod
-    def _require(condition: bool, name: str, problem: str) -> None:  # noqa: FBT001  # reads as an assertion
-        if not condition:
-            raise ArtefactError("content", f"{name}.npy {problem}")

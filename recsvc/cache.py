@@ -84,7 +84,7 @@ class ModelCache:
         """Return the pointer of the model that was live last, None when there is none."""
         try:
             return Pointer.model_validate_json((self._folder / LAST).read_bytes())
-        except (FileNotFoundError, ValidationError):
+        except (OSError, ValidationError):
             return None
 
     def _load(self, pointer: Pointer, read: Callable[[Path], Model]) -> Model:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsvc.artefact import Model, map_array
+from recsvc.artefact import ArtefactError, Model, map_array
 from recsvc.fingerprints import fingerprints_of
 from recsvc.fold_in import scale_of
 from recsvc.kept_folder import KeptFolder
@@ -40,7 +40,7 @@ class Derived(NamedTuple):
         if model.folder is None:
             return compute()
         kept = KeptFolder(model.folder, FOLDER, model.manifest, (_MAKERS,))
-        return kept.obtain(cls.read, compute, cls.write)
+        return kept.obtain(partial(cls.read, videos=len(model.videos)), compute, cls.write)
 
     @classmethod
     def computed(cls, model: Model) -> Self:
@@ -56,9 +56,13 @@ class Derived(NamedTuple):
         )
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Return the arrays that `write` left, mapped."""
-        return cls(*(map_array(folder / f"{name}.npy") for name in cls._fields))
+    def read(cls, folder: Path, videos: int) -> Self:
+        """Return the arrays that `write` left, mapped; ArtefactError when they are not those of so many videos."""
+        found = cls(*(map_array(folder / f"{name}.npy") for name in cls._fields))
+        kinds = [(one.dtype.kind, one.shape) for one in found]
+        if kinds != [*((kind, (videos,)) for kind in "uiSf"), ("f", ())]:
+            raise ArtefactError("content", "the arrays are not those of the model")
+        return found
 
     def write(self, folder: Path) -> None:
         """Write the arrays."""

@@ -6,17 +6,20 @@ One small object holds fingerprints of viewers and the times (milliseconds since
 import json
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from servicekit.errors import unavailable
+from servicekit.json_fields import JsonObject
 from servicekit.objectstore import MISSING, ObjectChangedError, ObjectNotFoundError, ObjectStore
 
 KEY: Final = "forgotten.json"
 INTERVAL_S: Final = 5.0
 ATTEMPTS: Final = 10
 RETRY_AFTER_S: Final = 1.0
+MAX_BYTES: Final = 256 * 2**20
+"""Of the list; five million viewers."""
 
 logger = structlog.get_logger(__name__)
 
@@ -40,10 +43,11 @@ class Forgotten:
         """Add a viewer; UNAVAILABLE when the store cannot be written, so that the caller tries again."""
         try:
             for _ in range(ATTEMPTS):
-                marks, tag = self._read()
-                marks[mark] = max(at_ms, marks.get(mark, at_ms))
+                data, tag = self._read()
+                entries = _entries(data)
+                entries[mark.hex()] = max(at_ms, _marks(entries).get(mark, at_ms))
                 try:
-                    self._store.replace(KEY, _encode(marks), tag=tag)
+                    self._store.replace(KEY, _encode(entries), tag=tag)
                 except ObjectChangedError:
                     continue
                 return
@@ -73,20 +77,43 @@ class Forgotten:
 
     def _look(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
         try:
-            marks, tag = self._read()
+            data, tag = self._read()
             if tag != self._seen_tag:
-                learn(marks)
+                learn(_marks(_entries(data)))
                 self._seen_tag = tag
         except Exception as error:  # noqa: BLE001  # whatever a store raises, the next look may succeed
             logger.warning("forgotten.read_failed", problem=f"{type(error).__name__}: {error}")
 
-    def _read(self) -> tuple[dict[bytes, int], str]:
+    def _read(self) -> tuple[bytes, str]:
         try:
             content = self._store.read(KEY)
         except ObjectNotFoundError:
-            return {}, MISSING
-        return {bytes.fromhex(mark): int(at_ms) for mark, at_ms in json.loads(content.data).items()}, content.tag
+            return b"{}", MISSING
+        return content.data, content.tag
 
 
-def _encode(marks: Mapping[bytes, int]) -> bytes:
-    return json.dumps({mark.hex(): at_ms for mark, at_ms in sorted(marks.items())}, indent=0).encode()
+def _entries(data: bytes) -> dict[str, Any]:
+    """Return the list as it is written; ValueError when it is none."""
+    fields = JsonObject(data, max_bytes=MAX_BYTES)
+    return {name: fields.value(name) for name in fields.names()}
+
+
+def _marks(entries: Mapping[str, Any]) -> dict[bytes, int]:
+    """Return the fingerprints and times; what is neither, of a later release maybe, is passed over."""
+    marks, odd = {}, 0
+    for name, at_ms in entries.items():
+        try:
+            mark = bytes.fromhex(name)
+        except ValueError:
+            mark = b""
+        if mark and type(at_ms) is int:
+            marks[mark] = at_ms
+        else:
+            odd += 1
+    if odd:
+        logger.warning("forgotten.entries_unreadable", entries=odd)
+    return marks
+
+
+def _encode(entries: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(sorted(entries.items())), indent=0).encode()

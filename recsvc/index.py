@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from recsvc.artefact import Manifest
+from recsvc.artefact import Manifest, map_array
 from recsvc.inverted_file import HEAD, TRAINING, InvertedFile
 from recsvc.kept_folder import KeptFolder
 from recsvc.ranking import Barred, ExactRanker, Ranked, Ranker, Wish, candidate_rows
@@ -134,7 +134,7 @@ class IndexedRanker:
             sample: (n, d) what it was tuned with.
             folder: Of its files.
         """
-        recall, depth, spare = np.load(folder / _TUNING).tolist()
+        recall, depth, spare = map_array(folder / _TUNING).tolist()
         lists, effort = InvertedFile.read(folder, exact.static), Effort(int(depth), int(spare))
         return cls(exact, lists, effort=effort, recall=recall, sample=sample, measured=exact.static)
 

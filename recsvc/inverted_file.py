@@ -8,6 +8,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from recsvc.artefact import map_array
+
 HEAD: Final = 5_120
 """Videos of the highest static score, which are left to a scan."""
 RISEN: Final = 2_048
@@ -62,7 +64,7 @@ class InvertedFile:
         lists.filename, lists.read_only = str(folder / _LISTS), True
         lists.prefetch_nthread = 0  # else each search starts threads that wait for a slow disk
         lists.do_mmap()
-        return cls(index=index, static=static, unlisted=np.load(folder / _UNLISTED))
+        return cls(index=index, static=static, unlisted=map_array(folder / _UNLISTED))
 
     def write(self, folder: Path) -> None:
         """Write its files into a folder.

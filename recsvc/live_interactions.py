@@ -6,11 +6,11 @@ the live model's data end, so what was known before a restart is known again; no
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, TopicPartition
 
 from recsvc.interaction_message import MalformedError, ViewerInteraction, parse
 from servicekit.kafka import quiet_logger
@@ -129,7 +129,7 @@ class LiveInteractions:
         while not (self._stopping.is_set() or self._renewed.is_set()):
             try:
                 if messages := self._messages(consumer):
-                    self._receive(list(self._parsed(messages)))
+                    self._receive(self._parsed(messages))
             except Exception:
                 # One batch is lost rather than all that come after it.
                 logger.exception("live.defect")
@@ -155,24 +155,45 @@ class LiveInteractions:
         if not message.error():
             self._next[message.partition()] = message.offset() + 1
 
-    def _parsed(self, messages: Sequence[Any]) -> Iterator[ViewerInteraction]:
+    def _parsed(self, messages: Sequence[Any]) -> list[ViewerInteraction]:
+        """Return the interactions of messages, after who is to be forgotten was forgotten; one that is odd is none."""
+        found: list[ViewerInteraction] = []
+        gone: dict[bytes, int] = {}
         malformed = 0
         for message in messages:
-            if message.error():
-                self._report(message.error().str())
-            elif message.value() is None:
-                viewer = (message.key() or b"").decode("utf-8", "replace")
-                self._forget({viewer_fingerprint(viewer): message.timestamp()[1]})
-            elif not self._is_repeated(headers := dict(message.headers() or ())):
-                try:
-                    yield parse(message.value(), headers.get("rating"))
-                except MalformedError:
-                    malformed += 1
-                self._report("")
+            if error := message.error():
+                self._report(error.str())
+                continue
+            self._report("")
+            try:
+                self._take(message, found, gone)
+            except MalformedError:
+                malformed += 1
+            except Exception:
+                malformed += 1
+                logger.exception("live.message_defect")
         if malformed:
             self._metrics.count(Metric.LIVE_MALFORMED, malformed)
             logger.warning("live.malformed", messages=malformed)
         self._metrics.count(Metric.LIVE_INTERACTIONS, len(messages))
+        if gone:
+            self._forget_all(gone)
+        return found
+
+    def _take(self, message: Any, found: list[ViewerInteraction], gone: dict[bytes, int]) -> None:
+        """Add what a message tells to one of both."""
+        value, headers = message.value(), dict(message.headers() or ())
+        if value is None:
+            mark, at_ms = _tombstone(message)
+            gone[mark] = max(at_ms, gone.get(mark, at_ms))
+        elif not self._is_repeated(headers):
+            found.append(parse(value, headers.get("rating")))
+
+    def _forget_all(self, marks: Mapping[bytes, int]) -> None:
+        try:
+            self._forget(marks)
+        except OSError as error:  # it is noted with the next ones; here the viewers are strangers already
+            logger.warning("live.forgotten_not_written", problem=str(error))
 
     def _is_repeated(self, headers: Mapping[str, bytes]) -> bool:
         """Return whether the event came before; one without an id never did."""
@@ -193,6 +214,15 @@ class LiveInteractions:
         elif self._trouble and not trouble:
             logger.info("live.reading")
         self._trouble = trouble
+
+
+def _tombstone(message: Any) -> tuple[bytes, int]:
+    """Return the fingerprint of the viewer whom a tombstone names, and its time; MalformedError without either."""
+    key, (kind, at_ms) = message.key(), message.timestamp()
+    if not key or kind == TIMESTAMP_NOT_AVAILABLE:
+        raise MalformedError("a tombstone without a key or a time")
+    viewer = key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+    return viewer_fingerprint(viewer), at_ms
 
 
 def _starts(consumer: Consumer, since_ms: int) -> list[TopicPartition]:

@@ -30,6 +30,7 @@ _MAX_CHARACTERS: Final = (2 + 255 + DIGEST_BYTES + 4 * MAX_POSITION + _CHECKSUM_
 _UINT32: Final = np.dtype("<u4")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_FOREIGN: Final = "is not a next_page_token of this server"
 NOTHING: Final = np.empty(0, np.uint32)
 
 
@@ -111,10 +112,13 @@ def _checked(text: str) -> bytes:
     if len(text) > _MAX_CHARACTERS:
         raise _invalid(f"is longer than {_MAX_CHARACTERS} characters")
     try:
-        padded = text.encode("ascii").translate(_STANDARD) + b"=" * (-len(text) % 4)
-        data = binascii.a2b_base64(padded, strict_mode=True)
+        letters = text.encode("ascii").translate(_STANDARD)
+        data = binascii.a2b_base64(letters + b"=" * (-len(letters) % 4), strict_mode=True)
     except (ValueError, binascii.Error):
-        raise _invalid("is not a next_page_token of this server") from None
+        raise _invalid(_FOREIGN) from None
+    # A token has one spelling: without padding, and without bits that no byte takes.
+    if not letters.endswith(binascii.b2a_base64(data[(len(data) - 1) // 3 * 3 :], newline=False).rstrip(b"=")):
+        raise _invalid(_FOREIGN)
     body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
     if not body or zlib.crc32(body) != int.from_bytes(checksum, "little"):
         raise _invalid("is damaged or cut short")

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsvc.artefact import Model
+from recsvc.artefact import ArtefactError, Model, map_array
 from recsvc.idmap import UNKNOWN
 from recsvc.ranking import ExactRanker, Ranked
 from recsvc.serving_model import ServingModel
@@ -60,14 +60,14 @@ class Precomputed:
     def read(cls, folder: Path, model: Model) -> Self | None:
         """Return the lists in a folder, memory-mapped; None when there are none, or none that fit the model."""
         try:
-            arrays = [np.asarray(np.load(folder / name, mmap_mode="r")) for name in (PLACES, ROWS, SCORES)]
-        except (OSError, ValueError):
+            places, rows, scores = (map_array(folder / name) for name in (PLACES, ROWS, SCORES))
+        except (OSError, ArtefactError):
             return None
-        places, rows, scores = arrays
         fits = (
-            places.shape == (len(model.users),)
-            and rows.shape == scores.shape == (places.max(initial=-1) + 1, LENGTH)
-            and [one.dtype for one in arrays] == [np.int32, np.int32, np.float32]
+            [one.dtype for one in (places, rows, scores)] == [np.int32, np.int32, np.float32]
+            and places.shape == (len(model.users),)
+            and places.min(initial=UNKNOWN) >= UNKNOWN
+            and rows.shape == scores.shape == (places.max(initial=UNKNOWN) + 1, LENGTH)
             and rows.min(initial=0) >= 0
             and rows.max(initial=0) < len(model.videos)
         )

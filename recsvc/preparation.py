@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from recsvc.artefact import ArtefactError
 from recsvc.prepare import REFUSED, Refusal
 
@@ -39,7 +41,10 @@ def prepare(folder: Path) -> None:
         assert process.stdout  # noqa: S101  # a pipe
         answer = process.stdout.read()
     if status == REFUSED:
-        refusal = Refusal.model_validate_json(answer)
+        try:
+            refusal = Refusal.model_validate_json(answer)
+        except ValidationError:
+            raise ArtefactError(UNPREPARED, "the process that prepares it refused it and did not say why") from None
         raise ArtefactError(refusal.reason, refusal.message)
     if status:
         raise ArtefactError(UNPREPARED, f"the process that prepares it ended with status {status}")

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from operator import itemgetter
+from sys import getsizeof
 from typing import Final, Self, TypeVar
 
 from recsvc.interactions import Interaction, Kind
@@ -24,6 +25,10 @@ MOST_A_VIEWER: Final = 1000
 """Interactions kept of one viewer."""
 MOST: Final = 500_000
 """Interactions kept of all; about 100 bytes each."""
+BYTES_EACH: Final = 512
+"""Bytes for each of them at most, whatever identifiers callers choose: some profiles are dropped sooner else."""
+_ENTRY_BYTES: Final = 200
+"""Of a profile's entry in an ordered dictionary."""
 NO_STARS: Final = -1.0
 _KINDS: Final = tuple(Kind)
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_KINDS)}
@@ -122,6 +127,7 @@ class Profiles:
         self._most_a_viewer = most_a_viewer
         self._profiles: OrderedDict[str, bytes] = OrderedDict()
         self._held = 0
+        self._bytes = 0
         self._forgotten: dict[bytes, int] = {}
         self._lock = threading.Lock()
 
@@ -153,12 +159,13 @@ class Profiles:
                 return known
             merged = [*merge(before, new)[-self._most_a_viewer :]]
             profile = Profile.of(merged, updated_at_ms=now_ms)
-            self._held += len(merged) - len(before)
+            self._count(user_id, known, -1)
+            self._count(user_id, profile, 1)
             self._profiles[user_id] = profile.packed
             self._profiles.move_to_end(user_id)
-            while self._held > self._most:
-                _, dropped = self._profiles.popitem(last=False)
-                self._held -= len(Profile(dropped))
+            while self._held > self._most or self._bytes > self._most * BYTES_EACH:
+                oldest, dropped = self._profiles.popitem(last=False)
+                self._count(oldest, Profile(dropped), -1)
             return profile
 
     def forget(self, mark: bytes, *, at_ms: int, user_id: str | None = None) -> None:
@@ -194,10 +201,18 @@ class Profiles:
         if profile is None or profile.oldest_at_ms > at_ms:
             return
         del self._profiles[user_id]
+        self._count(user_id, profile, -1)
         left = [row for row in profile.rows if row[_AT_MS] > at_ms]
-        self._held -= len(profile) - len(left)
         if left:
-            self._profiles[user_id] = Profile.of(left, updated_at_ms=profile.updated_at_ms).packed
+            kept = Profile.of(left, updated_at_ms=profile.updated_at_ms)
+            self._count(user_id, kept, 1)
+            self._profiles[user_id] = kept.packed
+
+    def _count(self, user_id: str, profile: Profile | None, times: int) -> None:
+        """Note that a profile came, or with -1 that it went."""
+        if profile is not None:
+            self._held += times * len(profile)
+            self._bytes += times * (getsizeof(profile.packed) + getsizeof(user_id) + _ENTRY_BYTES)
 
 
 def merge(before: Iterable[R], new: Iterable[R]) -> tuple[R, ...]:

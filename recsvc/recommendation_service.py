@@ -98,7 +98,9 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
         interactions = decoding.profile_update(request, now_ms=self._now_ms())
         self._live.get()
         self._audience.update(request.user_id, interactions)
-        return pb.UpdateUserProfileResponse(profile=encoding.profile_message(self._summary(request.user_id)))
+        # Nothing may be known even now: of a user who was forgotten, what happened before that counts for nothing.
+        known = self._audience.summary(self._live.get(), request.user_id) or self._audience.stranger(request.user_id)
+        return pb.UpdateUserProfileResponse(profile=encoding.profile_message(known))
 
     @audited
     def DeleteUserProfile(

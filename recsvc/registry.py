@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from recsvc.artefact import MANIFEST, ArtefactError, Manifest, digest, read_manifest
 from recsvc.partial_folder import partial_folder
@@ -30,7 +30,8 @@ class Pointer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     version: str
-    manifest_sha256: str
+    manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Part of the name of a file, so of no other form."""
     pinned: bool = False
     """A pinned version stays live when a newer one is published."""
     activated_at: AwareDatetime

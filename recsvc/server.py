@@ -8,7 +8,7 @@ from typing import Any, Final
 import grpc
 
 from recsvc.api_version import RELEASE, with_api_version
-from recsvc.audience import Audience, is_permanent
+from recsvc.audience import Audience
 from recsvc.cache import ModelCache
 from recsvc.control import ModelControl
 from recsvc.forgotten import Forgotten
@@ -110,7 +110,7 @@ class RecommendationServer:
         self._forgotten = Forgotten(store)
         self.audience = Audience(
             Profiles(most=profile_interactions),
-            Journal(cache / JOURNAL, is_permanent),
+            Journal(cache / JOURNAL),
             now_ms=self._now_ms,
             share=self._forgotten.add,
         )
@@ -160,6 +160,7 @@ class RecommendationServer:
             raise
 
     def _begin(self) -> None:
+        self.audience.begin()
         self._forgotten.begin(self.audience.learn_forgotten)
         self.watcher.begin()
         self._precomputation.begin()
@@ -173,6 +174,7 @@ class RecommendationServer:
         self.watcher.end()
         self._precomputation.end()
         self._forgotten.end()
+        self.audience.end()
         if self._reader:
             self._reader.end()
             self.freshness.end()

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -52,7 +52,7 @@ class SigningKey:
         """Return the key in a PEM text; ValueError, which quotes nothing of it, when there is none."""
         try:
             key = load_pem_private_key(pem.encode(), password=None)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             key = None
         if not isinstance(key, Ed25519PrivateKey):
             raise ValueError("is not an unencrypted Ed25519 private key in PEM")  # noqa: TRY004  # it is no text of one
@@ -97,7 +97,7 @@ class Verifier:
         for block in _PUBLIC.findall(pem.encode()):
             try:
                 key = load_pem_public_key(block)
-            except ValueError:
+            except (ValueError, UnsupportedAlgorithm):
                 key = None
             if not isinstance(key, Ed25519PublicKey):
                 raise ValueError("holds a key that is not an Ed25519 public key")  # noqa: TRY004  # as above

@@ -83,6 +83,14 @@ class JsonObject:
         """Return all fields, each of which is a string."""
         return {name: self.text(name) for name in self._fields}
 
+    def names(self) -> list[str]:
+        """Return the fields' names."""
+        return [*self._fields]
+
+    def value(self, name: str) -> Any:
+        """Return a value as JSON has it."""
+        return self._get(name)
+
     def _get(self, name: str) -> Any:
         try:
             return self._fields[name]

@@ -23,6 +23,9 @@ ATTEMPTS: Final = 4
 _CHANGED: Final = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 _NOT_FOUND: Final = ("404", "NoSuchKey")
 
+_NO_OBJECT: Final = (FileNotFoundError, NotADirectoryError)
+"""What a path raises where no file stands, also below another file."""
+
 MISSING: Final = ""
 """The tag of an object that does not exist, for `replace`."""
 
@@ -95,7 +98,7 @@ class FileStore:
         """Return a small object; ObjectNotFoundError when there is none."""
         try:
             data = self._path(key).read_bytes()
-        except FileNotFoundError:
+        except _NO_OBJECT:
             raise ObjectNotFoundError(f"{self.url}/{key}") from None
         return Content(data, hashlib.sha256(data).hexdigest())
 
@@ -117,7 +120,7 @@ class FileStore:
         """Copy an object to a file; ObjectNotFoundError when there is none."""
         try:
             source = self._path(key).open("rb")
-        except FileNotFoundError:
+        except _NO_OBJECT:
             raise ObjectNotFoundError(f"{self.url}/{key}") from None
         with source, _replacing(path) as temporary:
             _copy(source.fileno(), temporary)

@@ -16,7 +16,7 @@ TABLE = [
     (StatusCode.NOT_FOUND, False, Verdict.NEUTRAL, FallbackReason.ERROR),
     (StatusCode.ALREADY_EXISTS, False, Verdict.NEUTRAL, FallbackReason.ERROR),
     (StatusCode.PERMISSION_DENIED, False, Verdict.NEUTRAL, FallbackReason.ERROR),
-    (StatusCode.RESOURCE_EXHAUSTED, False, Verdict.FAILURE, FallbackReason.OVERLOADED),
+    (StatusCode.RESOURCE_EXHAUSTED, False, Verdict.NEUTRAL, FallbackReason.OVERLOADED),
     (StatusCode.FAILED_PRECONDITION, False, Verdict.NEUTRAL, FallbackReason.ERROR),
     (StatusCode.ABORTED, True, Verdict.FAILURE, FallbackReason.ERROR),
     (StatusCode.OUT_OF_RANGE, False, Verdict.NEUTRAL, FallbackReason.ERROR),
@@ -38,6 +38,13 @@ def test_table_is_complete() -> None:
     """All 17 codes of gRPC have a ruling, and this test has looked at each."""
     assert set(RULINGS) == set(StatusCode) == {row[0] for row in TABLE}
     assert len(TABLE) == 17
+
+
+def test_calls_go_elsewhere_for_a_while_after_failures_and_refusals() -> None:
+    """A replica that refuses at once would look idle."""
+    avoided = {code for code, ruling in RULINGS.items() if ruling.avoid}
+    failures = {code for code, ruling in RULINGS.items() if ruling.verdict is Verdict.FAILURE}
+    assert avoided == failures | {StatusCode.RESOURCE_EXHAUSTED}
 
 
 def test_missing_model_is_no_outage() -> None:

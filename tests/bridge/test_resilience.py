@@ -22,6 +22,7 @@ from tests.bridge.waiting import until
 OK = Step()
 DOWN = Step(StatusCode.UNAVAILABLE)
 HUNG = Step(delay_s=30)
+REFUSED = Step(StatusCode.RESOURCE_EXHAUSTED, reason="OVERLOADED")
 SLACK_S = 0.5
 """What a busy machine may add before a deadline is noticed."""
 
@@ -233,6 +234,35 @@ async def test_limit_falls_while_calls_are_too_late(caller: Caller) -> None:
     await asyncio.gather(*[caller.call(0.08) for _ in range(16)])
     assert caller.limiter.limit < limit / 2
     assert caller.limiter.in_flight == 0
+
+
+async def test_refusals_lower_the_limit_and_leave_the_breaker_closed(caller: Caller) -> None:
+    """An overloaded server is asked less, not given up."""
+    caller.limiter = Limiter(LimiterPolicy(initial=64, samples=4, window_s=0), time.monotonic)
+    caller.resilience = Resilience(caller.breaker, caller.limiter, RetryBudget(BudgetPolicy()), backoff=lambda _: 0)
+    for _ in range(5):
+        await caller.call()
+    limit = caller.limiter.limit
+    caller.faults.play(otherwise=REFUSED)
+
+    outcomes = [await caller.call() for _ in range(40)]
+
+    assert set(outcomes) == {GaveUp(FallbackReason.OVERLOADED, 1)}
+    assert caller.breaker.state is BreakerState.CLOSED
+    assert caller.limiter.limit < limit / 2
+
+
+async def test_refused_probes_do_not_keep_the_breaker_open(caller: Caller) -> None:
+    caller.faults.play(*[HUNG] * 5, *[REFUSED] * 3)
+    await asyncio.gather(*[caller.call(0.08) for _ in range(5)])
+    assert await caller.call() == GaveUp(FallbackReason.CIRCUIT_OPEN, 0)
+    caller.clock.now += BreakerPolicy().open_s
+
+    outcomes = [await caller.call() for _ in range(4)]  # one after the other, without a further wait
+
+    assert outcomes[:3] == [GaveUp(FallbackReason.OVERLOADED, 1)] * 3
+    assert isinstance(outcomes[3], Answered)
+    assert caller.breaker.state is BreakerState.CLOSED
 
 
 async def test_defect_becomes_a_fallback(caller: Caller) -> None:

@@ -1,6 +1,7 @@
 """The feed never fails, whatever the model server does."""
 
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from videowindow.feed.v1 import feed_pb2, feed_pb2_grpc
 
 CALLS: Final = 60
 BUDGET_MS: Final = 160.0
+STALL_S: Final = 3.0
 MOST_LATE: Final = CALLS // 20
 """Pages that may come late, as the machine that runs the tests is shared; none may fail."""
 
@@ -71,6 +73,30 @@ def test_a_hung_model_server(system: System, stub: feed_pb2_grpc.FeedServiceStub
     assert pages[0].page.fallback_reason == feed_pb2.FALLBACK_REASON_DEADLINE_EXCEEDED
     assert pages[-1].page.fallback_reason == feed_pb2.FALLBACK_REASON_CIRCUIT_OPEN, "the breaker opened"
     wait_for(lambda: served_by(stub, viewer) == "SERVED_BY_LIGHTFM", what="personal pages")
+
+
+def test_a_model_server_that_stood_still_under_load(system: System, stub: feed_pb2_grpc.FeedServiceStub) -> None:
+    """What the stall taught recsvc, the breaker and the limit does not keep pages from being personal afterwards."""
+    viewers, ended = system.viewers(50), threading.Event()
+    assert system.recsvc.child
+
+    def ask() -> None:
+        while not ended.wait(0.02):
+            for viewer in viewers[:4]:
+                stub.GetRecommendations.future(feed_pb2.GetRecommendationsRequest(user_id=viewer))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        system.recsvc.child.suspend()
+        wait_for(lambda: timed(stub, viewers[0]).page.fallback_reason == feed_pb2.FALLBACK_REASON_CIRCUIT_OPEN)
+        time.sleep(STALL_S)  # nothing to wait for: the fault itself lasts so long
+        system.recsvc.child.resume()
+        wait_for(lambda: all(served_by(stub, one) == "SERVED_BY_LIGHTFM" for one in viewers), what="personal pages")
+    finally:
+        system.recsvc.child.resume()
+        ended.set()
+        asking.join()
 
 
 def test_a_killed_model_server(system: System, stub: feed_pb2_grpc.FeedServiceStub) -> None:

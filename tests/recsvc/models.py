@@ -1,5 +1,6 @@
 """Small models to serve, and a store to publish them in."""
 
+import mmap
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +83,14 @@ def random_model(
         seen=csr([sorted(rng.choice(videos, videos // 6, replace=False).tolist()) for _ in range(users)]),
         catalogue=random_catalogue(rng, videos),
     )
+
+
+def is_mapped(array: "NDArray[Any]") -> bool:
+    """Return whether an array is a view of a file's mapping."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap) or (isinstance(base, memoryview) and isinstance(base.obj, mmap.mmap))
 
 
 def with_scores(scores: list[float]) -> Model:

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from recsvc.admission import admit
 from recsvc.artefact import FORMAT, MANIFEST, ArtefactError, FileEntry, digest, read, write
-from tests.recsvc.models import random_model
+from tests.recsvc.models import is_mapped, random_model
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -64,7 +67,7 @@ def test_what_is_written_is_read(folder: Path) -> None:
 
 def test_arrays_are_mapped_not_copied(folder: Path) -> None:
     """Processes of one machine share the model's memory."""
-    assert isinstance(read(folder).video_factors.base, np.memmap)
+    assert is_mapped(read(folder).video_factors)
 
 
 def test_a_model_without_users_tags_or_authors_is_read(tmp_path: Path) -> None:
@@ -174,3 +177,115 @@ def test_a_folder_without_manifest_is_refused(folder: Path) -> None:
     (folder.parent / "copy" / MANIFEST).unlink()
 
     assert refusal(folder.parent / "copy") == "manifest"
+
+
+def header(text: str, body: bytes = b"") -> bytes:
+    """Return an array file of this header."""
+    padded = text.encode() + b" " * (-(len(text) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000, 2500000), }"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904,), }"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (12,), }", b"short"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 12), }", bytes(48)),
+        header("{'descr': '|S0', 'fortran_order': False, 'shape': (12,), }"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (12,), 'more': 1}", bytes(48)),
+        header("{'descr': [('a', '|O')], 'fortran_order': False, 'shape': (12,), }", bytes(96)),
+        header("__import__('os').abort()", bytes(48)),
+        header("(" * 900),
+        b"\x93NUMPY\x01\x00\xff\xff",
+        b"\x93NUMPY\x02\x00" + bytes(200),
+        b"\x93NUMPY\x01\x00",
+    ],
+)
+def test_odd_headers_are_refused_before_anything_is_allocated(folder: Path, data: bytes) -> None:
+    (folder / "user_biases.npy").write_bytes(data)
+    reseal(folder, "user_biases.npy")
+
+    assert refusal(folder) == "content"
+
+
+@pytest.mark.parametrize("name", ["users", "videos", "authors", "tags"])
+@pytest.mark.parametrize("odd", [b"\xff\xfe", b"\x80", b"z\n", b"z\x7f", b"z\xc2\x85", b"z\0z", b"z" * 129, b"\xc3"])
+def test_identifiers_that_nobody_could_name_are_refused(folder: Path, name: str, odd: bytes) -> None:
+    ids = np.load(folder / f"{name}.npy")
+    rewrite(folder, f"{name}.npy", np.sort(np.concatenate((ids[1:].astype("S130"), np.array([odd])))))
+
+    assert refusal(folder) == "content"
+
+
+def test_an_empty_identifier_is_refused(folder: Path) -> None:
+    ids = np.load(folder / "users.npy")
+    rewrite(folder, "users.npy", np.concatenate((np.array([b""], ids.dtype), ids[1:])))
+
+    assert refusal(folder) == "content"
+
+
+def test_identifiers_of_all_languages_are_read(folder: Path) -> None:
+    ids = np.load(folder / "users.npy")
+    own = np.array(sorted("ü\u20ac\U0001f600"[number % 3] + f"{number:03}" for number in range(len(ids))))
+    rewrite(folder, "users.npy", np.sort(np.char.encode(own, "utf-8")))
+
+    assert read(folder).users.row("ü000") >= 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dimensions": 0},
+        {"user_count": 10**18},
+        {"interaction_count": 10**30},
+        {"data_until": "0001-01-01T00:00:00+14:00"},
+        {"trained_at": "9999-12-31T23:59:59-12:00"},
+        {"algorithm": "x" * 10**6},
+        {"metrics": {"x": float("inf")}},
+        {"popularity_weight": 1e308},
+        {"popularity_weight": float("nan")},
+        {"popularity_floor": 1e-320},
+        {"popularity_half_life_s": 1e-300},
+        {"files": {"../../x.npy": {"size": 1, "sha256": "0"}}},
+        {"files": {"/etc/passwd": {"size": 1, "sha256": "0"}}},
+    ],
+)
+def test_odd_manifests_are_refused(folder: Path, changes: dict[str, Any]) -> None:
+    change_manifest(folder, **changes)
+
+    refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["user_factors.npy", "video_factors.npy", "popularity.npy", "video_biases.npy"])
+def test_numbers_that_overflow_are_refused_by_whoever_reads(folder: Path, name: str) -> None:
+    """So by those who have written the model as well."""
+    rewrite(folder, name, np.full_like(np.load(folder / name), 3e38))
+
+    assert refusal(folder) == "content"
+
+
+ARRAYS = sorted(path.name for path in (GOLDEN / "format-1").glob("*.npy"))
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(ARRAYS), data=st.data())
+def test_a_tampered_artefact_is_refused_or_a_good_model(folder: Path, name: str, data: st.DataObject) -> None:
+    """Bytes changed, removed or put in anywhere, and the manifest made to fit: nothing else is raised, ever."""
+    path = folder / name
+    before = path.read_bytes()
+    start = data.draw(st.integers(0, len(before)) | st.integers(0, 128))
+    removed = data.draw(st.integers(0, 16))
+    added = data.draw(st.binary(max_size=16) | st.sampled_from([b"9" * 8, b"(1, 2)", b"'<f8'", bytes(4), b"\xff" * 4]))
+    path.write_bytes(before[:start] + added + before[start + removed :])
+    reseal(folder, name)
+    reason = "content"
+    try:
+        admit(read(folder))
+    except ArtefactError as error:
+        reason = error.reason
+    finally:
+        path.write_bytes(before)
+        reseal(folder, name)
+    assert reason in {"content", "canary"}

@@ -1,3 +1,4 @@
+import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsvc.audience import ProfileSummary, is_permanent
+from recsvc.audience import Audience, ProfileSummary
 from recsvc.interactions import Interaction, Kind
 from recsvc.journal import Journal
+from recsvc.profiles import fingerprint
 from recsvc.serving_model import ServingModel
 from recsvc.viewers import Viewer, ViewerState
 from servicekit.errors import ServiceError
@@ -28,7 +30,7 @@ def names(serving: ServingModel, rows: NDArray[np.int32]) -> set[str]:
 
 
 def journal(path: Path) -> Journal:
-    return Journal(path / "journal", is_permanent)
+    return Journal(path / "journal")
 
 
 def vector(viewer: Viewer) -> NDArray[np.float32]:
@@ -145,27 +147,46 @@ def test_updates_and_deletions_reach_other_processes_and_survive_a_restart(tmp_p
     other.forget("u2")
 
     for viewers in (one, other, audience(journal(tmp_path))):
+        viewers.catch_up()
         assert tuple(viewers.viewer(OLD, "new").interactions) == (Interaction("v3", Kind.RATING, CUT_OFF_MS, 5, 4.5),)
         assert viewers.viewer(OLD, "u1").state is ViewerState.FOLDED_IN
         assert viewers.viewer(OLD, "u2").state is ViewerState.COLD
 
 
 def test_nothing_of_the_forgotten_is_left_on_disk(tmp_path: Path) -> None:
-    viewers = audience(journal(tmp_path))
+    kept = journal(tmp_path)
+    viewers = audience(kept)
     viewers.update("somebody", [like("v3")])
+    viewers.update("another", [like("v3")])
     viewers.forget("somebody")
+    kept.compact()
 
     assert b"somebody" not in (tmp_path / "journal").read_bytes()
-    assert audience(journal(tmp_path)).viewer(OLD, "somebody").state is ViewerState.COLD
+    again = restarted(tmp_path)
+    assert again.viewer(OLD, "somebody").state is ViewerState.COLD
+    assert again.viewer(OLD, "another").state is ViewerState.FOLDED_IN
 
 
 def test_entries_that_cannot_be_read_spoil_no_other(tmp_path: Path) -> None:
     """Such as those of a later release."""
-    one = journal(tmp_path)
-    one.append([{}, {"user": "u1", "told": 1, "did": [["v1", "dance", 1, 1, None]]}, {"forget": "no hexadecimal"}])
-    audience(one).update("new", [like("v3")])
+    odd: list[object] = [
+        {},
+        [],
+        {"user": "u1", "told": 1, "did": [["v1", "dance", 1, 1, None]]},
+        {"user": "u1", "told": 1, "did": [["v1\0v2", "like", 1, 1, None]]},
+        {"user": "u1", "told": 1, "did": [["v1", "like", 2**70, 1, None]]},
+        {"user": "u1", "told": 1, "did": [["v1", "like", 1, True, None]]},
+        {"user": "u1", "told": float("inf"), "did": []},
+        {"user": None, "told": 1, "did": []},
+        {"forget": "no hexadecimal", "at": 1},
+        {"forget": "00", "at": 1e400},
+    ]
+    lines = [*(json.dumps(one) for one in odd), "[" * 100_000, "\ud800", '{"user": "\\ud800", "told": 1, "did": []}']
+    (tmp_path / "journal").write_bytes(b"\xff\n" + "\n".join(lines).encode("utf-8", "surrogatepass") + b"\n")
+    audience(journal(tmp_path)).update("new", [like("v3")])
 
-    assert audience(journal(tmp_path)).viewer(OLD, "new").state is ViewerState.FOLDED_IN
+    assert restarted(tmp_path).viewer(OLD, "new").state is ViewerState.FOLDED_IN
+    assert restarted(tmp_path).viewer(OLD, "u1").state is ViewerState.TRAINED
 
 
 def test_pages_do_not_need_the_disk_and_updates_say_when_it_refuses(tmp_path: Path) -> None:
@@ -209,6 +230,45 @@ def test_nothing_of_a_viewer_whom_another_process_forgot_is_left_in_memory(tmp_p
     assert folded() is not None
 
     others.forget("new")
-    viewers.viewer(OLD, "somebody else")
+    viewers.catch_up()
 
     assert folded() is None
+
+
+def test_a_viewer_whom_another_server_forgot_makes_nobody_else_be_folded_anew(tmp_path: Path) -> None:
+    """However many are forgotten, pages of all others cost what they did."""
+    viewers = audience(journal(tmp_path))
+    for name in ("one", "other"):
+        viewers.update(name, [like("v3")])
+    one, other = (viewers.viewer(OLD, name) for name in ("one", "other"))
+
+    viewers.learn_forgotten({fingerprint("other"): NOW_MS})
+
+    assert viewers.viewer(OLD, "one") is one
+    assert viewers.viewer(OLD, "other") is not other
+
+
+def test_a_wrong_clock_elsewhere_does_not_make_a_viewer_a_stranger_for_long() -> None:
+    viewers = audience()
+    viewers.learn_forgotten({fingerprint("new"): NOW_MS + 10**10})
+    viewers._now_ms = lambda: NOW_MS + 1
+
+    viewers.update("new", [like("v3", NOW_MS + 1)])
+
+    assert viewers.viewer(OLD, "new").state is ViewerState.FOLDED_IN
+
+
+def test_pages_neither_wait_for_the_journal_nor_look_at_it(tmp_path: Path) -> None:
+    """Nothing of a page touches the file, whatever other processes add to it."""
+    there, here = (audience(journal(tmp_path)) for _ in range(2))
+    there.update("new", [like("v3")])
+    here._follower = None
+
+    assert here.viewer(OLD, "new").state is ViewerState.COLD
+
+
+def restarted(folder: Path) -> Audience:
+    """Return the audience of a process that has just started, and followed once."""
+    found = audience(journal(folder))
+    found.catch_up()
+    return found

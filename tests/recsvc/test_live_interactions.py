@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from deploy.local.kafka_mock import MockKafka
-from recsvc.interaction_message import MalformedError, ViewerInteraction, parse
+from recsvc.interaction_message import MAX_BYTES, MalformedError, ViewerInteraction, parse
 from recsvc.interactions import Interaction, Kind
 from recsvc.live_interactions import CONSUMER, TOPIC, LiveInteractions
 from recsvc.server import RecommendationServer
@@ -58,12 +58,22 @@ def test_a_message_is_an_interaction() -> None:
         b"[]",
         b'"text"',
         b"\xff",
+        b"[" * 60_000,
+        b'{"userId":' * 6_000,
+        b"9" * 5_000,
+        b'{"a":1}' + b" " * MAX_BYTES,
         *(json.dumps({name: given for name, given in GOOD.items() if name != missing}).encode() for missing in GOOD),
         *(
             json.dumps({**GOOD, **wrong}).encode()
             for wrong in (
                 {"userId": ""},
                 {"userId": 5},
+                {"userId": True},
+                {"userId": None},
+                {"userId": ["u1"]},
+                {"videoId": 1.5},
+                {"watchTime": float("nan")},
+                {"timestamp": "0001-01-01T00:00:00+23:59x"},
                 {"videoId": "x" * 129},
                 {"videoId": "\ud800"},
                 {"interactionType": "dance"},
@@ -89,7 +99,7 @@ def test_the_stars_of_a_rating_stand_in_a_header() -> None:
     rated = json.dumps({**GOOD, "interactionType": "rating"}).encode()
 
     assert parse(rated, b"4.5").interaction == Interaction("v1", Kind.RATING, LATER_MS, 1200, 4.5)
-    for wrong in (b"", b"many", b"-1", b"5.5", b"nan", b"\xff"):
+    for wrong in (b"", b"many", b"-1", b"5.5", b"nan", b"\xff", b"1e400", b"1_0", "٣".encode()):
         with pytest.raises(MalformedError):
             parse(rated, wrong)
 
@@ -165,6 +175,35 @@ def test_tombstone_forgets_its_viewer(kafka_bootstrap: str) -> None:
         reader.end()
     assert forgotten[viewer_fingerprint(viewer)] == since_ms + 7
     assert [one.interaction.video_id for one in got if one.user_id == viewer] in ([], ["before"])
+
+
+def test_no_odd_message_costs_another_one_nor_a_tombstone(kafka_bootstrap: str) -> None:
+    """All of them come in one batch, as they were there before the reading began."""
+    viewer, since_ms, metrics = f"viewer-{uuid4()}", now_ms(), CountedMetrics()
+    forgotten: list[bytes] = []
+    got: list[ViewerInteraction] = []
+
+    def forget(marks: Mapping[bytes, int]) -> None:
+        forgotten.extend(marks)
+        raise OSError("the disk is full")
+
+    odd = [b"[" * 60_000, b"[" * 900_000, b"{", b"", b'{"userId": true}', b"\xff"]
+    for value in odd:
+        send(kafka_bootstrap, done(viewer, "before"), value, key=viewer, at_ms=since_ms)
+    send(kafka_bootstrap, None, None, done(viewer, "after"), key=viewer, at_ms=since_ms)
+    send(kafka_bootstrap, None, key="", at_ms=since_ms)
+    reader = LiveInteractions(
+        {"bootstrap.servers": kafka_bootstrap}, lambda: since_ms, got.extend, metrics, forget=forget
+    )
+    reader.begin()
+    try:
+        wait_for(lambda: any(one.interaction.video_id == "after" for one in got), what="the last message")
+        wait_for(lambda: viewer_fingerprint(viewer) in forgotten, what="the tombstone")
+    finally:
+        reader.end()
+    videos = [one.interaction.video_id for one in got if one.user_id == viewer]
+    assert videos == [*["before"] * len(odd), "after"]
+    assert metrics.counts[Metric.LIVE_MALFORMED] >= len(odd)
 
 
 def test_a_defect_in_one_batch_does_not_end_the_reading(kafka_bootstrap: str) -> None:

@@ -1,11 +1,12 @@
 import gc
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsvc.interactions import Interaction, Kind
-from recsvc.profiles import Profile, Profiles, fingerprint
+from recsvc.profiles import BYTES_EACH, Profile, Profiles, fingerprint
 
 
 def at(*moments: int) -> list[Interaction]:
@@ -128,3 +129,18 @@ def test_others_are_not_forgotten(user_id: str | None) -> None:
     assert profiles.get("u") is None
     assert moments(profiles.get("w")) == [1]
     assert not profiles.is_forgotten("w")
+
+
+def test_memory_is_bounded_however_long_the_identifiers_are() -> None:
+    most = 2_000
+    profiles = Profiles(most=most)
+    tracemalloc.start()
+    for number in range(3 * most):
+        video = "\N{SNOWMAN}" * 42
+        profiles.add(f"{number:06}" + "\N{SNOWMAN}" * 40, [Interaction(video, Kind.LIKE, number)], now_ms=number)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert 0 < len(profiles) < most
+    assert held < most * BYTES_EACH
+    assert profiles.get(f"{3 * most - 1:06}" + "\N{SNOWMAN}" * 40) is not None

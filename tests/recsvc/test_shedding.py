@@ -1,5 +1,6 @@
 """Under overload, work is done only for callers who still wait."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -8,9 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
-from recsvc.shedding import Expectation, shedding, with_shedding
+from recsvc.shedding import HALF_LIFE_S, SILENCE_S, STRAIGHT_S, Expectation, Occupation, shedding, with_shedding
 from servicekit.errors import ServiceError
 from servicekit.lifecycle import ThreadServer
+from tests.bridge.clock import FakeClock
 from tests.recsvc.calls import Failure
 
 SERVICE = "test.Slow"
@@ -25,20 +27,100 @@ class Context:
         return self._remaining_s
 
 
-def test_a_slow_spell_does_not_refuse_for_ever() -> None:
-    """Refused calls teach nothing, so the expectation fades until one is tried again."""
-    expected = Expectation(1.0)
-    call = shedding(lambda request, _: request, expected, iter(range(100)).__next__)
-    context: Any = Context(0.5)
-    refused = 0
-    while True:
-        try:
-            call(b"", context)
-            break
-        except ServiceError:
-            refused += 1
+class Server:
+    """The shedding of one method on one thread, on a clock of its own."""
 
-    assert 0 < refused < 20
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.occupation = Occupation()
+        self.expected = Expectation(now=self.clock.now)
+        self.takes_s = 0.0
+        self._call = shedding(self._answer, self.expected, self.clock, self.occupation)
+
+    def _answer(self, request: bytes, _: grpc.ServicerContext) -> bytes:
+        self.clock.now += self.takes_s
+        return request
+
+    def answers(self, remaining_s: float) -> bool:
+        """Return whether a call whose caller waits so long is answered."""
+        context: Any = Context(remaining_s)
+        try:
+            self._call(b"", context)
+        except ServiceError:
+            return False
+        return True
+
+    def stall(self, calls: int = 60, *, remaining_s: float = 0.14) -> None:
+        """Answer so many calls, one after the other, each too late."""
+        self.takes_s = 0.4
+        for _ in range(calls):
+            self.clock.now += 2 * STRAIGHT_S
+            assert self.answers(remaining_s)
+        self.takes_s = 0.001
+
+
+def test_an_idle_server_refuses_nothing_whatever_it_expects() -> None:
+    server = Server()
+    server.stall()
+    assert server.expected.at(server.clock.now) > 0.13
+
+    for remaining_s in (0.13, 0.001, 0.0):
+        server.clock.now += 2 * STRAIGHT_S
+        assert server.answers(remaining_s)
+
+
+def test_a_call_that_waited_is_refused_when_an_answer_would_come_late() -> None:
+    server = Server()
+    server.stall()
+
+    assert not server.answers(0.13)  # straight after another one
+    server.clock.now += STRAIGHT_S / 2
+    assert not server.answers(0.13)  # a refusal makes nobody idle
+    assert server.answers(0.5)
+    with_others = Server()
+    with_others.stall()
+    with_others.clock.now += 1.0
+    other = threading.Thread(target=with_others.occupation.begin)
+    other.start()
+    other.join()
+    assert not with_others.answers(0.05)
+
+
+def test_a_stall_teaches_no_more_than_callers_wait() -> None:
+    """So whoever waits longer than those before is answered, and what was learnt is soon outweighed."""
+    server = Server()
+    server.stall(remaining_s=0.14)
+
+    assert server.expected.at(server.clock.now) <= 0.14
+    assert server.answers(0.141)
+
+
+def test_what_was_learnt_fades_with_time_and_not_with_refusals() -> None:
+    server = Server()
+    server.stall()
+    expected = server.expected.at(server.clock.now)
+    for _ in range(100):
+        assert not server.answers(0.05)
+    assert server.expected.at(server.clock.now) == expected
+
+    server.clock.now += 0.14 + SILENCE_S
+    assert server.expected.at(server.clock.now) == pytest.approx(expected)
+    server.clock.now += HALF_LIFE_S * 3
+    assert server.expected.at(server.clock.now) == pytest.approx(expected / 8)
+
+
+def test_a_call_that_fails_leaves_no_thread_at_work() -> None:
+    occupation, clock = Occupation(), FakeClock()
+
+    def fail(request: bytes, _: grpc.ServicerContext) -> bytes:
+        raise ValueError(request)
+
+    context: Any = Context(1.0)
+    with pytest.raises(ValueError, match="x"):
+        shedding(fail, Expectation(), clock, occupation)(b"x", context)
+
+    clock.now += 2 * STRAIGHT_S
+    assert not occupation.may_have_waited(clock.now)
 
 
 @pytest.fixture

@@ -132,6 +132,32 @@ def test_who_is_forgotten_is_cold_at_once_and_unknown(client: Client) -> None:
     forget(client, "nobody ever")
 
 
+def test_an_update_after_a_deletion_is_answered_whatever_counts_of_it(client: Client) -> None:
+    """What happened before the deletion does not; what happens after it does."""
+    update(client, "back", LIKE)
+    forget(client, "back")
+    old = pb.Interaction(video_id="v1", interaction_type=pb.INTERACTION_TYPE_LIKE)
+    old.timestamp.FromSeconds(1_000_000_000)
+
+    known = update(client, "back", old)
+
+    assert (known.user_id, known.state) == ("back", pb.USER_STATE_COLD)
+    assert (known.interaction_count, known.seen_count, [*known.top_tags]) == (0, 0, [])
+    assert Failure.of(lambda: profile(client, "back")).code is grpc.StatusCode.NOT_FOUND
+    wait_for(lambda: update(client, "back", LIKE).state == pb.USER_STATE_FOLDED_IN, what="what happened since")
+
+
+@pytest.mark.parametrize("version", ["current.json", "forgotten.json", "3.npy", "3"])
+def test_what_is_no_model_of_the_store_is_not_found(client: Client, version: str) -> None:
+    forget(client, "somebody")  # so that there is a list of the forgotten
+    if version == "3":
+        assert client.models.GetModel(pb.GetModelRequest(version=version), timeout=5).model.version == "3"
+        return
+    failure = Failure.of(lambda: client.models.GetModel(pb.GetModelRequest(version=version), timeout=5))
+
+    assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+
+
 def test_who_is_forgotten_stays_so_across_swaps_and_restarts(tmp_path: Path) -> None:
     publish(tmp_path / "store", random_model(1, version="1"))
     server = server_of(tmp_path)

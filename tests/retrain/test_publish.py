@@ -169,3 +169,11 @@ def test_model_with_numbers_that_are_not_finite_is_not_published(registry: Regis
         publish_model(factor=float("nan"))
     assert caught.value.reason is Reason.ARTEFACT
     assert registry.versions() == []
+
+
+@pytest.mark.parametrize("factor", [3e38, 1e20, float("nan")])
+def test_a_model_that_servers_would_refuse_is_not_written(tmp_path: Path, factor: float) -> None:
+    with pytest.raises(RunFailure, match="not fit to be served") as caught:
+        write_verified(model(factor=factor), "20260302-", tmp_path / "written")
+
+    assert caught.value.reason is Reason.ARTEFACT
