@@ -92,7 +92,7 @@ async def serve(settings: BridgeSettings) -> None:
         metrics = connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="bridge")
         stack.callback(metrics.close)
         tls = settings.tls()
-        credentials = server_credentials(settings.bridge_listen, tls)
+        identity = server_credentials(settings.bridge_listen, tls)
         database = Database(settings.database_url, connections=settings.database_connections)
         await database.open()
         stack.push_async_callback(database.close)
@@ -118,8 +118,8 @@ async def serve(settings: BridgeSettings) -> None:
         server.add(interaction_pb2_grpc.add_InteractionServiceServicer_to_server, interaction_service)
         playback = await _playback(settings, ingestion.journal, metrics, stack)
         server.add(playback_pb2_grpc.add_PlaybackServiceServicer_to_server, playback)
-        port = await server.start(settings.bridge_listen, credentials)
-        stack.push_async_callback(server.drain, settings.bridge_drain_grace_s)
+        port = await server.start(settings.bridge_listen, identity)
+        stack.push_async_callback(server.drain, settings.bridge_drain_grace_s, lame_duck_s=settings.bridge_lame_duck_s)
         logger.info("server.listening", address=settings.bridge_listen, port=port)
 
         if not await ingestion.warm(settings.kafka_warm_up_s):

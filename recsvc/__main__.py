@@ -53,7 +53,7 @@ def supervise(settings: RecsvcSettings) -> None:
         [sys.executable, "-m", "recsvc"],
         os.environ | {"RECSVC_LISTEN": port.address},
         workers=settings.recsvc_workers,
-        grace_s=settings.recsvc_drain_grace_s,
+        grace_s=settings.recsvc_lame_duck_s + settings.recsvc_drain_grace_s,
     )
     sys.exit(supervisor.run(stopping))
 
@@ -75,7 +75,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
         link.watch(stopping)
     with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="recsvc")) as metrics:
         try:
-            credentials = server_credentials(settings.recsvc_listen, settings.tls())
+            identity = server_credentials(settings.recsvc_listen, settings.tls())
             server = RecommendationServer(
                 open_store(settings.model_store_url),
                 settings.model_cache_dir.expanduser(),
@@ -89,7 +89,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
                 verifier=settings.verifier(),
                 shares_port=link is not None,
             )
-            port = server.start(settings.recsvc_listen, credentials)
+            port = server.start(settings.recsvc_listen, identity)
         except ArtefactError as error:
             fail(f"no model can be served: {error}", status=NO_MODEL)
         except (OSError, RuntimeError, ValueError) as error:
@@ -99,7 +99,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
             link.tell_serving()
         stopping.wait()
         logger.info("server.draining")
-        server.stop(settings.recsvc_drain_grace_s)
+        server.stop(settings.recsvc_drain_grace_s, lame_duck_s=settings.recsvc_lame_duck_s)
     logger.info("server.stopped")
 
 
