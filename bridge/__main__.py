@@ -106,7 +106,7 @@ async def serve(settings: BridgeSettings) -> None:
     async with AsyncExitStack() as stack:
         metrics = connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="bridge")
         stack.callback(metrics.close)
-        credentials = server_credentials(settings.bridge_listen, settings.tls())
+        identity = server_credentials(settings.bridge_listen, settings.tls())
         renewals = stack.enter_context(Renewals(metrics))
         secrets = Secrets(settings, renewals)
         server = AioServer(SERVICES)
@@ -141,8 +141,8 @@ async def serve(settings: BridgeSettings) -> None:
         playback = _playback(settings, secrets, ingestion.journal, metrics, stack)
         server.add(playback_pb2_grpc.add_PlaybackServiceServicer_to_server, playback)
         with naming_the_holder(settings.bridge_listen):
-            port = await server.start(settings.bridge_listen, credentials)
-        stack.push_async_callback(server.drain, settings.bridge_drain_grace_s)
+            port = await server.start(settings.bridge_listen, identity)
+        stack.push_async_callback(server.drain, settings.bridge_drain_grace_s, lame_duck_s=settings.bridge_lame_duck_s)
         logger.info("server.listening", address=settings.bridge_listen, port=port)
 
         if not await ingestion.warm(settings.kafka_warm_up_s):

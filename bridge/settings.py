@@ -46,6 +46,9 @@ class BridgeSettings(KafkaSettings):
     """What the bridge is started with."""
 
     bridge_listen: ListenAddress = Field("127.0.0.1:50052", description="host:port to listen on")
+    bridge_lame_duck_s: Number = Field(
+        0.5, ge=0, le=600, description="seconds at shutdown in which it serves on while health says NOT_SERVING"
+    )
     bridge_drain_grace_s: Number = Field(10.0, ge=0, le=3600, description="seconds that running calls get at shutdown")
     lightfm_grpc_endpoint: Addresses = Field(
         "127.0.0.1:50051", description="recsvc: host:port, several with commas between, or dns:///host:port"

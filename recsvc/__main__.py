@@ -57,7 +57,7 @@ def supervise(settings: RecsvcSettings) -> None:
         [sys.executable, "-m", "recsvc"],
         os.environ | {"RECSVC_LISTEN": port.address},
         workers=settings.recsvc_workers,
-        grace_s=settings.recsvc_drain_grace_s,
+        grace_s=settings.recsvc_lame_duck_s + settings.recsvc_drain_grace_s,
     )
     sys.exit(supervisor.run(stopping))
 
@@ -85,7 +85,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
             if link is None:  # a worker shares the port
                 wait_until_free(settings.recsvc_listen)
             tls = settings.tls()
-            credentials = server_credentials(settings.recsvc_listen, tls)
+            identity = server_credentials(settings.recsvc_listen, tls)
             if tls:  # the server reads them itself: this tells of their end
                 renewals.add(renewed_identity(tls))
             kafka = renewals.add(settings.renewed_kafka_client()) if settings.kafka_bootstrap_servers else None
@@ -107,7 +107,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
             if verifier := settings.renewed_verifier():
                 renewals.add(verifier).subscribe(server.trust)
             with naming_the_holder(settings.recsvc_listen):
-                port = server.start(settings.recsvc_listen, credentials)
+                port = server.start(settings.recsvc_listen, identity)
         except ArtefactError as error:
             fail(f"no model can be served: {error}", status=NO_MODEL)
         except (OSError, RuntimeError, ValueError) as error:
@@ -117,7 +117,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
             link.tell_serving()
         stopping.wait()
         logger.info("server.draining")
-        server.stop(settings.recsvc_drain_grace_s)
+        server.stop(settings.recsvc_drain_grace_s, lame_duck_s=settings.recsvc_lame_duck_s)
     logger.info("server.stopped")
 
 

@@ -5,8 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
-
 from recsvc.api_version import RELEASE, with_api_version
 from recsvc.audience import Audience
 from recsvc.cache import ModelCache
@@ -30,11 +28,26 @@ from recsvc.signature import Verifier
 from recsvc.watcher import ModelWatcher
 from servicekit.lifecycle import ThreadServer
 from servicekit.objectstore import ObjectStore
+from servicekit.server_identity import ServerIdentity
 from servicekit.telemetry import Metrics
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2_grpc as pb_grpc
 
 SERVICES: Final = [pb.DESCRIPTOR.services_by_name[name].full_name for name in ("RecommendationService", "ModelService")]
+
+RECOMMENDATIONS, MODELS = SERVICES
+APART: Final = {
+    "profiles": [f"/{RECOMMENDATIONS}/UpdateUserProfile", f"/{RECOMMENDATIONS}/DeleteUserProfile"],
+    "models": [f"/{MODELS}/ListModels", f"/{MODELS}/GetModel"],
+    "activations": [f"/{MODELS}/ActivateModel", f"/{MODELS}/ReloadModel"],
+}
+"""Methods by what they wait for: the disk, the model store, a model. No page waits behind them."""
+
+RUNNING: Final = 4
+"""Calls of such a kind that are handled at once."""
+
+WAITING: Final = 32
+"""Calls of such a kind that wait; further ones are refused."""
 
 JOURNAL: Final = "viewers.jsonl"
 """File of callers' updates and deletions of profiles, beside the models."""
@@ -137,6 +150,8 @@ class RecommendationServer:
         return round(self._now().timestamp() * 1000)
 
     def _add(self, recommender: Recommender, inventory: Inventory, control: ModelControl) -> None:
+        for name, methods in APART.items():
+            self._rpc.bulkhead(name, running=RUNNING, waiting=WAITING, methods=methods)
         recommendations = RecommendationService(self.live, self.audience, recommender, now_ms=self._now_ms)
         self._rpc.add(pb_grpc.add_RecommendationServiceServicer_to_server, recommendations)
         self._rpc.add(pb_grpc.add_ModelServiceServicer_to_server, ModelService(inventory, control))
@@ -146,15 +161,15 @@ class RecommendationServer:
         if self._reader:
             self._reader.renew(client)
 
-    def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    def start(self, address: str, identity: ServerIdentity | None = None) -> int:
         """Listen, load the first model if there is one, and return the port; in reverse where the port is shared.
 
         RuntimeError when the address is taken; ArtefactError when the only model there is must not be served.
         """
-        port = 0 if self._shares_port else self._rpc.start(address, credentials)
+        port = 0 if self._shares_port else self._rpc.start(address, identity)
         try:
             self._begin()
-            return self._rpc.start(address, credentials) if self._shares_port else port
+            return self._rpc.start(address, identity) if self._shares_port else port
         except BaseException:
             self.stop(0)
             raise
@@ -168,9 +183,9 @@ class RecommendationServer:
             self._reader.begin()
             self.freshness.begin()
 
-    def stop(self, grace_s: float) -> None:
-        """Say NOT_SERVING, refuse new calls, let running ones finish for up to `grace_s` seconds."""
-        self._rpc.drain(grace_s)
+    def stop(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
+        """Say NOT_SERVING, after a while refuse new calls, and let running ones finish for up to `grace_s` seconds."""
+        self._rpc.drain(grace_s, lame_duck_s=lame_duck_s)
         self.watcher.end()
         self._precomputation.end()
         self._forgotten.end()

@@ -43,7 +43,10 @@ class RecsvcSettings(KafkaSettings):
         description="processes that share the port, by default one a core",
     )
     recsvc_threads: int = Field(
-        8, ge=1, le=256, description="calls that a process handles at once, and as many batches"
+        8, ge=1, le=256, description="pages that a process makes at once, and a quarter as many batches"
+    )
+    recsvc_lame_duck_s: Number = Field(
+        0.5, ge=0, le=600, description="seconds at shutdown in which it serves on while health says NOT_SERVING"
     )
     recsvc_drain_grace_s: Number = Field(10.0, ge=0, le=3600, description="seconds that running calls get at shutdown")
     recsvc_profile_interactions: int = Field(

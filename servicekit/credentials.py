@@ -7,6 +7,8 @@ from typing import Protocol, Self
 
 import grpc
 
+from servicekit.server_identity import ServerIdentity
+
 
 class ClientTls(Protocol):
     """The identity of a client."""
@@ -36,29 +38,15 @@ class TlsFiles:
             raise ValueError("TLS_CERT_FILE, TLS_KEY_FILE and TLS_CA_FILE go together")
         return None
 
-    def server(self) -> grpc.ServerCredentials:
-        """Return credentials of a server that demands a client certificate; renewed files count for new connections."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration(),
-            self._reload,  # type: ignore[arg-type]  # None means unchanged
-            require_client_authentication=True,
-        )
+    def server(self) -> ServerIdentity:
+        """Return the identity of one server, which demands a client certificate; renewed files count for it."""
+        return ServerIdentity(self)
 
     def channel(self) -> grpc.ChannelCredentials:
         """Return credentials of a client with a certificate."""
         return grpc.ssl_channel_credentials(
             self.authority.read_bytes(), self.key.read_bytes(), self.certificate.read_bytes()
         )
-
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        pair = (self.key.read_bytes(), self.certificate.read_bytes())
-        return grpc.ssl_server_certificate_configuration([pair], self.authority.read_bytes())
-
-    def _reload(self) -> grpc.ServerCertificateConfiguration | None:
-        try:
-            return self._configuration()
-        except OSError:
-            return None  # a file in the middle of its renewal: raising here would break every handshake
 
 
 def is_loopback(address: str) -> bool:
@@ -72,8 +60,8 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def server_credentials(address: str, tls: TlsFiles | None) -> grpc.ServerCredentials | None:
-    """Return the credentials to listen with, None for plain text; InsecureListenError beyond loopback without TLS."""
+def server_credentials(address: str, tls: TlsFiles | None) -> ServerIdentity | None:
+    """Return the identity to listen with, None for plain text; InsecureListenError beyond loopback without TLS."""
     if tls is None and not is_loopback(address):
         raise InsecureListenError(
             f"{address} is reachable from other machines: set TLS_CERT_FILE, TLS_KEY_FILE and TLS_CA_FILE"

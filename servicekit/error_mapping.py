@@ -6,7 +6,9 @@ An interceptor would be asked for the handler at every call. Health and reflecti
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,7 +18,9 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from servicekit.errors import INTERNAL, ServiceError, Violation, invalid_argument, to_status
+from servicekit.gate import Gate
 from servicekit.malformed import find_bad_text
+from servicekit.open_streams import OpenStream, OpenStreams
 
 H = TypeVar("H", bound=Callable[..., Any])
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -162,35 +166,66 @@ class _AioMapping:
             await self._context.abort_with_status(_visible(error, self._method))
 
 
-def mapped_aio(handler: Handler, method: str) -> Handler:
+def mapped_aio(handler: Handler, method: str, gate: Gate, streams: OpenStreams) -> Handler:
     """Return an asyncio server's handler with error mapping around it.
 
     Args:
-        handler: Of one request and one reply, or of a stream of both.
+        handler: Of one request with one reply or with news, or of a stream of both.
         method: Full name of the method, for logs.
+        gate: Passed by each call.
+        streams: All open ones of the server.
     """
     codec = (_forgiving(handler.request_deserializer), handler.response_serializer)
     unary: Any = handler.unary_unary
-    stream: Any = handler.stream_stream
     if unary is not None:
 
         async def call(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+            gate.arrivals += 1
             try:
+                if gate.is_shut:
+                    await gate.passage()
                 return await unary(_checked(request), context)
             except aio.AbortError:
                 raise
             except Exception as error:  # noqa: BLE001  # of whatever kind, it is mapped
                 status = _visible(error, method)
+            finally:
+                gate.ends += 1
             return await context.abort_with_status(status)
 
         return grpc.unary_unary_rpc_method_handler(call, *codec)
-    if stream is not None:
-        told = getattr(stream, "told_of_malformed", False)
+    return _mapped_stream(handler, method, gate, streams)
 
-        async def replies(requests: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+
+def _mapped_stream(handler: Handler, method: str, gate: Gate, streams: OpenStreams) -> Handler:
+    codec = (_forgiving(handler.request_deserializer), handler.response_serializer)
+    both: Any = handler.stream_stream
+    news: Any = handler.unary_stream
+
+    @asynccontextmanager
+    async def passed(context: aio.ServicerContext[Any, Any]) -> AsyncIterator[OpenStream]:
+        gate.arrivals += 1
+        try:
             async with _AioMapping(context, method):
-                async for reply in stream(_each_checked(requests, told=told), context):
-                    yield reply
+                with streams.opened(method) as stream:
+                    await gate.passage()
+                    yield stream
+                    stream.check()
+        finally:
+            gate.ends += 1
 
+    async def replies(requests: Any, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async with passed(context) as stream:
+            told = getattr(both, "told_of_malformed", False)
+            async for reply in both(_each_checked(stream.each(requests), told=told), context):
+                yield reply
+
+    async def tell(request: Any, context: aio.ServicerContext[Any, Any]) -> None:
+        async with passed(context) as stream:
+            await stream.until_ended(news(_checked(request), context))
+
+    if both is not None:
         return grpc.stream_stream_rpc_method_handler(replies, *codec)
+    if iscoroutinefunction(news):  # it writes what it has to tell, as long as its caller listens
+        return grpc.unary_stream_rpc_method_handler(tell, *codec)  # gRPC takes both
     raise TypeError(f"{method} streams one way only")

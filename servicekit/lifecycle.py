@@ -1,6 +1,8 @@
 """The life of a gRPC server: built with health and reflection, NOT_SERVING until told otherwise, drained at the end."""
 
 import asyncio
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,22 +11,38 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from servicekit.bulkhead import Bulkhead
+from servicekit.completions import PATIENCE
 from servicekit.error_mapping import Handler, mapped, mapped_aio
+from servicekit.gate import TOLD_S, Gate, Quiet
+from servicekit.health_service import HEALTH_SERVICE, NOT_SERVING, SERVING, HealthService
+from servicekit.limits import FIRST_MESSAGE_S
+from servicekit.open_streams import OpenStreams
+from servicekit.reflection_service import ReflectionService
+from servicekit.server_identity import ServerIdentity
 from servicekit.unary_calls import UnaryCalls
-
-SERVING: Final = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
-HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
 OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     # Off, so that a second server on the same port fails instead of silently taking half of the calls.
     ("grpc.so_reuseport", 0),
-    # Clients ping every 30 s to notice dead peers; gRPC's default would answer that with GOAWAY.
-    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    # Clients ping to notice dead peers, in Go each 10 s at most; gRPC's default would answer that with GOAWAY. Half of
+    # it, as pings come early at times.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # The server notices dead peers likewise: their streams would be open for ever.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Clients connect anew now and then (gRPC varies the age by a tenth), so that new replicas get calls. Calls under
+    # way go on, on the old connection.
+    ("grpc.max_connection_age_ms", 20 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 60 * 60_000),
+    ("grpc.max_connection_idle_ms", 30 * 60_000),
+    # What one client, and all of them, can hold; a client keeps further calls to itself until one has ended.
+    ("grpc.max_concurrent_streams", 1_000),
+    ("grpc.max_allowed_incoming_connections", 4_096),
 )
 
 # Calls that wait for a thread are for load shedding to refuse, with a reason: by default gRPC's core cancels some of a
@@ -33,10 +51,10 @@ _WAITING: Final = (
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
-
-# By default health sends to watchers under its lock, and waits for the thread that ends calls, which wants that lock
-# when a watcher leaves: the server stands still for ever. Here each watcher waits in a thread of its own.
-_WATCHES: Final = ThreadPoolExecutor(64, thread_name_prefix="health-watch")
+STREAMS_WAITING: Final = 64
+"""Calls with several replies that wait for a thread."""
+STRAGGLERS_S: Final = 1.0
+"""Seconds in which calls that have come without their message must send it at a drain."""
 
 
 Register: TypeAlias = Callable[[Any, Any], None]
@@ -57,6 +75,7 @@ class _Server(ABC):
     """What both kinds of server have in common: how services are added."""
 
     _grpc: Any
+    _identity: ServerIdentity | None = None
 
     def add(self, register: Register, servicer: object) -> None:
         """Add a service by the function that was generated for it."""
@@ -66,16 +85,22 @@ class _Server(ABC):
         """Add methods to a service."""
         self._register(service, {name: self._wrapped(one, f"/{service}/{name}") for name, one in methods.items()})
 
+    @abstractmethod
     def _register(self, service: str, handlers: dict[str, Handler]) -> None:
-        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        self._grpc.add_registered_method_handlers(service, handlers)
+        """Have the handlers' methods served."""
 
-    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
-        if credentials:
-            port: int = self._grpc.add_secure_port(address, credentials)
+    def _listen(self, address: str, identity: ServerIdentity | None) -> int:
+        if identity:
+            port: int = self._grpc.add_secure_port(address, identity.credentials)
+            identity.begin(address, port)
         else:
             port = self._grpc.add_insecure_port(address)
+        self._identity = identity
         return port
+
+    def _end_identity(self) -> None:
+        if self._identity:
+            self._identity.end()
 
     @abstractmethod
     def _wrapped(self, handler: Handler, method: str) -> Handler:
@@ -83,29 +108,44 @@ class _Server(ABC):
 
 
 class AioServer(_Server):
-    """An asyncio server with health, reflection and error mapping.
+    """An asyncio server with health, reflection, error mapping and limits of streams.
 
     Args:
         services: Full names of the services that will be added.
         options: gRPC channel arguments beyond the defaults.
+        streams: The open ones, and how many there may be.
     """
 
-    def __init__(self, services: Sequence[str], *, options: Sequence[tuple[str, int]] = ()) -> None:
-        self._grpc = aio.server(options=_merged(options))
+    def __init__(
+        self,
+        services: Sequence[str],
+        *,
+        options: Sequence[tuple[str, int]] = (),
+        streams: OpenStreams | None = None,
+    ) -> None:
+        self._grpc = aio.server(options=_merged((*_WAITING, *options)))
         self._names = ["", *services]
+        self._gate = Gate()
+        self._streams = streams or OpenStreams()
         self._health = health.aio.HealthServicer()
         self._told: set[asyncio.Task[None]] = set()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self._grpc)
+        self.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
+        reflected = reflection.aio.ReflectionServicer([*services, HEALTH_SERVICE, reflection.SERVICE_NAME])
+        self.add(reflection_pb2_grpc.add_ServerReflectionServicer_to_server, reflected)
 
     def _wrapped(self, handler: Handler, method: str) -> Handler:
-        return mapped_aio(handler, method)
+        return mapped_aio(handler, method, self._gate, self._streams)
 
-    async def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    def _register(self, service: str, handlers: dict[str, Handler]) -> None:
+        self._grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        self._grpc.add_registered_method_handlers(service, handlers)
+
+    async def start(self, address: str, identity: ServerIdentity | None = None) -> int:
         """Listen, NOT_SERVING, and return the port; RuntimeError when the address is taken."""
         await self.set_serving(serving=False)
-        port = self._listen(address, credentials)
+        port = self._listen(address, identity)
         await self._grpc.start()
+        self._streams.begin()
         return port
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -119,21 +159,38 @@ class AioServer(_Server):
         self._told.add(told)
         told.add_done_callback(self._told.discard)
 
-    async def drain(self, grace_s: float) -> None:
-        """Say NOT_SERVING for good, refuse new calls, and let running ones finish for up to `grace_s` seconds."""
+    async def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
+        """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
+
+        Args:
+            grace_s: Seconds after which they are cancelled.
+            lame_duck_s: Seconds between the word and the first refusal.
+        """
         await self._health.enter_graceful_shutdown()
-        await self._grpc.stop(grace_s)
+        await asyncio.sleep(lame_duck_s)
+        if grace_s:
+            self._gate.shut()
+            await Quiet(lambda: self._gate.arrivals, self._gate.running).wait_aio()
+        stopping = asyncio.ensure_future(self._grpc.stop(grace_s))
+        if grace_s:
+            await asyncio.wait([stopping], timeout=TOLD_S)
+        self._gate.open()
+        self._streams.dismiss()
+        await stopping
+        await self._streams.end()
+        await asyncio.to_thread(self._end_identity)
 
 
 class ThreadServer(_Server):
-    """A server of threads with health, reflection and error mapping.
+    """A server of threads with health, reflection, error mapping, and bulkheads between kinds of calls.
 
     Args:
         services: Full names of the services that will be added.
-        threads: Calls of one request and one reply handled at once, and as many others.
+        threads: Calls of one request and one reply handled at once; a quarter as many of several replies.
         options: gRPC channel arguments beyond the defaults; later ones win.
         decorators: Put around each method's handler, inside of error mapping, the first one innermost.
         error_metadata: Trailing metadata of every error.
+        first_message_s: Seconds in which a caller must send the message that its call waits for.
     """
 
     def __init__(
@@ -144,17 +201,32 @@ class ThreadServer(_Server):
         options: Sequence[tuple[str, int]] = (),
         decorators: Sequence[Callable[[Handler], Handler]] = (),
         error_metadata: Sequence[tuple[str, str]] = (),
+        first_message_s: float = FIRST_MESSAGE_S,
     ) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="stream")
-        self._grpc = grpc.server(self._pool, options=_merged((*_WAITING, *options)))
+        # gRPC's own layer is left with calls of unknown methods, for which it needs no thread.
+        self._grpc = grpc.server(
+            ThreadPoolExecutor(1, thread_name_prefix="unknown"), options=_merged((*_WAITING, *options))
+        )
         self._unary = UnaryCalls(self._grpc, threads)
+        self._health = HealthService(self._grpc)
+        self._reflection = ReflectionService(self._grpc, [*services, HEALTH_SERVICE, reflection.SERVICE_NAME])
+        self._bulkheads: list[Bulkhead] = []
+        self._bulkhead_of: dict[str, Bulkhead] = {}
+        self._streams = self.bulkhead("streams", running=max(1, threads // 4), waiting=STREAMS_WAITING)
         self._decorators = decorators
         self._map_errors = partial(mapped, metadata=error_metadata)
         self._names = ["", *services]
-        self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_WATCHES)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection([*services, HEALTH_SERVICE, reflection.SERVICE_NAME], self._grpc)
+        self._first_message_s = first_message_s
+        self._ending = threading.Event()
+        self._looking = threading.Thread(target=self._look, name="patience", daemon=True)
         self.set_serving(serving=False)
+
+    def bulkhead(self, name: str, *, running: int, waiting: int, methods: Sequence[str] = ()) -> Bulkhead:
+        """Give calls of their own threads to some methods, named in full, that are added afterwards."""
+        bulkhead = Bulkhead(self._grpc, name, running=running, waiting=waiting)
+        self._bulkheads.append(bulkhead)
+        self._bulkhead_of.update(dict.fromkeys(methods, bulkhead))
+        return bulkhead
 
     def _wrapped(self, handler: Handler, method: str) -> Handler:
         for decorate in self._decorators:
@@ -162,16 +234,20 @@ class ThreadServer(_Server):
         return self._map_errors(handler, method)
 
     def _register(self, service: str, handlers: dict[str, Handler]) -> None:
-        unary = {name: handler for name, handler in handlers.items() if handler.unary_unary}
-        for name, handler in unary.items():
-            self._unary.add(f"/{service}/{name}", handler)
-        super()._register(service, {name: one for name, one in handlers.items() if name not in unary})
+        for name, handler in handlers.items():
+            method = f"/{service}/{name}"
+            (self._bulkhead_of.get(method) or (self._unary if handler.unary_unary else self._streams)).add(
+                method, handler
+            )
 
-    def start(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    def start(self, address: str, identity: ServerIdentity | None = None) -> int:
         """Listen and return the port; RuntimeError when the address is taken."""
-        port = self._listen(address, credentials)
+        port = self._listen(address, identity)
         self._grpc.start()
         self._unary.begin()
+        for part in self._apart():
+            part.begin()
+        self._looking.start()
         return port
 
     def set_serving(self, *, serving: bool) -> None:
@@ -179,11 +255,50 @@ class ThreadServer(_Server):
         for name in self._names:
             self._health.set(name, SERVING if serving else NOT_SERVING)
 
-    def drain(self, grace_s: float) -> None:
-        """Say NOT_SERVING for good, refuse new calls, and let running ones finish for up to `grace_s` seconds."""
-        self._health.enter_graceful_shutdown()
-        self._grpc.stop(grace_s).wait()
-        self._pool.shutdown(wait=False)
+    def _look(self) -> None:
+        while not self._ending.wait(self._first_message_s / PATIENCE):
+            self._look_once()
+
+    def _look_once(self) -> None:
+        self._unary.completions.look()
+        for part in self._apart():
+            part.conversations.look()
+
+    def _running(self) -> int:
+        return self._unary.completions.running() + sum(part.conversations.running() for part in self._apart())
+
+    def _apart(self) -> list[HealthService | ReflectionService | Bulkhead]:
+        """Return what answers calls apart from the pages."""
+        return [self._health, self._reflection, *self._bulkheads]
+
+    def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
+        """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
+
+        Args:
+            grace_s: Seconds after which they are cancelled.
+            lame_duck_s: Seconds between the word and the first refusal.
+        """
+        self._health.end()
+        time.sleep(lame_duck_s)
+        queues = [self._unary.completions, *(part.conversations.completions for part in self._apart())]
+        if grace_s:
+            for queue in queues:
+                queue.hold()
+            Quiet(lambda: sum(queue.arrivals for queue in queues), self._running).wait()
+        stopped = self._grpc.stop(grace_s)
+        if grace_s:
+            stopped.wait(TOLD_S)
+        for queue in queues:
+            queue.release()
+        # They wait for news, or for a question that is not asked.
+        self._health.conversations.dismiss()
+        self._reflection.conversations.dismiss()
+        if not stopped.wait(STRAGGLERS_S):
+            for _ in range(PATIENCE):
+                self._look_once()
+        stopped.wait()
+        self._ending.set()
+        self._end_identity()
 
 
 def _merged(options: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -2,10 +2,7 @@
 
 That layer has one thread take all events of all calls, and another one wait for the request and answer: three fifths of
 an empty call's processor time. Here each of some threads takes the next event, and if that is a request, answers it.
-Streams, health and reflection stay with gRPC's own layer, on the same port.
-
-It speaks to gRPC's core by `grpc._cython.cygrpc`, as that layer does. That module is private to gRPC and may change
-with any release, so `grpcio` is pinned, and `tests/servicekit/test_unary_calls.py` tells what is relied on.
+Streams, health, reflection and calls that may take long have conversations of their own, on the same port.
 """
 
 from __future__ import annotations
@@ -14,14 +11,16 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn, Self
+from typing import Any, ClassVar, Final, NoReturn, Self
 
 import grpc
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs lack it
-from grpc._server import _ServerStage
 
+from servicekit.completions import PATIENCE, Completions
 from servicekit.error_mapping import Handler
+from servicekit.errors import to_status
+from servicekit.limits import SILENT
 
 AHEAD: Final = 128
 """Calls of one method that are taken from gRPC's core before a thread is free: at shutdown, calls that were taken are
@@ -31,7 +30,7 @@ _NO_FLAGS: Final = 0
 logger = structlog.get_logger(__name__)
 
 
-class _Ended(Exception):  # noqa: N818  # no error: a handler's way out
+class Ended(Exception):  # noqa: N818  # no error: a handler's way out
     """Leaves a handler whose call ends with the status that its context was told."""
 
 
@@ -78,7 +77,7 @@ class UnaryContext:
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
         """End the call with a status, and the handler with an exception."""
         self.code, self.details, self.trailing_metadata = status.code, status.details, status.trailing_metadata
-        raise _Ended
+        raise Ended
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:
         """Set the status."""
@@ -97,87 +96,51 @@ class UnaryCalls:
     """
 
     def __init__(self, server: grpc.Server, threads: int) -> None:
-        self._state: Any = server._state  # type: ignore[attr-defined]  # noqa: SLF001  # its core, lock and stage
-        self.interceptors = self._state.interceptor_pipeline
-        self._queue = cygrpc.CompletionQueue()
-        self._state.server.register_completion_queue(self._queue)
-        self._methods: list[_Method] = []
-        self._due: set[object] = set()
-        """Methods that wait for a call, and calls that wait for an event."""
-        self._threads = [threading.Thread(target=self._serve, name=f"rpc-{n}", daemon=True) for n in range(threads)]
+        self.completions = Completions(server, threads, "rpc")
 
     def add(self, method: str, handler: Handler) -> None:
         """Answer a method, named in full, by the handler of one request; before the server is started."""
-        self._state.server.register_method(method)
-        self._methods += [_Method(self, method, handler) for _ in range(AHEAD)]
+        self.completions.add(method, Method(self.completions, method, handler).arrived, ahead=AHEAD)
 
     def begin(self) -> None:
         """Answer calls from now on, until the server is stopped; it has just been started."""
-        self._due.update(self._methods)
-        for method in self._methods:
-            self.request(method)
-        for thread in self._threads if self._methods else ():
-            thread.start()
-
-    def request(self, method: _Method) -> None:
-        """Ask gRPC's core for a call of the method, unless the server is about to end."""
-        with self._state.lock:  # as gRPC's own layer: the server cannot end in between
-            if self._state.stage is _ServerStage.STARTED:
-                self._state.server.request_registered_call(self._queue, self._queue, method.name, method)
-                return
-        self.settle(method)
-
-    def expect(self, one: object) -> None:
-        """Note that an event is due."""
-        self._due.add(one)
-
-    def settle(self, one: object) -> None:
-        """Note that no further event is due; after the last one, the threads end."""
-        self._due.discard(one)
-        if not self._due:
-            self._queue.shutdown()
-
-    def _serve(self) -> None:
-        while (event := self._queue.poll()).completion_type != cygrpc.CompletionType.queue_shutdown:
-            try:
-                event.tag(event)
-            except BaseException:  # the thread is for all calls
-                logger.exception("rpc.defect")
-            del event  # else an idle thread would keep its last call in memory
+        self.completions.begin()
 
 
-class _Method:
-    """A place for a call of one method: the tag of the event that one has come."""
+class Method:
+    """What answers the calls of one method."""
 
-    def __init__(self, calls: UnaryCalls, name: str, handler: Handler) -> None:
-        self.calls = calls
+    def __init__(self, completions: Completions, name: str, handler: Handler) -> None:
+        self.completions = completions
         self.name = name
         self.decode = handler.request_deserializer or _as_it_is
         self.encode = handler.response_serializer or _as_it_is
+        self.is_stream = handler.unary_stream is not None
         self._handler = handler
-        self._behaviour: Callable[[Any, Any], Any] = handler.unary_unary  # type: ignore[assignment]  # it has one
+        self._behaviour: Callable[[Any, Any], Any] = _behaviour(handler)
 
-    def __call__(self, event: Any) -> None:
-        if not event.success:  # the server is about to end
-            self.calls.settle(self)
-            return
+    def arrived(self, event: Any) -> None:
+        """Have a call answered."""
         call = _Call(self, event)
-        self.calls.expect(call)  # first: when nothing is due, the queue is closed
-        self.calls.request(self)
-        call.receive()
+        self.completions.expect(call)  # first: when nothing is due, the queue is closed
+        if not self.completions.held(call.receive):
+            call.receive()
 
     def behaviour(self, metadata: Any) -> Callable[[Any, Any], Any]:
         """Return what handles a call: the handler, with the server's interceptors around it."""
-        interceptors = self.calls.interceptors
+        interceptors = self.completions.interceptors
         if interceptors is None:
             return self._behaviour
-        handler = interceptors.execute(lambda _: self._handler, _CallDetails(self.name, metadata))
-        intercepted: Callable[[Any, Any], Any] = handler.unary_unary
-        return intercepted
+        return _behaviour(interceptors.execute(lambda _: self._handler, _CallDetails(self.name, metadata)))
 
 
 def _as_it_is(data: bytes) -> bytes:
     return data
+
+
+def _behaviour(handler: Handler) -> Callable[[Any, Any], Any]:
+    found: Any = handler.unary_unary or handler.unary_stream
+    return found  # type: ignore[no-any-return]
 
 
 class _CallDetails(grpc.HandlerCallDetails):
@@ -189,17 +152,40 @@ class _CallDetails(grpc.HandlerCallDetails):
 class _Call:
     """One call, from its arrival to its end."""
 
-    __slots__ = ("_event", "_method")
+    __slots__ = ("_event", "_is_given_up", "_looks", "_method", "has_request")
+    _deciding: ClassVar = threading.Lock()
+    """Of a call that was looked at while it waited: the answer and the end of patience may come at once."""
 
-    def __init__(self, method: _Method, event: Any) -> None:
+    def __init__(self, method: Method, event: Any) -> None:
         self._method = method
         self._event = event
+        self._looks = 0
+        self.has_request = self._is_given_up = False
 
     def receive(self) -> None:
         """Have the request received, and answered then."""
         self._start(self._answer, lambda: (cygrpc.ReceiveMessageOperation(_NO_FLAGS),))
 
+    def look(self) -> None:
+        """End the call if its caller has kept it waiting."""
+        with self._deciding:
+            self._looks += 1
+            if self.has_request or self._is_given_up or self._looks < PATIENCE:
+                return
+            self._is_given_up = True
+        context = UnaryContext(self._event)
+        status = to_status(SILENT)
+        context.code, context.details, context.trailing_metadata = status.code, status.details, status.trailing_metadata
+        self._method.completions.expect(context)
+        self._start(lambda _: self._method.completions.settle(context), lambda: _ending(context, None))
+
     def _answer(self, event: Any) -> None:
+        self.has_request = True
+        if self._looks:
+            with self._deciding:
+                if self._is_given_up:
+                    self._method.completions.settle(self)
+                    return
         data, context = event.batch_operations[0].message(), UnaryContext(self._event)
         if data is None:  # nothing was sent; or too much, of which gRPC's core has told; or the caller has gone
             context.fail(grpc.StatusCode.UNIMPLEMENTED, "one request message is required")
@@ -214,7 +200,7 @@ class _Call:
         try:
             reply = method.behaviour(self._event.invocation_metadata)(method.decode(data), context)
             return method.encode(reply)
-        except _Ended:
+        except Ended:
             return None
         except BaseException:  # such as SystemExit: the thread is for all calls
             context.fail(grpc.StatusCode.INTERNAL, "internal error")
@@ -222,14 +208,14 @@ class _Call:
             return None
 
     def _ended(self, _: Any) -> None:
-        self._method.calls.settle(self)
+        self._method.completions.settle(self)
 
     def _start(self, tag: Callable[[Any], None], operations: Callable[[], tuple[Any, ...]]) -> None:
         """Have gRPC's core do something, and tell when it is done."""
         try:
             self._event.call.start_server_batch(operations(), tag)
         except Exception:  # what a handler left cannot be sent: gRPC's core cancels the call when it is let go
-            self._method.calls.settle(self)
+            self._method.completions.settle(self)
             logger.exception("rpc.defect", method=self._method.name)
 
 

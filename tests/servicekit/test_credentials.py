@@ -10,6 +10,7 @@ from servicekit.credentials import InsecureListenError, TlsFiles, is_loopback, s
 from servicekit.lifecycle import ThreadServer
 from tests.support.certificates import Authority
 from tests.support.echo import SERVICE, caller, handlers
+from tests.support.polling import wait_for
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,13 @@ def say(address: str, credentials: grpc.ChannelCredentials | None) -> bytes:
         return caller(channel, "Say")(b"hello", timeout=5)
 
 
+def is_served(address: str, credentials: grpc.ChannelCredentials) -> bool:
+    try:
+        return say(address, credentials) == b"hello"
+    except grpc.RpcError:
+        return False
+
+
 def test_a_caller_with_a_certificate_is_served(server: str, authority: Authority) -> None:
     assert say(server, authority.issue("bridge").channel()) == b"hello"
 
@@ -104,7 +112,7 @@ def test_renewed_certificates_count_for_new_connections(
         new_file.replace(old_file)
     caller_files = renewed.issue("bridge")
     trusting = TlsFiles(certificate=caller_files.certificate, key=caller_files.key, authority=identity.authority)
-    assert say(server, trusting.channel()) == b"hello"
+    wait_for(lambda: is_served(server, trusting.channel()), what="the new ones count")
     with pytest.raises(grpc.RpcError):
         say(server, before)
 

@@ -1,0 +1,104 @@
+"""The gate that calls pass on their way to a handler: shut for a moment while a server begins to refuse calls.
+
+gRPC's core cancels calls that it has received and not handed over yet, and those that come before callers have learnt
+that the server is about to end. While the gate is shut, whoever awaits an answer calls no further, so that no call is
+in either state; those behind the gate have been handed over, and are answered.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+QUIET_S: Final = 0.04
+"""Seconds without a new call after which it is quiet, once all that passed have ended."""
+QUIET_WITHIN_S: Final = 0.15
+"""Seconds after which the wait for quiet ends in any case: so long a page can wait, and where calls come all the time
+it is never quiet."""
+TOLD_S: Final = 0.05
+"""Seconds in which callers learn that the server is about to end."""
+_POLL_S: Final = 0.005
+
+
+class Gate:
+    """Counts the calls of an asyncio server, and keeps them waiting while it is shut."""
+
+    def __init__(self) -> None:
+        self.arrivals = 0
+        self.ends = 0
+        self._waiting = 0
+        self._opened: asyncio.Event | None = None
+
+    @property
+    def is_shut(self) -> bool:
+        """Return whether calls have to wait."""
+        return self._opened is not None
+
+    async def passage(self) -> None:
+        """Wait until it is open."""
+        if self._opened is not None:
+            self._waiting += 1
+            try:
+                await self._opened.wait()
+            finally:
+                self._waiting -= 1
+
+    def running(self) -> int:
+        """Return how many calls have passed and not ended."""
+        return self.arrivals - self.ends - self._waiting
+
+    def shut(self) -> None:
+        """Keep calls that arrive from now on waiting."""
+        self._opened = asyncio.Event()
+
+    def open(self) -> None:
+        """Let all pass."""
+        if self._opened is not None:
+            self._opened.set()
+            self._opened = None
+
+
+class Quiet:
+    """Tells when it is quiet, or has been loud for long enough.
+
+    Args:
+        arrivals: Calls that have come, ever.
+        running: Calls that have passed and not ended.
+        quiet_s: Seconds that it must be quiet.
+        within_s: Seconds after which it is over in any case.
+        clock: Seconds, ascending.
+    """
+
+    def __init__(
+        self,
+        arrivals: Callable[[], int],
+        running: Callable[[], int],
+        *,
+        quiet_s: float = QUIET_S,
+        within_s: float = QUIET_WITHIN_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._arrivals = arrivals
+        self._running = running
+        self._quiet_s = quiet_s
+        self._clock = clock
+        self._until = clock() + within_s
+        self._since = clock()
+        self._count = arrivals()
+
+    def is_over(self) -> bool:
+        """Return whether the wait is over; ask again and again."""
+        now, count = self._clock(), self._arrivals()
+        if count != self._count or self._running():
+            self._count, self._since = count, now
+        return now - self._since >= self._quiet_s or now >= self._until
+
+    def wait(self) -> None:
+        """Wait."""
+        while not self.is_over():
+            time.sleep(_POLL_S)
+
+    async def wait_aio(self) -> None:
+        """Wait, and let other tasks run."""
+        while not self.is_over():  # noqa: ASYNC110  # it waits for nothing to happen
+            await asyncio.sleep(_POLL_S)

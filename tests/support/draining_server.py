@@ -1,0 +1,79 @@
+"""`python -m tests.support.draining_server threads|asyncio`: a server that prints its port, and drains at SIGTERM.
+
+It waits for quiet for longer than a server does in production, as callers in tests get little of the processor.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Any, Final
+from unittest.mock import patch
+
+import grpc
+
+from servicekit.gate import Quiet
+from servicekit.lifecycle import AioServer, ThreadServer
+from servicekit.termination import aio_termination, thread_termination
+from tests.support.echo import SERVICE
+
+TAKES_S: Final = 0.002
+REPLIES: Final = 10
+GRACE_S: Final = 30.0
+LAME_DUCK_S: Final = 0.2
+
+
+def echo(request: bytes, _: Any) -> bytes:
+    time.sleep(TAKES_S)
+    return request
+
+
+def many(request: bytes, _: Any) -> Iterator[bytes]:
+    for _ in range(REPLIES):
+        time.sleep(TAKES_S)
+        yield request
+
+
+async def echo_aio(request: bytes, _: Any) -> bytes:
+    await asyncio.sleep(TAKES_S)
+    return request
+
+
+async def both_aio(requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
+    async for request in requests:
+        await asyncio.sleep(TAKES_S)
+        yield request
+
+
+def threads() -> None:
+    """Serve with threads."""
+    stopping = thread_termination()
+    server = ThreadServer([], threads=4)
+    methods: Any = {
+        "Echo": grpc.unary_unary_rpc_method_handler(echo),
+        "Stream": grpc.unary_stream_rpc_method_handler(many),
+    }
+    server.add_methods(SERVICE, methods)
+    print(server.start("127.0.0.1:0"), flush=True)  # noqa: T201  # for who started it
+    stopping.wait()
+    server.drain(GRACE_S, lame_duck_s=LAME_DUCK_S)
+
+
+async def serve_aio() -> None:
+    """Serve with asyncio."""
+    stopping = aio_termination()
+    server = AioServer([])
+    methods: Any = {
+        "Echo": grpc.unary_unary_rpc_method_handler(echo_aio),
+        "Stream": grpc.stream_stream_rpc_method_handler(both_aio),
+    }
+    server.add_methods(SERVICE, methods)
+    print(await server.start("127.0.0.1:0"), flush=True)  # noqa: T201  # for who started it
+    await stopping.wait()
+    await server.drain(GRACE_S, lame_duck_s=LAME_DUCK_S)
+
+
+if __name__ == "__main__":
+    with patch("servicekit.lifecycle.Quiet", partial(Quiet, quiet_s=0.5, within_s=10)):
+        threads() if sys.argv[1] == "threads" else asyncio.run(serve_aio())
