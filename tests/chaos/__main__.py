@@ -19,8 +19,9 @@ from tests.chaos.strike import Strike
 from tests.jepsen.history import Verdict
 
 STRIKE_S: Final = 4.0
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 15.0
 RATE: Final = 100.0
+SECONDS: Final = 210.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -115,7 +116,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of all choices (default 1); a seed repeats its pairs")
-    parser.add_argument("--seconds", type=float, default=240.0, help="after which no nemesis begins (default 240)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="after which no nemesis begins (default 210)")
     parser.add_argument("--rate", type=float, default=RATE, help="pages, and interactions, a second (default 100)")
     parser.add_argument("--only", action="append", default=[], choices=BY_NAME, metavar="NAME", help="this one; repeat")
     parser.add_argument("--mock", action="store_true", help="librdkafka's mock cluster rather than Apache Kafka")

@@ -22,6 +22,8 @@ from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub
 USER: Final = "u7"
 PAUSE_S: Final = 0.01
 CALL_S: Final = 5.0
+DEEP: Final = 3_000
+"""As deep as a call's metadata may be long."""
 
 
 class Forgery(Nemesis):
@@ -113,10 +115,10 @@ class ForgedTokens(Forgery):
             "another's": self.cluster.bearer("u8")[0][1].removeprefix("Bearer "),
             "expired": self.cluster.bearer(USER, exp=now - 3600)[0][1].removeprefix("Bearer "),
             "another subject": f"{head}.{_encoded(claims | {'sub': 'u8'})}.{signature}",
-            "deep header": f"{_base64(b'[' * 50_000)}.{body}.{signature}",
-            "deep claims": f"{head}.{_base64(b'[' * 50_000)}.{signature}",
+            "deep header": f"{_base64(b'[' * DEEP)}.{body}.{signature}",
+            "deep claims": f"{head}.{_base64(b'[' * DEEP)}.{signature}",
             "end in 1e300": jwt.encode(claims | {"exp": 1e300}, other, algorithm=ALGORITHM),
-            "no text": "\x7f..",
+            "no parts": "..",
             "nothing": "",
         }
         return {name: ("", f"Bearer {token}") for name, token in tokens.items()}

@@ -151,7 +151,8 @@ class Load:
             self._error = error
 
     async def _keep(self, call: Awaitable[Call]) -> None:
-        self._ended.append((await call).line())
+        line = (await call).line()
+        self._ended.append(line)  # the list of now: others are written while one waits
 
     async def _page(self, number: int, due: float) -> Call:
         user = f"u{number * 7919 % READERS}"

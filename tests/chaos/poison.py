@@ -14,8 +14,8 @@ from tests.chaos.cluster import POISON, Cluster
 from tests.chaos.nemesis import Attack, Nemesis
 from tests.support.polling import wait_for
 
-PAUSE_S: Final = 0.1
-DEEP: Final = 100_000
+PAUSE_S: Final = 0.5
+DEEP: Final = 5_000
 LEARNERS: Final = 5
 """Users of whom something is told among the poison."""
 NOW: Final = "now()"
@@ -145,7 +145,7 @@ def poison_values() -> list[bytes]:
         _interaction(user, userId=None),
         _interaction(user, userId=True),
         _interaction(user, videoId=1.5),
-        _interaction(user, videoId="x" * 100_000),
+        _interaction(user, videoId="x" * 10_000),
         _interaction(user, videoId="a\u0000b"),
         _interaction(user, watchTime=10**400),
         _interaction(user, watchTime=-(10**18)),

@@ -118,19 +118,14 @@ class WrongClock(Nemesis):
         """Start it, and record events by it."""
         environment = {"PYTHONPATH": str(AHEAD), "CHAOS_AHEAD_S": str(AHEAD_S)}
         self._bridge = start_bridge(self.cluster, "bridge-ahead", **environment)
-        user = f"{POISON}clock"
-        claims = {"exp": int(time.time()) + 2 * AHEAD_S}
         with self.cluster.channel(self._bridge.address) as channel:
             stub: Any = InteractionServiceStub(channel)
-            for number in range(EVENTS):
-                event = pb.Interaction(
-                    user_id=user, video_id=f"v{number % 2}", interaction_type=pb.INTERACTION_TYPE_LIKE
-                )
-                request = pb.RecordInteractionRequest(interaction=event)
-                try:
-                    stub.RecordInteraction(request, timeout=5, metadata=self.cluster.bearer(user, **claims))
-                except grpc.RpcError:
-                    continue  # a bridge may find out that its clock is wrong
+            # One that was just started may refuse the first ones.
+            wait_for(
+                lambda: self._is_taken_in(stub, 0), timeout_s=RESTART_S, interval_s=0.2, what="an event's taking in"
+            )
+            for number in range(1, EVENTS):
+                self._is_taken_in(stub, number)
 
     def end(self) -> None:
         """End it."""
@@ -140,6 +135,17 @@ class WrongClock(Nemesis):
     def clean(self) -> None:
         """Forget its events."""
         self.cluster.remove_poison()
+
+    def _is_taken_in(self, stub: Any, number: int) -> bool:
+        user = f"{POISON}clock"
+        metadata = self.cluster.bearer(user, exp=int(time.time()) + 2 * AHEAD_S)
+        event = pb.Interaction(user_id=user, video_id=f"v{number % 2}", interaction_type=pb.INTERACTION_TYPE_LIKE)
+        try:
+            stub.RecordInteraction(pb.RecordInteractionRequest(interaction=event), timeout=5, metadata=metadata)
+        except grpc.RpcError as error:
+            # It may find out that its clock is wrong, and say so.
+            return error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        return True
 
 
 def child_of(service: Service) -> Child:
