@@ -3,7 +3,8 @@
 import os
 
 from benchmarks.report import Row
-from tests.chaos.__main__ import SECONDS, run as strike
+from tests.chaos.__main__ import SECONDS
+from tests.chaos.__main__ import run as strike
 from tests.chaos.nemeses import NEMESES
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))

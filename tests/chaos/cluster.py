@@ -32,6 +32,8 @@ SIZE: Final = ModelSize(users=2_000, videos=5_000, dimensions=32)
 BRIDGES: Final = ("bridge", "bridge-2")
 RECSVC: Final = "recsvc"
 WORKERS: Final = 2
+CHANNELS: Final = 3 * WORKERS
+"""Connections of an attacker, so that each worker is nearly sure to get one: the kernel hands them out."""
 DISK: Final = "96m"
 POISON: Final = "poison-"
 """What the names of users begin with whose deeds are poison."""

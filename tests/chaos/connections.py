@@ -9,7 +9,9 @@ from contextlib import ExitStack, suppress
 from queue import SimpleQueue
 from typing import Any, ClassVar, Final
 
-from tests.chaos.cluster import Cluster
+import grpc
+
+from tests.chaos.cluster import CHANNELS, RECSVC, Cluster
 from tests.chaos.nemesis import Attack, Nemesis
 from tests.support.polling import wait_for
 
@@ -18,7 +20,7 @@ AT_ONCE: Final = 8
 CONNECT_S: Final = 5.0
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS: Final = b"\0\0\0\4\0\0\0\0\0"
-MUTE: Final = 16
+MUTE: Final = 8
 """Connections, or streams, of each slow kind to each server."""
 STREAMS: Final = {
     "recsvc": (
@@ -105,14 +107,10 @@ class SlowLoris(Nemesis):
                 silent = self._open.enter_context(connect(context, server.address))
                 silent.sendall(PREFACE + SETTINGS)
                 self._drips.append((self._open.enter_context(connect(context, server.address)), PREFACE))
-            channel = self._open.enter_context(self.cluster.channel(server.address))
-            for method in STREAMS["recsvc" if name == "recsvc" else "bridge"]:
-                for _ in range(MUTE):
-                    never: SimpleQueue[bytes] = SimpleQueue()
-                    method_call: Any = channel.stream_stream(method)
-                    call = method_call(iter(never.get, b""))
-                    self._open.callback(never.put, b"")
-                    self._open.callback(call.cancel)
+            for _ in range(CHANNELS):
+                channel = self._open.enter_context(self.cluster.channel(server.address))
+                for method in STREAMS[RECSVC if name == RECSVC else "bridge"]:
+                    self._call_in_silence(channel, method)
         self._attack = Attack(self._drip, pause_s=1.0)
 
     def end(self) -> None:
@@ -120,6 +118,14 @@ class SlowLoris(Nemesis):
         if self._attack:
             self._attack.stop()
         self._open.close()
+
+    def _call_in_silence(self, channel: grpc.Channel, method: str) -> None:
+        never: SimpleQueue[bytes] = SimpleQueue()
+        method_call: Any = channel.stream_stream(method)
+        for _ in range(MUTE):
+            call = method_call(iter(never.get, b""))
+            self._open.callback(never.put, b"")
+            self._open.callback(call.cancel)
 
     def _drip(self) -> None:
         dripping = []

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 import grpc
 
-from tests.chaos.cluster import RECSVC, Cluster
+from tests.chaos.cluster import CHANNELS, RECSVC, Cluster
 from tests.chaos.names import NameServer
 from tests.chaos.nemesis import Attack, Nemesis
 from tests.support.polling import wait_for
@@ -60,39 +60,45 @@ class HungEndpointName(Nemesis):
 
 
 class HungStore(Nemesis):
-    """The model store takes requests and answers none, while 8 calls ask to activate and reload models."""
+    """The model store takes requests and answers none, while 8 calls a connection activate and reload models."""
 
     name: ClassVar[str] = "hung model store"
 
     def __init__(self, cluster: Cluster, rng: random.Random) -> None:
         super().__init__(cluster, rng)
         self._attack: Attack | None = None
-        self._channel: grpc.Channel | None = None
+        self._channels: list[grpc.Channel] = []
 
     def begin(self) -> None:
         """Hang, and ask."""
         self.cluster.store.hang()
-        self._channel = self.cluster.channel(self.cluster.recsvc.address)
-        stub: Any = ModelServiceStub(self._channel)
-        version = self.cluster.model_versions[-1]
-        deeds = [
-            _quiet(lambda: stub.ActivateModel(pb.ActivateModelRequest(version=version), timeout=CALL_S)),
-            _quiet(lambda: stub.ReloadModel(pb.ReloadModelRequest(), timeout=CALL_S)),
-        ]
-        self._attack = Attack(*deeds * (AT_ONCE // 2), pause_s=0.05)
+        self._channels = [self.cluster.channel(self.cluster.recsvc.address) for _ in range(CHANNELS)]
+        self._attack = Attack(self._ask)
 
     def end(self) -> None:
         """Answer."""
         self.cluster.store.heal()
         if self._attack:
             self._attack.stop()
-        if self._channel:
-            self._channel.close()
+        for channel in self._channels:
+            channel.close()
 
     def check(self, patience_s: float) -> None:
         """Models can be activated again."""
         version = self.cluster.model_versions[-1]
         _wait_activated(self.cluster, version, patience_s)
+
+    def _ask(self) -> None:
+        """Call 8 times at once by each connection."""
+        version = self.cluster.model_versions[-1]
+        calls = []
+        for channel in self._channels:
+            stub: Any = ModelServiceStub(channel)
+            for _ in range(AT_ONCE // 2):
+                calls.append(stub.ActivateModel.future(pb.ActivateModelRequest(version=version), timeout=CALL_S))
+                calls.append(stub.ReloadModel.future(pb.ReloadModelRequest(), timeout=CALL_S))
+        for call in calls:
+            call.exception()  # when it has ended, however that was
 
 
 class FullDisk(Nemesis):
@@ -155,15 +161,3 @@ def _wait_activated(cluster: Cluster, version: str, patience_s: float) -> None:
             return True
 
         wait_for(activated, timeout_s=patience_s, interval_s=0.2, what="a model's activation")
-
-
-def _quiet(deed: Callable[[], object]) -> Callable[[], None]:
-    """Return the deed, which may fail."""
-
-    def done() -> None:
-        try:
-            deed()
-        except grpc.RpcError:
-            return
-
-    return done

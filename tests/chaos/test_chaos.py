@@ -1,4 +1,4 @@
-"""The short form of the chaos run: `make chaos` makes the long one, with Apache Kafka, pairs of nemeses, and figures."""
+"""The short form of the chaos run; `make chaos` makes the long one, with Apache Kafka and pairs of nemeses."""
 
 from collections.abc import Iterator
 from typing import Final
