@@ -18,12 +18,14 @@ class Nemesis(ABC):
     Attributes:
         name: A few words by which it is chosen; its class's docstring says more.
         moves: Whether clients have to turn to another bridge meanwhile.
+        spares_pages: Whether pages have to stay personal while it lasts, as it does not touch what makes them so.
         ends: Servers that it ends or hangs itself: what happens to these is no fault.
         findings: What it found that is wrong.
     """
 
     name: ClassVar[str]
     moves: ClassVar[bool] = False
+    spares_pages: ClassVar[bool] = True
     ends: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, cluster: Cluster, rng: random.Random) -> None:
