@@ -11,6 +11,7 @@ from typing import Final
 
 import grpc
 
+from deploy.local.child import Child
 from tests.chaos.cluster import BRIDGES, RECSVC, Cluster
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.strike import MAX_SILENT, Strike
@@ -62,8 +63,12 @@ class Chaos:
                 return reason
         ended = frozenset[str]().union(*(nemesis.ends for nemesis in nemeses))
         workers = cluster.workers()
-        name, moves = " + ".join(kind.name for kind in kinds), any(kind.moves for kind in kinds)
-        strike = Strike(name=name, moves=moves, begun=time.monotonic())
+        strike = Strike(
+            name=" + ".join(kind.name for kind in kinds),
+            moves=any(kind.moves for kind in kinds),
+            spares_pages=all(kind.spares_pages for kind in kinds),
+            begun=time.monotonic(),
+        )
         self._break(nemeses, strike)
         strike.healed, healed_at = time.monotonic(), time.time()
         strike.findings += self._revived(ended, workers)
@@ -119,7 +124,7 @@ class Chaos:
         for name, server in self.cluster.servers.items():
             child = server.child
             if child and not child.running:
-                yield f"{name} ended with status {child.process.returncode}: {child.last_words()[:100]}"
+                yield f"{name} ended with status {child.process.returncode}: {_last_cry(child)}"
                 server.start()
         gone = workers - self.cluster.workers()
         if gone and not ended & {RECSVC, f"{RECSVC} worker"}:
@@ -148,6 +153,12 @@ def pairs(kinds: Sequence[type[Nemesis]], seed: int) -> Iterator[tuple[type[Neme
     found = list(combinations(kinds, 2))
     random.Random(seed).shuffle(found)
     yield from found
+
+
+def _last_cry(child: Child) -> str:
+    """Return the last line of a server's log that is none of its own: what a library or Python said of its end."""
+    lines = child.log.read_text(encoding="utf-8", errors="replace").splitlines()[-500:] if child.log else []
+    return next((line[:150] for line in reversed(lines) if line.strip() and line[0] not in "{*"), "it left no message")
 
 
 @contextmanager

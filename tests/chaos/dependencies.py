@@ -42,6 +42,7 @@ class HungEndpointName(Nemesis):
     """recsvc is killed and started again, and looking its name up hangs."""
 
     name: ClassVar[str] = "hung name of recsvc"
+    spares_pages: ClassVar[bool] = False
     ends: ClassVar[frozenset[str]] = frozenset({RECSVC})
 
     def missing(self) -> str:

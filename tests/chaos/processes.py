@@ -28,6 +28,7 @@ class Stall(Nemesis):
     """recsvc hangs for three seconds (SIGSTOP) and goes on."""
 
     name: ClassVar[str] = "stall of recsvc"
+    spares_pages: ClassVar[bool] = False
     ends: ClassVar[frozenset[str]] = frozenset({RECSVC})
 
     def begin(self) -> None:
@@ -47,6 +48,7 @@ class Killing(Nemesis):
     """recsvc and its workers are killed (SIGKILL), and started again after a while."""
 
     name: ClassVar[str] = "kill of recsvc"
+    spares_pages: ClassVar[bool] = False
     ends: ClassVar[frozenset[str]] = frozenset({RECSVC})
 
     def begin(self) -> None:

@@ -14,6 +14,9 @@ from tests.chaos.call import ACKNOWLEDGED, PAGE, PERSONAL, Call
 MAX_BRIDGE_BYTES: Final = 400 * 1_000_000
 MAX_RECSVC_BYTES: Final = 400 * 1_000_000
 """Of each process; the model of these runs takes little."""
+MIN_SPARED: Final = 0.5
+"""Share of pages that stay personal under a nemesis that spares them, on a machine that may be busy with others."""
+MIN_SPARED_JUDGED: Final = 0.99
 MAX_P99_MS: Final = 160.0
 MAX_BACK_S: Final = 5.0
 MAX_SILENT: Final = 2
@@ -27,6 +30,7 @@ class Strike:
     Attributes:
         name: What it was.
         moves: Whether clients had to turn to another bridge.
+        spares_pages: Whether pages had to stay personal.
         begun: When it began, on the monotonic clock.
         healed: When what was broken was whole again.
         ended: When all was as before, or was waited for in vain.
@@ -40,6 +44,7 @@ class Strike:
 
     name: str
     moves: bool
+    spares_pages: bool
     begun: float
     healed: float = 0.0
     ended: float = 0.0
@@ -80,6 +85,9 @@ class Strike:
         found = [*self.findings]
         if self.failed:
             found.append(f"{len(self.failed)} of {len(self.calls)} calls failed: {_reasons(self.failed)}")
+        spared = self.personal(self.begun, self.healed)
+        if self.spares_pages and spared < (MIN_SPARED_JUDGED if judge else MIN_SPARED):
+            found.append(f"{100 * (1 - spared):.0f} % of pages were not personal: {_reasons(self._impersonal())}")
         if self.back is None:
             found.append("pages do not become personal again")
         if self.lost:
@@ -96,6 +104,9 @@ class Strike:
         if judge and MAX_BACK_S < self.back_s < float("inf"):
             found.append(f"{self.back_s:.1f} s until pages were personal")
         return found
+
+    def _impersonal(self) -> list[Call]:
+        return [call for call in self.pages if call.due < self.healed and call.outcome != PERSONAL]
 
     def row(self) -> Row:
         """Return a row of the table."""
@@ -117,7 +128,7 @@ class Strike:
 
 def _reasons(calls: Sequence[Call]) -> str:
     def reason(call: Call) -> str:
-        if call.is_good:
+        if call.is_good and call.tries > 1:
             return f"{call.kind} sent to another bridge"
         return f"{call.kind} {call.outcome}" + (f" ({call.why[:60]})" if call.why else "")
 
