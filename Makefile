@@ -39,6 +39,10 @@ retrain: $(READY) ## Train, evaluate and publish a model (INTERACTIONS_URL, MODE
 bench: $(READY) ## Measure what the README claims
 	$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: chaos
+chaos: $(READY) ## Break everything there is under load, and judge it (ARGS=<options>, --help says which)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: codegen
 codegen: $(READY) ## Generate the gRPC stubs from proto/
 	rm -rf videowindow

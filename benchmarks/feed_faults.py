@@ -20,7 +20,7 @@ from benchmarks.machine import resident_bytes
 from benchmarks.openloop import Load, drive
 from benchmarks.report import Row
 from deploy.local.child import Child
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka import Kafka
 from deploy.local.postgres import Postgres
 from deploy.local.service import Service
 from videowindow.feed.v1 import interaction_pb2 as ipb
@@ -92,7 +92,7 @@ def _summary(name: str, load: Load, viewers: Viewers) -> dict[str, float | str]:
     }
 
 
-def _child(service: Service | Postgres | MockKafka) -> Child:
+def _child(service: Service | Postgres | Kafka) -> Child:
     if service.child is None:
         raise RuntimeError("it does not run")
     return service.child

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,11 @@ from grpc import aio
 
 from benchmarks.feed_model import publish_random_model
 from bridge.schema import migrate
+from deploy.local.kafka import Kafka
 from deploy.local.kafka_mock import MockKafka
 from deploy.local.postgres import Postgres
 from deploy.local.service import ROOT, Service
+from deploy.probe import serves
 from servicekit.ports import free_port
 from videowindow.feed.v1 import feed_pb2 as pb
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub
@@ -34,22 +36,46 @@ TRENDING = 3_000
 """Videos with interactions."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSize:
+    """How large the models are that recsvc serves."""
+
+    users: int = USERS
+    videos: int = VIDEOS
+    dimensions: int = DIMENSIONS
+
+
 @dataclass(slots=True)
 class Peers:
-    """What runs."""
+    """What runs.
+
+    Attributes:
+        folder: Everything lies below it.
+        stack: Ends what was started.
+        environment: Of each service that is started from now on.
+        postgres: Holds interactions.
+        kafka: Has the topics.
+        size: Of the models that are published.
+        ready: Whether what listens on an address has started.
+        prefix: A command that runs the command of each service.
+        services: What was started, by name.
+    """
 
     folder: Path
     stack: ExitStack
     environment: dict[str, str]
     postgres: Postgres
-    kafka: MockKafka
+    kafka: Kafka
+    size: ModelSize = field(default_factory=ModelSize)
+    ready: Callable[[str], bool] = serves
+    prefix: Sequence[str] = ()
     services: dict[str, Service] = field(default_factory=dict)
 
-    def recsvc(self, name: str) -> Service:
+    def recsvc(self, name: str, **environment: str) -> Service:
         """Start a replica of recsvc."""
         address = f"127.0.0.1:{free_port()}"
-        cache = str(self.folder / f"cache-{name}")
-        return self._serve(name, "recsvc", address, {"RECSVC_LISTEN": address, "MODEL_CACHE_DIR": cache})
+        own = {"RECSVC_LISTEN": address, "MODEL_CACHE_DIR": str(self.folder / f"cache-{name}")}
+        return self._serve(name, "recsvc", address, own | environment)
 
     def bridge(self, name: str, endpoint: str, **environment: str) -> Service:
         """Start a bridge in front of an endpoint."""
@@ -63,21 +89,32 @@ class Peers:
 
     def publish(self, version: str, seed: int) -> None:
         """Make another model live."""
+        size = self.size
         publish_random_model(
-            self.folder / "models", version, users=USERS, videos=VIDEOS, dimensions=DIMENSIONS, seed=seed
+            self.folder / "models",
+            version,
+            users=size.users,
+            videos=size.videos,
+            dimensions=size.dimensions,
+            seed=seed,
         )
 
     def _serve(self, name: str, package: str, address: str, environment: dict[str, str]) -> Service:
         log = self.folder / f"{name}.log"
-        service = Service(package, address, self.environment | environment, log)
+        service = Service(package, address, self.environment | environment, log, self.ready, self.prefix)
         self.stack.callback(service.stop)
         service.start()
         self.services[name] = service
         return service
 
 
+DEFAULT_SIZE = ModelSize()
+
+
 @contextmanager
-def running_peers() -> Iterator[Peers]:
+def running_peers(
+    kafka_over: Callable[[Path], Kafka] = MockKafka, *, size: ModelSize = DEFAULT_SIZE
+) -> Iterator[Peers]:
     """Start Postgres with interactions, Kafka, and a store with a model; stop all that was started at the end."""
     with tempfile.TemporaryDirectory(prefix="bench-feed-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -85,7 +122,7 @@ def running_peers() -> Iterator[Peers]:
         postgres = Postgres(folder / "postgres", durable=False)
         stack.callback(postgres.stop)
         url = postgres.start()
-        kafka = MockKafka(folder / "kafka")
+        kafka = kafka_over(folder / "kafka")
         stack.callback(kafka.stop)
         bootstrap = kafka.start()
         migrate(url)
@@ -99,7 +136,7 @@ def running_peers() -> Iterator[Peers]:
             "RECSVC_WORKERS": "1",
             "LOG_LEVEL": "warning",
         }
-        peers = Peers(folder, stack, environment, postgres, kafka)
+        peers = Peers(folder, stack, environment, postgres, kafka, size)
         peers.publish("20250902-1", seed=1)
         yield peers
 

@@ -7,7 +7,8 @@ delays
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,30 +55,39 @@ class Load:
         }
 
 
+async def arrivals(rate: float, *, seed: int = 0) -> AsyncGenerator[float, None]:
+    """Yield when each call of a Poisson process is due, in the event loop's time, as soon as that has come; forever."""
+    rng = np.random.default_rng(seed)
+    loop = asyncio.get_running_loop()
+    due = loop.time() + 0.05
+    while True:
+        due += float(rng.exponential(1 / rate))
+        wait = due - loop.time()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        yield due
+
+
 async def drive(call: Call, *, rate: float, seconds: float, seed: int = 0) -> Load:
     """Make calls at exponentially distributed intervals (a Poisson process) and wait until all have ended."""
-    intervals = np.random.default_rng(seed).exponential(1 / rate, size=round(rate * seconds))
-    starts = np.cumsum(intervals)
-    latencies = np.zeros(len(starts))
-    outcomes = [""] * len(starts)
+    count = round(rate * seconds)
+    latencies = np.zeros(count)
+    outcomes = [""] * count
     loop = asyncio.get_running_loop()
-    begin = loop.time() + 0.05
 
-    async def one(number: int) -> None:
+    async def one(number: int, due: float) -> None:
         try:
             outcomes[number] = await call(number)
         except Exception as error:  # noqa: BLE001  # an outcome like any other
             outcomes[number] = type(error).__name__
-        latencies[number] = (loop.time() - begin - starts[number]) * 1000
+        latencies[number] = (loop.time() - due) * 1000
 
     lag = 0.0
-    async with asyncio.TaskGroup() as running:
-        for number, start in enumerate(starts):
-            wait = begin + start - loop.time()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            lag = max(lag, loop.time() - begin - start)
-            running.create_task(one(number))
+    async with asyncio.TaskGroup() as running, aclosing(arrivals(rate, seed=seed)) as dues:
+        for number in range(count):
+            due = await anext(dues)
+            lag = max(lag, loop.time() - due)
+            running.create_task(one(number, due))
     return Load(rate=rate, latencies_ms=latencies, outcomes=outcomes, worst_lag_ms=lag * 1000)
 
 

@@ -1,7 +1,7 @@
 """One of the system's own servers: how it is started, and when it serves."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ class Service:
         env: Its whole environment.
         log: File that its output is added to.
         ready: Whether what listens on an address has started.
+        prefix: A command that runs the command given to it.
         child: The running process.
     """
 
@@ -40,11 +41,13 @@ class Service:
     env: Mapping[str, str]
     log: Path
     ready: Callable[[str], bool] = serves
+    prefix: Sequence[str] = ()
     child: Child | None = field(default=None, init=False)
 
     def start(self) -> None:
         """Start it, and return when it is ready; ChildError when it is not."""
-        self.child = Child.start(self.name, [sys.executable, "-m", self.name], log=self.log, env=self.env, cwd=ROOT)
+        command = [sys.executable, "-m", self.name]
+        self.child = Child.start(self.name, command, log=self.log, env=self.env, cwd=ROOT, prefix=self.prefix)
         self.child.wait_until(lambda: self.ready(self.address), timeout_s=START_TIMEOUT_S, what="did not serve")
 
     def stop(self) -> None:

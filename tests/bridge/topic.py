@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ class Record:
 
 
 def read_topic(
-    bootstrap: str, topic: str, keys: set[str], *, decode: Callable[[bytes], Any] = json.loads
+    bootstrap: str, topic: str, keys: Container[str], *, decode: Callable[[bytes], Any] = json.loads
 ) -> list[Record]:
     """Return all messages of the keys that are in the topic now; those of one key in their order."""
     options = {"group.id": "reader", "enable.auto.commit": False, "fetch.wait.max.ms": 20}
@@ -36,7 +36,7 @@ def read_topic(
 
 
 def _read(
-    consumer: Consumer, missing: dict[int, int], keys: set[str], decode: Callable[[bytes], Any]
+    consumer: Consumer, missing: dict[int, int], keys: Container[str], decode: Callable[[bytes], Any]
 ) -> Iterator[Record]:
     """Yield what lies below the given offset of each partition."""
     deadline = time.monotonic() + 20
@@ -47,7 +47,7 @@ def _read(
             continue
         if message.offset() + 1 >= missing.get(message.partition(), 0):
             missing.pop(message.partition(), None)
-        key, value = (message.key() or b"").decode(), message.value()
+        key, value = (message.key() or b"").decode(errors="replace"), message.value()
         if key not in keys:
             continue
         headers = {name: value.decode() for name, value in message.headers() or ()}

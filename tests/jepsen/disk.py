@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 SIZE: Final = "768m"
+"""Of a disk that Postgres lives on."""
 BALLAST: Final = "ballast"
 ZEROS: Final = bytes(1 << 16)
 
@@ -17,12 +18,13 @@ class Disk:
 
     Args:
         folder: Where it is mounted; made.
+        size: How much fits, as `mount` takes it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, size: str = SIZE) -> None:
         self.folder = folder
         folder.mkdir(mode=0o755)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=755", "tmpfs", str(folder)]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(folder)]
         self.small = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
         """Whether it can be filled."""
 

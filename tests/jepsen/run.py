@@ -4,14 +4,11 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-import psycopg
-
-from bridge.message import INTERACTIONS_TOPIC
-from tests.bridge.topic import read_topic
 from tests.jepsen.clients import Client
 from tests.jepsen.cluster import Cluster
-from tests.jepsen.history import History, Verdict, check, duplicates, overtaken
+from tests.jepsen.history import Verdict, check, duplicates, overtaken
 from tests.jepsen.nemesis import Nemesis, plan
+from tests.jepsen.readback import Stores, Told, settled
 from tests.support.polling import wait_for
 
 CLIENTS: Final = 3
@@ -50,7 +47,9 @@ def run(cluster: Cluster, seed: int, *, steps: int, pause_s: float = 0.5, loud: 
         client.stopping = True
     for one in running:
         one.result(60)
-    history = _settled(cluster, clients, prefix)
+    users = {f"{prefix}-{n}-{suffix}" for n in range(CLIENTS) for suffix in ("0", "1", "2", "stream")}
+    stores = Stores(cluster.kafka.bootstrap, cluster.database_url)
+    history = settled(stores, _told(clients), users, timeout_s=SETTLE_S)
     cluster.end_run()
     return Result(
         seed=seed,
@@ -69,35 +68,9 @@ def _clipped(cluster: Cluster) -> int:
     return sum(link.clipped for link in cluster.links.values())
 
 
-def _settled(cluster: Cluster, clients: list[Client], prefix: str) -> History:
-    """Read everything back as soon as both sides hold the same events, or when that takes too long."""
-    deadline = time.monotonic() + SETTLE_S
-    while True:
-        history = _history(cluster, clients, prefix)
-        same = {event_id for _, event_id in history.messages} == set(history.rows)
-        if (same and not _outbox_depth(cluster)) or time.monotonic() > deadline:
-            return history
-        time.sleep(0.5)
-
-
-def _history(cluster: Cluster, clients: list[Client], prefix: str) -> History:
-    users = {f"{prefix}-{n}-{suffix}" for n in range(CLIENTS) for suffix in ("0", "1", "2", "stream")}
-    records = read_topic(cluster.kafka.bootstrap, INTERACTIONS_TOPIC, users)
-    with psycopg.connect(cluster.database_url) as connection:
-        rows = connection.execute("SELECT event_id::text, user_id, watch_time_ms FROM user_interactions").fetchall()
-    sent = {event_id: watched for client in clients for event_id, watched in client.sent.items()}
-    found = [(event_id, watched) for event_id, user, watched in rows if user in users]
-    found += [(record.headers["event-id"], record.value["watchTime"]) for record in records]
-    return History(
+def _told(clients: list[Client]) -> Told:
+    return Told(
         acknowledged=[one for client in clients for one in client.acknowledged],
         refused=sum(client.refused for client in clients),
-        rows=[event_id for event_id, user, _ in rows if user in users],
-        messages=[(record.key, record.headers["event-id"]) for record in records],
-        altered=[event_id for event_id, watched in found if sent.get(event_id) != watched],
+        sent={event_id: watched for client in clients for event_id, watched in client.sent.items()},
     )
-
-
-def _outbox_depth(cluster: Cluster) -> int:
-    with psycopg.connect(cluster.database_url) as connection:
-        row = connection.execute("SELECT count(*) FROM interactions_outbox").fetchone()
-    return int(row[0]) if row else 0

@@ -28,16 +28,15 @@ class Authority:
         )
         _write_certificate(self._path, certificate.sign(self._key, hashes.SHA256()))
 
-    def issue(self, name: str) -> TlsFiles:
-        """Return a new identity, valid on loopback, that trusts this authority."""
+    def issue(self, name: str, *, folder: Path | None = None) -> TlsFiles:
+        """Return a new identity, valid on loopback, that trusts this authority; its files may lie in another folder."""
+        folder = folder or self._folder
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName("localhost"), x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))]
         certificate = _builder(_name(name), self._name, key.public_key()).add_extension(
             x509.SubjectAlternativeName(names), critical=False
         )
-        files = TlsFiles(
-            certificate=self._folder / f"{name}.crt", key=self._folder / f"{name}.key", authority=self._path
-        )
+        files = TlsFiles(certificate=folder / f"{name}.crt", key=folder / f"{name}.key", authority=self._path)
         _write_certificate(files.certificate, certificate.sign(self._key, hashes.SHA256()))
         files.key.write_bytes(
             key.private_bytes(

@@ -1,0 +1,19 @@
+"""The feed under nemeses of all kinds (`make chaos`), judged by time too: CHAOS_SECONDS of them, from CHAOS_SEED."""
+
+import os
+
+from benchmarks.report import Row
+from tests.chaos.__main__ import SECONDS
+from tests.chaos.__main__ import run as strike
+from tests.chaos.nemeses import NEMESES
+
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+DURATION = float(os.environ.get("CHAOS_SECONDS", str(SECONDS)))
+
+
+def run() -> dict[str, list[Row]]:
+    """Return the table of the nemeses, and what was not promised."""
+    report = strike(NEMESES, seed=SEED, seconds=DURATION, judge=True)
+    rows = [strike.row() for strike in report.strikes]
+    faults: list[Row] = [{"broken": fault} for fault in report.faults()] or [{"broken": "nothing"}]
+    return {f"Chaos, seed {SEED}": rows, "Promises": faults}
