@@ -81,9 +81,9 @@ async def open_feed(
         )
         stack.push_async_callback(replica_set.close)
         await stack.enter_async_context(background("replicas", replica_set.keep_resolved))
-        board = await _keep_trending(settings, database, stack)
+        board = await _keep_trending(settings, database, metrics, stack)
         seen = SeenVideos()
-        loader = SeenLoader(database, seen)
+        loader = SeenLoader(database, seen, metrics=metrics)
         await stack.enter_async_context(background("seen", loader.keep_loading))
         pages, listeners = await _open_listeners(settings, database, metrics, stack)
         service = FeedService(
@@ -144,7 +144,9 @@ def _experiments(settings: BridgeSettings) -> Experiments:
     return Experiments(experiment)
 
 
-async def _keep_trending(settings: BridgeSettings, database: Database, stack: AsyncExitStack) -> TrendingBoard:
+async def _keep_trending(
+    settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
+) -> TrendingBoard:
     board = TrendingBoard()
     refresher = TrendingRefresher(
         board,
@@ -153,9 +155,11 @@ async def _keep_trending(settings: BridgeSettings, database: Database, stack: As
             half_life_s=settings.trending_half_life_h * 3600,
             window_s=settings.trending_window_h * 3600,
             most=settings.trending_videos,
+            unknown_videos=settings.trending_unknown_videos,
         ),
         path=settings.trending_snapshot_path,
         interval_s=settings.trending_interval_s,
+        metrics=metrics,
     )
     refresher.restore()
     await stack.enter_async_context(background("schema", database.keep_schema))

@@ -95,7 +95,7 @@ async def open_ingestion(
             database, outbox, time.monotonic, availability, order_wait_s=order_wait_s, listeners=listeners
         )
         await stack.enter_async_context(background("writer", recorder.write))
-        retention = Retention(database, time.monotonic, days=event_id_days)
+        retention = Retention(database, time.monotonic, days=event_id_days, metrics=metrics)
         await stack.enter_async_context(background("retention", retention.run))
         journal = Journal(database, outbox, availability, time.monotonic)
         feedback = FeedbackRecorder(journal, outbox, availability, time.monotonic, order_wait_s=order_wait_s)
@@ -115,7 +115,7 @@ async def _open_outbox(
     await stack.enter_async_context(background("backfill", Backfill(reader, database, publisher, metrics).run))
     relay = Relay(database, outbox, publisher, metrics, time.monotonic)
     await stack.enter_async_context(background("relay", relay.run))
-    features = Features(database, publisher, interval_s=kafka.features_interval_s)
+    features = Features(database, publisher, interval_s=kafka.features_interval_s, metrics=metrics)
     await stack.enter_async_context(background("features", features.run))
     await stack.enter_async_context(background("producer", publisher.keep_alive))
     return outbox, relay

@@ -10,8 +10,10 @@ from typing import Final
 
 import structlog
 
-from bridge.database import Database, DatabaseUnavailableError
+from bridge.database import Database
 from bridge.deadline import Clock
+from bridge.job import Job
+from servicekit.telemetry import Metrics, NoMetrics
 
 LOCK: Final = 4_701_005
 LEAST_DAYS: Final = 8
@@ -35,28 +37,34 @@ class Retention:
         database: Where they are.
         clock: Monotonic seconds.
         days: How long they are kept.
+        metrics: Told of steps that failed.
         sleep: Rests.
     """
 
     def __init__(
-        self, database: Database, clock: Clock, *, days: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        days: int,
+        metrics: Metrics = NoMetrics(),  # without state
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
         self._clock = clock
         self._days = days
         self._sleep = sleep
+        self._job = Job("retention", self._step, interval_s=INTERVAL_S, metrics=metrics, sleep=sleep)
 
     async def run(self) -> None:
         """Delete what is old, again and again; forever."""
         await self._database.ready.wait()
-        while True:
-            try:
-                forgotten = await self.forget()
-            except DatabaseUnavailableError:
-                forgotten = 0
-            if forgotten:
-                logger.info("retention.forgotten", event_ids=forgotten)
-            await self._sleep(INTERVAL_S)
+        await self._job.run()
+
+    async def _step(self) -> None:
+        forgotten = await self.forget()
+        if forgotten:
+            logger.info("retention.forgotten", event_ids=forgotten)
 
     async def forget(self) -> int:
         """Delete all that is old; return how many there were, as far as no other process deletes them."""

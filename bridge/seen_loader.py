@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from bridge.database import Database, DatabaseUnavailableError
+from bridge.database import Database
+from bridge.job import Job
 from bridge.page import ServedBy, ServedPage
 from bridge.seen import MAX_VIDEOS, SeenVideos
+from servicekit.telemetry import Metrics, NoMetrics
 
 MOST_WAITING: Final = 1000
 BATCH: Final = 100
@@ -29,16 +31,22 @@ class SeenLoader:
     Args:
         database: Holds the interactions.
         seen: The memory.
+        metrics: Told of batches that failed.
         sleep: Waits between batches.
     """
 
     def __init__(
-        self, database: Database, seen: SeenVideos, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        database: Database,
+        seen: SeenVideos,
+        *,
+        metrics: Metrics = NoMetrics(),  # without state
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database
         self._seen = seen
-        self._sleep = sleep
         self._waiting: dict[str, None] = {}
+        self._job = Job("seen", self.load, interval_s=PAUSE_S, retry_s=RETRY_S, metrics=metrics, sleep=sleep)
 
     def note(self, served: ServedPage) -> None:
         """Take in that a viewer got a page; beyond a bound, viewers have to come again."""
@@ -48,12 +56,7 @@ class SeenLoader:
 
     async def keep_loading(self) -> None:
         """Load whom pages were served to; forever."""
-        while True:
-            await self._sleep(PAUSE_S)
-            try:
-                await self.load()
-            except DatabaseUnavailableError:
-                await self._sleep(RETRY_S)
+        await self._job.run()
 
     async def load(self) -> None:
         """Load one batch of viewers; DatabaseUnavailableError leaves them waiting."""

@@ -9,9 +9,9 @@ import base64
 import gzip
 import json
 import random
+import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -19,6 +19,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 import urllib3
 
+from servicekit.bounded import BoundedQueue
 from servicekit.telemetry import Metric, Metrics
 
 Event: TypeAlias = Mapping[str, Any]
@@ -36,8 +37,8 @@ logger = structlog.get_logger(__name__)
 class SegmentPolicy:
     """How much waits, and how long."""
 
-    waiting: int = 10_000
-    """Events that wait at most; further ones are lost and counted."""
+    waiting_bytes: int = 16 << 20
+    """Bytes of the events that wait at most, about 16,000 of pages of 20 videos; further ones are lost and counted."""
     batch: int = 100
     """Events of a request at most."""
     pause_s: float = 0.5
@@ -79,7 +80,9 @@ class SegmentSender:
             "content-encoding": "gzip",
         }
         self._http = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=policy.timeout_s))
-        self._waiting: deque[Event] = deque()
+        self._waiting: BoundedQueue[bytes] = BoundedQueue(policy.waiting_bytes, sys.getsizeof)
+        self._lock = threading.Lock()
+        """Of what waits, which callers add to and the sender's thread takes from."""
         self._stopping = threading.Event()
         self._give_up_at = float("inf")
         self._well = True
@@ -87,11 +90,19 @@ class SegmentSender:
         self._thread.start()
 
     def send(self, event: Event) -> None:
-        """Leave an event to be sent; lost, and counted, when too many wait."""
-        if len(self._waiting) >= self._policy.waiting:
+        """Leave an event to be sent; lost, and counted, when it cannot be, or when too many wait."""
+        try:
+            encoded = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        except (ValueError, TypeError, RecursionError):
+            self._lose(1, "not_json")
+            return
+        if len(encoded) > MAX_EVENT_BYTES:
+            self._lose(1, "too_large")
+            return
+        with self._lock:
+            taken = self._waiting.offer(encoded)
+        if not taken:
             self._lose(1, "queue_full")
-        else:
-            self._waiting.append(event)
 
     def close(self, *, flush_s: float) -> int:
         """Send what waits for up to `flush_s` seconds, and return how many events were left."""
@@ -113,16 +124,13 @@ class SegmentSender:
                 return
 
     def _gather(self) -> list[bytes]:
-        """Take the events of one request; one that is too large is lost alone."""
+        """Take the events of one request."""
         batch: list[bytes] = []
         size = 0
         while self._waiting and len(batch) < self._policy.batch and size < MAX_BATCH_BYTES - MAX_EVENT_BYTES:
-            encoded = json.dumps(self._waiting.popleft(), ensure_ascii=False, separators=(",", ":")).encode()
-            if len(encoded) > MAX_EVENT_BYTES:
-                self._lose(1, "too_large")
-            else:
-                batch.append(encoded)
-                size += len(encoded)
+            with self._lock:
+                batch.append(self._waiting.popleft())
+            size += len(batch[-1])
         return batch
 
     def _deliver(self, batch: list[bytes]) -> None:

@@ -48,24 +48,36 @@ class BridgeSettings(KafkaSettings):
         description="seconds that a bridge started without Postgres refuses interactions rather than risk their order",
     )
     event_id_days: int = Field(
-        EVENT_ID_DAYS, ge=LEAST_DAYS, description="days for which repeats of an event are recognised in Postgres"
+        EVENT_ID_DAYS, ge=LEAST_DAYS, le=3650, description="days for which repeats of an event are recognised in Postgres"
     )
     features_interval_s: float = Field(
-        300.0, gt=0, description="seconds between publications of viewers' features to `processed_features`"
+        300.0, gt=0, le=86_400, description="seconds between publications of viewers' features to `processed_features`"
     )
     position_sync_endpoint: str | None = Field(None, description="PlaybackService to forward positions to, host:port")
     trending_snapshot_path: Path = Field(Path(".run/trending.json"), description="file of the last trending ranking")
     trending_interval_s: float = Field(
         30.0,
         gt=0,
+        le=86_400,
         description="seconds between updates of the trending ranking; at least nine times what an update takes",
     )
-    trending_half_life_h: float = Field(24.0, gt=0, description="hours after which an interaction counts half")
-    trending_window_h: float = Field(168.0, gt=0, description="hours before the newest interaction that count")
-    trending_videos: int = Field(5000, ge=1, description="videos in the trending ranking")
+    trending_half_life_h: float = Field(
+        24.0, ge=0.01, le=87_600, description="hours after which an interaction counts half"
+    )
+    trending_window_h: float = Field(
+        168.0,
+        ge=0.01,
+        le=87_600,
+        description="hours for which an interaction counts; where fewer than 500 videos had any, those of the last such"
+        " span before follow",
+    )
+    trending_unknown_videos: bool = Field(
+        default=False, description="whether videos that are not in the catalogue trend, where there is a catalogue"
+    )
+    trending_videos: int = Field(5000, ge=1, le=1_000_000, description="videos in the trending ranking")
     segment_write_key: SecretStr | None = Field(None, description="Segment source; no analytics without one")
     segment_url: str = Field("https://api.segment.io/v1/batch", description="where batches of events are sent")
-    segment_flush_s: float = Field(3.0, ge=0, description="seconds that unsent events get at shutdown")
+    segment_flush_s: float = Field(3.0, ge=0, le=600, description="seconds that unsent events get at shutdown")
     experiment_path: Path | None = Field(None, description="JSON file of the experiment on the feed")
     viewer_keys_path: Path | None = Field(
         None,

@@ -10,11 +10,13 @@ from typing import Final
 
 import structlog
 
-from bridge.database import Database, DatabaseUnavailableError
+from bridge.database import Database
 from bridge.deadline import Clock
+from bridge.job import Job, SetAside
 from bridge.trending import Trending, TrendingBoard
 from bridge.trending_ranking import TrendingPolicy, compute_trending
 from bridge.trending_snapshot import load_snapshot, save_snapshot
+from servicekit.telemetry import Metrics, NoMetrics
 
 RETRY_S: Final = 1.0
 REST: Final = 9.0
@@ -32,6 +34,7 @@ class TrendingRefresher:
         policy: How.
         path: The snapshot's file.
         interval_s: Seconds between two rankings; more where each takes long, as the work grows with the interactions.
+        metrics: Told of rankings that failed, and of rows that could not be ranked.
         now: The time of a ranking.
         sleep: Waits.
         clock: Monotonic seconds.
@@ -45,6 +48,7 @@ class TrendingRefresher:
         *,
         path: Path,
         interval_s: float,
+        metrics: Metrics = NoMetrics(),  # without state
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Clock = time.monotonic,
@@ -55,8 +59,9 @@ class TrendingRefresher:
         self._path = path
         self._interval_s = interval_s
         self._now = now
-        self._sleep = sleep
         self._clock = clock
+        self._set_aside = SetAside("trending", metrics)
+        self._job = Job("trending", self._step, interval_s=interval_s, retry_s=RETRY_S, metrics=metrics, sleep=sleep)
         self._is_slow = False
         self._kept = True
         self._ranked = asyncio.Event()
@@ -74,7 +79,8 @@ class TrendingRefresher:
 
     async def refresh(self) -> None:
         """Rank once, and keep the ranking; an empty one never replaces what is served."""
-        trending = await compute_trending(self._database, self._policy, self._now())
+        trending = await compute_trending(self._database, self._policy, self._now(), self._set_aside)
+        self._set_aside.report()
         self._ranked.set()
         if not trending.videos:
             return
@@ -93,16 +99,15 @@ class TrendingRefresher:
 
     async def keep_fresh(self) -> None:
         """Rank again and again; forever."""
-        while True:
-            began = self._clock()
-            try:
-                await self.refresh()
-            except DatabaseUnavailableError:
-                await self._sleep(RETRY_S)
-                continue
-            # Until there is something to serve, each interaction may be the first.
-            interval_s = RETRY_S if self._board.current is None else self._interval_s
-            await self._sleep(max(interval_s, self._rest_s(self._clock() - began)))
+        await self._job.run()
+
+    async def _step(self) -> float:
+        """Rank once, and return how long the next ranking waits."""
+        began = self._clock()
+        await self.refresh()
+        # Until there is something to serve, each interaction may be the first.
+        interval_s = RETRY_S if self._board.current is None else self._interval_s
+        return max(interval_s, self._rest_s(self._clock() - began))
 
     def _rest_s(self, took_s: float) -> float:
         """Return how long Postgres has its peace after a ranking that took so long."""

@@ -34,7 +34,10 @@ def save_snapshot(path: Path, trending: Trending) -> None:
 
 def load_snapshot(path: Path) -> Trending:
     """Return the snapshot; OSError when there is none, ValueError when it is not what was saved."""
-    outer: Any = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        outer: Any = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("its JSON is nested too deeply") from None
     if not isinstance(outer, dict) or outer.get("format") != FORMAT or not isinstance(outer.get("body"), str):
         raise ValueError("it is not a trending snapshot")
     if outer.get("sha256") != _checksum(outer["body"]):

@@ -20,6 +20,12 @@ class Metric(StrEnum):
     """Calls to LightFM that may be under way now."""
     FEED_CACHE_DROPPED = "feed.cache.dropped"
     """Served pages that were not kept in Postgres."""
+    JOB_FAILED = "feed.jobs.failed"
+    """Steps of the bridge's background jobs that failed; tag `job`."""
+    ROWS_SET_ASIDE = "feed.jobs.rows_set_aside"
+    """Rows that a background job of the bridge could not use; tag `job`."""
+    TOKEN_REFUSED = "feed.identity.refused"  # noqa: S105  # a name
+    """Calls whose bearer token was refused; tag `reason`."""
     ANALYTICS_SENT = "feed.analytics.sent"
     """Events that Segment accepted."""
     ANALYTICS_LOST = "feed.analytics.lost"

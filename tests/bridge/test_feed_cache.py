@@ -1,18 +1,22 @@
 """Served pages in a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
+import structlog
 
 from bridge.background import background
 from bridge.codes import FallbackReason
 from bridge.database import Database, DatabaseUnavailableError
-from bridge.feed_cache import FeedCache
+from bridge.feed_cache import MAX_WAITING_BYTES, FeedCache, page_bytes
 from bridge.page import Page, RankedVideo, ServedBy, ServedPage
+from servicekit.bounded import ENTRY_BYTES
 from servicekit.telemetry import NoMetrics, connect_metrics
 from tests.bridge.waiting import until
 from tests.support.dogstatsd import DogStatsdServer
@@ -82,7 +86,7 @@ async def _until_count(database: Database, count: int) -> None:
 async def test_without_postgres_the_oldest_are_dropped_and_counted(dogstatsd: DogStatsdServer) -> None:
     """Memory is bounded, a page is added at once, and what was lost is told."""
     metrics = connect_metrics(dogstatsd.host, dogstatsd.port, service="bridge")
-    cache = FeedCache(Database("postgresql://nobody@127.0.0.1:1/none"), metrics, waiting=10)
+    cache = FeedCache(Database("postgresql://nobody@127.0.0.1:1/none"), metrics, waiting_bytes=10 * (page_bytes(_served()) + ENTRY_BYTES))
     for number in range(25):
         cache.add(_served(number))
     with pytest.raises(DatabaseUnavailableError):
@@ -92,7 +96,7 @@ async def test_without_postgres_the_oldest_are_dropped_and_counted(dogstatsd: Do
     async def quick(_: float) -> None:
         await asyncio.sleep(0.001)
 
-    cache._sleep = quick
+    cache._job._sleep = quick
     async with background("feed-cache", cache.keep_writing):
         await until(lambda: not cache._dropped)
     metrics.close()
@@ -113,13 +117,62 @@ async def test_waiting_pages_survive_an_outage(database: Database) -> None:
     assert await _rows(database, "SELECT page FROM feed_cache ORDER BY ctid") == [(0,), (1,), (2,), (3,)]
 
 
-async def test_a_page_that_postgres_refuses_does_not_block_the_rest(database: Database) -> None:
+@pytest.mark.parametrize(
+    "bad", [{"user_id": "a\x00b"}, {"surface": "\ud800"}, {"number": 10**18}, {"at": datetime(1, 1, 1, tzinfo=UTC)}]
+)
+async def test_a_page_that_postgres_refuses_takes_no_other_along(
+    database: Database, bad: dict[str, Any], dogstatsd: DogStatsdServer
+) -> None:
+    """The others of its batch are written in their order; it is counted, and named in one log line."""
+    metrics = connect_metrics(dogstatsd.host, dogstatsd.port, service="bridge")
+    cache = FeedCache(database, metrics)
+    for number in range(1, 8):
+        cache.add(_served(**{"number": number, **(bad if number == 3 else {})}))
+    with structlog.testing.capture_logs() as logs:
+        assert await cache._job.work() > 0
+    pages = [page for (page,) in await _rows(database, "SELECT page FROM feed_cache WHERE created_at > '2000-01-01'")]
+    assert pages == [1, 2, 4, 5, 6, 7]
+    if "at" not in bad:  # the default partition takes any time
+        assert [(log["event"], log["count"], [*log["rows"]]) for log in logs] == [("rows.set_aside", 1, ["s1"])]
+        metrics.close()
+        await until(lambda: sum(packet.values[0] for packet in dogstatsd.packets("feed.jobs.rows_set_aside")) == 1)
+
+
+async def test_an_outage_amid_halves_keeps_what_is_left(database: Database) -> None:
     cache = FeedCache(database, NoMetrics())
-    cache.add(_served(1, user_id="a\x00b"))
+    for number in range(8):
+        cache.add(_served(number, **({"user_id": "\0"} if number == 5 else {})))
+    write, calls = cache._write, 0
+
+    async def write_twice(batch: Sequence[ServedPage]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise DatabaseUnavailableError("gone")
+        await write(batch)
+
+    cache._write = write_twice  # type: ignore[method-assign]
+    with pytest.raises(DatabaseUnavailableError):
+        await cache.write()
+    assert [served.number for served in cache._waiting] == [4, 5, 6, 7]
     await cache.write()
-    cache.add(_served(2))
-    await cache.write()
-    assert await _rows(database, "SELECT page FROM feed_cache") == [(2,)]
+    assert await _rows(database, "SELECT page FROM feed_cache ORDER BY ctid") == [(0,), (1,), (2,), (3,), (4,), (6,), (7,)]
+
+
+@pytest.mark.parametrize("character", ["a", "é", "視", "🎬"])
+def test_the_bound_is_what_waiting_pages_take(character: str) -> None:
+    """Pages of 500 videos with the longest ids that callers may use stay within the documented bytes."""
+    database = Database("postgresql://nobody@127.0.0.1:1/none")
+    cache = FeedCache(database, NoMetrics(), waiting_bytes=MAX_WAITING_BYTES // 8)
+    length = 128 // len(character.encode()) - 8
+    tracemalloc.start()
+    for number in range(200):
+        videos = [RankedVideo(f"{character * length}{number * 500 + place:08}", 1.0 + place) for place in range(500)]
+        page = Page(videos=videos, more=True, algorithm="x", served_by=ServedBy.LIGHTFM)
+        cache.add(replace(_served(number), user_id=f"user-{number:0120}", page=page))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert MAX_WAITING_BYTES // 32 < taken < MAX_WAITING_BYTES // 8
 
 
 async def test_old_days_are_dropped(database: Database, postgres_url: str) -> None:

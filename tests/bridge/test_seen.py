@@ -1,8 +1,10 @@
 """What viewers have seen lately."""
 
+import tracemalloc
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ from bridge.seen import SeenVideos
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), max_size=60))
 def test_remembers_the_latest_of_the_latest(events: list[tuple[str, int]]) -> None:
     """At most 3 viewers and 4 videos of each are kept, and always those heard of last."""
-    seen = SeenVideos(viewers=3, videos=4)
+    seen = SeenVideos(users=3, videos=4)
     for viewer, video in events:
         seen.add(viewer, [f"v{video}"])
     latest = list(dict.fromkeys(viewer for viewer, _ in reversed(events)))
@@ -40,3 +42,18 @@ def test_searches_say_nothing() -> None:
             )
         )
     assert set(seen.of("u1")) == {f"v-{kind}" for kind in InteractionType} - {"v-search"}
+
+
+@pytest.mark.parametrize("character", ["a", "é", "視", "🎬"])
+def test_the_bound_is_what_users_take(character: str) -> None:
+    """However long the ids are that callers choose, in whatever script."""
+    bound, length = 2 << 20, 128 // len(character.encode()) - 8
+    tracemalloc.start()
+    seen = SeenVideos(max_bytes=bound)
+    for user in range(3000):
+        seen.add(f"{character * length}{user:08}", [f"{character * length}{user + video:08}" for video in range(20)])
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert bound // 4 < taken < bound * 1.1
+    assert seen.of(f"{character * length}{2999:08}")
+    assert not seen.of(f"{character * length}{0:08}")

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from bridge.segment import MAX_EVENT_BYTES, SegmentPolicy, SegmentSender
+from servicekit.bounded import ENTRY_BYTES
 from servicekit.ports import free_port
 from servicekit.telemetry import Metric, NoMetrics
 from tests.support.polling import wait_for
 from tests.support.segment import SegmentServer
 
-QUICK = SegmentPolicy(pause_s=0.01, timeout_s=0.3, first_retry_s=0.01, last_retry_s=0.04, attempts=4, waiting=1000)
+QUICK = SegmentPolicy(
+    pause_s=0.01, timeout_s=0.3, first_retry_s=0.01, last_retry_s=0.04, attempts=4, waiting_bytes=1 << 18
+)
 
 
 class Counts(NoMetrics):
@@ -102,8 +105,8 @@ def test_black_hole_never_blocks(server: SegmentServer) -> None:
     for number in range(5000):
         sender.send(_event(number))
     assert time.monotonic() - started < 1
-    assert len(sender._waiting) <= QUICK.waiting
-    assert counts.of["lost reason:queue_full"] >= 5000 - QUICK.waiting - 10 * QUICK.batch
+    assert sender._waiting.bytes <= QUICK.waiting_bytes
+    assert counts.of["lost reason:queue_full"] >= 5000 - QUICK.waiting_bytes // ENTRY_BYTES - 10 * QUICK.batch
     started = time.monotonic()
     sender.close(flush_s=0.2)
     assert time.monotonic() - started < 0.2 + 2 * QUICK.timeout_s + 0.5
@@ -137,3 +140,14 @@ def test_large_events_make_small_batches(server: SegmentServer) -> None:
     assert sender.close(flush_s=5) == 0
     assert len(server.events) == 40
     assert max(map(len, server.batches)) <= 14
+
+
+@pytest.mark.parametrize("value", ["\ud800", float("nan"), {"a", "set"}])
+def test_an_event_that_no_json_can_hold_is_lost_alone(server: SegmentServer, value: Any) -> None:
+    counts = Counts()
+    sender = _sender(server.url, counts)
+    for number, text in enumerate(["a", value, "b"]):
+        sender.send(_event(number, text=text))
+    assert sender.close(flush_s=5) == 0
+    assert [event["messageId"] for event in server.events] == ["m0", "m2"]
+    assert counts.of == {"sent": 2, "lost reason:not_json": 1}

@@ -19,8 +19,8 @@ from deploy.local.postgres import Postgres
 from tests.bridge.waiting import until
 
 THEN = datetime(2022, 4, 30, tzinfo=UTC)
-"""Long ago: what counts is the age beside the newest event."""
-POLICY = TrendingPolicy(half_life_s=3600, window_s=10 * 3600)
+"""Long ago, as imported history is: what counts is the age beside the newest event."""
+POLICY = TrendingPolicy(half_life_s=3600, window_s=10 * 3600, unknown_videos=True)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ async def test_empty_table(database: Database) -> None:
     assert await _scores(database) == {}
 
 
-async def test_decay_is_relative_to_the_newest_event(database: Database) -> None:
+async def test_decay_of_history_is_relative_to_its_newest_event(database: Database) -> None:
     """Each half-life halves; what is older than the window does not count; equal scores go by id."""
     for video, hours in (("now", 0), ("now2", 0), ("old", 1), ("older", 2), ("gone", 10)):
         await _add(database, "u1", video, "like", hours=hours)
@@ -106,7 +106,7 @@ async def test_top_n_with_the_catalogue(database: Database) -> None:
     for video, likes in (("v1", 3), ("v2", 2), ("v3", 1), ("v4", 0)):
         for user in range(likes + 1):
             await _add(database, f"u{user}", video, "like")
-    trending = await compute_trending(database, TrendingPolicy(most=3), THEN)
+    trending = await compute_trending(database, TrendingPolicy(most=3, unknown_videos=True), THEN)
     first, second, third = trending.videos
     assert [video.ranked.video_id for video in trending.videos] == ["v1", "v2", "v3"]
     assert (first.author_id, first.tags, first.duration_ms) == ("a", ("x", "y"), 5)
