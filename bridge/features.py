@@ -14,7 +14,7 @@ from bridge.job import Job, SetAside
 from bridge.message import Message, iso_milliseconds
 from bridge.outbox import Publisher
 from bridge.topics import FEATURES_TOPIC
-from servicekit.telemetry import Metrics, NoMetrics
+from servicekit.telemetry import NO_METRICS, Metrics
 from servicekit.validation import identifier_problem
 
 LOCK: Final = 4_701_004
@@ -59,7 +59,7 @@ class Features:
         publisher: Publisher,
         *,
         interval_s: float,
-        metrics: Metrics = NoMetrics(),  # without state
+        metrics: Metrics = NO_METRICS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database

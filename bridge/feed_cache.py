@@ -7,7 +7,7 @@ from typing import Final
 import psycopg
 import structlog
 
-from bridge.database import Database, DatabaseUnavailableError
+from bridge.database import Database
 from bridge.job import Job, SetAside
 from bridge.page import ServedPage
 from servicekit.bounded import BoundedQueue

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from bridge.codes import FallbackReason
 from bridge.page import EVERYTHING, RankedVideo, ServedBy, ServedPage, VideoFilter
-from bridge.page_token import InvalidPageTokenError, PageToken, request_digest
+from bridge.page_token import InvalidPageTokenError, PageToken, PageTokens, request_digest
 from servicekit.errors import Violation, invalid_argument
 from servicekit.validation import Checker
 from videowindow.feed.v1 import feed_pb2 as pb
@@ -52,7 +52,9 @@ class FeedRequest:
     served: tuple[str, ...]
 
 
-def decode_recommendations(message: pb.GetRecommendationsRequest, viewer: str | None) -> FeedRequest:
+def decode_recommendations(
+    message: pb.GetRecommendationsRequest, viewer: str | None, tokens: PageTokens
+) -> FeedRequest:
     """Return the request of a viewer, None for an anonymous one; INVALID_ARGUMENT that names each bad field."""
     checker = Checker()
     if viewer is not None:
@@ -67,7 +69,7 @@ def decode_recommendations(message: pb.GetRecommendationsRequest, viewer: str | 
     checker.finish()
     variant = message.experiment_variant_id
     digest = request_digest("recommendations", user_id, message.surface, variant, video_filter)
-    token = _decode_token(message.page_token, digest, message.feed_session_id)
+    token = _decode_token(tokens, message.page_token, digest, message.feed_session_id)
     return FeedRequest(
         user_id=user_id,
         page_size=page_size,
@@ -82,7 +84,7 @@ def decode_recommendations(message: pb.GetRecommendationsRequest, viewer: str | 
     )
 
 
-def decode_trending(message: pb.GetTrendingRequest) -> FeedRequest:
+def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> FeedRequest:
     """Return the request; INVALID_ARGUMENT that names each bad field."""
     checker = Checker()
     page_size = checker.page_size(message.page_size)
@@ -91,9 +93,14 @@ def decode_trending(message: pb.GetTrendingRequest) -> FeedRequest:
     video_filter = _decode_filter(message.filter, checker) if message.HasField("filter") else EVERYTHING
     checker.finish()
     digest = request_digest("trending", "", message.surface, "", video_filter)
-    token = _decode_token(message.page_token, digest, "")
+    token = _decode_token(tokens, message.page_token, digest, "")
     return FeedRequest(
-        page_size=page_size, surface=message.surface, filter=video_filter, digest=digest, served=token.served
+        page_size=page_size,
+        surface=message.surface,
+        filter=video_filter,
+        digest=digest,
+        page=token.page,
+        served=token.served,
     )
 
 
@@ -135,11 +142,11 @@ def check_timestamp(value: Timestamp, checker: Checker, path: str) -> bool:
     return valid
 
 
-def _decode_token(text: str, digest: bytes, session_id: str) -> PageToken:
+def _decode_token(tokens: PageTokens, text: str, digest: bytes, session_id: str) -> PageToken:
     if not text:
         return PageToken(feed_session_id=session_id, request=digest, page=1, served=())
     try:
-        token = PageToken.decode(text)
+        token = tokens.decode(text)
     except InvalidPageTokenError as error:
         raise invalid_argument(Violation("page_token", str(error))) from None
     if token.request != digest or session_id not in ("", token.feed_session_id):

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from secrets import token_bytes
 from typing import Final
 
 import structlog
@@ -25,6 +26,8 @@ from bridge.identity import KeyFile, NamedViewers, TokenViewers, Viewers
 from bridge.interaction import InteractionListener
 from bridge.limiter import Limiter, LimiterPolicy
 from bridge.page import PageListener
+from bridge.page_token import MIN_KEY_BYTES, PageTokens
+from bridge.page_token_keys import SharedKeys
 from bridge.replica_set import ReplicaSet
 from bridge.resilience import Resilience
 from bridge.seen import SeenVideos
@@ -40,6 +43,9 @@ REPORT_S: Final = 10.0
 
 TRENDING_WARM_UP_S: Final = 2.0
 """Seconds that the first ranking gets before the server opens: a page must be full from the first call on."""
+
+TOKEN_KEYS_FILE: Final = "page_token_keys.json"  # noqa: S105  # a name
+"""Beside the trending snapshot."""
 
 logger = structlog.get_logger("bridge")
 
@@ -81,7 +87,11 @@ async def open_feed(
         )
         stack.push_async_callback(replica_set.close)
         await stack.enter_async_context(background("replicas", replica_set.keep_resolved))
-        board = await _keep_trending(settings, database, metrics, stack)
+        await stack.enter_async_context(background("schema", database.keep_schema))
+        tokens = PageTokens([token_bytes(MIN_KEY_BYTES)])
+        board, _ = await asyncio.gather(
+            _keep_trending(settings, database, metrics, stack), _keep_tokens(tokens, settings, database, metrics, stack)
+        )
         seen = SeenVideos()
         loader = SeenLoader(database, seen, metrics=metrics)
         await stack.enter_async_context(background("seen", loader.keep_loading))
@@ -95,6 +105,7 @@ async def open_feed(
             viewers=await _viewers(settings, stack),
             experiments=_experiments(settings),
             seen=seen,
+            tokens=tokens,
             listeners=[loader.note, *pages],
         )
         yield FeedParts(service, replica_set, [seen.note, *listeners])
@@ -162,11 +173,27 @@ async def _keep_trending(
         metrics=metrics,
     )
     refresher.restore()
-    await stack.enter_async_context(background("schema", database.keep_schema))
     await stack.enter_async_context(background("trending", refresher.keep_fresh))
     if not await refresher.warm_up(TRENDING_WARM_UP_S):
         logger.warning("trending.empty")
     return board
+
+
+async def _keep_tokens(
+    tokens: PageTokens, settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
+) -> None:
+    """Give page tokens their keys: those of the settings, or those that bridges share."""
+    if keys := settings.token_keys():
+        tokens.use(keys)
+        return
+    path = settings.trending_snapshot_path.with_name(TOKEN_KEYS_FILE)
+    shared = SharedKeys(tokens, database, path, metrics=metrics)
+    shared.restore()
+    await stack.enter_async_context(background("page-token-keys", shared.keep_fresh))
+    if not await shared.warm_up(TRENDING_WARM_UP_S):
+        logger.warning(
+            "page_token_keys.not_shared", consequence="other bridges refuse this one's tokens, until they are"
+        )
 
 
 async def _open_listeners(

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from secrets import token_hex
+from secrets import token_bytes, token_hex
 from typing import Any, Final
 
 import structlog
@@ -16,7 +16,7 @@ from bridge.feed import Feed
 from bridge.feed_codec import FeedRequest, decode_recommendations, decode_trending, encode_page, encode_trending
 from bridge.identity import NamedViewers, Viewers
 from bridge.page import Page, PageListener, PageQuery, RankedVideo, ServedPage
-from bridge.page_token import MAX_SERVED, PageToken
+from bridge.page_token import MAX_SERVED, MIN_KEY_BYTES, PageToken, PageTokens, sound_ids
 from bridge.seen import SeenVideos
 from bridge.trending import TrendingBoard
 from servicekit.errors import ServiceError
@@ -42,6 +42,7 @@ class FeedService(FeedServiceServicer):
         viewers: Says who a call's viewer is.
         experiments: Say how that viewer's pages are made.
         seen: What viewers have seen lately.
+        tokens: Makes and reads page tokens; by default with a key of its own, which no other bridge knows.
         listeners: Told of each served page.
         new_session: Makes names of feed sessions.
         now: The time of day (UTC).
@@ -58,6 +59,7 @@ class FeedService(FeedServiceServicer):
         viewers: Viewers | None = None,
         experiments: Experiments | None = None,
         seen: SeenVideos | None = None,
+        tokens: PageTokens | None = None,
         listeners: Sequence[PageListener] = (),
         new_session: Callable[[], str] = lambda: token_hex(16),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -70,6 +72,7 @@ class FeedService(FeedServiceServicer):
         self._viewers = viewers or NamedViewers()
         self._experiments = experiments or Experiments()
         self._seen = seen or SeenVideos()
+        self._tokens = tokens or PageTokens([token_bytes(MIN_KEY_BYTES)])
         self._listeners = listeners
         self._new_session = new_session
         self._now = now
@@ -82,14 +85,14 @@ class FeedService(FeedServiceServicer):
         started = self._clock()
         try:
             viewer = self._viewers.viewer(request.user_id, context.invocation_metadata)
-            wanted = decode_recommendations(request, viewer)
+            wanted = decode_recommendations(request, viewer, self._tokens)
             arm = self._experiments.arm(wanted.user_id, wanted.experiment_variant_id)
         except ServiceError as error:
             self._observe(started, "none", error.code.name)
             raise
         page = await self._page(wanted, arm, self._deadline(context))
         served = self._served(wanted, arm, page)
-        reply = encode_page(served, _next_token(wanted, served.feed_session_id, page.videos, more=page.more))
+        reply = encode_page(served, self._next_token(wanted, served.feed_session_id, page.videos, more=page.more))
         self._report(started, served)
         if self._logs_pages:
             logger.debug(
@@ -109,12 +112,12 @@ class FeedService(FeedServiceServicer):
         context: aio.ServicerContext[Any, Any],  # gRPC passes it
     ) -> pb.GetTrendingResponse:
         """Return a page of what is trending."""
-        wanted = decode_trending(request)
+        wanted = decode_trending(request, self._tokens)
         trending = self._board.current  # once: a refresh may come between two looks
         if trending is None:
             return pb.GetTrendingResponse()
         page = trending.at(wanted.surface).page(wanted.page_size, video_filter=wanted.filter, served=wanted.served)
-        token = _next_token(wanted, "", page.videos, more=page.more)
+        token = self._next_token(wanted, "", page.videos, more=page.more)
         return encode_trending(page.videos, token, trending.computed_at)
 
     async def _page(self, wanted: FeedRequest, arm: Arm, deadline: Deadline) -> Page:
@@ -165,15 +168,15 @@ class FeedService(FeedServiceServicer):
         tags = _tags(f"served_by:{served_by}", f"status:{status.lower()}", variant_id=variant_id)
         self._metrics.distribution(Metric.LATENCY, milliseconds, tags=tags)
 
+    def _next_token(self, wanted: FeedRequest, session_id: str, videos: Sequence[RankedVideo], *, more: bool) -> str:
+        """Return the token of the next page; empty when there is none, or when the session has shown enough."""
+        served = (*wanted.served, *sound_ids([video_id for video_id, _ in videos]))
+        if not more or not videos or len(served) >= MAX_SERVED:
+            return ""
+        token = PageToken(feed_session_id=session_id, request=wanted.digest, page=wanted.page + 1, served=served)
+        return self._tokens.encode(token)
+
 
 def _tags(*tags: str, variant_id: str) -> list[str]:
     """Return the tags with that of the variant, where there is one; there are few variants."""
     return [*tags, f"variant:{variant_id}"] if variant_id else [*tags]
-
-
-def _next_token(wanted: FeedRequest, session_id: str, videos: Sequence[RankedVideo], *, more: bool) -> str:
-    """Return the token of the next page; empty when there is none, or when the session has shown enough."""
-    served = (*wanted.served, *(video.video_id for video in videos))
-    if not more or not videos or len(served) >= MAX_SERVED:
-        return ""
-    return PageToken(feed_session_id=session_id, request=wanted.digest, page=wanted.page + 1, served=served).encode()

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias, TypeVar
 import structlog
 
 from bridge.database import DatabaseUnavailableError
-from servicekit.telemetry import Metric, Metrics, NoMetrics
+from servicekit.telemetry import NO_METRICS, Metric, Metrics
 
 RETRY_S: Final = 1.0
 MAX_NAMED: Final = 5
@@ -50,7 +50,7 @@ class Job:
         *,
         interval_s: float,
         retry_s: float = RETRY_S,
-        metrics: Metrics = NoMetrics(),  # without state
+        metrics: Metrics = NO_METRICS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._name = name
@@ -99,7 +99,7 @@ class SetAside:
         metrics: Told how many there were.
     """
 
-    def __init__(self, job: str, metrics: Metrics = NoMetrics()) -> None:  # without state
+    def __init__(self, job: str, metrics: Metrics = NO_METRICS) -> None:  # without state
         self._job = job
         self._metrics = metrics
         self._rows: dict[str, str] = {}

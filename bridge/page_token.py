@@ -1,26 +1,38 @@
 """Page tokens that carry what a feed session has shown, so that no page repeats a video whoever ranks it.
 
-Layout, in URL-safe base64: checksum (8 bytes), request digest (8 bytes), how the rest is packed (1 byte), and the
-rest: feed session, number of the page, and video ids, one a line. Identifiers hold no control characters, so a line
-end cannot be part of one.
+Callers hold them, so they are signed, and what they carry passes the checks of a request's own fields all the same.
+
+Layout, in URL-safe base64: signature (16 bytes), name of its key (4 bytes), request digest (8 bytes), how the rest is
+packed (1 byte), and the rest: feed session, number of the page, and video ids, one a line. Identifiers hold no control
+characters, so a line end cannot be part of one. The signature is HMAC-SHA-256, cut to half, of all that follows it.
 """
 
 import base64
 import hashlib
+import hmac
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
 from bridge.page import EVERYTHING, VideoFilter
-from servicekit.validation import MAX_ID_BYTES
+from servicekit.validation import MAX_ID_BYTES, identifier_problem
 
 MAX_SERVED: Final = 2000
 """Videos after which a feed session ends."""
 
+MIN_KEY_BYTES: Final = 32
+MAX_KEYS: Final = 8
+"""Keys that are good at a time."""
+
+_SIGNATURE_BYTES: Final = 16
+_NAME_BYTES: Final = 4
 _DIGEST_BYTES: Final = 8
 _MAX_PLAIN_BYTES: Final = (MAX_SERVED + 2) * (MAX_ID_BYTES + 1)
 _MAX_TOKEN_CHARACTERS: Final = 2 * _MAX_PLAIN_BYTES
-_FORMAT: Final = b"2"
+_MAX_PAGE_DIGITS: Final = len(str(MAX_SERVED + 1))
+_PRINTABLE: Final = bytes(range(0x20, 0x7F))
+_FORMAT: Final = b"3"
 _PLAIN: Final = b"p"
 _DEFLATED: Final = b"z"
 _SHORT_BYTES: Final = 512
@@ -28,7 +40,7 @@ _SHORT_BYTES: Final = 512
 
 
 class InvalidPageTokenError(ValueError):
-    """A text that this server did not make as a page token; the message says what is wrong."""
+    """A text that no bridge of this fleet made as a page token; the message says what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,23 +59,82 @@ class PageToken:
     page: int
     served: tuple[str, ...]
 
-    def encode(self) -> str:
-        """Return the token as text."""
-        plain = "\n".join((self.feed_session_id, str(self.page), *self.served)).encode()
+
+class PageTokens:
+    """Makes page tokens, and reads those that were made with one of its keys.
+
+    Args:
+        keys: As `use` takes them.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys: dict[bytes, bytes] = {}
+        self._signing = b""
+        self.use(keys)
+
+    def use(self, keys: Sequence[bytes]) -> None:
+        """Sign with the first of the keys from now on, and accept all; ValueError for none, too many or a short one."""
+        if not 1 <= len(keys) <= MAX_KEYS or any(len(key) < MIN_KEY_BYTES for key in keys):
+            raise ValueError(f"page tokens need 1 to {MAX_KEYS} keys of at least {MIN_KEY_BYTES} bytes each")
+        named = {_name(key): key for key in keys}
+        self._keys, self._signing = named, _name(keys[0])
+
+    def encode(self, token: PageToken) -> str:
+        """Return the token as text; `sound_ids` says which video ids it can carry."""
+        plain = "\n".join((token.feed_session_id, str(token.page), *token.served)).encode()
         # Level 1 takes a third of the default's time and gives the same size on identifiers.
         packed = _PLAIN + plain if len(plain) <= _SHORT_BYTES else _DEFLATED + zlib.compress(plain, 1)
-        body = self.request + packed
-        return base64.urlsafe_b64encode(_digest(body) + body).rstrip(b"=").decode()
+        name = self._signing
+        body = name + token.request + packed
+        return base64.urlsafe_b64encode(_signature(self._keys[name], body) + body).rstrip(b"=").decode()
 
-    @classmethod
-    def decode(cls, text: str) -> Self:
+    def decode(self, text: str) -> PageToken:
         """Return the token; InvalidPageTokenError when the text is none."""
-        body = _checked_body(text)
-        session, *rest = _unpack(body[_DIGEST_BYTES:]).split("\n")
-        if not rest or not rest[0].isdecimal():
+        body = self._signed_body(text)
+        request, packed = body[_NAME_BYTES : _NAME_BYTES + _DIGEST_BYTES], body[_NAME_BYTES + _DIGEST_BYTES :]
+        session, *rest = _unpack(packed).split("\n")
+        if not rest:
             raise InvalidPageTokenError("is corrupted")
-        page, *served = rest
-        return cls(feed_session_id=session, request=body[:_DIGEST_BYTES], page=int(page), served=tuple(served))
+        return _checked(session, rest[0], rest[1:], request)
+
+    def _signed_body(self, text: str) -> bytes:
+        if len(text) > _MAX_TOKEN_CHARACTERS:
+            raise InvalidPageTokenError("is too long")
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except ValueError:
+            raise InvalidPageTokenError("is no page token") from None
+        signature, body = raw[:_SIGNATURE_BYTES], raw[_SIGNATURE_BYTES:]
+        key = self._keys.get(body[:_NAME_BYTES])
+        if key is None:
+            raise InvalidPageTokenError("is of another fleet, or too old: ask for the first page again")
+        signed = hmac.compare_digest(signature, _signature(key, body))
+        if not signed or base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
+            raise InvalidPageTokenError("is corrupted")
+        return body
+
+
+def _checked(session: str, page: str, served: Sequence[str], request: bytes) -> PageToken:
+    """Return the token of what was unpacked; whoever has a key may have made a mistake, or have lost it."""
+    number = int(page) if page.isascii() and page.isdecimal() and len(page) <= _MAX_PAGE_DIGITS else 0
+    if not 2 <= number <= MAX_SERVED + 1 or len(served) > MAX_SERVED:
+        raise InvalidPageTokenError("is corrupted")
+    if (session and identifier_problem(session)) or not _sound(served):
+        raise InvalidPageTokenError("is corrupted")
+    return PageToken(feed_session_id=session, request=request, page=number, served=tuple(served))
+
+
+def sound_ids(video_ids: Sequence[str]) -> Sequence[str]:
+    """Return those of the ids that a token can carry: all, but for what a model or a table should not have held."""
+    return video_ids if _sound(video_ids) else [one for one in video_ids if not identifier_problem(one)]
+
+
+def _sound(video_ids: Sequence[str]) -> bool:
+    """Return whether all of them may be ids; together where they are plain, as nearly all of them are."""
+    joined = "".join(video_ids)
+    if joined.isascii() and not joined.encode().translate(None, _PRINTABLE):
+        return "" not in video_ids and max(map(len, video_ids), default=0) <= MAX_ID_BYTES
+    return not any(map(identifier_problem, video_ids))
 
 
 def request_digest(kind: str, user_id: str, surface: str, variant_id: str, video_filter: VideoFilter) -> bytes:
@@ -76,17 +147,12 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES, key=_FORMAT).digest()
 
 
-def _checked_body(text: str) -> bytes:
-    if len(text) > _MAX_TOKEN_CHARACTERS:
-        raise InvalidPageTokenError("is too long")
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except ValueError:
-        raise InvalidPageTokenError("is no page token") from None
-    checksum, body = raw[:_DIGEST_BYTES], raw[_DIGEST_BYTES:]
-    if checksum != _digest(body) or base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != text:
-        raise InvalidPageTokenError("is corrupted")
-    return body
+def _name(key: bytes) -> bytes:
+    return hashlib.blake2b(key, digest_size=_NAME_BYTES, key=_FORMAT).digest()
+
+
+def _signature(key: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, body, "sha256")[:_SIGNATURE_BYTES]
 
 
 def _unpack(data: bytes) -> str:

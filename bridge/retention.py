@@ -13,7 +13,7 @@ import structlog
 from bridge.database import Database
 from bridge.deadline import Clock
 from bridge.job import Job
-from servicekit.telemetry import Metrics, NoMetrics
+from servicekit.telemetry import NO_METRICS, Metrics
 
 LOCK: Final = 4_701_005
 LEAST_DAYS: Final = 8
@@ -47,7 +47,7 @@ class Retention:
         clock: Clock,
         *,
         days: int,
-        metrics: Metrics = NoMetrics(),  # without state
+        metrics: Metrics = NO_METRICS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database

@@ -12,7 +12,7 @@ MAX_USERS: Final = 50_000
 MAX_VIDEOS: Final = 200
 """Videos of one user, the latest."""
 _SEPARATOR: Final = "\n"
-"""Ends no identifier and is in none. One text for all of a user's videos takes a tenth of what an object for each does."""
+"""Is in no identifier. One text for all of a user's videos takes a tenth of what an object for each would."""
 
 
 class SeenVideos:

@@ -8,7 +8,7 @@ from bridge.database import Database
 from bridge.job import Job
 from bridge.page import ServedBy, ServedPage
 from bridge.seen import MAX_VIDEOS, SeenVideos
-from servicekit.telemetry import Metrics, NoMetrics
+from servicekit.telemetry import NO_METRICS, Metrics
 
 MOST_WAITING: Final = 1000
 BATCH: Final = 100
@@ -40,7 +40,7 @@ class SeenLoader:
         database: Database,
         seen: SeenVideos,
         *,
-        metrics: Metrics = NoMetrics(),  # without state
+        metrics: Metrics = NO_METRICS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._database = database

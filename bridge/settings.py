@@ -7,6 +7,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, field_validator
 
 from bridge.identity import SignatureAlgorithm, TokenPolicy
+from bridge.page_token import PageTokens
 from bridge.retention import EVENT_ID_DAYS, LEAST_DAYS
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
@@ -48,7 +49,10 @@ class BridgeSettings(KafkaSettings):
         description="seconds that a bridge started without Postgres refuses interactions rather than risk their order",
     )
     event_id_days: int = Field(
-        EVENT_ID_DAYS, ge=LEAST_DAYS, le=3650, description="days for which repeats of an event are recognised in Postgres"
+        EVENT_ID_DAYS,
+        ge=LEAST_DAYS,
+        le=3650,
+        description="days for which repeats of an event are recognised in Postgres",
     )
     features_interval_s: float = Field(
         300.0, gt=0, le=86_400, description="seconds between publications of viewers' features to `processed_features`"
@@ -75,6 +79,11 @@ class BridgeSettings(KafkaSettings):
         default=False, description="whether videos that are not in the catalogue trend, where there is a catalogue"
     )
     trending_videos: int = Field(5000, ge=1, le=1_000_000, description="videos in the trending ranking")
+    page_token_keys: SecretStr | None = Field(
+        None,
+        description="keys that sign page tokens, of 32 characters or more, with commas between: the first signs, all"
+        " are accepted; without them bridges share keys through Postgres",
+    )
     segment_write_key: SecretStr | None = Field(None, description="Segment source; no analytics without one")
     segment_url: str = Field("https://api.segment.io/v1/batch", description="where batches of events are sent")
     segment_flush_s: float = Field(3.0, ge=0, le=600, description="seconds that unsent events get at shutdown")
@@ -109,6 +118,17 @@ class BridgeSettings(KafkaSettings):
             raise ValueError("is not a postgresql:// URL") from None  # the driver's message would show the password
         return value
 
+    @field_validator("page_token_keys")
+    @classmethod
+    def _are_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            PageTokens(_keys(value))
+        return value
+
+    def token_keys(self) -> list[bytes]:
+        """Return the keys of page tokens; none where bridges share theirs through Postgres."""
+        return _keys(self.page_token_keys) if self.page_token_keys else []
+
     def tls(self) -> TlsFiles | None:
         """Return the TLS identity, None for plain text; ValueError when it is given in part."""
         return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)
@@ -122,3 +142,7 @@ class BridgeSettings(KafkaSettings):
             audience=self.viewer_token_audience,
             issuer=self.viewer_token_issuer,
         )
+
+
+def _keys(value: SecretStr) -> list[bytes]:
+    return [key.encode() for key in value.get_secret_value().replace(",", " ").split()]

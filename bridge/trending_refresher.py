@@ -16,7 +16,7 @@ from bridge.job import Job, SetAside
 from bridge.trending import Trending, TrendingBoard
 from bridge.trending_ranking import TrendingPolicy, compute_trending
 from bridge.trending_snapshot import load_snapshot, save_snapshot
-from servicekit.telemetry import Metrics, NoMetrics
+from servicekit.telemetry import NO_METRICS, Metrics
 
 RETRY_S: Final = 1.0
 REST: Final = 9.0
@@ -48,7 +48,7 @@ class TrendingRefresher:
         *,
         path: Path,
         interval_s: float,
-        metrics: Metrics = NoMetrics(),  # without state
+        metrics: Metrics = NO_METRICS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Clock = time.monotonic,

@@ -56,7 +56,7 @@ class BoundedQueue(Generic[Item]):
         return self._shrink()
 
     def give_back(self, items: Sequence[Item]) -> int:
-        """Put items back to the front, in their order; return how many, of the oldest, were dropped for lack of room."""
+        """Put items back to the front, in their order; return how many of the oldest were dropped for it."""
         for item in reversed(items):
             size = self._size(item) + ENTRY_BYTES
             self._items.appendleft((item, size))

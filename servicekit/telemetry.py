@@ -4,7 +4,7 @@ Sending never blocks and never fails a caller: packets are UDP, and an unreachab
 """
 
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Metric(StrEnum):
@@ -151,6 +151,10 @@ class NoMetrics:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+NO_METRICS: Final = NoMetrics()
+"""The default of what may do without."""
 
 
 def connect_metrics(host: str | None, port: int, *, service: str) -> Metrics:

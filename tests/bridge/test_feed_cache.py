@@ -86,7 +86,11 @@ async def _until_count(database: Database, count: int) -> None:
 async def test_without_postgres_the_oldest_are_dropped_and_counted(dogstatsd: DogStatsdServer) -> None:
     """Memory is bounded, a page is added at once, and what was lost is told."""
     metrics = connect_metrics(dogstatsd.host, dogstatsd.port, service="bridge")
-    cache = FeedCache(Database("postgresql://nobody@127.0.0.1:1/none"), metrics, waiting_bytes=10 * (page_bytes(_served()) + ENTRY_BYTES))
+    cache = FeedCache(
+        Database("postgresql://nobody@127.0.0.1:1/none"),
+        metrics,
+        waiting_bytes=10 * (page_bytes(_served()) + ENTRY_BYTES),
+    )
     for number in range(25):
         cache.add(_served(number))
     with pytest.raises(DatabaseUnavailableError):
@@ -141,7 +145,7 @@ async def test_a_page_that_postgres_refuses_takes_no_other_along(
 async def test_an_outage_amid_halves_keeps_what_is_left(database: Database) -> None:
     cache = FeedCache(database, NoMetrics())
     for number in range(8):
-        cache.add(_served(number, **({"user_id": "\0"} if number == 5 else {})))
+        cache.add(_served(number, user_id="\0" if number == 5 else "u1"))
     write, calls = cache._write, 0
 
     async def write_twice(batch: Sequence[ServedPage]) -> None:
@@ -156,7 +160,15 @@ async def test_an_outage_amid_halves_keeps_what_is_left(database: Database) -> N
         await cache.write()
     assert [served.number for served in cache._waiting] == [4, 5, 6, 7]
     await cache.write()
-    assert await _rows(database, "SELECT page FROM feed_cache ORDER BY ctid") == [(0,), (1,), (2,), (3,), (4,), (6,), (7,)]
+    assert await _rows(database, "SELECT page FROM feed_cache ORDER BY ctid") == [
+        (0,),
+        (1,),
+        (2,),
+        (3,),
+        (4,),
+        (6,),
+        (7,),
+    ]
 
 
 @pytest.mark.parametrize("character", ["a", "é", "視", "🎬"])

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,8 @@ from servicekit.telemetry import Metric, NoMetrics
 from tests.support.polling import wait_for
 from tests.support.segment import SegmentServer
 
-QUICK = SegmentPolicy(
-    pause_s=0.01, timeout_s=0.3, first_retry_s=0.01, last_retry_s=0.04, attempts=4, waiting_bytes=1 << 18
-)
+QUICK = SegmentPolicy(pause_s=0.01, timeout_s=0.3, first_retry_s=0.01, last_retry_s=0.04, attempts=4)
+SMALL = replace(QUICK, waiting_bytes=1 << 18)
 
 
 class Counts(NoMetrics):
@@ -100,13 +100,13 @@ def test_black_hole_never_blocks(server: SegmentServer) -> None:
     """An endpoint that takes connections and says nothing: each event is left in microseconds, memory is bounded."""
     server.otherwise = 0
     counts = Counts()
-    sender = _sender(server.url, counts)
+    sender = _sender(server.url, counts, SMALL)
     started = time.monotonic()
     for number in range(5000):
         sender.send(_event(number))
     assert time.monotonic() - started < 1
-    assert sender._waiting.bytes <= QUICK.waiting_bytes
-    assert counts.of["lost reason:queue_full"] >= 5000 - QUICK.waiting_bytes // ENTRY_BYTES - 10 * QUICK.batch
+    assert sender._waiting.bytes <= SMALL.waiting_bytes
+    assert counts.of["lost reason:queue_full"] >= 5000 - SMALL.waiting_bytes // ENTRY_BYTES - 10 * QUICK.batch
     started = time.monotonic()
     sender.close(flush_s=0.2)
     assert time.monotonic() - started < 0.2 + 2 * QUICK.timeout_s + 0.5

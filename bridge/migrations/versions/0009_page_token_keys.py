@@ -1,0 +1,25 @@
+"""The keys of page tokens, which bridges without such a setting share."""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+SCHEMA = """
+CREATE TABLE page_token_keys (
+    key bytea PRIMARY KEY CHECK (octet_length(key) >= 32),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+"""
+
+
+def upgrade() -> None:
+    """Create the table."""
+    op.execute(SCHEMA)
+
+
+def downgrade() -> None:
+    """Drop the table."""
+    op.execute("DROP TABLE page_token_keys")
