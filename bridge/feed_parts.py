@@ -102,7 +102,7 @@ async def open_feed(
             metrics,
             time.monotonic,
             budget_s=settings.lightfm_budget_ms / 1000,
-            viewers=await _viewers(settings, stack),
+            viewers=await _viewers(settings, metrics, stack),
             experiments=_experiments(settings),
             seen=seen,
             tokens=tokens,
@@ -139,12 +139,12 @@ def _backoff(retry: int) -> float:
     return retry * random.uniform(0.005, 0.010)  # noqa: S311  # jitter
 
 
-async def _viewers(settings: BridgeSettings, stack: AsyncExitStack) -> Viewers:
+async def _viewers(settings: BridgeSettings, metrics: Metrics, stack: AsyncExitStack) -> Viewers:
     if settings.viewer_keys_path is None:
         return NamedViewers()
-    keys = KeyFile(settings.viewer_keys_path)
+    keys = KeyFile(settings.viewer_keys_path, metrics=metrics)
     await stack.enter_async_context(background("viewer-keys", keys.keep_fresh))
-    return TokenViewers(keys, settings.token_policy(), anonymous=settings.anonymous_viewers)
+    return TokenViewers(keys, settings.token_policy(), anonymous=settings.anonymous_viewers, metrics=metrics)
 
 
 def _experiments(settings: BridgeSettings) -> Experiments:

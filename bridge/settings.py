@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from bridge.identity import SignatureAlgorithm, TokenPolicy
 from bridge.page_token import PageTokens
 from bridge.retention import EVENT_ID_DAYS, LEAST_DAYS
+from bridge.user_token import MAX_LIFETIME_S
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
 from servicekit.logs import LogLevel
@@ -99,6 +100,12 @@ class BridgeSettings(KafkaSettings):
         None, description="audience that these tokens must name; required with keys"
     )
     viewer_token_issuer: str | None = Field(None, description="issuer that these tokens must name; required with keys")
+    user_token_lifetime_s: float = Field(
+        MAX_LIFETIME_S,
+        gt=0,
+        le=10 * 366 * 86_400,
+        description="seconds from `iat` to `exp` of these tokens at most; they need both, and `sub`, `aud`, `iss`",
+    )
     anonymous_viewers: bool = Field(default=False, description="whether calls without a token get trending pages")
     tls_cert_file: Path | None = Field(None, description="certificate chain of this server, PEM")
     tls_key_file: Path | None = Field(None, description="its private key, PEM")
@@ -141,6 +148,7 @@ class BridgeSettings(KafkaSettings):
             algorithms=self.viewer_token_algorithms,
             audience=self.viewer_token_audience,
             issuer=self.viewer_token_issuer,
+            max_lifetime_s=self.user_token_lifetime_s,
         )
 
 

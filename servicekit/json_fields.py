@@ -69,6 +69,13 @@ class JsonObject:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
 
+    def items(self, name: str) -> list[Any]:
+        """Return the items of an array, of whatever types: who reads them checks each."""
+        value = self._get(name)
+        if not isinstance(value, list):
+            raise ValueError(f"{name} is no array")  # noqa: TRY004  # likewise
+        return value
+
     def _get(self, name: str) -> Any:
         try:
             return self._fields[name]

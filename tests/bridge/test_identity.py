@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import jwt
 import pytest
+import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from grpc import StatusCode
@@ -16,7 +17,11 @@ from jwt.algorithms import RSAAlgorithm
 
 from bridge.identity import KeyFile, Metadata, NamedViewers, TokenPolicy, TokenViewers
 from servicekit.errors import ServiceError
+from servicekit.telemetry import connect_metrics
+from tests.bridge.clock import FakeClock
 from tests.bridge.waiting import until
+from tests.support.dogstatsd import DogStatsdServer
+from tests.support.polling import wait_for
 
 RSA_KEY: Final = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_KEY: Final = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -104,29 +109,60 @@ def _by_public_key() -> str:
 NOW: Final = int(time.time())
 
 
+def _raw(payload: bytes | None = None, **changes: Any) -> str:
+    """A well-signed token of any payload, which libraries would not make."""
+    claims = {"sub": "u1", "aud": "feed", "iss": "https://issuer.example", "iat": NOW, "exp": NOW + 60, **changes}
+    return jwt.PyJWS().encode(json.dumps(claims).encode() if payload is None else payload, RSA_KEY, algorithm="RS256")
+
+
+def _with_header(header: bytes) -> str:
+    return ".".join([base64.urlsafe_b64encode(header).rstrip(b"=").decode(), *_token().split(".")[1:]])
+
+
 @pytest.mark.parametrize(
     ("token", "reason"),
     [
         (_token(exp=NOW - 60), "TOKEN_EXPIRED"),
-        (_token(nbf=NOW + 600), "TOKEN_INVALID"),
-        (_token(iat=NOW + 600), "TOKEN_INVALID"),
-        (_token(exp=None), "TOKEN_INVALID"),
-        (_token(iat=None), "TOKEN_INVALID"),
-        (_token(sub=None), "TOKEN_INVALID"),
-        (_token(sub=""), "TOKEN_INVALID"),
-        (_token(sub="u\x00"), "TOKEN_INVALID"),
-        (_token(sub="x" * 200), "TOKEN_INVALID"),
-        (_token(aud="other"), "TOKEN_INVALID"),
-        (_token(aud=None), "TOKEN_INVALID"),
-        (_token(iss="https://other.example"), "TOKEN_INVALID"),
-        (_token(OTHER_KEY), "TOKEN_INVALID"),
-        (_token(EC_KEY, algorithm="ES256"), "TOKEN_INVALID"),
-        (_token(algorithm="PS256"), "TOKEN_INVALID"),
-        (_token()[:-4] + "AAAA", "TOKEN_INVALID"),
-        (_token() + "é", "TOKEN_INVALID"),
-        (_unsigned(), "TOKEN_INVALID"),
-        (_by_public_key(), "TOKEN_INVALID"),
-        ("garbage", "TOKEN_INVALID"),
+        (_token(nbf=NOW + 600), "TOKEN_NOT_YET_VALID"),
+        (_token(iat=NOW + 600), "TOKEN_NOT_YET_VALID"),
+        (_token(exp=NOW + 400 * 86_400), "TOKEN_LIVES_TOO_LONG"),
+        (_token(exp=None), "TOKEN_CLAIM_MISSING"),
+        (_token(iat=None), "TOKEN_CLAIM_MISSING"),
+        (_token(sub=None), "TOKEN_CLAIM_MISSING"),
+        (_token(aud=None), "TOKEN_CLAIM_MISSING"),
+        (_token(iss=None), "TOKEN_CLAIM_MISSING"),
+        (_raw(exp=1e300), "TOKEN_CLAIM_INVALID"),
+        (_raw(exp=10**400), "TOKEN_CLAIM_INVALID"),
+        (_raw(exp=float("inf")), "TOKEN_CLAIM_INVALID"),
+        (_raw(exp=float("nan")), "TOKEN_CLAIM_INVALID"),
+        (_raw(exp="9999999999"), "TOKEN_CLAIM_INVALID"),
+        (_raw(exp=True), "TOKEN_CLAIM_INVALID"),
+        (_raw(iat=float("-inf")), "TOKEN_CLAIM_INVALID"),
+        (_raw(nbf=-1), "TOKEN_CLAIM_INVALID"),
+        (_raw(nbf=[]), "TOKEN_CLAIM_INVALID"),
+        (_raw(sub=5), "TOKEN_SUBJECT_INVALID"),
+        (_token(sub=""), "TOKEN_SUBJECT_INVALID"),
+        (_token(sub="u\x00"), "TOKEN_SUBJECT_INVALID"),
+        (_token(sub="x" * 200), "TOKEN_SUBJECT_INVALID"),
+        (_token(aud="other"), "TOKEN_AUDIENCE_OTHER"),
+        (_raw(aud=5), "TOKEN_AUDIENCE_OTHER"),
+        (_token(aud=[]), "TOKEN_AUDIENCE_OTHER"),
+        (_token(iss="https://other.example"), "TOKEN_ISSUER_OTHER"),
+        (_raw(iss=["https://issuer.example"]), "TOKEN_ISSUER_OTHER"),
+        (_token(OTHER_KEY), "TOKEN_SIGNATURE_INVALID"),
+        (_token()[:-4] + "AAAA", "TOKEN_SIGNATURE_INVALID"),
+        (_token(EC_KEY, algorithm="ES256"), "TOKEN_ALGORITHM_REFUSED"),
+        (_token(algorithm="PS256"), "TOKEN_ALGORITHM_REFUSED"),
+        (_unsigned(), "TOKEN_ALGORITHM_REFUSED"),
+        (_by_public_key(), "TOKEN_ALGORITHM_REFUSED"),
+        (_raw(b"5"), "TOKEN_MALFORMED"),
+        (_raw(b"[" * 3000), "TOKEN_MALFORMED"),
+        (_with_header(b'{"alg":"RS256","kid":' + b"[" * 3000), "TOKEN_MALFORMED"),
+        (_with_header(b'{"alg":"RS256","kid":["a"]}'), "TOKEN_MALFORMED"),
+        (_with_header(b'{"alg":"RS256","kid":' + b"9" * 4400 + b"}"), "TOKEN_MALFORMED"),
+        (_token() + "é", "TOKEN_MALFORMED"),
+        ("garbage", "TOKEN_MALFORMED"),
+        ("x" * 9000, "TOKEN_MALFORMED"),
         ("", "TOKEN_MISSING"),
     ],
 )
@@ -144,7 +180,7 @@ def test_bad_token(keys: Path, token: str, reason: str) -> None:
     ],
 )
 def test_bad_header(keys: Path, metadata: Any) -> None:
-    assert _refusal(_viewers(keys), lambda: metadata) == (StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")
+    assert _refusal(_viewers(keys), lambda: metadata) == (StatusCode.UNAUTHENTICATED, "TOKEN_MALFORMED")
 
 
 def test_small_clock_differences_are_forgiven(keys: Path) -> None:
@@ -159,8 +195,102 @@ def test_key_set(tmp_path: Path) -> None:
     viewers = _viewers(path)
     assert viewers.viewer("", _bearer(_token(key_id="a"))) == "u1"
     assert viewers.viewer("", _bearer(_token(OTHER_KEY, key_id="b"))) == "u1"
-    for token in (_token(key_id="b"), _token(key_id="c"), _token()):
-        assert _refusal(viewers, _bearer(token))[1] == "TOKEN_INVALID"
+    reasons = [_refusal(viewers, _bearer(token))[1] for token in (_token(key_id="b"), _token(key_id="c"), _token())]
+    assert reasons == ["TOKEN_SIGNATURE_INVALID", "TOKEN_KEY_UNKNOWN", "TOKEN_KEY_UNKNOWN"]
+
+
+def _write(path: Path, *entries: Any) -> Path:
+    path.write_text(json.dumps({"keys": entries}))
+    return path
+
+
+@pytest.mark.parametrize("key_id", ["a", None])
+def test_a_set_of_one_key_takes_tokens_that_name_none(tmp_path: Path, key_id: str | None) -> None:
+    viewers = _viewers(_write(tmp_path / "keys.json", _jwk(RSA_KEY, "a")))
+    assert viewers.viewer("", _bearer(_token(key_id=key_id))) == "u1"
+    assert _refusal(viewers, _bearer(_token(key_id="b")))[1] == "TOKEN_KEY_UNKNOWN"
+
+
+def test_a_lone_key_without_a_name_takes_any(tmp_path: Path) -> None:
+    nameless = _jwk(RSA_KEY, "a")
+    del nameless["kid"]
+    viewers = _viewers(_write(tmp_path / "keys.json", nameless))
+    assert viewers.viewer("", _bearer(_token(key_id="b"))) == viewers.viewer("", _bearer(_token())) == "u1"
+
+
+_PRIVATE: Final = {**json.loads(RSAAlgorithm.to_jwk(RSA_KEY)), "kid": "b"}
+_NAMELESS: Final = {name: value for name, value in _jwk(OTHER_KEY, "b").items() if name != "kid"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "name", "problem"),
+    [
+        (_PRIVATE, "b", "is a private key: replace it, as others may have read it"),
+        ({**_jwk(OTHER_KEY, "b"), "use": "enc"}, "b", "is not for verifying signatures"),
+        ({**_jwk(OTHER_KEY, "b"), "key_ops": ["encrypt"]}, "b", "is not for verifying signatures"),
+        ({**_jwk(OTHER_KEY, "b"), "alg": "RSA-OAEP"}, "b", "is for an algorithm other than RS256, PS256"),
+        ({**_jwk(OTHER_KEY, "b"), "alg": ["RS256"]}, "b", "is for an algorithm other than RS256, PS256"),
+        ({"kty": "oct", "k": "c2VjcmV0", "kid": "b"}, "b", "is a shared secret"),
+        ({"kty": "XYZ", "kid": "b"}, "b", "is of a type that is not supported"),
+        ({"kty": ["RSA"], "kid": "b"}, "b", "is of a type that is not supported"),
+        ({"kty": "RSA", "kid": 5}, "number 2", "has a kid that is no text of 1 to 128 bytes"),
+        ({"kty": "RSA", "kid": "b", "n": 5}, "b", None),
+        ({"kty": "EC", "kid": "b", "crv": "P-256", "x": "AAAA", "y": "!"}, "b", None),
+        (5, "number 2", "is of a type that is not supported"),
+        (None, "number 2", "is of a type that is not supported"),
+    ],
+)
+def test_a_bad_key_is_set_aside_and_named(tmp_path: Path, bad: Any, name: str, problem: str | None) -> None:
+    """The other one stays usable, and what is set aside verifies nothing."""
+    with structlog.testing.capture_logs() as logs:
+        viewers = _viewers(_write(tmp_path / "keys.json", _jwk(RSA_KEY, "a"), bad))
+    ((told, text),) = logs[0]["keys"].items()
+    assert (logs[0]["event"], told) == ("identity.keys_set_aside", name)
+    assert text == problem or (problem is None and text)
+    assert viewers.viewer("", _bearer(_token(key_id="a"))) == "u1"
+    assert _refusal(viewers, _bearer(_token(OTHER_KEY, key_id="b")))[1] == "TOKEN_KEY_UNKNOWN"
+
+
+def test_a_key_without_a_name_takes_tokens_without_one(tmp_path: Path) -> None:
+    viewers = _viewers(_write(tmp_path / "keys.json", _jwk(RSA_KEY, "a"), _NAMELESS))
+    assert viewers.viewer("", _bearer(_token(key_id="a"))) == "u1"
+    assert viewers.viewer("", _bearer(_token(OTHER_KEY))) == "u1"
+
+
+@pytest.mark.parametrize("entry", [_jwk(RSA_KEY, "b"), _NAMELESS])
+def test_keys_of_one_name_are_all_refused(tmp_path: Path, entry: dict[str, Any]) -> None:
+    with structlog.testing.capture_logs() as logs:
+        viewers = _viewers(_write(tmp_path / "keys.json", _jwk(RSA_KEY, "a"), entry, entry))
+    assert [*logs[0]["keys"].values()] == ["is there more than once"]
+    assert viewers.viewer("", _bearer(_token(key_id="a"))) == "u1"
+    assert _refusal(viewers, _bearer(_token(key_id="b")))[1] == "TOKEN_KEY_UNKNOWN"
+
+
+def test_a_key_verifies_its_own_algorithm_only(tmp_path: Path) -> None:
+    policy = TokenPolicy(algorithms=("RS256", "PS256"), audience="feed", issuer="https://issuer.example")
+    viewers = _viewers(_write(tmp_path / "keys.json", _jwk(RSA_KEY, "a")), policy=policy)
+    assert viewers.viewer("", _bearer(_token())) == "u1"
+    assert _refusal(viewers, _bearer(_token(algorithm="PS256")))[1] == "TOKEN_ALGORITHM_REFUSED"
+
+
+def test_refusals_are_counted_and_logged_in_a_paced_way(keys: Path, dogstatsd: DogStatsdServer) -> None:
+    """A flood of bad tokens is one line a minute for each reason, which says how many there were."""
+    metrics, clock = connect_metrics(dogstatsd.host, dogstatsd.port, service="bridge"), FakeClock()
+    viewers = TokenViewers(KeyFile(keys), POLICY, anonymous=False, metrics=metrics, clock=clock)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(50):
+            _refusal(viewers, _bearer("garbage"))
+        _refusal(viewers, _bearer(_token(exp=NOW - 60)))
+        clock.now += 61
+        _refusal(viewers, _bearer("garbage"))
+    assert [(log["event"], log["reason"], log["calls"]) for log in logs] == [
+        ("identity.refused", "TOKEN_MALFORMED", 1),
+        ("identity.refused", "TOKEN_EXPIRED", 1),
+        ("identity.refused", "TOKEN_MALFORMED", 50),
+    ]
+    metrics.close()
+    tag = "reason:token_malformed"
+    wait_for(lambda: sum(packet.values[0] for packet in dogstatsd.packets("feed.identity.refused", tag)) == 51)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +301,9 @@ def test_key_set(tmp_path: Path) -> None:
         "{}",
         '{"keys": []}',
         '{"keys": [{"kty": "RSA"}]}',
+        '{"keys": 5}',
+        '{"keys":' + "[" * 100_000 + "]" * 100_000 + "}",
+        _pem(RSA_KEY).decode() + _pem(OTHER_KEY).decode(),
         '{"keys": [{"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"}]}',
         RSA_KEY.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -195,7 +328,11 @@ async def test_keys_are_renewed(keys: Path) -> None:
     file = KeyFile(keys, sleep=sleep)
     viewers = TokenViewers(file, POLICY, anonymous=False)
     task = asyncio.create_task(file.keep_fresh())
-    await asyncio.to_thread(keys.write_text, "garbage")
+    bad = ["garbage", "{" * 10_000, '{"keys":' + "[" * 100_000 + "]" * 100_000 + "}", '{"keys": []}', "\0", ""]
+    for text in bad:
+        await asyncio.to_thread(keys.write_text, text)
+        seen = len(pauses)
+        await until(lambda: len(pauses) > seen + 1)  # noqa: B023  # waited for here
     seen = len(pauses)
     await until(lambda: len(pauses) > seen + 2)
     assert viewers.viewer("", _bearer(_token())) == "u1"
@@ -203,7 +340,7 @@ async def test_keys_are_renewed(keys: Path) -> None:
     seen = len(pauses)
     await until(lambda: len(pauses) > seen + 2)
     assert viewers.viewer("", _bearer(_token(OTHER_KEY))) == "u1"
-    assert _refusal(viewers, _bearer(_token()))[1] == "TOKEN_INVALID"
+    assert _refusal(viewers, _bearer(_token()))[1] == "TOKEN_SIGNATURE_INVALID"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
