@@ -1,22 +1,35 @@
 """The trending ranking, computed by Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from psycopg import sql
 
 from bridge.background import background
 from bridge.database import Database, DatabaseUnavailableError
+from bridge.features import Features
+from bridge.interaction import InteractionType
+from bridge.job import SetAside
+from bridge.message import Message
 from bridge.page import VideoFilter
 from bridge.trending import TrendingBoard
 from bridge.trending_ranking import TrendingPolicy, compute_trending
 from bridge.trending_refresher import TrendingRefresher
 from deploy.local.postgres import Postgres
+from servicekit.telemetry import connect_metrics
+from servicekit.validation import identifier_problem
 from tests.bridge.waiting import until
+from tests.support.dogstatsd import DogStatsdServer
 
 THEN = datetime(2022, 4, 30, tzinfo=UTC)
 """Long ago, as imported history is: what counts is the age beside the newest event."""
@@ -245,3 +258,192 @@ async def test_surfaces_have_their_own_order(database: Database) -> None:
     assert orders == {"": plain, "other": plain, "explore": ["explored", "everywhere", "lost"]}
     scores = [one.ranked.score for one in trending.at("explore").videos]
     assert scores == sorted(scores, reverse=True)
+
+
+async def _store(database: Database, *rows: dict[str, Any]) -> None:
+    """Store rows as they are, whatever checks the API would have made."""
+    async with database.connection() as connection:
+        for row in rows:
+            names = {"user_id": "u1", "video_id": "v1", "interaction_type": "like", "occurred_at": datetime.now(UTC)}
+            columns = names | row
+            await connection.execute(
+                sql.SQL("INSERT INTO user_interactions ({}) VALUES ({})").format(
+                    sql.SQL(", ").join(map(sql.Identifier, columns)),
+                    sql.SQL(", ").join(sql.Placeholder() * len(columns)),
+                ),
+                [*columns.values()],
+            )
+
+
+async def _fill(database: Database, videos: int) -> None:
+    """Store a live feed: one like for each video, a second apart, up to now."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO user_interactions (user_id, video_id, interaction_type, occurred_at)"
+            " SELECT 'u1', 'v' || n, 'like', now() - n * interval '1 second' FROM generate_series(1, %s) n",
+            [videos],
+        )
+
+
+HOSTILE_ROWS: list[dict[str, Any]] = [
+    {"interaction_type": "rating", "rating": 5e-324},
+    {"interaction_type": "rating", "rating": 1e308},
+    {"interaction_type": "rating", "rating": -1e308},
+    {"interaction_type": "rating", "rating": float("nan")},
+    {"interaction_type": "rating", "rating": float("inf")},
+    {"interaction_type": "rating", "rating": float("-inf")},
+    {"interaction_type": "rating", "rating": None},
+    {"interaction_type": "watch", "watch_time_ms": 2**63 - 1},
+    {"interaction_type": "watch", "watch_time_ms": -(2**63)},
+    {"interaction_type": "watch", "watch_time_ms": 1, "video_id": "longest"},
+    {"interaction_type": "watch", "watch_time_ms": 1, "video_id": "negative"},
+    {"interaction_type": "unheard of"},
+    {"occurred_at": "infinity"},
+    {"occurred_at": "-infinity"},
+    {"occurred_at": "4713-01-01 BC"},
+    {"occurred_at": "294276-12-31"},
+    {"recorded_at": "infinity"},
+    {"recorded_at": "-infinity"},
+    {"video_id": ""},
+    {"video_id": "x" * 5000},
+    {"video_id": "a\nb"},
+    {"user_id": ""},
+    {"feed_session_id": "x" * 2000},
+]
+
+
+@pytest.mark.parametrize("half_life_s", [1e-9, 0.36, 36.0, 360.0, 86_400.0, 1e12])
+async def test_no_row_stops_the_ranking(database: Database, half_life_s: float) -> None:
+    """Whatever the tables hold, and however short or long the half-life is: the others are ranked, bad ids left out."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO videos (video_id, duration_ms, published_at, tags) VALUES"
+            " ('longest', %s, 'infinity', '{NULL}'), ('negative', -5, '-infinity', '{{a,b},{c,d}}'),"
+            " ('v7', 0, '294276-12-31', '{}'), ('v8', NULL, '4713-01-01 BC', '{\u2028}')",
+            [2**63 - 1],
+        )
+    await _fill(database, 200)
+    await _store(database, *HOSTILE_ROWS)
+    policy = TrendingPolicy(half_life_s=half_life_s, unknown_videos=True)
+    trending = await compute_trending(database, policy, THEN)
+    ids = [video.ranked.video_id for video in trending.videos]
+    assert {f"v{number}" for number in range(1, 201)} <= {*ids}
+    assert not [one for one in ids if identifier_problem(one)]
+    assert all(math.isfinite(video.ranked.score) for video in trending.videos)
+
+
+async def test_bad_ids_are_counted_and_named_once(database: Database, dogstatsd: DogStatsdServer) -> None:
+    metrics = connect_metrics(dogstatsd.host, dogstatsd.port, service="bridge")
+    set_aside = SetAside("trending", metrics)
+    await _store(database, {"video_id": "a\nb"}, {"video_id": ""}, {})
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            trending = await compute_trending(database, POLICY, THEN, set_aside)
+            assert set_aside.report() == 2
+    assert [video.ranked.video_id for video in trending.videos] == ["v1"]
+    assert [(log["event"], log["count"], {*log["rows"]}) for log in logs] == [("rows.set_aside", 2, {"a\nb", ""})]
+    metrics.close()
+    tag = "job:trending"
+    await until(lambda: sum(packet.values[0] for packet in dogstatsd.packets("feed.jobs.rows_set_aside", tag)) == 6)
+
+
+@pytest.mark.parametrize("days", [-30, -8, 8, 30, 3000])
+async def test_one_wrong_clock_leaves_the_ranking(database: Database, days: float) -> None:
+    """A bridge whose clock is wrong stores an interaction: the window is that of Postgres, and all others stay."""
+    await _fill(database, 500)
+    await _store(database, {"video_id": "odd", "occurred_at": datetime.now(UTC) + timedelta(days=days)})
+    scores = await _scores(database, TrendingPolicy(unknown_videos=True))
+    assert len(scores) == 500 + (days > 0)
+    assert ("odd" in scores) == (days > 0)
+
+
+async def test_what_happens_in_the_future_counts_as_of_when_it_came(database: Database) -> None:
+    """It decays from then on as all else does, and is gone with its window."""
+    ahead, policy = datetime.now(UTC) + timedelta(days=30), replace(POLICY, enough=1)
+    hours_ago = [datetime.now(UTC) - timedelta(hours=hours) for hours in (0, 1, 11)]
+    await _store(
+        database,
+        *({"video_id": f"v{place}", "occurred_at": ahead, "recorded_at": at} for place, at in enumerate(hours_ago)),
+    )
+    scores = await _scores(database, policy)
+    assert {video: round(score, 2) for video, score in scores.items()} == {"v0": 3.0, "v1": 1.5}
+
+
+async def test_few_recent_videos_are_followed_by_those_of_the_last_window(database: Database) -> None:
+    """One interaction with imported history, or after a quiet week, does not leave a feed of one video."""
+    for video, hours in (("old", 0), ("older", 1), ("live", 2), ("gone", 11)):
+        await _add(database, "u1", video, "share", hours=hours)
+    await _store(database, {"video_id": "live", "interaction_type": "impression"})
+    trending = await compute_trending(database, POLICY, THEN)
+    assert [video.ranked.video_id for video in trending.videos] == ["live", "old", "older"]
+    scores = [video.ranked.score for video in trending.videos]
+    assert scores == sorted(scores, reverse=True)
+    few = await compute_trending(database, replace(POLICY, enough=1), THEN)
+    assert [video.ranked.video_id for video in few.videos] == ["live"]
+
+
+async def test_only_what_the_catalogue_knows_trends(database: Database) -> None:
+    """An id that nobody published does not, unless there is no catalogue or the policy says so."""
+    strict = replace(POLICY, unknown_videos=False)
+    await _store(database, {"video_id": "published"}, {"video_id": "made up", "interaction_type": "share"})
+    assert {*await _scores(database, strict)} == {"published", "made up"}
+    async with database.connection() as connection:
+        await connection.execute("INSERT INTO videos (video_id) VALUES ('published'), ('other')")
+    assert {*await _scores(database, strict)} == {"published"}
+    assert {*await _scores(database, POLICY)} == {"published", "made up"}
+
+
+ROWS = st.fixed_dictionaries(
+    {
+        "user_id": st.sampled_from(["u1", "u2"]),
+        "video_id": st.sampled_from(["v1", "v2", "v3"]),
+        "interaction_type": st.sampled_from([*InteractionType]),
+        "watch_time_ms": st.integers(-(2**63), 2**63 - 1) | st.integers(0, 86_400_000),
+        "rating": st.none() | st.floats() | st.floats(0, 5),
+        "occurred_at": st.datetimes(datetime(1, 2, 1), datetime(9999, 12, 1), timezones=st.just(UTC))  # noqa: DTZ001
+        | st.floats(-86_400 * 40, 86_400 * 40).map(lambda seconds: datetime.now(UTC) + timedelta(seconds=seconds)),
+        "feed_session_id": st.none() | st.sampled_from(["s1", "s2"]),
+    }
+)
+
+
+class _Sent:
+    """A publisher that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.values: list[dict[str, Any]] = []
+
+    def publish(self, message: Message, done: Callable[[bool], None]) -> None:
+        self.values.append(json.loads(message.value or "", parse_constant=_no_constant))
+        done(True)  # noqa: FBT003  # the callback's only argument
+
+    refusals = 0
+
+    async def send_singly(self, messages: Sequence[Message]) -> list[Any]:
+        raise NotImplementedError
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+async def test_any_stored_interaction_leaves_the_jobs_running(database: Database) -> None:
+    """Whatever fields an interaction has: trending ranks, and features are published as JSON."""
+    loop = asyncio.get_running_loop()
+
+    async def check(rows: list[dict[str, Any]], half_life_s: float) -> None:
+        async with database.connection() as connection:
+            await connection.execute("TRUNCATE user_interactions")
+        await _store(database, *rows, {"video_id": "good"})
+        trending = await compute_trending(database, replace(POLICY, half_life_s=half_life_s, window_s=6e5), THEN)
+        assert "good" in {video.ranked.video_id for video in trending.videos}
+        sent = _Sent()
+        assert await Features(database, sent, interval_s=300).publish() >= 1
+        assert all(0 <= value["watchTime7d"] <= 2**53 for value in sent.values)
+
+    @settings(max_examples=40)
+    @given(st.lists(ROWS, max_size=8), st.floats(1e-3, 1e9))
+    def property_(rows: list[dict[str, Any]], half_life_s: float) -> None:
+        asyncio.run_coroutine_threadsafe(check(rows, half_life_s), loop).result(timeout=60)
+
+    await asyncio.to_thread(property_)
