@@ -11,10 +11,16 @@ from typing import Final
 
 from bridge.acknowledgement import Entry
 from bridge.deadline import Clock
+from bridge.interaction import Interaction
 
 BATCH: Final = 500
 MOST_WAITING: Final = 10_000
 """Interactions that may wait for a commit; beyond, callers are turned away at once."""
+MAX_WAITING_BYTES: Final = 48 << 20
+"""Bytes of theirs that may: their metadata can make each of them large."""
+INTERACTION_BYTES: Final = 2000
+METADATA_BYTES: Final = 300
+"""What an interaction takes of the memory without its metadata, and each of their entries beside its characters."""
 PAUSE_EACH_S: Final = 0.002
 """Seconds between two batches for each entry of the first, so that the pause grows with the load."""
 MOST_PAUSE_S: Final = 0.01
@@ -32,6 +38,7 @@ class CommitQueue:
         self._clock = clock
         self._sleep = sleep
         self._entries: deque[Entry] = deque()
+        self._bytes = 0
         self._wake = asyncio.Event()
         self._rest_until = clock()
 
@@ -41,16 +48,18 @@ class CommitQueue:
     @property
     def full(self) -> bool:
         """Whether no more may wait."""
-        return len(self._entries) >= MOST_WAITING
+        return len(self._entries) >= MOST_WAITING or self._bytes >= MAX_WAITING_BYTES
 
     def add(self, entry: Entry) -> None:
         """Put an entry at the end."""
         self._entries.append(entry)
+        self._bytes += interaction_bytes(entry.interaction)
         self._wake.set()
 
     def give_back(self, batch: Sequence[Entry]) -> None:
         """Put entries back to the front."""
         self._entries.extendleft(reversed(batch))
+        self._bytes += sum(interaction_bytes(entry.interaction) for entry in batch)
         self._wake.set()
 
     async def take(self) -> list[Entry]:
@@ -69,8 +78,21 @@ class CommitQueue:
         batch: list[Entry] = []
         while self._entries and len(batch) < BATCH:
             entry = self._entries.popleft()
+            self._bytes -= interaction_bytes(entry.interaction)
             if not entry.done.done():
                 batch.append(entry)
         if not self._entries:
             self._wake.clear()
         return batch
+
+
+def interaction_bytes(interaction: Interaction) -> int:
+    """Return what a waiting interaction takes of the memory, however large its caller makes it."""
+    size = INTERACTION_BYTES
+    if interaction.search_query:
+        size += 4 * len(interaction.search_query)
+    if interaction.metadata:
+        size += METADATA_BYTES * len(interaction.metadata)
+        # A text with one character beyond the basic plane takes four bytes for each of its characters.
+        size += 4 * sum([len(name) + len(value) for name, value in interaction.metadata.items()])
+    return size

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from sys import getsizeof
 from typing import Final
 from uuid import UUID
 
@@ -9,13 +10,19 @@ from bridge.message import Message
 
 MOST: Final = 20_000
 """Messages remembered; beyond, the oldest are forgotten, and their order with later ones is not kept in an outage."""
+MAX_BYTES: Final = 32 << 20
+"""Bytes of theirs that are: their metadata can make each of them large."""
+MESSAGE_BYTES: Final = 1500
+"""What a message takes of the memory beside the texts of its value and headers."""
 
 
 class LeftBehind:
     """Remembers messages by key, so that a later message of the key can be sent after them without the outbox."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST, max_bytes: int = MAX_BYTES) -> None:
         self._most = most
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._messages: OrderedDict[UUID, Message] = OrderedDict()
         self._by_key: dict[str, list[UUID]] = {}
 
@@ -24,8 +31,9 @@ class LeftBehind:
         if message.event_id in self._messages:
             return
         self._messages[message.event_id] = message
+        self._bytes += message_bytes(message)
         self._by_key.setdefault(message.key, []).append(message.event_id)
-        if len(self._messages) > self._most:
+        while len(self._messages) > self._most or self._bytes > self._max_bytes:
             self.forget([next(iter(self._messages))])
 
     def found(self, messages: Iterable[Message]) -> None:
@@ -44,6 +52,7 @@ class LeftBehind:
             message = self._messages.pop(event_id, None)
             if message is None:
                 continue
+            self._bytes -= message_bytes(message)
             left = self._by_key[message.key]
             left.remove(event_id)
             if not left:
@@ -53,8 +62,15 @@ class LeftBehind:
         """Return the messages of a key in their order, and drop them."""
         if not self._by_key:
             return []
-        return [self._messages.pop(event_id) for event_id in self._by_key.pop(key, ())]
+        taken = [self._messages.pop(event_id) for event_id in self._by_key.pop(key, ())]
+        self._bytes -= sum(map(message_bytes, taken))
+        return taken
 
     def event_ids(self) -> list[UUID]:
         """Return which messages are remembered."""
         return [*self._messages]
+
+
+def message_bytes(message: Message) -> int:
+    """Return what a message takes of the memory, however large its caller makes it."""
+    return MESSAGE_BYTES + getsizeof(message.value) + sum(map(getsizeof, message.headers.values()))

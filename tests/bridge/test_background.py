@@ -45,3 +45,29 @@ async def test_work_that_misses_its_cancellation_ends(turns: int, monkeypatch: p
             for _ in range(turns):
                 await asyncio.sleep(0)
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "work"]
+
+
+async def test_a_defect_that_stays_is_told_once_and_tried_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_module, "RESTART_S", 0.001)
+    monkeypatch.setattr(background_module, "MAX_RESTART_S", 0.004)
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    runs = 0
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        raise ValueError if runs < 6 else KeyError
+
+    with structlog.testing.capture_logs() as logs:
+        async with asyncio.timeout(20), background("work", work):
+            while runs < 8:
+                await sleep(0.001)
+    assert pauses[:4] == [0.001, 0.002, 0.004, 0.004]
+    assert [log["event"] for log in logs] == ["background.defect", "background.defect"]
