@@ -16,7 +16,7 @@ from bridge.interaction import Interaction
 BATCH: Final = 500
 MOST_WAITING: Final = 10_000
 """Interactions that may wait for a commit; beyond, callers are turned away at once."""
-MAX_WAITING_BYTES: Final = 48 << 20
+MAX_WAITING_BYTES: Final = 32 << 20
 """Bytes of theirs that may: their metadata can make each of them large."""
 INTERACTION_BYTES: Final = 2000
 METADATA_BYTES: Final = 300

@@ -10,7 +10,7 @@ from bridge.message import Message
 
 MOST: Final = 20_000
 """Messages remembered; beyond, the oldest are forgotten, and their order with later ones is not kept in an outage."""
-MAX_BYTES: Final = 32 << 20
+MAX_BYTES: Final = 24 << 20
 """Bytes of theirs that are: their metadata can make each of them large."""
 MESSAGE_BYTES: Final = 1500
 """What a message takes of the memory beside the texts of its value and headers."""
