@@ -16,7 +16,7 @@ from bridge.feed import Feed
 from bridge.feed_codec import FeedRequest, decode_recommendations, decode_trending, encode_page, encode_trending
 from bridge.identity import NamedViewers, Viewers
 from bridge.page import Page, PageListener, PageQuery, RankedVideo, ServedPage
-from bridge.page_token import MAX_SERVED, MIN_KEY_BYTES, PageToken, PageTokens, sound_ids
+from bridge.page_token import MAX_SERVED, MIN_KEY_BYTES, PageToken, PageTokens
 from bridge.seen import SeenVideos
 from bridge.trending import TrendingBoard
 from servicekit.errors import ServiceError
@@ -170,7 +170,7 @@ class FeedService(FeedServiceServicer):
 
     def _next_token(self, wanted: FeedRequest, session_id: str, videos: Sequence[RankedVideo], *, more: bool) -> str:
         """Return the token of the next page; empty when there is none, or when the session has shown enough."""
-        served = (*wanted.served, *sound_ids([video_id for video_id, _ in videos]))
+        served = (*wanted.served, *[video_id for video_id, _ in videos])
         if not more or not videos or len(served) >= MAX_SERVED:
             return ""
         token = PageToken(feed_session_id=session_id, request=wanted.digest, page=wanted.page + 1, served=served)

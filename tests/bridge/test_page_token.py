@@ -18,7 +18,6 @@ from bridge.page_token import (
     _name,
     _signature,
     request_digest,
-    sound_ids,
 )
 from servicekit.validation import identifier_problem
 
@@ -171,10 +170,9 @@ def test_what_is_signed_is_checked_all_the_same(plain: bytes) -> None:
             TOKENS_OF_A.decode(_signed(packed))
 
 
-@given(st.lists(st.text(max_size=140), max_size=5))
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=140), max_size=5))
 def test_ids_that_no_request_may_name_are_left_out(video_ids: list[str]) -> None:
-    served = tuple(sound_ids(video_ids))
-    assert served == tuple(one for one in video_ids if not identifier_problem(one))
-    token = PageToken(feed_session_id="s", request=b"12345678", page=2, served=served)
-    if served:
-        assert TOKENS_OF_A.decode(TOKENS_OF_A.encode(token)) == token
+    """A token that a bridge makes is one that bridges take, whatever a model or a table held."""
+    token = PageToken(feed_session_id="s", request=b"12345678", page=2, served=tuple(video_ids))
+    expected = tuple(one for one in video_ids if not identifier_problem(one))
+    assert TOKENS_OF_A.decode(TOKENS_OF_A.encode(token)).served == expected
