@@ -132,3 +132,15 @@ def test_defaults_are_within_their_bounds(monkeypatch: pytest.MonkeyPatch) -> No
                 url = "postgresql://h/d" if name == "database_url" else "file:///folder"
                 monkeypatch.setenv(name.upper(), url)
         settings()
+
+
+def test_what_deployments_set_is_known() -> None:
+    """A name that manifests and documents spell wrong would end the start of a program."""
+    files = [ROOT / "docker-compose.yml", ROOT / "README.md", ROOT / "Makefile", *(ROOT / "deploy").rglob("*.*")]
+    kinds = {".yml", ".yaml", ".md", ".service", ""}
+    texts = [path.read_text(encoding="utf-8") for path in files if path.suffix in kinds and path.is_file()]
+    names = "|".join(one + "[A-Z0-9_]+" for one in OWN)
+    pattern = rf"(?m)(?:^|[\s`;-])({names})(?==|:\s)|name: ({names})$"
+    told = {name for text in texts for found in re.findall(pattern, text) for name in found if name}
+    assert "RECSVC_LISTEN" in told
+    assert {name.removesuffix("_FILE") for name in told} <= PROGRAMS | FORMER | ELSEWHERE

@@ -24,7 +24,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from deploy.local.dataset import DataSet
 from deploy.local.kafka import choose_kafka
 from deploy.local.postgres import Postgres
-from deploy.local.service import ROOT, Service
+from deploy.local.service import ROOT, Service, local_environment
 from servicekit.arguments import whole
 from tests.fuzz.fuzzer import Findings, Fuzzer
 from tests.fuzz.methods import all_methods
@@ -50,6 +50,16 @@ def system(postgres_server: Postgres, grpcurl: Grpcurl, tmp_path_factory: pytest
     data = DataSet(folder / "data")
     sizes = ("--users", "150", "--videos", "300", "--days", "3")
     _program("retrain", "simulate", "--output", str(data.folder), *sizes, env=dict(os.environ))
+    env = (
+        local_environment(os.environ)
+        | _training(folder)
+        | {
+            "INTERACTIONS_URL": data.url("exports"),
+            "CATALOGUE_URL": data.url(),
+            "MODEL_STORE_URL": (folder / "models").as_uri(),
+        }
+    )
+    _program("retrain", "run", "--force", env=env)  # so little data may not pass the gate
     kafka = choose_kafka().over(folder / "kafka")
     try:
         yield from _started(folder, data, postgres_server, kafka.start(), grpcurl)
@@ -57,11 +67,12 @@ def system(postgres_server: Postgres, grpcurl: Grpcurl, tmp_path_factory: pytest
         kafka.stop()
 
 
+def _training(folder: Path) -> dict[str, str]:
+    return {"RETRAIN_FACTORS": "8", "RETRAIN_EPOCHS": "3", "RETRAIN_WORK_DIR": str(folder / "work")}
+
+
 def _started(folder: Path, data: DataSet, postgres: Postgres, bootstrap: str, grpcurl: Grpcurl) -> Iterator[System]:
-    settings = {
-        "RETRAIN_FACTORS": "8",
-        "RETRAIN_EPOCHS": "3",
-        "RETRAIN_WORK_DIR": str(folder / "work"),
+    settings = _training(folder) | {
         "LOG_LEVEL": "info",
         "TRENDING_INTERVAL_S": "0.5",
         "FEATURES_INTERVAL_S": "1",
