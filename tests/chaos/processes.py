@@ -11,7 +11,7 @@ import grpc
 
 from deploy.local.child import Child
 from deploy.local.service import Service
-from tests.chaos.cluster import BRIDGES, POISON, RECSVC, WORKERS, Cluster, start_bridge
+from tests.chaos.cluster import BRIDGES, POISON, RECSVC, Cluster, start_bridge
 from tests.chaos.nemesis import Nemesis
 from tests.support.polling import wait_for
 from videowindow.feed.v1 import interaction_pb2 as pb
@@ -21,6 +21,7 @@ STALL_S: Final = 3.0
 AHEAD_S: Final = 30 * 24 * 3600
 EVENTS: Final = 20
 RESTART_S: Final = 60.0
+ALL_SERVE: Final = '"workers.all_serving"'
 AHEAD: Final = Path(__file__).with_name("ahead")
 
 
@@ -73,14 +74,19 @@ class WorkerTermination(Nemesis):
         """End them in turn."""
         begun = time.monotonic()
         for worker in sorted(self.cluster.workers()):
+            whole = self._times_whole()
             os.kill(worker, signal.SIGTERM)
             wait_for(
-                lambda worker=worker: worker not in (now := self.cluster.workers()) and len(now) == WORKERS,  # type: ignore[misc]  # bound
+                lambda before=whole: self._times_whole() > before,  # type: ignore[misc]  # bound
                 timeout_s=RESTART_S,
                 interval_s=0.1,
-                what="another worker",
+                what="another worker that serves",
             )
         time.sleep(max(0.0, seconds - (time.monotonic() - begun)))
+
+    def _times_whole(self) -> int:
+        """Return how often all workers have come to serve, as recsvc tells."""
+        return self.cluster.recsvc.log.read_text(encoding="utf-8").count(ALL_SERVE)
 
 
 class BridgeRestart(Nemesis):

@@ -14,7 +14,7 @@ from tests.chaos.nemesis import Nemesis
 
 SEED: Final = 1
 STRIKE_S: Final = 1.0
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 30.0
 RATE: Final = 100.0 if usable_cores() > 1 else 25.0
 """Pages, and interactions, a second: the load itself takes a third of a core at 100."""
 WINDOW: Final = 40
