@@ -73,7 +73,7 @@ async def test_interactions_that_wait_for_a_commit_are_bounded(
             occurred_at=datetime.now(UTC),
             metadata={f"{key:064}"[:64]: f"{number}{character * length}" for key in range(32 if length else 0)},
         )
-        queue.add(Entry(interaction, 0.0, loop.create_future()))
+        queue.add(Entry(interaction, b"%016d" % number, number, 0.0, loop.create_future()))
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert bound // 4 < taken < bound * 1.05
