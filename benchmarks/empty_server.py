@@ -17,7 +17,7 @@ from typing import Any, Final
 import grpc
 
 from benchmarks.fault_proxy import SERVICE
-from servicekit.lifecycle import OPTIONS
+from servicekit.server_options import OPTIONS
 from servicekit.unary_calls import UnaryCalls
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 

@@ -2,7 +2,7 @@
 
 It speaks to gRPC's core by `grpc._cython.cygrpc`, as gRPC's own Python layer does. That module is private to gRPC and
 may change with any release, so `grpcio` is pinned, and `tests/servicekit/test_unary_calls.py` and
-`test_conversations.py` tell what is relied on.
+`test_bulkheads.py` tell what is relied on.
 """
 
 from __future__ import annotations

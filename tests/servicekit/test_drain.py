@@ -16,7 +16,8 @@ import pytest
 from grpc import aio
 
 from servicekit.gate import Gate, Quiet
-from servicekit.lifecycle import OPTIONS, AioServer, ThreadServer
+from servicekit.lifecycle import AioServer, ThreadServer
+from servicekit.server_options import OPTIONS
 from tests.support.draining_server import REPLIES
 from tests.support.echo import SERVICE, caller, handlers
 from tests.support.polling import wait_for
