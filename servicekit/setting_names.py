@@ -168,12 +168,10 @@ class Findings:
     Attributes:
         errors: One line for each variable that must be a mistake.
         warnings: One line for each that may be one.
-        from_files: Names whose values were read from files into the environment.
     """
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    from_files: list[str] = field(default_factory=list)
 
 
 def unknown_settings(environment: Mapping[str, str], own: Iterable[str] = ()) -> Findings:

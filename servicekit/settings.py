@@ -40,11 +40,12 @@ class Settings(BaseSettings):
             warn: Whether to tell what is odd but works; not for a process whose parent has told it.
         """
         try:
-            findings = _findings(cls)
+            findings, secrets = _prepared(cls)
             try:
+                os.environ.update(secrets)
                 settings = cls()
             finally:  # a child process reads what the file holds when it starts
-                for name in findings.from_files:
+                for name in secrets:
                     del os.environ[name]
         except ValidationError as error:
             fail(*dict.fromkeys(f"{_variable(one['loc'])}: {_told(one['msg'])}" for one in error.errors()))
@@ -105,17 +106,16 @@ def _marks(field: FieldInfo) -> Iterator[Any]:
         yield from getattr(part, "__metadata__", ())
 
 
-def _findings(settings: type[Settings]) -> Findings:
-    """Rename what bears a former name, read files of secrets, and return what else the environment holds."""
+def _prepared(settings: type[Settings]) -> tuple[Findings, dict[str, str]]:
+    """Rename what bears a former name; return what else the environment holds, and what stands in files."""
     names = {name.upper(): field for name, field in settings.model_fields.items()}
     former = former_names(settings)
     findings = unknown_settings(os.environ, {*names, *former})
     for old, new in former.items():
         for end in ("", "_FILE"):
             _rename(old + end, new, end, findings)
-    for name, field in sorted(names.items()):
-        _read_file(name, field, findings)
-    return findings
+    files = {name: _read_file(name, names[name], findings) for name in sorted(names)}
+    return findings, {name: text for name, text in files.items() if text}
 
 
 def _rename(old: str, new: str, end: str, findings: Findings) -> None:
@@ -129,25 +129,26 @@ def _rename(old: str, new: str, end: str, findings: Findings) -> None:
         findings.warnings.append(f"{old} is now called {new}{end}; the former name will go")
 
 
-def _read_file(name: str, field: FieldInfo, findings: Findings) -> None:
+def _read_file(name: str, field: FieldInfo, findings: Findings) -> str:
+    """Return what stands in a setting's file, empty where it has none."""
     variable = f"{name}_FILE"
     path = os.environ.get(variable)
     if not path:
-        return
+        return ""
     if os.environ.get(name):
         findings.warnings.append(f"{variable} is ignored, as {name} is set as well")
-        return
+        return ""
     if not _belongs_in_a_file(field):
         findings.warnings.append(f"{variable} is read, but {name} is no secret: it may be set itself")
     try:
-        os.environ[name] = Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         raise ValueError(f"{variable}: {path} is not UTF-8") from None
     except OSError as error:
         raise ValueError(f"{variable}: {error}") from None
-    findings.from_files.append(name)
-    if not os.environ[name]:
+    if not text:
         raise ValueError(f"{variable}: {path} is empty")
+    return text
 
 
 def _belongs_in_a_file(field: FieldInfo) -> bool:

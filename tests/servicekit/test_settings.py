@@ -1,5 +1,6 @@
 """A program with wrong settings ends with one line for each wrong variable."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -52,11 +53,16 @@ def test_every_wrong_variable_has_its_line(monkeypatch: pytest.MonkeyPatch, caps
     ]
 
 
-def test_a_secret_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_may_stand_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "password").write_text("sesame\n", encoding="utf-8")
     monkeypatch.setenv("EXAMPLE_URL", "file:///models")
     monkeypatch.setenv("EXAMPLE_PASSWORD_FILE", str(tmp_path / "password"))
     assert ExampleSettings.load().example_password.get_secret_value() == "sesame"
+    assert "EXAMPLE_PASSWORD" not in os.environ, "processes that this one starts read the file themselves"
+    assert ExampleSettings.load().example_password.get_secret_value() == "sesame"
+    assert capsys.readouterr().err == ""
 
 
 def test_a_variable_wins_over_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
