@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -95,6 +96,7 @@ def main() -> int:
         for kind in NEMESES:
             _say(f"{kind.name:32} {summary(kind)}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was mounted and started ends with the run
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     report = run(
         [BY_NAME[name] for name in options.only] or NEMESES,

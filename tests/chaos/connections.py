@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 import grpc
 
+from deploy.probe import health
 from tests.chaos.cluster import CHANNELS, RECSVC, Cluster
 from tests.chaos.nemesis import Attack, Nemesis
 from tests.support.polling import wait_for
@@ -20,6 +21,7 @@ AT_ONCE: Final = 8
 CONNECT_S: Final = 5.0
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS: Final = b"\0\0\0\4\0\0\0\0\0"
+LOOKS: Final = 2
 MUTE: Final = 8
 """Connections, or streams, of each slow kind to each server."""
 STREAMS: Final = {
@@ -113,6 +115,15 @@ class SlowLoris(Nemesis):
                     self._call_in_silence(channel, method)
         self._attack = Attack(self._drip, pause_s=1.0)
 
+    def act(self, seconds: float) -> None:
+        """Look at the servers' health after half of the time: an orchestrator ends those that do not answer."""
+        time.sleep(seconds / 2)
+        begun = time.monotonic()
+        for name, server in self.cluster.servers.items():
+            if all(health(server.address, self.cluster.identities.files) is None for _ in range(LOOKS)):
+                self.findings.append(f"{LOOKS} health checks in a row of {name} were not answered")
+        time.sleep(max(0.0, seconds / 2 - (time.monotonic() - begun)))
+
     def end(self) -> None:
         """Close everything."""
         if self._attack:
@@ -156,7 +167,7 @@ def tcp(address: str) -> socket.socket:
 
 def connect(context: ssl.SSLContext, address: str) -> ssl.SSLSocket:
     """Return a connection to a server on which TLS is agreed on."""
-    return context.wrap_socket(tcp(address), server_hostname="localhost")
+    return context.wrap_socket(tcp(address), server_hostname=address.rpartition(":")[0])
 
 
 def _visit(context: ssl.SSLContext, address: str) -> bool:
