@@ -10,6 +10,7 @@ from recsvc.signature import Verifier
 from servicekit.credentials import TlsFiles
 from servicekit.kafka_settings import KafkaSettings
 from servicekit.logs import LogLevel
+from servicekit.store_url import check_store_url
 
 
 def _public_keys(pem: str) -> str:
@@ -36,7 +37,9 @@ class RecsvcSettings(KafkaSettings):
         ge=1,
         description="most interactions since training kept in memory, of all viewers; about 100 bytes each",
     )
-    model_store_url: str = Field(description="where models are published, file:///folder or s3://bucket/prefix")
+    model_store_url: Annotated[str, AfterValidator(check_store_url)] = Field(
+        description="where models are published, file:///folder or s3://bucket/prefix"
+    )
     model_verify_key: Annotated[str, AfterValidator(_public_keys)] | None = Field(
         None, description="public keys, PEM, of which one must have signed a model; without them any model is served"
     )

@@ -15,13 +15,7 @@ from retrain.hyperparameters import Hyperparameters
 from retrain.snowflake_account import SnowflakeAccount
 from servicekit.logs import LogLevel
 from servicekit.settings import Settings
-
-
-def _store_url(url: str) -> str:
-    parts = urlsplit(url)
-    if (parts.scheme == "file" and parts.path) or (parts.scheme == "s3" and parts.netloc):
-        return url
-    raise ValueError(f"{url!r} is neither file:///folder nor s3://bucket/prefix")
+from servicekit.store_url import Bucket, check_store_url, read_store_url
 
 
 def _http_url(url: str) -> str:
@@ -31,7 +25,7 @@ def _http_url(url: str) -> str:
     raise ValueError(f"{url!r} is not https://host:port")
 
 
-StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
+StoreUrl: TypeAlias = Annotated[str, AfterValidator(check_store_url)]
 
 
 def _private_key(pem: SecretStr) -> SecretStr:
@@ -147,7 +141,7 @@ class RetrainSettings(StoreSettings):
     def marker_required(self) -> bool:
         """Return whether a day without its completion marker is left out."""
         if self.export_marker == "auto":
-            return self.interactions_url.startswith("s3://")
+            return isinstance(read_store_url(self.interactions_url), Bucket)
         return self.export_marker == "required"
 
     def conninfo(self) -> str | None:
