@@ -109,8 +109,9 @@ def _loading() -> Iterator[None]:
 def _save(job: Run, checkpoint: Checkpoint, version: str) -> None:
     """Leave the state of training for the next run, which can do without."""
     if job.kept:
-        for done in job.kept.glob(f"{job.record.input_digest}-*"):
-            shutil.rmtree(done, ignore_errors=True)
+        for done in job.kept.glob("*"):
+            if done.name.startswith(f"{job.record.input_digest}-"):
+                shutil.rmtree(done, ignore_errors=True)
         with suppress(OSError):  # others may have theirs in it
             job.kept.rmdir()
     if job.checkpoints:

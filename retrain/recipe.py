@@ -26,7 +26,7 @@ def method_digest(parameters: Mapping[str, object]) -> str:
 
 
 def _code() -> dict[str, str]:
-    paths = sorted(path for kind in ("*.py", "sql/*.sql") for path in _CODE.glob(kind))
+    paths = sorted([*_CODE.glob("*.py"), *_CODE.glob("sql/*.sql")])
     return {path.name: digest(path) for path in paths}
 
 
