@@ -135,9 +135,7 @@ def _write(
 ) -> Imported:
     days = _write_days(warehouse.batches("imported_rows", rows=BATCH_ROWS), folder / "exports")
     if not days:
-        raise RunFailure(
-            Reason.DATA, f"{layout.files[0].name} holds no row that can be used; left out: {left_out[0].counts}"
-        )
+        raise left_out[0].nothing()
     if layout.catalogue:
         warehouse.copy_parquet("imported_videos", folder / "videos.parquet")
     written = [folder / "exports" / str(day) / FILE for day in days]

@@ -63,12 +63,19 @@ class LeftOut:
 
     def check(self, most: float) -> None:
         """Raise RunFailure where more than a share of the rows is left out."""
-        if self.total > most * self.read and self.total < self.read:
+        if self.total == self.read > most * self.read:
+            raise self.nothing()
+        if self.total > most * self.read:
             raise RunFailure(
                 Reason.DATA,
                 f"{self.name}: {self.total:,} of {self.read:,} rows would be left out, more than {most:.3g} of them "
                 f"(--max-left-out): {'; '.join(self.told())}",
             )
+
+    def nothing(self) -> RunFailure:
+        """Return what to raise where no row is left."""
+        reasons = "; ".join(self.told()) or "there is none"
+        return RunFailure(Reason.DATA, f"{self.name} holds no row that can be used; left out: {reasons}")
 
     def told(self) -> list[str]:
         """Return a line for each reason."""

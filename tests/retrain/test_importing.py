@@ -97,6 +97,14 @@ def test_rows_that_cannot_be_used_are_counted_by_what_is_wrong(movie_lens: Path,
     assert done.interactions == 4
 
 
+def test_a_catalogue_without_a_row_that_can_be_used_is_refused(movie_lens: Path, tmp_path: Path) -> None:
+    films = movie_lens / "ml-latest" / "movies.csv"
+    csv_of(films, "movieId,title,genres", ",Nemo,Drama", '"", Fan,Drama')
+    with pytest.raises(RunFailure, match=r"movies.csv holds no row that can be used; left out: video_id 2"):
+        imported(movie_lens, tmp_path / "data")
+    assert imported(movie_lens, tmp_path / "data", max_left_out=1.0).catalogue_left_out.counts == {"video_id": 2}
+
+
 def test_each_flag_of_kuairand_is_an_interaction(tmp_path: Path) -> None:
     head = "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,"
     head += "play_time_ms,duration_ms,tab"
@@ -170,7 +178,7 @@ def test_wrong_columns_are_named(tmp_path: Path, head: str, problem: str) -> Non
 
 def test_file_without_a_row_that_can_be_used(tmp_path: Path) -> None:
     path = csv_of(tmp_path / "a.csv", "who,what,when", "u,v,never")
-    with pytest.raises(RunFailure, match=r"a.csv holds no row that can be used; left out: {'timestamp': 1}"):
+    with pytest.raises(RunFailure, match=r"a.csv holds no row that can be used; left out: timestamp 1 \('never' 1\)"):
         import_data(plain_file(path, PLAIN, ",", kinds={}, kind="like"), tmp_path / "out")
     assert not (tmp_path / "out" / "exports").exists()
 
