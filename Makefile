@@ -24,8 +24,11 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
+# As it is written, also where it holds characters that make or the shell would take for more.
+override DATA := $(value DATA)
+run: export DATA := $(DATA)
 run: $(READY) ## Serve recommendations on this machine (DATA=<folder> to train on your own exports)
-	@$(BIN)/python -m deploy.local $(if $(DATA),--data "$(DATA)")
+	@$(BIN)/python -m deploy.local $(if $(DATA),--data "$$DATA")
 
 .PHONY: test
 test: $(READY) ## Run all tests against real peers (ARGS=<pytest options>)

@@ -15,7 +15,9 @@ _PREFIX: Final = ".download-"
 @contextmanager
 def partial_folder(cache: Path) -> Iterator[Path]:
     """Yield an empty folder within another one, and remove it afterwards."""
-    for left in cache.glob(f"{_PREFIX}*"):
+    for left in cache.glob("*"):
+        if not left.name.startswith(_PREFIX):
+            continue
         with suppress(OSError), folder_lock(left):  # BlockingIOError: a download of a living process
             shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=cache) as name, folder_lock(Path(name)):

@@ -7,7 +7,7 @@ written appears when all of it is there; the same input gives the same files.
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -24,11 +24,16 @@ import pyarrow.parquet as pq
 from retrain.export import SCHEMA
 from retrain.exports import MARKER
 from retrain.failure import Reason, RunFailure
+from retrain.import_inputs import make_views
 from retrain.layouts import Layout
+from retrain.left_out import MAX_LEFT_OUT, LeftOut
+from retrain.schema import INTERACTIONS
 from retrain.warehouse import Warehouse
 
 RECORD: Final = "import.json"
 """Stands beside what an import wrote, and says that a later one may replace it."""
+FILE: Final = "interactions-0000.parquet"
+"""Of each day."""
 BATCH_ROWS: Final = 100_000
 GROUP_ROWS: Final = 500_000
 """Of a group of rows in a file."""
@@ -50,12 +55,26 @@ class Imported:
     """Those that hold an interaction."""
     liked_from: float | None
     """The rating from which on something counts as liked; None where there are no ratings."""
-    broken: dict[str, int]
-    """Rows that were left out, by what is wrong with them."""
+    left_out: LeftOut
+    """Rows of interactions that were."""
+    catalogue_left_out: LeftOut
+    """Rows of the catalogue that were."""
+
+    @property
+    def broken(self) -> Mapping[str, int]:
+        """Rows that were left out, by what is wrong with them."""
+        return self.left_out.counts
 
 
 def import_data(
-    layout: Layout, output: Path, *, liked_from: float | None = None, memory: str = "1GiB", threads: int = 2
+    layout: Layout,
+    output: Path,
+    *,
+    liked_from: float | None = None,
+    max_left_out: float = MAX_LEFT_OUT,
+    zone: str = "UTC",
+    memory: str = "1GiB",
+    threads: int = 2,
 ) -> Imported:
     """Write a layout's rows as exports, in place of those of an earlier import.
 
@@ -63,53 +82,74 @@ def import_data(
         layout: What to read.
         output: The folder that gets `exports/` and `videos.parquet`.
         liked_from: The rating from which on something counts as liked; the median of all when None.
+        max_left_out: Share of the rows that may be left out.
+        zone: Time zone of times that do not name theirs.
         memory: Most memory for the database; the rest spills to disk.
         threads: Threads to use.
 
     Raises:
-        RunFailure: A file cannot be read, no row of it can be used, or the folder holds somebody else's exports.
+        RunFailure: A file cannot be read, too many rows of it cannot be used, or the folder holds somebody else's
+            exports.
     """
     if (output / "exports").exists() and not (output / RECORD).exists():
         raise RunFailure(Reason.EXPORTS, f"{output}/exports is there already, and not of an import")
     output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".import-", dir=output)))
-        warehouse = stack.enter_context(Warehouse(scratch, memory=memory, threads=threads))
+        warehouse = stack.enter_context(Warehouse(scratch, memory=memory, threads=threads, zone=zone))
         try:
-            done = _write(layout, warehouse, scratch / "made", liked_from)
+            left_out, rated = _judge(layout, warehouse, liked_from)
+            for one in left_out:
+                one.check(max_left_out)
+            done = _write(layout, warehouse, scratch / "made", rated, left_out)
         except duckdb.Error as error:
-            problem = str(error).splitlines()[0]
-            raise RunFailure(Reason.SCHEMA, f"{layout.files[0].name} cannot be read: {problem}") from None
+            raise RunFailure(
+                Reason.SCHEMA, f"{layout.files[0].name} cannot be read: {warehouse.inputs.told(error)}"
+            ) from None
         _replace(scratch / "made", output)
     return done
 
 
-def _write(layout: Layout, warehouse: Warehouse, folder: Path, liked_from: float | None) -> Imported:
+def _judge(
+    layout: Layout, warehouse: Warehouse, liked_from: float | None
+) -> tuple[tuple[LeftOut, LeftOut], float | None]:
+    """Make the views `imported` and `films`; return what is left out of each, and the rating that is a like."""
     warehouse.run("identifier", "instant", "kinds")
+    lost = make_views(layout, warehouse)
     warehouse.view("raw", layout.rows)
     if layout.is_rated and liked_from is None:
         liked_from = warehouse.row("median_value")["median"]
     warehouse.define(rated=layout.is_rated, liked_from=liked_from)
     warehouse.run("imported")
-    broken = dict(warehouse.rows("imported_faults"))
-    if lines := warehouse.row("unreadable_lines")["lines"]:
-        broken["line"] = lines
-    days = _write_days(warehouse.batches("imported_rows", rows=BATCH_ROWS), folder / "exports")
-    if not days:
-        raise RunFailure(Reason.DATA, f"{layout.files[0].name} holds no row that can be used; left out: {broken}")
+    names = [*layout.inputs]
+    rows = LeftOut.of(layout.files[0].name, warehouse, "imported", lost.get(names[0]))
+    films = LeftOut(name=layout.files[-1].name)
     if layout.catalogue:
         warehouse.view("films", layout.catalogue)
-        warehouse.run("imported_videos", file=str(folder / "videos.parquet"))
-    totals = warehouse.row("imported_totals", files=f"{folder}/exports/*/*.parquet")
+        films = LeftOut.of(layout.files[-1].name, warehouse, "films", lost.get(names[-1]))
+    return (rows, films), liked_from if layout.is_rated else None
+
+
+def _write(
+    layout: Layout, warehouse: Warehouse, folder: Path, liked_from: float | None, left_out: tuple[LeftOut, LeftOut]
+) -> Imported:
+    days = _write_days(warehouse.batches("imported_rows", rows=BATCH_ROWS), folder / "exports")
+    if not days:
+        raise left_out[0].nothing()
+    if layout.catalogue:
+        warehouse.copy_parquet("imported_videos", folder / "videos.parquet")
+    written = [folder / "exports" / str(day) / FILE for day in days]
+    warehouse.inputs.parquet("written", written, INTERACTIONS)
     done = Imported(
         layout=layout.name,
-        kinds=dict(warehouse.rows("imported_kinds", files=f"{folder}/exports/*/*.parquet")),
+        kinds=dict(warehouse.rows("imported_kinds")),
         first=days[0],
         last=days[-1],
         days=len(days),
-        liked_from=liked_from if layout.is_rated else None,
-        broken=broken,
-        **totals,
+        liked_from=liked_from,
+        left_out=left_out[0],
+        catalogue_left_out=left_out[1],
+        **warehouse.row("imported_totals"),
     )
     record = {"layout": done.layout, "files": [file.name for file in layout.files], "interactions": done.interactions}
     (folder / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
@@ -129,9 +169,7 @@ def _write_days(batches: Iterator[pa.RecordBatch], exports: Path) -> list[date]:
                 folder = exports / str(day)
                 folder.mkdir(parents=True)
                 (folder / MARKER).touch()
-                writer = stack.enter_context(
-                    pq.ParquetWriter(folder / "interactions-0000.parquet", SCHEMA, compression="zstd")
-                )
+                writer = stack.enter_context(pq.ParquetWriter(folder / FILE, SCHEMA, compression="zstd"))
             writer.write_table(rows)
     return days
 

@@ -88,7 +88,7 @@ def _run(
         source = fetch(window, interactions, catalogue, folder)
         source = replace(source, erased=local_list(interactions, models, folder))
         _say(plan(settings, window, source, start))
-        source.check()
+        source.check(folder)
         if held is None:
             return
         job = Run(

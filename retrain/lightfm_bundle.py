@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,6 +19,7 @@ from lightfm.data import Dataset
 
 from retrain.failure import Reason, RunFailure
 from retrain.representations import Representations
+from servicekit.numbers import LARGEST
 from servicekit.validation import identifier_problem
 
 Ids: TypeAlias = Sequence[Any] | Mapping[Any, int]
@@ -88,11 +90,12 @@ def read_ids(path: Path) -> Ids:
             return [one.decode() if isinstance(one, bytes) else one for one in array.ravel().tolist()]
         text = path.read_text(encoding="utf-8")
         if path.suffix != ".json":
-            return text.splitlines()
+            # Not `splitlines`, which ends lines at characters that may be part of a name.
+            return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
         ids = json.loads(text)
     except OSError as error:
         raise RunFailure(Reason.SCHEMA, f"{path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError, EOFError) as error:
         raise RunFailure(Reason.SCHEMA, f"{path} does not hold identifiers: {error}") from None
     if not isinstance(ids, list | dict):
         raise RunFailure(Reason.SCHEMA, f"{path} holds neither a JSON list nor an object")
@@ -102,19 +105,31 @@ def read_ids(path: Path) -> Ids:
 def read_matrix(path: Path) -> Any:
     """Return a sparse matrix that `scipy.sparse.save_npz` wrote; RunFailure when there is none."""
     try:
-        return sp.load_npz(path).tocsr()
+        matrix = sp.load_npz(path).tocsr()
     except OSError as error:
         raise RunFailure(Reason.SCHEMA, f"{path}: {error.strerror or error}") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise RunFailure(Reason.SCHEMA, f"{path} is not a matrix of scipy.sparse.save_npz: {error}") from None
+    if matrix.dtype.kind not in "biuf":
+        raise RunFailure(Reason.SCHEMA, f"{path} holds {matrix.dtype} instead of numbers")
+    odd = int(np.count_nonzero(~(np.abs(matrix.data.astype(np.float64)) <= LARGEST)))
+    if odd:
+        raise RunFailure(Reason.DATA, f"{path} holds {odd:,} numbers that are not finite, or above {LARGEST:g}")
+    return matrix
 
 
 def in_order(ids: Ids, what: str) -> list[str]:
     """Return the identifiers by position, as texts; RunFailure names those that cannot be one."""
     if isinstance(ids, Mapping):
-        if sorted(ids.values()) != list(range(len(ids))):
+        places = [int(one) if _is_whole(one) else -1 for one in ids.values()]
+        if sorted(places) != list(range(len(ids))):
             raise RunFailure(Reason.DATA, f"the positions of the {what} are not 0 to {len(ids) - 1}, each once")
         ids = sorted(ids, key=ids.__getitem__)
+    odd = [one for one in ids if not isinstance(one, str) and not _is_whole(one)]
+    if odd:  # `None`, `True` and 1.0 are no names, whatever their text
+        more = f", and {len(odd) - SHOWN} more" if len(odd) > SHOWN else ""
+        listed = ", ".join(repr(one) for one in odd[:SHOWN])
+        raise RunFailure(Reason.DATA, f"{what}: {listed} is neither text nor an integer{more}")
     texts = [str(one) for one in ids]
     bad = [f"{text!r} {problem}" for text in texts if (problem := identifier_problem(text))]
     if bad:
@@ -123,6 +138,10 @@ def in_order(ids: Ids, what: str) -> list[str]:
     if len(set(texts)) != len(texts):
         raise RunFailure(Reason.DATA, f"{what}: {len(texts) - len(set(texts))} identifiers stand there twice")
     return texts
+
+
+def _is_whole(one: Any) -> bool:
+    return isinstance(one, int | np.integer) and not isinstance(one, bool)
 
 
 def representations(

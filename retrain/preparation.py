@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import duckdb
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from recsvc.artefact import Catalogue, Csr
@@ -19,6 +20,8 @@ from retrain.gate import DayFacts
 from retrain.source import Source
 from retrain.warehouse import Warehouse
 from servicekit.viewer_fingerprint import viewer_fingerprint
+
+logger = structlog.get_logger("retrain")
 
 LONG_WATCH_MS: Final = 18_000
 """A video watched this long counts as watched to its end."""
@@ -200,32 +203,34 @@ class Interactions:
 
 def prepare(source: Source, window: Window, warehouse: Warehouse) -> Interactions:
     """Code the files' rows into the warehouse; RunFailure for a file that cannot be read, or without a usable row."""
-    source.check()
     try:
         _load(source, window, warehouse)
     except duckdb.Error:
-        source.blame()
-        raise
+        mended = source.mended(warehouse.folder)
+        if mended is None:
+            raise
+        warehouse.begin_again()
+        _load(mended, window, warehouse)
     totals = warehouse.row("totals", last_day_ms=_ms(midnight(window.last)))
     counts = Counts(broken=dict(warehouse.rows("faults")), **totals)
+    if aside := dict(warehouse.rows("set_aside")):
+        logger.warning("interactions.set_aside", **aside)
     if not counts.last_day_events:
         raise RunFailure(Reason.DATA, f"{window.last} holds no usable interaction; dropped rows: {counts.broken}")
     return Interactions(warehouse, counts)
 
 
 def _load(source: Source, window: Window, warehouse: Warehouse) -> None:
-    warehouse.define(exports=[str(path) for path in source.exports], until_ms=_ms(window.until))
+    warehouse.define(until_ms=_ms(window.until))
     warehouse.run("identifier", "kinds")
+    source.make_views(warehouse.inputs)
     if source.history:
-        warehouse.run("history", file=str(source.history), start_ms=_ms(midnight(window.days[0].day)))
+        warehouse.run("history", start_ms=_ms(midnight(window.days[0].day)))
     else:
         warehouse.run("no_history")
     _forget(source, warehouse)
     warehouse.run("forget_past", "exported")
-    if source.catalogue:
-        warehouse.run("catalogue", file=str(source.catalogue))
-    else:
-        warehouse.run("no_catalogue")
+    warehouse.run("catalogue" if source.catalogue else "no_catalogue")
     warehouse.run("named", "viewers", "videos", "coded", "past_events")
     warehouse.run("events", long_watch_ms=LONG_WATCH_MS)
     warehouse.run("liked_until")

@@ -45,8 +45,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 def sweep(parent: Path) -> None:
     """Remove the folders whose run is not alive."""
-    for folder in parent.glob(f"{PREFIX}*"):
-        if not (folder / LOCK).exists():
+    for folder in parent.glob("*"):
+        if not folder.name.startswith(PREFIX) or not (folder / LOCK).exists():
             continue  # somebody else's, or about to be locked
         descriptor = _locked(folder)
         if descriptor is not None:

@@ -3,8 +3,7 @@
 import math
 import os
 from datetime import timedelta
-from typing import Annotated, Final, Literal, Self, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -23,18 +22,10 @@ from servicekit.setting_types import (
     Memory,
     Number,
     SecretPostgresUrl,
+    StoreUrl,
 )
 from servicekit.settings import Settings, secret_now
-
-
-def _store_url(url: str) -> str:
-    parts = urlsplit(url)
-    if (parts.scheme == "file" and parts.path) or (parts.scheme == "s3" and parts.netloc):
-        return url
-    raise ValueError(f"{url!r} is neither file:///folder nor s3://bucket/prefix")
-
-
-StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
+from servicekit.store_url import Bucket, read_store_url
 
 
 def _private_key(pem: SecretStr) -> SecretStr:
@@ -160,7 +151,7 @@ class RetrainSettings(StoreSettings):
     def marker_required(self) -> bool:
         """Return whether a day without its completion marker is left out."""
         if self.export_marker == "auto":
-            return self.interactions_url.startswith("s3://")
+            return isinstance(read_store_url(self.interactions_url), Bucket)
         return self.export_marker == "required"
 
     def conninfo(self) -> str | None:

@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
-from urllib.parse import unquote, urlsplit
+
+from servicekit.store_url import Bucket, Folder, read_store_url
 
 CONNECT_S: Final = 3.0
 READ_S: Final = 20.0
@@ -78,13 +79,12 @@ class ObjectStore(Protocol):
 
 
 def open_store(url: str) -> ObjectStore:
-    """Return the store at a `file://` or `s3://` URL; ValueError for anything else."""
-    parts = urlsplit(url)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
-        return FileStore(Path(unquote(parts.path)))
-    if parts.scheme == "s3" and parts.netloc:
-        return S3Store(parts.netloc, parts.path.strip("/"))
-    raise ValueError(f"{url!r} is neither file:///folder nor s3://bucket/prefix")
+    """Return the store at a `file://` or `s3://` URL, read as `servicekit.store_url` says; ValueError for any other."""
+    match read_store_url(url):
+        case Folder(path):
+            return FileStore(path)
+        case Bucket(name, prefix):
+            return S3Store(name, prefix)
 
 
 class FileStore:

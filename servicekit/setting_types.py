@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AllowInfNan, SecretStr
 
 from servicekit.numbers import finite, read_number
+from servicekit.store_url import check_store_url
 
 MAX_PORT: Final = 65_535
 MIN_MEMORY: Final = 16 << 20
@@ -81,13 +82,6 @@ def _host_and_port(address: str, form: str, *, least: int = 0) -> None:
         raise ValueError(f"{address!r} is not {form}")
     if not (port.isascii() and port.isdecimal()) or len(port) > 5 or not least <= int(port) <= MAX_PORT:
         raise ValueError(f"{address!r} names no port from {least} to {MAX_PORT}")
-
-
-def _store_url(value: str) -> str:
-    for scheme in ("file:///", "file://localhost/", "s3://"):
-        if value.startswith(scheme) and len(value) > len(scheme) and value.isprintable():
-            return value
-    raise ValueError(f"{value!r} is neither file:///folder nor s3://bucket/prefix")
 
 
 def _http_url(value: str) -> str:
@@ -183,7 +177,7 @@ ListenAddress: TypeAlias = Annotated[str, AfterValidator(_listen_address)]
 Addresses: TypeAlias = Annotated[str, AfterValidator(_addresses)]
 """One or several of `host:port`, or a name that gRPC looks up."""
 Brokers: TypeAlias = Annotated[str, AfterValidator(_brokers)]
-StoreUrl: TypeAlias = Annotated[str, AfterValidator(_store_url)]
+StoreUrl: TypeAlias = Annotated[str, AfterValidator(check_store_url)]
 HttpUrl: TypeAlias = Annotated[str, AfterValidator(_http_url)]
 PostgresUrl: TypeAlias = Annotated[str, AfterValidator(_postgres_url)]
 SecretPostgresUrl: TypeAlias = Annotated[SecretStr, AfterValidator(_secret_postgres_url)]

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.child import ChildError
+from retrain.exports import ExportDay, list_days
+from servicekit.objectstore import FileStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,9 +15,14 @@ class DataSet:
     folder: Path
 
     @property
+    def days(self) -> list[ExportDay]:
+        """The days that hold a file, oldest first: those that a run sees."""
+        return [day for day in list_days(FileStore(self.folder / "exports")) if day.keys]
+
+    @property
     def exports(self) -> list[Path]:
         """The export files, oldest day first."""
-        return sorted(self.folder.glob("exports/????-??-??/*.parquet"))
+        return [self.folder / "exports" / key for day in self.days for key in day.keys]
 
     @property
     def videos(self) -> Path | None:

@@ -44,7 +44,11 @@ def prepare(data: DataSet, env: Mapping[str, str]) -> None:
     with step("Database schema"):
         run_program("migrate", ["bridge", "migrate"], env)
     with step("History in Postgres") as current:
-        current.title = f"History in Postgres: {seed(env['DATABASE_URL'], data):,} new interactions and videos"
+        seeded = seed(env["DATABASE_URL"], data)
+        current.title = f"History in Postgres: {seeded.rows:,} new interactions and videos"
+    if seeded.left_out:
+        reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in sorted(seeded.left_out.items()))
+        say(f"  Left out, with what is wrong with them: {reasons}")
     if not has_model(env["MODEL_STORE_URL"]):
         say("  No model is live yet: training one\n")
         with step("First model") as current:

@@ -2,7 +2,7 @@
 CREATE TABLE forgotten AS
 SELECT viewer.user_id, marks.at_ms
 FROM (
-    SELECT DISTINCT "userId" AS user_id FROM read_parquet(getvariable('exports')) WHERE "userId" IS NOT NULL
+    SELECT DISTINCT "userId" AS user_id FROM export_rows WHERE "userId" IS NOT NULL
     UNION
     SELECT user_id FROM past WHERE user_id IS NOT NULL
 ) AS viewer

@@ -1,1 +1,1 @@
-SELECT fault, count(*) AS rows FROM imported WHERE fault IS NOT NULL GROUP BY fault ORDER BY fault
+SELECT fault, count(*) AS rows FROM imported GROUP BY fault ORDER BY fault

@@ -1,1 +1,1 @@
-SELECT "interactionType" AS kind, count(*) AS rows FROM read_parquet($files) GROUP BY ALL ORDER BY rows DESC, kind
+SELECT "interactionType" AS kind, count(*) AS rows FROM written GROUP BY ALL ORDER BY rows DESC, kind

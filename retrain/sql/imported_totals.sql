@@ -1,2 +1,2 @@
 SELECT count(*) AS interactions, count(DISTINCT "userId") AS users, count(DISTINCT "videoId") AS videos
-FROM read_parquet($files)
+FROM written

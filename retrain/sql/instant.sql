@@ -4,11 +4,11 @@ CREATE MACRO instant_ms(text) AS (
     SELECT CASE WHEN ms BETWEEN 631152000000 AND epoch_ms(now()) + 86400000 THEN ms END
     FROM (
         SELECT coalesce(
-            CASE
+            whole(CASE
                 WHEN number < 1e11 THEN number * 1000
                 WHEN number < 1e14 THEN number
                 WHEN number < 1e17 THEN number / 1000
-            END::BIGINT,
+            END),
             CASE WHEN number IS NULL THEN epoch_ms(try_cast(text AS TIMESTAMPTZ)) END
         ) AS ms
         FROM (SELECT try_cast(text AS DOUBLE) AS number)

@@ -1,1 +1,1 @@
-SELECT median(try_cast(value AS DOUBLE)) AS median FROM raw
+SELECT median(finite_number(try_cast(value AS DOUBLE))) AS median FROM raw

@@ -1,14 +1,20 @@
 """Small feeds for tests, written as the exports of a real one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrain.exports import MARKER
+from retrain.file_links import FileLinks
+from retrain.input_views import InputViews
+from retrain.warehouse import statement
 
 SCHEMA = pa.schema(
     {
@@ -81,3 +87,25 @@ def _write(path: Path, entries: Iterable[Mapping[str, Any]], schema: Any) -> Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(entries), schema=schema), path)
     return path
+
+
+@contextmanager
+def input_views() -> Iterator[tuple[InputViews, Any]]:
+    """Yield views of files, and the connection that they are of."""
+    with tempfile.TemporaryDirectory() as folder, FileLinks(Path(folder)) as links, duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(statement("numbers"))
+        yield InputViews(connection, links), connection
+
+
+def check_columns(path: Path, columns: Mapping[str, str]) -> None:
+    """Raise RunFailure unless the file has these columns."""
+    with input_views() as (views, _):
+        views.parquet("checked", [path], columns)
+
+
+def read_rows(paths: Sequence[Path], columns: Mapping[str, str]) -> list[tuple[Any, ...]]:
+    """Return the rows of files as a run reads them, sorted."""
+    with input_views() as (views, connection):
+        views.parquet("wanted", paths, columns)
+        return sorted(connection.execute("FROM wanted").fetchall(), key=repr)

@@ -16,8 +16,9 @@ from bridge.schema import migrate
 from deploy.local.postgres import Postgres
 from retrain.export import BATCH_ROWS, DayNotOverError, export_day
 from retrain.exports import choose_window, list_days
-from retrain.schema import INTERACTIONS, check_columns
+from retrain.schema import INTERACTIONS
 from servicekit.objectstore import FileStore
+from tests.retrain.feeds import check_columns
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 3, 14)

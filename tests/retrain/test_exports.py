@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from retrain.exports import MARKER, ExportDay, Window, choose_window, list_days, local_copies
 from retrain.failure import Reason, RunFailure
+from retrain.schema import INTERACTIONS
 from servicekit.objectstore import FileStore, open_store
-from tests.retrain.feeds import row, write_day
+from tests.retrain.feeds import read_rows, row, write_day
 from tests.support.s3 import new_bucket
 
 
@@ -130,3 +131,23 @@ def test_days_of_a_bucket_are_listed_and_downloaded(
     chosen = choose_window(store, last=None, length=30, marker_required=True)
     (copy,) = local_copies(store, chosen.keys, tmp_path / "copies")
     assert copy.read_bytes() == source.read_bytes()
+
+
+def test_keys_of_a_bucket_are_names(
+    tmp_path: Path, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also below a prefix that looks like a pattern or has a meaning in other URLs."""
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = new_bucket(s3_environment)
+    names = ["*.parquet", "a b.parquet", "back\\slash.parquet", "p?rt.parquet", "part1.parquet", "part[1].parquet"]
+    store = open_store(f"s3://{bucket}/feed[12]/videoId=all#2?/exports")
+    other = open_store(f"s3://{bucket}/feed1/videoId=all#2?/exports")
+    for number, name in enumerate(names):
+        source = write_day(tmp_path / name, "2026-03-01", [row(f"u{number}", "v")])
+        store.upload(source, f"2026-03-01/{name}")
+        other.upload(source, f"2026-03-01/other-{name}")
+    chosen = choose_window(store, last=None, length=30, marker_required=False)
+    assert chosen.keys == [f"2026-03-01/{name}" for name in names]
+    copies = local_copies(store, chosen.keys, tmp_path / "copies")
+    assert [found[0] for found in read_rows(copies, INTERACTIONS)] == [f"u{number}" for number in range(len(names))]

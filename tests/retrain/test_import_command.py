@@ -85,12 +85,40 @@ def test_what_cannot_be_imported_is_one_line(tmp_path: Path, name: str, problem:
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize(("option", "value"), [("--memory", "lots"), ("--delimiter", "::"), ("--rename", "view")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--memory", "lots"),
+        ("--delimiter", "::"),
+        ("--rename", "view"),
+        ("--liked-from", "nan"),
+        ("--timezone", "Mars"),
+        ("--max-left-out", "2"),
+    ],
+)
 def test_a_wrong_option_is_named(capsys: pytest.CaptureFixture[str], option: str, value: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["import", "plays.csv", "--output", "data", option, value])
     assert caught.value.code == 2
     assert f"error: argument {option}: '{value}' is no" in capsys.readouterr().err
+
+
+def test_what_is_left_out_is_told_and_too_much_of_it_is_an_error(tmp_path: Path) -> None:
+    lines = [f"u{number},v,2013-03-01 12:00:00,{'like' if number % 2 else 'Like'}" for number in range(10)]
+    (tmp_path / "a.csv").write_text("\n".join(["who,what,when,event", *lines, ""]), encoding="utf-8")
+    columns = ("--user", "who", "--item", "what", "--time", "when", "--kind", "event")
+    command = ("import", str(tmp_path / "a.csv"), *columns, "--output", str(tmp_path / "data"))
+    done = retrain(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: a.csv: 5 of 10 rows would be left out, more than 0.01 of them (--max-left-out): "
+        "interaction_type 5 ('Like' 5)\n"
+    )
+    done = retrain(*command, "--max-left-out", "0.5", "--timezone", "Europe/Paris")
+    assert done.returncode == 0, done.stderr
+    assert "  left out      interaction_type 5 ('Like' 5) of 10 rows\n" in done.stdout
+    assert "  times         of Europe/Paris where they name no zone\n" in done.stdout
+    assert retrain(*command, "--rename", "Like=like").returncode == 0
 
 
 def test_movie_tweetings_give_a_model_no_worse_than_popularity(shared_data: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from lightfm.data import Dataset
 from recsvc.registry import Registry
 from recsvc.server import RecommendationServer
 from retrain.failure import RunFailure
-from retrain.lightfm_bundle import unpickle
+from retrain.lightfm_bundle import in_order, read_ids, read_matrix, unpickle
 from retrain.lightfm_import import Source, import_lightfm
 from retrain.publish import Outcome
 from servicekit.objectstore import FileStore
@@ -260,6 +260,35 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     assert "--user-features gives their matrix" in wrong(tmp_path, (with_features.model, with_features.dataset))
     assert "is not a matrix" in wrong(tmp_path, pair, interactions=few)
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[true, null, 1.5, NaN]", "users: True, None, 1.5 is neither text nor an integer, and 1 more"),
+        ("[[]]", "users: [] is neither text nor an integer"),
+        ('{"a": "0"}', "the positions of the users are not 0 to 0, each once"),
+        ('{"a": true}', "the positions of the users are not 0 to 0, each once"),
+        ("[" * 100_000, "does not hold identifiers"),
+    ],
+)
+def test_what_json_makes_of_other_things_is_no_identifier(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "ids.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RunFailure) as caught:
+        in_order(read_ids(tmp_path / "ids.json"), "users")
+    assert problem in str(caught.value)
+
+
+def test_a_line_is_one_identifier_whatever_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_bytes("a\u2028b\r\nc d\r\n".encode())
+    assert read_ids(tmp_path / "ids.txt") == ["a\u2028b", "c d"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 3e38, 1e300])
+def test_a_matrix_holds_numbers_to_count_with(tmp_path: Path, number: float) -> None:
+    sp.save_npz(tmp_path / "odd.npz", sp.csr_matrix([[1.0, number], [0.0, 2.0]]))
+    with pytest.raises(RunFailure, match=r"odd.npz holds 1 numbers that are not finite, or above 1e\+30"):
+        read_matrix(tmp_path / "odd.npz")
 
 
 def test_a_file_that_is_no_pickle_is_named(tmp_path: Path) -> None:

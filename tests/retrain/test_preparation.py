@@ -9,9 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from retrain.exports import choose_window
 from retrain.failure import Reason, RunFailure
@@ -42,6 +45,16 @@ def prepared(
         source = fetch(window, store, FileStore(folder), folder)
         with Warehouse(folder, memory="200MiB", threads=2) as warehouse:
             yield prepare(source, window, warehouse)
+
+
+@contextmanager
+def prepared_files(folder: Path) -> Iterator[Interactions]:
+    """Yield what the exports of one day in a folder come to."""
+    store = FileStore(folder / "exports")
+    window = choose_window(store, last=date(2026, 3, 1), length=1, marker_required=False)
+    source = fetch(window, store, FileStore(folder), folder)
+    with TemporaryDirectory() as scratch, Warehouse(Path(scratch), memory="200MiB", threads=2) as warehouse:
+        yield prepare(source, window, warehouse)
 
 
 def named(interactions: Interactions, pairs: Pairs) -> list[tuple[str, str]]:
@@ -88,6 +101,81 @@ def test_broken_rows_are_dropped_and_counted_by_reason() -> None:
             "watch_time": 2,
         }
         assert (counts.read, counts.events, counts.users, counts.videos) == (14, 1, 1, 1)
+
+
+def test_a_watch_time_is_missing_only_where_it_says_something() -> None:
+    rows = [row("u", kind, kind, None) for kind in ("impression", "like", "share", "complete", "watch")]
+    with prepared(rows) as interactions:
+        assert interactions.counts.broken == {"watch_time": 1}
+        assert set(weights(interactions)) == {("u", "like"), ("u", "share"), ("u", "complete")}
+
+
+@pytest.mark.parametrize(
+    "folder", ["feed[12]", "videoId=all", "a*b", "wh?t", "back\\slash", "sp ace#%20", "{a,b}", "'q'"]
+)
+def test_no_name_is_a_pattern_or_a_column(tmp_path: Path, folder: str) -> None:
+    """Beside what such a name would match as a pattern; in folders and in files."""
+    for other in ("feed1", "videoId", "axb", "what", "back/slash"):
+        write_day(tmp_path / other / "exports", "2026-03-01", [row("other", "x")])
+    exports = tmp_path / folder / "exports"
+    write_day(exports, "2026-03-01", [row("good", "v")])
+    day = exports / "2026-03-01"
+    for number, name in enumerate(("part[1].parquet", "part1.parquet", "p?rt.parquet", "*.parquet")):
+        write_day(tmp_path / "made", "2026-03-01", [row(f"u{number}", "v")]).rename(day / name)
+    with prepared_files(tmp_path / folder) as interactions:
+        assert interactions.counts.read == 5
+        assert interactions.users().array.tolist() == [b"good", b"u0", b"u1", b"u2", b"u3"]
+        assert interactions.videos().array.tolist() == [b"v"]
+
+
+def test_text_that_is_not_utf8_costs_its_row_only(tmp_path: Path) -> None:
+    path = write_day(tmp_path / "exports", "2026-03-01", [row("a", "v"), row("b", "v"), row("c", "w", "like", 0)])
+    erase = {"userId": "u", "lastWatchedAt": DAY, "watched": ["v"], "liked": [], "longWatched": []}
+    write_history(tmp_path, [erase])
+    table = pq.read_table(path)
+    texts = pa.array([b"a", b"u\xff\xfe", b"c"], pa.binary())
+    bad = pa.Array.from_buffers(pa.string(), 3, texts.buffers())
+    pq.write_table(table.set_column(0, "userId", bad), path)
+    with capture_logs() as logs, prepared_files(tmp_path) as interactions:
+        assert interactions.counts.broken == {"user_id": 1}
+        assert interactions.users().array.tolist() == [b"a", b"c", b"u"]
+    (told,) = [one for one in logs if one["event"] == "input.mended"]
+    assert (told["file"], told["not_utf8"]) == ("2026-03-01/interactions-0000.parquet", {"userId": 1})
+
+
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_day(tmp_path / "exports", "2026-03-01", [row("u", f"v{number}") for number in range(1000)])
+    data = bytearray(path.read_bytes())
+    data[4:400] = b"\xff" * 396
+    path.write_bytes(data)
+    with (
+        pytest.raises(RunFailure, match=r"^2026-03-01/interactions-0000.parquet cannot be read: ") as caught,
+        prepared_files(tmp_path),
+    ):
+        pass
+    assert caught.value.reason is Reason.SCHEMA
+
+
+def test_what_is_odd_in_the_other_files_is_counted() -> None:
+    videos: list[dict[str, Any]] = [
+        {"videoId": ""},
+        {"videoId": "v", "durationMs": -5},
+        {"videoId": "w", "authorId": ""},
+    ]
+    past: list[dict[str, Any]] = [
+        {"userId": "", "lastWatchedAt": DAY, "watched": ["v"], "liked": [], "longWatched": []},
+        {"userId": "u", "lastWatchedAt": DAY, "watched": ["", None, "v"], "liked": [], "longWatched": []},
+    ]
+    with capture_logs() as logs, prepared([row("u", "v")], videos=videos, history=past) as interactions:
+        assert interactions.counts.past_events == 1
+    (told,) = [one for one in logs if one["event"] == "interactions.set_aside"]
+    assert {name: rows for name, rows in told.items() if name.startswith(("catalogue", "history"))} == {
+        "catalogue_author_id": 1,
+        "catalogue_duration": 1,
+        "catalogue_video_id": 1,
+        "history_user_id": 1,
+        "history_video_id": 2,
+    }
 
 
 def test_identifier_of_128_bytes_is_good() -> None:

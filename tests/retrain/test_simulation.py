@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrain.exports import MARKER, list_days
-from retrain.schema import INTERACTIONS, VIDEOS, check_columns
+from retrain.schema import INTERACTIONS, VIDEOS
 from retrain.simulation import Simulation, simulate
 from servicekit.objectstore import FileStore
 from tests.retrain.conftest import SIMULATION
+from tests.retrain.feeds import check_columns
 
 
 def test_layout_is_that_of_real_exports(feed: Path) -> None:
