@@ -3,9 +3,9 @@
 import os
 from argparse import ArgumentTypeError
 
-from servicekit import arguments
-from servicekit.numbers import read_number
-from servicekit.settings import fail
+from servicekit.configuration import arguments
+from servicekit.configuration.settings import fail
+from servicekit.inputs.numbers import read_number
 
 
 def number(name: str, default: float, *, least: float = 0.01, most: float = 1e6) -> float:

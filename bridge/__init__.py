@@ -1,1 +1,1 @@
-"""The gateway of the feed: pages that never fail their viewer, and interactions that are never lost."""
+"""The gateway of the feed: pages that never fail their user, and interactions that are never lost."""

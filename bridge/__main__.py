@@ -12,26 +12,26 @@ import psycopg
 import structlog
 import uvloop
 
-from bridge.administration import run_dead_letters, run_erase, run_migrate, run_topics
-from bridge.database import Database
-from bridge.feed_parts import open_feed
-from bridge.ingestion import KafkaPolicy, open_ingestion
-from bridge.interaction_service import InteractionService
-from bridge.journal import Journal
-from bridge.lightfm import open_channel
-from bridge.playback_service import PlaybackService
-from bridge.position_sync import PositionSync
-from bridge.secrets import Secrets, on_loop
+from bridge.app.admin_commands import run_dead_letters, run_erase, run_migrate, run_topics
+from bridge.app.feed import open_feed
+from bridge.app.ingestion import KafkaPolicy, open_ingestion
+from bridge.app.secrets import Secrets, on_loop
+from bridge.ingest.interaction_service import InteractionService
+from bridge.ingest.transactional_write import TransactionalWriter
+from bridge.playback.position_sync import PositionSync
+from bridge.playback.service import PlaybackService
+from bridge.postgres.pool import Database
+from bridge.recsvc_client.client import open_channel
 from bridge.settings import BridgeSettings
-from servicekit.arguments import identifier
-from servicekit.credentials import server_credentials
-from servicekit.lifecycle import AioServer
-from servicekit.listening import naming_the_holder, wait_until_free
-from servicekit.logs import configure_logs
-from servicekit.renewal import Renewals
-from servicekit.settings import fail
-from servicekit.telemetry import Metrics, connect_metrics
-from servicekit.termination import aio_termination
+from servicekit.configuration.arguments import identifier
+from servicekit.configuration.settings import fail
+from servicekit.credentials.renewal import Renewals
+from servicekit.credentials.tls_files import server_credentials
+from servicekit.process.listening import naming_the_holder, wait_until_free
+from servicekit.process.termination import aio_termination
+from servicekit.server.grpc_server import AioServer
+from servicekit.telemetry.logs import configure_logs
+from servicekit.telemetry.metrics import Metrics, connect_metrics
 from videowindow.feed.v1 import feed_pb2_grpc, interaction_pb2_grpc, playback_pb2_grpc
 
 SERVICES: Final = (
@@ -66,7 +66,7 @@ def main() -> None:
         choices=["serve", "migrate", "topics", "erase", "dead-letters", "replay"],
         default="serve",
         help="serve (default); or, and end: migrate brings the database schema up to date, topics makes or checks the"
-        " Kafka topics, erase forgets a viewer, dead-letters shows what could not be processed, and replay sends it"
+        " Kafka topics, erase forgets a user, dead-letters shows what could not be processed, and replay sends it"
         " again",
     )
     parser.add_argument("--user", type=identifier, metavar="ID", help="the user to erase")
@@ -159,7 +159,7 @@ async def serve(settings: BridgeSettings) -> None:
 
 
 def _playback(
-    settings: BridgeSettings, secrets: Secrets, journal: Journal, metrics: Metrics, stack: AsyncExitStack
+    settings: BridgeSettings, secrets: Secrets, journal: TransactionalWriter, metrics: Metrics, stack: AsyncExitStack
 ) -> PlaybackService:
     positions = None
     if endpoint := settings.position_sync_endpoint:

@@ -7,20 +7,18 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from bridge.identity import SignatureAlgorithm, TokenPolicy
-from bridge.page_token import PageTokens
-from bridge.retention import EVENT_ID_DAYS, LEAST_DAYS
-from bridge.user_token import MAX_LIFETIME_S
-from servicekit.credentials import TlsFiles
-from servicekit.kafka_settings import KafkaSettings
-from servicekit.logs import LogLevel
-from servicekit.setting_types import (
+from bridge.authentication.authenticator import SignatureAlgorithm, TokenPolicy
+from bridge.authentication.user_token import MAX_LIFETIME_S
+from bridge.feed.page_token import PageTokens
+from bridge.maintenance.event_id_retention import EVENT_ID_DAYS, MIN_DAYS
+from servicekit.configuration.setting_types import (
     DAY_S,
     MAX_PORT,
     YEAR_S,
     Addresses,
     Brokers,
     FileToWrite,
+    Formerly,
     HttpUrl,
     InFile,
     ListenAddress,
@@ -28,6 +26,9 @@ from servicekit.setting_types import (
     PostgresUrl,
     ReadableFile,
 )
+from servicekit.credentials.tls_files import TlsFiles
+from servicekit.kafka.settings import KafkaSettings
+from servicekit.telemetry.logs import LogLevel
 
 MAX_HALVINGS: Final = 700
 """Half-lives in the window of trending: what has halved more often is too small for a double to count with."""
@@ -92,7 +93,7 @@ class BridgeSettings(KafkaSettings):
     )
     event_id_days: int = Field(
         EVENT_ID_DAYS,
-        ge=LEAST_DAYS,
+        ge=MIN_DAYS,
         le=3660,
         description="days for which repeats of an event are recognised in Postgres",
     )
@@ -100,7 +101,7 @@ class BridgeSettings(KafkaSettings):
         300.0,
         ge=0.01,
         le=7 * DAY_S,
-        description="seconds between publications of viewers' features to `processed_features`",
+        description="seconds between publications of users' features to `processed_features`",
     )
     position_sync_endpoint: Addresses | None = Field(
         None, description="PlaybackService to forward positions to, host:port"
@@ -137,24 +138,28 @@ class BridgeSettings(KafkaSettings):
     segment_url: HttpUrl = Field("https://api.segment.io/v1/batch", description="where batches of events are sent")
     segment_flush_s: Number = Field(3.0, ge=0, le=3600, description="seconds that unsent events get at shutdown")
     experiment_path: ReadableFile | None = Field(None, description="JSON file of the experiment on the feed")
-    viewer_keys_path: ReadableFile | None = Field(
+    user_keys_path: Annotated[ReadableFile | None, Formerly("VIEWER_KEYS_PATH")] = Field(
         None,
-        description="public keys for viewers' JWTs, PEM or JSON Web Key Set; without them callers name the viewer",
+        description="public keys for users' JWTs, PEM or JSON Web Key Set; without them callers name the user",
     )
-    viewer_token_algorithms: tuple[SignatureAlgorithm, ...] = Field(
+    user_token_algorithms: Annotated[tuple[SignatureAlgorithm, ...], Formerly("VIEWER_TOKEN_ALGORITHMS")] = Field(
         ("RS256",), min_length=1, description="signature algorithms of these tokens, a JSON list"
     )
-    viewer_token_audience: str | None = Field(
+    user_token_audience: Annotated[str | None, Formerly("VIEWER_TOKEN_AUDIENCE")] = Field(
         None, description="audience that these tokens must name; required with keys"
     )
-    viewer_token_issuer: str | None = Field(None, description="issuer that these tokens must name; required with keys")
+    user_token_issuer: Annotated[str | None, Formerly("VIEWER_TOKEN_ISSUER")] = Field(
+        None, description="issuer that these tokens must name; required with keys"
+    )
     user_token_lifetime_s: Number = Field(
         MAX_LIFETIME_S,
         ge=1,
         le=10 * YEAR_S,
         description="seconds from `iat` to `exp` of these tokens at most; they need both, and `sub`, `aud`, `iss`",
     )
-    anonymous_viewers: bool = Field(default=False, description="whether calls without a token get trending pages")
+    anonymous_users: Annotated[bool, Formerly("ANONYMOUS_VIEWERS")] = Field(
+        default=False, description="whether calls without a token get trending pages"
+    )
     tls_cert_file: ReadableFile | None = Field(None, description="certificate chain of this server, PEM")
     tls_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
     tls_ca_file: ReadableFile | None = Field(None, description="CA certificates for callers and for recsvc, PEM")
@@ -191,13 +196,13 @@ class BridgeSettings(KafkaSettings):
         return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)
 
     def token_policy(self) -> TokenPolicy:
-        """Return which viewers' tokens are good; ValueError when the settings do not say."""
-        if not (self.viewer_token_audience and self.viewer_token_issuer):
-            raise ValueError("VIEWER_KEYS_PATH needs VIEWER_TOKEN_AUDIENCE and VIEWER_TOKEN_ISSUER")
+        """Return which users' tokens are good; ValueError when the settings do not say."""
+        if not (self.user_token_audience and self.user_token_issuer):
+            raise ValueError("USER_KEYS_PATH needs USER_TOKEN_AUDIENCE and USER_TOKEN_ISSUER")
         return TokenPolicy(
-            algorithms=self.viewer_token_algorithms,
-            audience=self.viewer_token_audience,
-            issuer=self.viewer_token_issuer,
+            algorithms=self.user_token_algorithms,
+            audience=self.user_token_audience,
+            issuer=self.user_token_issuer,
             max_lifetime_s=self.user_token_lifetime_s,
         )
 

@@ -12,7 +12,7 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from servicekit.credentials import TlsFiles
+from servicekit.credentials.tls_files import TlsFiles
 
 TIMEOUT_S: Final = 2.0
 

@@ -9,18 +9,18 @@ from typing import Final
 import structlog
 
 from recsvc.settings import RecsvcSettings
-from recsvc.shared_port import SharedPort
-from recsvc.supervisor import Supervisor
-from recsvc.supervisor_link import SupervisorLink
-from servicekit.credentials import server_credentials
-from servicekit.listening import naming_the_holder, wait_until_free
-from servicekit.logs import configure_logs
-from servicekit.objectstore import open_store
-from servicekit.renewal import Renewals
-from servicekit.settings import fail
-from servicekit.telemetry import connect_metrics
-from servicekit.termination import thread_termination
-from servicekit.tls_identity import renewed_identity
+from recsvc.workers.shared_port import SharedPort
+from recsvc.workers.supervisor import Supervisor
+from recsvc.workers.supervisor_link import SupervisorLink
+from servicekit.configuration.settings import fail
+from servicekit.credentials.client_identity import renewed_identity
+from servicekit.credentials.renewal import Renewals
+from servicekit.credentials.tls_files import server_credentials
+from servicekit.process.listening import naming_the_holder, wait_until_free
+from servicekit.process.termination import thread_termination
+from servicekit.storage.object_store import open_store
+from servicekit.telemetry.logs import configure_logs
+from servicekit.telemetry.metrics import connect_metrics
 
 logger = structlog.get_logger("recsvc")
 
@@ -71,8 +71,8 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
     """
     # Read when numpy is imported. Parallel BLAS would only make the calls fight over the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from recsvc.artefact import ArtefactError  # noqa: PLC0415  # imports numpy
-    from recsvc.server import RecommendationServer  # noqa: PLC0415  # imports numpy
+    from modelstore.artefact import ArtefactError  # noqa: PLC0415  # imports numpy
+    from recsvc.app import RecommendationServer  # noqa: PLC0415  # imports numpy
 
     stopping = thread_termination()
     if link:
@@ -98,7 +98,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
                 profile_interactions=settings.recsvc_profile_interactions,
                 kafka=kafka.current if kafka else None,
                 freshness_interval_s=settings.recsvc_freshness_interval_s,
-                precomputed_viewers=settings.recsvc_precomputed_viewers,
+                precomputed_users=settings.recsvc_precomputed_users,
                 verifier=settings.verifier(),
                 shares_port=link is not None,
             )

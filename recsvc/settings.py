@@ -5,24 +5,25 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
+from modelstore.signature import Verifier
 from recsvc.cores import usable_cores
-from recsvc.signature import Verifier
-from servicekit.credentials import TlsFiles
-from servicekit.kafka_settings import KafkaSettings
-from servicekit.logs import LogLevel
-from servicekit.renewal import Renewed, text_of
-from servicekit.setting_types import (
+from servicekit.configuration.setting_types import (
     DAY_S,
     MAX_PORT,
     Brokers,
     Folder,
+    Formerly,
     InFile,
     ListenAddress,
     Number,
     ReadableFile,
     StoreUrl,
 )
-from servicekit.settings import secret_file
+from servicekit.configuration.settings import secret_file
+from servicekit.credentials.renewal import Renewed, text_of
+from servicekit.credentials.tls_files import TlsFiles
+from servicekit.kafka.settings import KafkaSettings
+from servicekit.telemetry.logs import LogLevel
 
 VERIFY_KEY: Final = "MODEL_VERIFY_KEY"
 
@@ -53,18 +54,18 @@ class RecsvcSettings(KafkaSettings):
         500_000,
         ge=1,
         le=1_000_000_000,
-        description="most interactions since training kept in memory, of all viewers; about 100 bytes each",
+        description="most interactions since training kept in memory, of all users; about 100 bytes each",
     )
     model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
     model_verify_key: Annotated[str, AfterValidator(_public_keys), InFile()] | None = Field(
         None, description="public keys, PEM, of which one must have signed a model; without them any model is served"
     )
     model_cache_dir: Folder = Field(Path("~/.cache/recsvc/models"), description="folder of local copies of models")
-    recsvc_precomputed_viewers: int = Field(
+    recsvc_precomputed_users: Annotated[int, Formerly("RECSVC_PRECOMPUTED_VIEWERS")] = Field(
         500_000,
         ge=0,
         le=1_000_000_000,
-        description="trained viewers whose pages are precomputed, about 512 bytes of disk each",
+        description="trained users whose pages are precomputed, about 512 bytes of disk each",
     )
     model_poll_interval_s: Number = Field(
         5.0, ge=0.01, le=DAY_S, description="seconds between polls of the pointer to the live model"

@@ -9,13 +9,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from retrain import forget_command, import_command, model_commands, report_command, run_commands
+from retrain.commands import forget, import_data, models, report, runs
+from retrain.commands.parser import add_command
 from retrain.exit_status import BAD_INPUT, BUSY, FAILED, REJECTED, SIGNALLED
 from retrain.settings import ExportSettings, RetrainSettings
-from retrain.subcommand import add_command
-from servicekit.arguments import whole
-from servicekit.logs import configure_logs
-from servicekit.objectstore import open_store
+from servicekit.configuration.arguments import whole
+from servicekit.storage.object_store import open_store
+from servicekit.telemetry.logs import configure_logs
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,11 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--again", action="store_true", help="train what was trained before")
     run.add_argument("--cold", action="store_true", help="fit from nothing, not from where the last run ended")
     run.add_argument("--force", action="store_true", help="publish whatever the gate finds")
-    model_commands.add(commands)
-    run_commands.add(commands)
-    import_command.add(commands)
-    report_command.add(commands)
-    forget_command.add(commands)
+    models.add(commands)
+    runs.add(commands)
+    import_data.add(commands)
+    report.add(commands)
+    forget.add(commands)
     export = add_command(
         commands, "export", "write a day's interactions from Postgres, as run reads them", _export, ExportSettings
     )
@@ -82,10 +82,10 @@ def _parser() -> argparse.ArgumentParser:
 
 MAX_SIMULATED: Final = 100_000_000
 SIMULATED: Final = (
-    ("users", 2000, "viewers"),
+    ("users", 2000, "users"),
     ("videos", 1000, "videos"),
     ("days", 7, "days, the last of them yesterday (UTC)"),
-    ("views", 8, "videos shown to a viewer a day, on average"),
+    ("views", 8, "videos shown to a user a day, on average"),
 )
 
 
@@ -96,8 +96,8 @@ def _run(options: argparse.Namespace) -> int:
         settings = settings.model_copy(update={"retrain_warm_start": False})
     # Read when numpy is imported. Training has threads of its own, which BLAS threads would fight with.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from retrain.failure import Reason, RunFailure  # noqa: PLC0415
-    from retrain.job import run_job  # noqa: PLC0415  # imports LightFM
+    from retrain.errors import Reason, RunError  # noqa: PLC0415
+    from retrain.scheduling.job import run_job  # noqa: PLC0415  # imports LightFM
 
     status = SIGNALLED
 
@@ -112,7 +112,7 @@ def _run(options: argparse.Namespace) -> int:
         run_job(settings, last=options.date, dry_run=options.dry_run, again=options.again, force=options.force)
     except KeyboardInterrupt:  # the signal came during a statement of DuckDB
         return status
-    except RunFailure as failure:
+    except RunError as failure:
         sys.stderr.write(f"error: {failure}\n")
         if failure.is_rejection:
             return REJECTED
@@ -127,7 +127,7 @@ def _export(options: argparse.Namespace) -> int:
     configure_logs(settings.log_level, service="retrain")
     import psycopg  # noqa: PLC0415  # no other command needs it
 
-    from retrain.export import DayNotOverError, export_day  # noqa: PLC0415  # imports pyarrow
+    from retrain.data.export_day import DayNotOverError, export_day  # noqa: PLC0415  # imports pyarrow
 
     day = options.date or datetime.now(UTC).date() - timedelta(days=1)
     store = open_store(settings.interactions_url)
@@ -144,12 +144,12 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from retrain.simulation import Simulation, simulate  # noqa: PLC0415  # imports pyarrow
+    from retrain.importers.simulation import Simulation, simulate  # noqa: PLC0415  # imports pyarrow
 
     last = datetime.now(UTC).date() - timedelta(days=1)
     sizes = {name: getattr(options, name) for name, *_ in SIMULATED}
     count = simulate(Simulation(**sizes, seed=options.seed, last=last), options.output)
-    print(f"Simulated {count:,} interactions of made-up viewers in {options.output}")  # noqa: T201  # the program's output
+    print(f"Simulated {count:,} interactions of made-up users in {options.output}")  # noqa: T201  # the program's output
     return 0
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from recsvc.artefact import digest
-from retrain.source import Source
+from modelstore.artefact import digest
+from retrain.data.input_files import InputFiles
 
 DIGITS: Final = 8
 """Hexadecimal digits of a digest in a version's name."""
@@ -15,7 +15,7 @@ DIGITS: Final = 8
 _CODE: Final = Path(__file__).parent
 
 
-def recipe_digest(source: Source, parameters: Mapping[str, object]) -> str:
+def recipe_digest(source: InputFiles, parameters: Mapping[str, object]) -> str:
     """Return the digest of the input files, the parameters and the code of this package."""
     return _digest({"input": [digest(path) for path in source.files], "parameters": dict(parameters), "code": _code()})
 

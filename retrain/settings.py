@@ -7,12 +7,11 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from recsvc.signature import SigningKey
+from modelstore.signature import SigningKey
 from retrain.hyperparameters import Hyperparameters
 from retrain.scratch import private_folder
 from retrain.snowflake_account import SnowflakeAccount
-from servicekit.logs import LogLevel
-from servicekit.setting_types import (
+from servicekit.configuration.setting_types import (
     DAY_S,
     MAX_PORT,
     YEAR_S,
@@ -24,8 +23,9 @@ from servicekit.setting_types import (
     SecretPostgresUrl,
     StoreUrl,
 )
-from servicekit.settings import Settings, secret_now
-from servicekit.store_url import Bucket, read_store_url
+from servicekit.configuration.settings import Settings, secret_now
+from servicekit.storage.store_url import Bucket, read_store_url
+from servicekit.telemetry.logs import LogLevel
 
 
 def _private_key(pem: SecretStr) -> SecretStr:
@@ -106,7 +106,7 @@ class RetrainSettings(StoreSettings):
     )
     retrain_learning_rate: Number = Field(0.05, ge=1e-6, le=10, description="LightFM's initial learning rate")
     retrain_recent_share: Number = Field(
-        0.5, ge=0, le=1, description="share of a viewer's vector that comes from what the viewer liked last"
+        0.5, ge=0, le=1, description="share of a user's vector that comes from what the user liked last"
     )
     retrain_recent_half_life: Number = Field(
         10.0, ge=0.01, le=1_000_000, description="liked videos after which one of them counts half in that"
@@ -119,7 +119,7 @@ class RetrainSettings(StoreSettings):
         None, description="HTML file that gets a copy of each run's report; the store keeps one beside each model"
     )
     retrain_evaluation_users: int = Field(
-        10_000, ge=1, le=1_000_000_000, description="most viewers that quality is measured on"
+        10_000, ge=1, le=1_000_000_000, description="most users that quality is measured on"
     )
     database_url: SecretPostgresUrl | None = Field(
         None,

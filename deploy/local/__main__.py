@@ -10,12 +10,12 @@ from types import FrameType
 import duckdb
 import psycopg
 
-from deploy.local.child import ChildError
-from deploy.local.console import say
-from deploy.local.dataset import DataSet
+from deploy.local.child_process import ChildError
+from deploy.local.data_folder import DataSet
+from deploy.local.output import say
+from deploy.local.run_folder import ROOT, state_of
 from deploy.local.stack import Stack
-from deploy.local.state import ROOT, state_of
-from servicekit.settings import refuse_unknown_settings
+from servicekit.configuration.settings import refuse_unknown_settings
 
 
 class StopRequested(BaseException):

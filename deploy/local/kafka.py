@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from deploy.local.child import Child, ChildError
+from deploy.local.child_process import Child, ChildError
 from deploy.local.kafka_apache import ApacheKafka
 from deploy.local.kafka_jars import VERSION, kafka_jars
 from deploy.local.kafka_mock import MockKafka
-from servicekit.ports import free_port
+from servicekit.process.ports import free_port
 
 
 class Kafka(Protocol):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.local.child import Child, ChildError
+from deploy.local.child_process import Child, ChildError
 from deploy.local.topics import create_topics
-from servicekit.ports import free_port, is_open
+from servicekit.process.ports import free_port, is_open
 
 START_TIMEOUT_S: Final = 180.0
 TOPICS_TIMEOUT_S: Final = 60.0

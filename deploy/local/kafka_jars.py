@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from deploy.local.child import ChildError
-from deploy.local.console import say
+from deploy.local.child_process import ChildError
+from deploy.local.output import say
 
 VERSION: Final = "4.1.0"
 OLDEST_JAVA: Final = 17

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import confluent_kafka
 
-from deploy.local.child import Child
+from deploy.local.child_process import Child
 from deploy.local.topics import TOPICS
 
 BROKERS: Final = 3

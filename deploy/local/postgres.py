@@ -18,8 +18,8 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from deploy.local.child import Child, ChildError
-from servicekit.ports import free_port
+from deploy.local.child_process import Child, ChildError
+from servicekit.process.ports import free_port
 
 USER: Final = "videowindow"
 DATABASE: Final = "videowindow"

@@ -4,19 +4,19 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from deploy.local.advice import advice
-from deploy.local.child import ChildError
-from deploy.local.console import Terminal, say, step
-from deploy.local.dataset import DataSet
+from deploy.local.child_process import ChildError
+from deploy.local.data_folder import DataSet
+from deploy.local.first_model import has_model, make_signing_key, prepare, simulate
 from deploy.local.kafka import choose_kafka
 from deploy.local.kafka_mock import MockKafka
+from deploy.local.next_steps import advice
+from deploy.local.output import Terminal, say, step
 from deploy.local.postgres import Postgres
-from deploy.local.prepare import has_model, make_signing_key, prepare, simulate
-from deploy.local.service import Service, local_environment
-from deploy.local.state import State, short
-from deploy.local.supervisor import Watched, supervise
+from deploy.local.program import Service, local_environment
+from deploy.local.run_folder import State, short
+from deploy.local.watch import Watched, supervise
 from deploy.probe import health, serves
-from servicekit.listening import AddressTakenError, held, holder, wait_until_free
+from servicekit.process.listening import AddressTakenError, held, holder, wait_until_free
 
 
 @dataclass(slots=True)

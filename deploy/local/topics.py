@@ -6,7 +6,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # it is public
 
-from bridge.topics import topics
+from bridge.kafka.topics import topics
 
 WANTED: Final = {topic.name: topic for topic in topics(replication=1)}
 TOPICS: Final = {name: topic.partitions for name, topic in WANTED.items()}

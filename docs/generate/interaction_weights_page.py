@@ -1,11 +1,11 @@
 """The page of what each type of interaction counts, for fold-in and for training."""
 
 from docs.generate import markdown
-from recsvc.interactions import LONG_WATCH_MS, MEANINGS, MOST_WEIGHT
+from recsvc.domain.interaction import LONG_WATCH_MS, MAX_WEIGHT, PREFERENCE_WEIGHTS
 
 INTRODUCTION = f"""What an interaction says of a user's liking. Training and fold-in use the same numbers; training
 has no negatives. `watched` is further weight, in proportion to the watched share of the video or of its first
-{LONG_WATCH_MS / 1000:g} seconds. One video counts at most {MOST_WEIGHT:g} in all. A rating counts
+{LONG_WATCH_MS / 1000:g} seconds. One video counts at most {MAX_WEIGHT:g} in all. A rating counts
 (rating / 2.5) - 1, from 0 to 5 stars. Trending has weights of its own: see the query in `bridge/trending`."""
 
 
@@ -19,7 +19,7 @@ def text() -> str:
             f"{meaning.against:g}",
             "yes" if meaning.takes_back else "no",
         )
-        for kind, meaning in MEANINGS.items()
+        for kind, meaning in PREFERENCE_WEIGHTS.items()
     ]
     header = ("type", "weight", "watched", "weight against", "cancels what was said before")
     return markdown.page("Interaction weights", INTRODUCTION, markdown.table(header, rows))

@@ -5,7 +5,7 @@ from collections import defaultdict
 from typing import Final
 
 from docs.generate import markdown, source
-from servicekit.telemetry import Metric
+from servicekit.telemetry.metrics import Metric
 
 INTRODUCTION = """Programs send metrics over DogStatsD when `DD_AGENT_HOST` is set. Tags come from small sets; none
 names a user or a video. A counter adds up, a gauge is a level, and a distribution has global percentiles."""

@@ -4,7 +4,7 @@ from bridge.settings import BridgeSettings
 from docs.generate import markdown
 from recsvc.settings import RecsvcSettings
 from retrain.settings import ExportSettings, RetrainSettings
-from servicekit.settings import Settings
+from servicekit.configuration.settings import Settings
 
 INTRODUCTION = """Programs read their settings from environment variables, once, when they start. `NAME_FILE=/path`
 gives `NAME` from a file, for secrets. A sequence is written as JSON, a boolean as `true` or `false`."""

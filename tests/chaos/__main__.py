@@ -17,7 +17,7 @@ from tests.chaos.cluster import running_cluster
 from tests.chaos.nemeses import BY_NAME, NEMESES, summary
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.strike import Strike
-from tests.jepsen.history import Verdict
+from tests.consistency.history import Verdict
 
 STRIKE_S: Final = 4.0
 PATIENCE_S: Final = 15.0

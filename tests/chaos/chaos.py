@@ -11,12 +11,12 @@ from typing import Final
 
 import grpc
 
-from deploy.local.child import Child
+from deploy.local.child_process import Child
 from tests.chaos.cluster import BRIDGES, RECSVC, Cluster
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.strike import MAX_SILENT, Strike
-from tests.jepsen.history import Verdict, check
-from tests.jepsen.readback import Stores, settled
+from tests.consistency.history import Verdict, check
+from tests.consistency.readback import Stores, settled
 
 SETTLE_S: Final = 60.0
 WINDOW_S: Final = 1.0

@@ -9,10 +9,10 @@ from typing import Any, Final
 import grpc
 import psycopg
 
-from benchmarks.feed_peers import ModelSize, Peers, running_peers
-from deploy.local.child import descendants
+from benchmarks.feed.stack import ModelSize, Peers, running_peers
+from deploy.local.child_process import descendants
 from deploy.local.kafka import Kafka
-from deploy.local.service import Service
+from deploy.local.program import Service
 from deploy.probe import serves
 from tests.chaos.agent import Agent
 from tests.chaos.generator import Generator
@@ -21,9 +21,9 @@ from tests.chaos.load import Plan, writers
 from tests.chaos.names import AGENT, MODEL_SERVER, NameServer
 from tests.chaos.store import Store, running_store
 from tests.chaos.watch import Watch
-from tests.jepsen.disk import Disk
-from tests.jepsen.history import SEVERAL, Acknowledged
-from tests.jepsen.readback import Told
+from tests.consistency.disk import Disk
+from tests.consistency.history import SEVERAL, Acknowledged
+from tests.consistency.readback import Told
 from tests.support.polling import wait_for
 from videowindow.feed.v1 import feed_pb2
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from deploy.local.child import Child
-from deploy.local.service import ROOT
+from deploy.local.child_process import Child
+from deploy.local.program import ROOT
 from tests.chaos.call import INTERACTION, PAGE, PERSONAL, Call
 from tests.chaos.load import TIMEOUT_S, Plan
 

@@ -8,7 +8,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from servicekit.credentials import TlsFiles
+from servicekit.credentials.tls_files import TlsFiles
 from tests.support.certificates import Authority
 
 AUDIENCE: Final = "feed"
@@ -59,10 +59,10 @@ class Identities:
     def token_environment(self) -> dict[str, str]:
         """Return the settings of a bridge that asks for users' tokens."""
         return {
-            "VIEWER_KEYS_PATH": str(self.public_key),
-            "VIEWER_TOKEN_AUDIENCE": AUDIENCE,
-            "VIEWER_TOKEN_ISSUER": ISSUER,
-            "VIEWER_TOKEN_ALGORITHMS": f'["{ALGORITHM}"]',
+            "USER_KEYS_PATH": str(self.public_key),
+            "USER_TOKEN_AUDIENCE": AUDIENCE,
+            "USER_TOKEN_ISSUER": ISSUER,
+            "USER_TOKEN_ALGORITHMS": f'["{ALGORITHM}"]',
         }
 
 

@@ -18,12 +18,12 @@ from uuid import UUID
 import numpy as np
 from grpc import StatusCode, aio
 
-from benchmarks.openloop import arrivals
-from servicekit.credentials import TlsFiles
+from benchmarks.open_loop import arrivals
+from servicekit.credentials.tls_files import TlsFiles
 from tests.chaos.call import ACKNOWLEDGED, INTERACTION, PAGE, PERSONAL, SHORT, TRENDING, Call
 from tests.chaos.event_stream import EventStream, StreamBrokenError
 from tests.chaos.identities import bearer
-from tests.jepsen.clients import OPTIONS
+from tests.consistency.clients import OPTIONS
 from videowindow.feed.v1 import feed_pb2, interaction_pb2
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub

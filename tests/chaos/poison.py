@@ -9,7 +9,7 @@ from uuid import uuid4
 import psycopg
 from confluent_kafka import Producer
 
-from bridge.message import INTERACTIONS_TOPIC
+from bridge.kafka.message import INTERACTIONS_TOPIC
 from tests.chaos.cluster import POISON, Cluster
 from tests.chaos.nemesis import Attack, Nemesis
 from tests.support.polling import wait_for

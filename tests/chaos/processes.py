@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 
 import grpc
 
-from deploy.local.child import Child
-from deploy.local.service import Service
+from deploy.local.child_process import Child
+from deploy.local.program import Service
 from tests.chaos.cluster import BRIDGES, POISON, RECSVC, Cluster, start_bridge
 from tests.chaos.nemesis import Nemesis
 from tests.support.polling import wait_for

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from benchmarks.machine import resident_bytes
-from deploy.local.child import descendants
-from deploy.local.service import Service
+from deploy.local.child_process import descendants
+from deploy.local.program import Service
 from deploy.probe import health
-from servicekit.credentials import TlsFiles
+from servicekit.credentials.tls_files import TlsFiles
 
 LOOK_S: Final = 0.3
 PROBE_S: Final = 1.0

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from deploy.local.dataset import DataSet
+from deploy.local.data_folder import DataSet
+from deploy.local.first_model import simulate
 from deploy.local.postgres import Postgres
-from deploy.local.prepare import simulate
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from tests.support.system import System, running
@@ -40,9 +40,9 @@ def shared_system(
 @pytest.fixture
 def system(shared_system: System) -> System:
     """The system, serving personal pages."""
-    viewer = shared_system.viewers(1)[0]
+    user = shared_system.users(1)[0]
     wait_for(
-        lambda: shared_system.feed(user_id=viewer).message.get("served_by") == "SERVED_BY_LIGHTFM",
+        lambda: shared_system.feed(user_id=user).message.get("served_by") == "SERVED_BY_LIGHTFM",
         timeout_s=15,
         interval_s=0.2,
         what="personal pages",

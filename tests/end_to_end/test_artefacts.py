@@ -11,9 +11,9 @@ from typing import Final
 
 import pytest
 
-from recsvc.registry import Registry
-from servicekit.objectstore import FileStore, open_store
-from servicekit.ports import free_port
+from modelstore.registry import Registry
+from servicekit.process.ports import free_port
+from servicekit.storage.object_store import FileStore, open_store
 from tests.support.polling import wait_for
 from tests.support.system import System
 
@@ -60,7 +60,7 @@ def test_the_old_model_keeps_serving_when_the_new_one_is_damaged(system: System,
     damaged_copy(system, store.root, f"{good}-{damage.__name__}", damage)  # type: ignore[attr-defined]  # functions
     try:
         wait_for(lambda: len(system.dogstatsd.packets("feed.lightfm.model_refused")) > refused, what="the alarm")
-        page = system.recommend(user_id=system.viewers(1)[0]).message
+        page = system.recommend(user_id=system.users(1)[0]).message
         assert (page["model_version"], len(page["videos"])) == (good, 20)
     finally:
         registry.activate(good, at=datetime.now(UTC))

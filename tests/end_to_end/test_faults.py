@@ -19,7 +19,7 @@ from videowindow.feed.v1 import feed_pb2, feed_pb2_grpc
 CALLS: Final = 60
 BUDGET_MS: Final = 160.0
 STALL_S: Final = 3.0
-MOST_LATE: Final = CALLS // 20
+MAX_LATE: Final = CALLS // 20
 """Pages that may come late, as the machine that runs the tests is shared; none may fail."""
 
 
@@ -39,15 +39,15 @@ def stub(system: System) -> Iterator[feed_pb2_grpc.FeedServiceStub]:
         yield stub
 
 
-def timed(stub: feed_pb2_grpc.FeedServiceStub, viewer: str) -> Timed:
+def timed(stub: feed_pb2_grpc.FeedServiceStub, user: str) -> Timed:
     """Ask for a page; there is no deadline of the caller's that could hide a slow answer."""
     begun = time.perf_counter()
-    page = stub.GetRecommendations(feed_pb2.GetRecommendationsRequest(user_id=viewer))
+    page = stub.GetRecommendations(feed_pb2.GetRecommendationsRequest(user_id=user))
     return Timed(page, (time.perf_counter() - begun) * 1000)
 
 
-def served_by(stub: feed_pb2_grpc.FeedServiceStub, viewer: str) -> str:
-    return feed_pb2.ServedBy.Name(timed(stub, viewer).page.served_by)
+def served_by(stub: feed_pb2_grpc.FeedServiceStub, user: str) -> str:
+    return feed_pb2.ServedBy.Name(timed(stub, user).page.served_by)
 
 
 def assert_trending(pages: list[Timed], reasons: set[str]) -> None:
@@ -57,42 +57,42 @@ def assert_trending(pages: list[Timed], reasons: set[str]) -> None:
     told = Counter(feed_pb2.FallbackReason.Name(one.page.fallback_reason) for one in pages)
     assert set(told) <= reasons, told
     late = sorted(one.took_ms for one in pages if one.took_ms > BUDGET_MS)
-    assert len(late) <= MOST_LATE, late
+    assert len(late) <= MAX_LATE, late
 
 
 def test_a_hung_model_server(system: System, stub: feed_pb2_grpc.FeedServiceStub) -> None:
     """Every page is full and in time while it hangs, and personal again after the breaker's probe."""
-    viewer = system.viewers(1)[0]
+    user = system.users(1)[0]
     assert system.recsvc.child
     system.recsvc.child.suspend()
     try:
-        pages = [timed(stub, viewer) for _ in range(CALLS)]
+        pages = [timed(stub, user) for _ in range(CALLS)]
     finally:
         system.recsvc.child.resume()
     assert_trending(pages, {"FALLBACK_REASON_DEADLINE_EXCEEDED", "FALLBACK_REASON_CIRCUIT_OPEN"})
     assert pages[0].page.fallback_reason == feed_pb2.FALLBACK_REASON_DEADLINE_EXCEEDED
     assert pages[-1].page.fallback_reason == feed_pb2.FALLBACK_REASON_CIRCUIT_OPEN, "the breaker opened"
-    wait_for(lambda: served_by(stub, viewer) == "SERVED_BY_LIGHTFM", what="personal pages")
+    wait_for(lambda: served_by(stub, user) == "SERVED_BY_LIGHTFM", what="personal pages")
 
 
 def test_a_model_server_that_stood_still_under_load(system: System, stub: feed_pb2_grpc.FeedServiceStub) -> None:
     """What the stall taught recsvc, the breaker and the limit does not keep pages from being personal afterwards."""
-    viewers, ended = system.viewers(50), threading.Event()
+    users, ended = system.users(50), threading.Event()
     assert system.recsvc.child
 
     def ask() -> None:
         while not ended.wait(0.02):
-            for viewer in viewers[:4]:
-                stub.GetRecommendations.future(feed_pb2.GetRecommendationsRequest(user_id=viewer))
+            for user in users[:4]:
+                stub.GetRecommendations.future(feed_pb2.GetRecommendationsRequest(user_id=user))
 
     asking = threading.Thread(target=ask)
     asking.start()
     try:
         system.recsvc.child.suspend()
-        wait_for(lambda: timed(stub, viewers[0]).page.fallback_reason == feed_pb2.FALLBACK_REASON_CIRCUIT_OPEN)
+        wait_for(lambda: timed(stub, users[0]).page.fallback_reason == feed_pb2.FALLBACK_REASON_CIRCUIT_OPEN)
         time.sleep(STALL_S)  # nothing to wait for: the fault itself lasts so long
         system.recsvc.child.resume()
-        wait_for(lambda: all(served_by(stub, one) == "SERVED_BY_LIGHTFM" for one in viewers), what="personal pages")
+        wait_for(lambda: all(served_by(stub, one) == "SERVED_BY_LIGHTFM" for one in users), what="personal pages")
     finally:
         system.recsvc.child.resume()
         ended.set()
@@ -100,10 +100,10 @@ def test_a_model_server_that_stood_still_under_load(system: System, stub: feed_p
 
 
 def test_a_killed_model_server(system: System, stub: feed_pb2_grpc.FeedServiceStub) -> None:
-    viewer = system.viewers(1)[0]
+    user = system.users(1)[0]
     assert system.recsvc.child
     system.recsvc.child.kill()
-    pages = [timed(stub, viewer) for _ in range(CALLS)]
+    pages = [timed(stub, user) for _ in range(CALLS)]
     assert_trending(
         pages,
         {
@@ -113,13 +113,13 @@ def test_a_killed_model_server(system: System, stub: feed_pb2_grpc.FeedServiceSt
         },
     )
     system.recsvc.start()
-    wait_for(lambda: served_by(stub, viewer) == "SERVED_BY_LIGHTFM", what="personal pages")
+    wait_for(lambda: served_by(stub, user) == "SERVED_BY_LIGHTFM", what="personal pages")
 
 
 def test_a_feed_goes_on_from_personal_to_trending_without_a_repeat(
     system: System, stub: feed_pb2_grpc.FeedServiceStub
 ) -> None:
-    request = feed_pb2.GetRecommendationsRequest(user_id=system.viewers(1)[0], page_size=10)
+    request = feed_pb2.GetRecommendationsRequest(user_id=system.users(1)[0], page_size=10)
     assert system.recsvc.child
     first = stub.GetRecommendations(request)
     request.page_token = first.next_page_token

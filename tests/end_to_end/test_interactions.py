@@ -62,28 +62,28 @@ def messages(kafka_bootstrap: str) -> Iterator[Messages]:
 
 
 @pytest.fixture
-def viewer() -> str:
-    return f"viewer-{uuid4().hex}"
+def user() -> str:
+    return f"user-{uuid4().hex}"
 
 
-def rows(system: System, viewer: str) -> list[dict[str, Any]]:
+def rows(system: System, user: str) -> list[dict[str, Any]]:
     query = "SELECT * FROM user_interactions WHERE user_id = %s"
     with psycopg.connect(system.env["DATABASE_URL"], row_factory=psycopg.rows.dict_row) as connection:
-        return connection.execute(query, [viewer]).fetchall()
+        return connection.execute(query, [user]).fetchall()
 
 
 def iso(instant: datetime) -> str:
     return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def test_an_interaction_reaches_postgres_and_kafka(system: System, messages: Messages, viewer: str) -> None:
+def test_an_interaction_reaches_postgres_and_kafka(system: System, messages: Messages, user: str) -> None:
     """Key, exactly five fields, and everything else in headers."""
     event_id, happened = str(uuid4()), datetime.now(UTC).replace(microsecond=123_000)
-    page = system.feed(user_id=viewer).message
+    page = system.feed(user_id=user).message
     video = page["videos"][0]
     reply = system.record(
         event_id=event_id,
-        user_id=viewer,
+        user_id=user,
         video_id=video["video_id"],
         interaction_type="INTERACTION_TYPE_WATCH",
         watch_time=4250,
@@ -98,16 +98,16 @@ def test_an_interaction_reaches_postgres_and_kafka(system: System, messages: Mes
     )
     assert reply.message == {"event_id": event_id, "status": "ACKNOWLEDGEMENT_STATUS_ACCEPTED"}
 
-    (row,) = rows(system, viewer)
+    (row,) = rows(system, user)
     assert row["event_id"] == UUID(event_id)
     assert (row["video_id"], row["interaction_type"], row["watch_time_ms"]) == (video["video_id"], "watch", 4250)
     assert row["occurred_at"] == happened
     assert (row["feed_session_id"], row["experiment_variant_id"]) == (page["feed_session_id"], "variant-b")
     assert row["recommendation_score"] == pytest.approx(video["score"])
 
-    (message,) = wait_for(lambda: messages.of(viewer))
+    (message,) = wait_for(lambda: messages.of(user))
     assert message.value == {
-        "userId": viewer,
+        "userId": user,
         "videoId": video["video_id"],
         "interactionType": "watch",
         "watchTime": 4250,
@@ -124,21 +124,21 @@ def test_an_interaction_reaches_postgres_and_kafka(system: System, messages: Mes
     assert float(message.headers["recommendation-score"]) == pytest.approx(video["score"])
 
 
-def test_the_same_event_again_is_a_duplicate(system: System, messages: Messages, viewer: str) -> None:
+def test_the_same_event_again_is_a_duplicate(system: System, messages: Messages, user: str) -> None:
     """It makes neither a second row nor a second message; a marker behind it proves that none is on its way."""
-    event = {"event_id": str(uuid4()), "user_id": viewer, "video_id": "v1", "interaction_type": "INTERACTION_TYPE_LIKE"}
+    event = {"event_id": str(uuid4()), "user_id": user, "video_id": "v1", "interaction_type": "INTERACTION_TYPE_LIKE"}
     statuses = [system.record(**event).message["status"] for _ in range(3)]
     assert statuses == ["ACKNOWLEDGEMENT_STATUS_ACCEPTED", *2 * ["ACKNOWLEDGEMENT_STATUS_DUPLICATE"]]
-    system.record(user_id=viewer, video_id="marker", interaction_type="INTERACTION_TYPE_LIKE")
-    wait_for(lambda: any(message.value["videoId"] == "marker" for message in messages.of(viewer)))
-    assert len(messages.of(viewer)) == len(rows(system, viewer)) == 2
+    system.record(user_id=user, video_id="marker", interaction_type="INTERACTION_TYPE_LIKE")
+    wait_for(lambda: any(message.value["videoId"] == "marker" for message in messages.of(user)))
+    assert len(messages.of(user)) == len(rows(system, user)) == 2
 
 
-def test_an_event_without_an_id_gets_one(system: System, messages: Messages, viewer: str) -> None:
-    reply = system.record(user_id=viewer, video_id="v1", interaction_type="INTERACTION_TYPE_SHARE").message
-    (row,) = rows(system, viewer)
+def test_an_event_without_an_id_gets_one(system: System, messages: Messages, user: str) -> None:
+    reply = system.record(user_id=user, video_id="v1", interaction_type="INTERACTION_TYPE_SHARE").message
+    (row,) = rows(system, user)
     assert UUID(reply["event_id"]) == row["event_id"]
-    (message,) = wait_for(lambda: messages.of(viewer))
+    (message,) = wait_for(lambda: messages.of(user))
     assert message.headers["event-id"] == reply["event_id"]
     assert message.value["watchTime"] == 0
 
@@ -159,9 +159,9 @@ def test_an_event_without_an_id_gets_one(system: System, messages: Messages, vie
     ],
 )
 def test_a_bad_field_is_named_and_nothing_is_kept(
-    system: System, viewer: str, change: dict[str, Any], field: str
+    system: System, user: str, change: dict[str, Any], field: str
 ) -> None:
-    good = {"user_id": viewer, "video_id": "v1", "interaction_type": "INTERACTION_TYPE_WATCH"}
+    good = {"user_id": user, "video_id": "v1", "interaction_type": "INTERACTION_TYPE_WATCH"}
     refused = system.record(**good | change)
     assert (refused.code, refused.bad_fields) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
-    assert rows(system, viewer) == []
+    assert rows(system, user) == []

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from deploy.local.child import descendants
-from deploy.local.dataset import DataSet
-from servicekit.ports import free_port
+from deploy.local.child_process import descendants
+from deploy.local.data_folder import DataSet
+from servicekit.process.ports import free_port
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from tests.support.system import FEED
@@ -201,7 +201,7 @@ def refused(simulated: DataSet, tmp_path: Path) -> DataSet:
 
 
 def test_a_first_model_that_the_gate_refuses(refused: DataSet, tmp_path: Path, grpcurl: Grpcurl) -> None:
-    """Viewers get what is trending, until the command that it prints publishes the model by force."""
+    """Users get what is trending, until the command that it prints publishes the model by force."""
     with ready(tmp_path / "state", refused) as run:
         assert run.printed("First model: refused by the gate")
         assert run.printed("waits for a model")

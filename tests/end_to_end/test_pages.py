@@ -12,7 +12,7 @@ import pytest
 from tests.support.polling import wait_for
 from tests.support.system import FEED, INTERACTIONS, MODELS, RECOMMENDATIONS, System
 
-UNKNOWN = "nobody-has-ever-seen-this-viewer"
+UNKNOWN = "nobody-has-ever-seen-this-user"
 
 
 def ids(page: dict[str, Any]) -> list[str]:
@@ -46,8 +46,8 @@ def test_the_live_model_is_described(system: System) -> None:
 
 
 def test_a_page_is_found_in_both_logs_by_its_request(system: System) -> None:
-    viewer, request = system.viewers(1)[0], uuid4().hex
-    system.feed(user_id=viewer, surface="home", request_id=request)
+    user, request = system.users(1)[0], uuid4().hex
+    system.feed(user_id=user, surface="home", request_id=request)
 
     bridge, recsvc = (
         wait_for(partial(logged, service.log, request), what=f"the page in the log of {service.name}")
@@ -55,7 +55,7 @@ def test_a_page_is_found_in_both_logs_by_its_request(system: System) -> None:
     )
     assert (bridge["event"], bridge["surface"], bridge["served_by"]) == ("page.served", "home", "lightfm")
     assert (recsvc["event"], recsvc["surface"], recsvc["user_state"]) == ("page.made", "home", "TRAINED")
-    assert viewer not in (*bridge.values(), *recsvc.values()), "logs name no viewers"
+    assert user not in (*bridge.values(), *recsvc.values()), "logs name no users"
 
 
 def logged(log: Path, request_id: str) -> dict[str, Any]:
@@ -64,30 +64,30 @@ def logged(log: Path, request_id: str) -> dict[str, Any]:
     return json.loads(lines[0]) if lines else {}
 
 
-def test_a_known_viewer_gets_a_personal_page(system: System) -> None:
-    viewer = system.viewers(1)[0]
-    page = system.recommend(user_id=viewer).message
+def test_a_known_user_gets_a_personal_page(system: System) -> None:
+    user = system.users(1)[0]
+    page = system.recommend(user_id=user).message
     assert page["user_state"] == "USER_STATE_TRAINED"
     assert len(ids(page)) == 20
-    assert not set(ids(page)) & system.seen_by(viewer), "earlier exposures count as seen"
+    assert not set(ids(page)) & system.seen_by(user), "earlier exposures count as seen"
     scores = [video["score"] for video in page["videos"]]
     assert scores == sorted(scores, reverse=True)
 
 
-def test_an_unknown_viewer_gets_a_full_page(system: System) -> None:
+def test_an_unknown_user_gets_a_full_page(system: System) -> None:
     page = system.recommend(user_id=UNKNOWN).message
     assert (page["user_state"], len(ids(page))) == ("USER_STATE_COLD", 20)
 
 
-def test_viewers_get_different_pages(system: System) -> None:
-    pages = {tuple(ids(system.recommend(user_id=viewer).message)) for viewer in system.viewers(5)}
+def test_users_get_different_pages(system: System) -> None:
+    pages = {tuple(ids(system.recommend(user_id=user).message)) for user in system.users(5)}
     assert len(pages) == 5
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_the_bridge_passes_the_model_servers_page_on(system: System, *, known: bool) -> None:
-    viewer = system.viewers(1)[0] if known else UNKNOWN
-    page, direct = system.feed(user_id=viewer).message, system.recommend(user_id=viewer).message
+    user = system.users(1)[0] if known else UNKNOWN
+    page, direct = system.feed(user_id=user).message, system.recommend(user_id=user).message
     assert ids(page) == ids(direct)
     assert (page["served_by"], page["attempts"]) == ("SERVED_BY_LIGHTFM", 1)
     assert page["model_version"] == direct["model_version"]
@@ -105,7 +105,7 @@ def test_trending_is_the_same_for_all(system: System) -> None:
 @pytest.mark.parametrize("method", ["recommend", "feed"])
 @pytest.mark.parametrize("known", [True, False])
 def test_five_pages_never_repeat_a_video(system: System, method: str, *, known: bool) -> None:
-    request = {"user_id": system.viewers(2)[1] if known else UNKNOWN, "page_size": 10}
+    request = {"user_id": system.users(2)[1] if known else UNKNOWN, "page_size": 10}
     shown: list[str] = []
     token = ""
     for _ in range(5):
@@ -116,9 +116,9 @@ def test_five_pages_never_repeat_a_video(system: System, method: str, *, known: 
 
 
 def test_pages_of_a_feed_belong_to_one_session(system: System) -> None:
-    viewer = system.viewers(1)[0]
-    first = system.feed(user_id=viewer, page_size=5).message
-    second = system.feed(user_id=viewer, page_size=5, page_token=first["next_page_token"]).message
+    user = system.users(1)[0]
+    first = system.feed(user_id=user, page_size=5).message
+    second = system.feed(user_id=user, page_size=5, page_token=first["next_page_token"]).message
     assert first["feed_session_id"] == second["feed_session_id"]
 
 
@@ -131,7 +131,7 @@ def test_a_token_that_was_never_given_is_refused(system: System, method: str, to
 
 @pytest.mark.parametrize("method", ["recommend", "feed"])
 def test_a_token_of_another_request_is_refused(system: System, method: str) -> None:
-    mine, other = system.viewers(2)
+    mine, other = system.users(2)
     token = getattr(system, method)(user_id=mine, page_size=5).message["next_page_token"]
     refused = getattr(system, method)(user_id=other, page_size=5, page_token=token)
     assert (refused.code, refused.bad_fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["page_token"])

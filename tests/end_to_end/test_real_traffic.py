@@ -7,7 +7,7 @@ from typing import Any, Final
 import duckdb
 import pytest
 
-from deploy.local.dataset import DataSet
+from deploy.local.data_folder import DataSet
 from tests.support.grpcurl import Grpcurl
 from tests.support.system import FEED, MODELS, System, running
 
@@ -33,13 +33,13 @@ def ids(page: dict[str, Any]) -> list[str]:
     return [video["video_id"] for video in page.get("videos", [])]
 
 
-def watched_before(system: System, viewer: str) -> set[str]:
+def watched_before(system: System, user: str) -> set[str]:
     with duckdb.connect() as engine:
-        row = engine.execute(HISTORY, [str(system.data.folder / "history.parquet"), viewer]).fetchone()
+        row = engine.execute(HISTORY, [str(system.data.folder / "history.parquet"), user]).fetchone()
     return set(row[0]) if row else set()
 
 
-def test_every_viewer_and_video_is_known(system: System) -> None:
+def test_every_user_and_video_is_known(system: System) -> None:
     model = system.grpcurl(system.recsvc.address, f"{MODELS}/GetModel").message["model"]
     assert int(model["video_count"]) == 7583
     assert int(model["user_count"]) >= 26_000
@@ -48,13 +48,13 @@ def test_every_viewer_and_video_is_known(system: System) -> None:
 
 def test_earlier_exposures_are_never_shown_again(system: System) -> None:
     """Neither those of the exports nor those of the history before them, over five pages of 50."""
-    for viewer in system.viewers(3):
-        seen = system.seen_by(viewer) | watched_before(system, viewer)
+    for user in system.users(3):
+        seen = system.seen_by(user) | watched_before(system, user)
         assert len(seen) > 50
         shown: list[str] = []
         token = ""
         for _ in range(5):
-            page = system.feed(user_id=viewer, page_size=50, page_token=token).message
+            page = system.feed(user_id=user, page_size=50, page_token=token).message
             assert page["served_by"] == "SERVED_BY_LIGHTFM"
             shown += ids(page)
             token = page["next_page_token"]
@@ -68,9 +68,7 @@ def test_trending_knows_the_history(system: System) -> None:
 
 
 def test_a_filter_by_the_catalogue(system: System) -> None:
-    page = system.recommend(
-        user_id=system.viewers(1)[0], filter={"any_tags": ["39"], "max_duration_ms": 60_000}
-    ).message
+    page = system.recommend(user_id=system.users(1)[0], filter={"any_tags": ["39"], "max_duration_ms": 60_000}).message
     with duckdb.connect() as engine:
         query = 'SELECT tags, "durationMs" FROM read_parquet(?) WHERE list_contains(?, "videoId")'
         rows = engine.execute(query, [str(system.data.videos), ids(page)]).fetchall()

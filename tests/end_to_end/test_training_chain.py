@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from bridge.message import iso_milliseconds
+from bridge.kafka.message import iso_milliseconds
 from deploy.local.postgres import Postgres
-from recsvc.artefact import Model, read
-from recsvc.registry import Registry
-from retrain.exports import midnight
-from servicekit.objectstore import FileStore
-from tests.bridge.ingestion import Ingestion, running_ingestion
+from modelstore.artefact import Model, read
+from modelstore.registry import Registry
+from retrain.data.exports import midnight
+from servicekit.storage.object_store import FileStore
+from tests.bridge.support.ingestion import Ingestion, running_ingestion
 from videowindow.feed.v1 import interaction_pb2 as pb
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +81,7 @@ def _days() -> list[date]:
 
 
 def _feed(rng: random.Random) -> list[Sent]:
-    """Viewers of one half watch videos of one half, so that there is something to learn; every kind occurs."""
+    """Users of one half watch videos of one half, so that there is something to learn; every kind occurs."""
     events = []
     for day in _days():
         for user in range(USERS):
@@ -150,7 +150,7 @@ def _learns(model: Model, events: Sequence[Sent]) -> None:
 
 @pytest.mark.timeout(180)
 async def test_recorded_is_exported_is_trained_on(postgres_server: Postgres, tmp_path: Path) -> None:
-    """At each stage the same events: repeats once, late ones by a second export, erased viewers never again."""
+    """At each stage the same events: repeats once, late ones by a second export, erased users never again."""
     rng = random.Random(7)
     database = postgres_server.create_database(f"chain_{uuid4().hex}")
     exports = tmp_path / "exports"

@@ -21,11 +21,11 @@ import pytest
 from grpc import aio
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from deploy.local.dataset import DataSet
+from deploy.local.data_folder import DataSet
 from deploy.local.kafka import choose_kafka
 from deploy.local.postgres import Postgres
-from deploy.local.service import ROOT, Service, local_environment
-from servicekit.arguments import whole
+from deploy.local.program import ROOT, Service, local_environment
+from servicekit.configuration.arguments import whole
 from tests.fuzz.fuzzer import Findings, Fuzzer
 from tests.fuzz.methods import all_methods
 from tests.support.grpcurl import Grpcurl
@@ -87,7 +87,7 @@ def _started(folder: Path, data: DataSet, postgres: Postgres, bootstrap: str, gr
 @pytest.fixture(scope="module")
 def fuzzed(system: System) -> Findings:
     """What came of all calls, which are over."""
-    known = {"user_id": system.viewers(40), "video_id": _videos(system)[:100], "video_ids": _videos(system)[:100]}
+    known = {"user_id": system.users(40), "video_id": _videos(system)[:100], "video_ids": _videos(system)[:100]}
     fuzzer = Fuzzer(SEED, known)
     before = [_memory(service) for service in (system.recsvc, system.bridge)]
     findings = asyncio.run(_fuzz(system, fuzzer))
@@ -214,7 +214,7 @@ def test_what_was_stored_is_exported_and_trained_on(system: System, tmp_path: Pa
 
 
 def _look_at_pages(system: System) -> None:
-    for user in (*system.viewers(5), "nobody-knows-me"):
+    for user in (*system.users(5), "nobody-knows-me"):
 
         def personal(user: str = user) -> bool:
             page = system.feed(user_id=user, page_size=PAGE).message
@@ -235,7 +235,7 @@ def _stored(database: str) -> dict[date, int]:
 
 
 def _videos(system: System) -> list[str]:
-    page = system.recommend(user_id=system.viewers(1)[0], page_size=200, include_seen=True).message
+    page = system.recommend(user_id=system.users(1)[0], page_size=200, include_seen=True).message
     return [video["video_id"] for video in page["videos"]]
 
 

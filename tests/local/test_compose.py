@@ -12,12 +12,12 @@ import yaml  # type: ignore[import-untyped]  # comes with moto, without types
 
 from bridge.settings import BridgeSettings
 from deploy.probe import serves
+from modelstore.signature import SigningKey, Verifier
 from recsvc.settings import RecsvcSettings
-from recsvc.signature import SigningKey, Verifier
 from retrain.settings import RetrainSettings
-from servicekit.credentials import TlsFiles, server_credentials
-from servicekit.lifecycle import ThreadServer
-from servicekit.settings import Settings
+from servicekit.configuration.settings import Settings
+from servicekit.credentials.tls_files import TlsFiles, server_credentials
+from servicekit.server.grpc_server import ThreadServer
 
 ROOT: Final = Path(__file__).parents[2]
 

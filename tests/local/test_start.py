@@ -10,11 +10,11 @@ from typing import Final
 
 import pytest
 
-from deploy.local.advice import retraining
-from deploy.local.child import ChildError
-from deploy.local.dataset import DataSet
+from deploy.local.child_process import ChildError
+from deploy.local.data_folder import DataSet
+from deploy.local.next_steps import retraining
+from deploy.local.run_folder import State, state_of
 from deploy.local.stack import check_address
-from deploy.local.state import State, state_of
 
 ROOT: Final = Path(__file__).parents[2]
 

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from retrain.importers.simulation import Simulation, simulate
 from retrain.settings import RetrainSettings
-from retrain.simulation import Simulation, simulate
-from tests.retrain.feeds import row, write_day
-from tests.retrain.processes import LEARNING
-from tests.retrain.test_command import retrain, where
+from tests.retrain.commands.test_command import retrain, where
+from tests.retrain.support.feeds import row, write_day
+from tests.retrain.support.processes import LEARNING
 from tests.support.s3 import s3_server
 
 SIMULATION = Simulation(users=400, videos=240, days=4, views=10, seed=5, last=date(2026, 3, 4))

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from servicekit.credentials import TlsFiles
+from servicekit.credentials.tls_files import TlsFiles
 
 LIFE: Final = timedelta(days=1)
 

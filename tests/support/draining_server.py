@@ -13,9 +13,9 @@ from unittest.mock import patch
 
 import grpc
 
-from servicekit.gate import Quiet
-from servicekit.lifecycle import AioServer, ThreadServer
-from servicekit.termination import aio_termination, thread_termination
+from servicekit.grpc.gate import Quiet
+from servicekit.process.termination import aio_termination, thread_termination
+from servicekit.server.grpc_server import AioServer, ThreadServer
 from tests.support.echo import SERVICE
 
 TAKES_S: Final = 0.002
@@ -75,5 +75,5 @@ async def serve_aio() -> None:
 
 
 if __name__ == "__main__":
-    with patch("servicekit.lifecycle.Quiet", partial(Quiet, quiet_s=0.5, within_s=10)):
+    with patch("servicekit.server.grpc_server.Quiet", partial(Quiet, quiet_s=0.5, within_s=10)):
         threads() if sys.argv[1] == "threads" else asyncio.run(serve_aio())

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from deploy.local.child import Child
-from servicekit.ports import free_port
+from deploy.local.child_process import Child
+from servicekit.process.ports import free_port
 
 FOLDERS: Final = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin")
 """Where packages put it besides what the path of ordinary users names."""

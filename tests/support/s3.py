@@ -13,7 +13,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from moto.server import ThreadedMotoServer
 
-from servicekit.ports import free_port, is_open
+from servicekit.process.ports import free_port, is_open
 from tests.support.polling import wait_for
 
 CREDENTIALS: Final = {

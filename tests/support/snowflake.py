@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from retrain.snowflake_account import SnowflakeAccount
-from servicekit.ports import free_port, is_open
+from servicekit.process.ports import free_port, is_open
 from tests.support.polling import wait_for
 
 ROOT: Final = Path(__file__).parents[2]

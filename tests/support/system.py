@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import duckdb
 
-from deploy.local.dataset import DataSet
-from deploy.local.prepare import prepare
-from deploy.local.service import Service, local_environment
-from servicekit.ports import free_port
+from deploy.local.data_folder import DataSet
+from deploy.local.first_model import prepare
+from deploy.local.program import Service, local_environment
+from servicekit.process.ports import free_port
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.grpcurl import Grpcurl, Reply
 
@@ -56,12 +56,12 @@ class System:
         return self.grpcurl(self.bridge.address, method, {"interaction": interaction})
 
     def seen_by(self, user_id: str) -> set[str]:
-        """Return the videos that the data set shows a viewer with."""
+        """Return the videos that the data set shows a user with."""
         rows = self._query('SELECT DISTINCT "videoId" FROM read_parquet(?) WHERE "userId" = ?', user_id)
         return {row[0] for row in rows}
 
-    def viewers(self, count: int) -> list[str]:
-        """Return viewers with many interactions."""
+    def users(self, count: int) -> list[str]:
+        """Return users with many interactions."""
         rows = self._query('SELECT "userId" FROM read_parquet(?) GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT ?', count)
         return [row[0] for row in rows]
 

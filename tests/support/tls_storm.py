@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from servicekit.credentials import TlsFiles
-from servicekit.lifecycle import AioServer, ThreadServer
-from servicekit.server_identity import ServerIdentity
+from servicekit.credentials.server_identity import ServerIdentity
+from servicekit.credentials.tls_files import TlsFiles
+from servicekit.server.grpc_server import AioServer, ThreadServer
 from tests.support.certificates import Authority
 from tests.support.polling import wait_for
 

@@ -52,7 +52,7 @@ class FeedServiceServicer:
     """
 
     def GetRecommendations(self, request, context):
-        """Returns the next page for a viewer within 150 ms, or within the caller's nearer deadline: by LightFM,
+        """Returns the next page for a user within 150 ms, or within the caller's nearer deadline: by LightFM,
         else what is trending. Stands for GET /feed/recommendations.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -35,28 +35,28 @@ class _InteractionTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Inter
     INTERACTION_TYPE_COMPLETE: _InteractionType.ValueType  # 3
     """The video was played to its end."""
     INTERACTION_TYPE_LIKE: _InteractionType.ValueType  # 4
-    """The viewer liked the video."""
+    """The user liked the video."""
     INTERACTION_TYPE_UNLIKE: _InteractionType.ValueType  # 5
-    """The viewer took a like back."""
+    """The user took a like back."""
     INTERACTION_TYPE_FOLLOW: _InteractionType.ValueType  # 6
-    """The viewer followed the video's author."""
+    """The user followed the video's author."""
     INTERACTION_TYPE_COMMENT: _InteractionType.ValueType  # 7
-    """The viewer commented."""
+    """The user commented."""
     INTERACTION_TYPE_SHARE: _InteractionType.ValueType  # 8
-    """The viewer shared the video."""
+    """The user shared the video."""
     INTERACTION_TYPE_FAVORITE: _InteractionType.ValueType  # 9
-    """The viewer kept the video among the favourites."""
+    """The user kept the video among the favourites."""
     INTERACTION_TYPE_RATING: _InteractionType.ValueType  # 10
-    """The viewer rated the video; needs `rating`."""
+    """The user rated the video; needs `rating`."""
     INTERACTION_TYPE_SEARCH: _InteractionType.ValueType  # 11
-    """The viewer opened the video from a search; needs `search_query`."""
+    """The user opened the video from a search; needs `search_query`."""
     INTERACTION_TYPE_SKIP: _InteractionType.ValueType  # 12
-    """The viewer skipped the video."""
+    """The user skipped the video."""
     INTERACTION_TYPE_HIDE: _InteractionType.ValueType  # 13
-    """The viewer asked not to see such videos."""
+    """The user asked not to see such videos."""
 
 class InteractionType(_InteractionType, metaclass=_InteractionTypeEnumTypeWrapper):
-    """What a viewer did with a video."""
+    """What a user did with a video."""
 
 INTERACTION_TYPE_UNSPECIFIED: InteractionType.ValueType  # 0
 """Invalid in requests."""
@@ -67,25 +67,25 @@ INTERACTION_TYPE_WATCH: InteractionType.ValueType  # 2
 INTERACTION_TYPE_COMPLETE: InteractionType.ValueType  # 3
 """The video was played to its end."""
 INTERACTION_TYPE_LIKE: InteractionType.ValueType  # 4
-"""The viewer liked the video."""
+"""The user liked the video."""
 INTERACTION_TYPE_UNLIKE: InteractionType.ValueType  # 5
-"""The viewer took a like back."""
+"""The user took a like back."""
 INTERACTION_TYPE_FOLLOW: InteractionType.ValueType  # 6
-"""The viewer followed the video's author."""
+"""The user followed the video's author."""
 INTERACTION_TYPE_COMMENT: InteractionType.ValueType  # 7
-"""The viewer commented."""
+"""The user commented."""
 INTERACTION_TYPE_SHARE: InteractionType.ValueType  # 8
-"""The viewer shared the video."""
+"""The user shared the video."""
 INTERACTION_TYPE_FAVORITE: InteractionType.ValueType  # 9
-"""The viewer kept the video among the favourites."""
+"""The user kept the video among the favourites."""
 INTERACTION_TYPE_RATING: InteractionType.ValueType  # 10
-"""The viewer rated the video; needs `rating`."""
+"""The user rated the video; needs `rating`."""
 INTERACTION_TYPE_SEARCH: InteractionType.ValueType  # 11
-"""The viewer opened the video from a search; needs `search_query`."""
+"""The user opened the video from a search; needs `search_query`."""
 INTERACTION_TYPE_SKIP: InteractionType.ValueType  # 12
-"""The viewer skipped the video."""
+"""The user skipped the video."""
 INTERACTION_TYPE_HIDE: InteractionType.ValueType  # 13
-"""The viewer asked not to see such videos."""
+"""The user asked not to see such videos."""
 Global___InteractionType: _TypeAlias = InteractionType  # noqa: Y015
 
 class _AcknowledgementStatus:
@@ -126,7 +126,7 @@ class _SentimentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sentiment.V
     """Less like this."""
 
 class Sentiment(_Sentiment, metaclass=_SentimentEnumTypeWrapper):
-    """What a viewer thinks of a recommendation."""
+    """What a user thinks of a recommendation."""
 
 SENTIMENT_UNSPECIFIED: Sentiment.ValueType  # 0
 """Invalid in requests."""
@@ -178,7 +178,7 @@ Global___RecommendationContext: _TypeAlias = RecommendationContext  # noqa: Y015
 
 @_typing.final
 class Interaction(_message.Message):
-    """One thing a viewer did."""
+    """One thing a user did."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -217,7 +217,7 @@ class Interaction(_message.Message):
     only, and stands for one thing that the user did: another one under it is ALREADY_EXISTS, EVENT_ID_REUSED.
     """
     user_id: _builtins.str
-    """The viewer. Required."""
+    """The user. Required."""
     video_id: _builtins.str
     """The video. Required."""
     interaction_type: Global___InteractionType.ValueType
@@ -432,13 +432,13 @@ class RecordFeedbackRequest(_message.Message):
     only, and stands for one thing that the user did: another one under it is ALREADY_EXISTS, EVENT_ID_REUSED.
     """
     user_id: _builtins.str
-    """The viewer. Required."""
+    """The user. Required."""
     video_id: _builtins.str
     """The recommended video. Required."""
     sentiment: Global___Sentiment.ValueType
-    """What the viewer thinks of it. Required."""
+    """What the user thinks of it. Required."""
     comment: _builtins.str
-    """The viewer's words, at most 2,000 bytes."""
+    """The user's words, at most 2,000 bytes."""
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
         """When, in UTC; now, when unset."""

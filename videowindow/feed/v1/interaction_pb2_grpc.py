@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class InteractionServiceStub:
-    """Takes in what viewers do.
+    """Takes in what users do.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class InteractionServiceStub:
 
 
 class InteractionServiceServicer:
-    """Takes in what viewers do.
+    """Takes in what users do.
     """
 
     def RecordInteraction(self, request, context):
@@ -71,7 +71,7 @@ class InteractionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordFeedback(self, request, context):
-        """Records what a viewer says of a recommendation.
+        """Records what a user says of a recommendation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +104,7 @@ def add_InteractionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InteractionService:
-    """Takes in what viewers do.
+    """Takes in what users do.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InteractionServiceStub:
-    """Takes in what viewers do."""
+    """Takes in what users do."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,11 +38,11 @@ class InteractionServiceStub:
     StreamInteractions: _grpc.StreamStreamMultiCallable[_interaction_pb2.StreamInteractionsRequest, _interaction_pb2.StreamInteractionsResponse]
     """Records many: one acknowledgement or error an event, in request order."""
     RecordFeedback: _grpc.UnaryUnaryMultiCallable[_interaction_pb2.RecordFeedbackRequest, _interaction_pb2.RecordFeedbackResponse]
-    """Records what a viewer says of a recommendation."""
+    """Records what a user says of a recommendation."""
 
 @_typing.type_check_only
 class InteractionServiceAsyncStub(InteractionServiceStub):
-    """Takes in what viewers do."""
+    """Takes in what users do."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordInteraction: _aio.UnaryUnaryMultiCallable[_interaction_pb2.RecordInteractionRequest, _interaction_pb2.RecordInteractionResponse]  # type: ignore[assignment]
@@ -50,10 +50,10 @@ class InteractionServiceAsyncStub(InteractionServiceStub):
     StreamInteractions: _aio.StreamStreamMultiCallable[_interaction_pb2.StreamInteractionsRequest, _interaction_pb2.StreamInteractionsResponse]  # type: ignore[assignment]
     """Records many: one acknowledgement or error an event, in request order."""
     RecordFeedback: _aio.UnaryUnaryMultiCallable[_interaction_pb2.RecordFeedbackRequest, _interaction_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
-    """Records what a viewer says of a recommendation."""
+    """Records what a user says of a recommendation."""
 
 class InteractionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes in what viewers do."""
+    """Takes in what users do."""
 
     @_abc_1.abstractmethod
     def RecordInteraction(
@@ -77,6 +77,6 @@ class InteractionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _interaction_pb2.RecordFeedbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_interaction_pb2.RecordFeedbackResponse, _abc.Awaitable[_interaction_pb2.RecordFeedbackResponse]]:
-        """Records what a viewer says of a recommendation."""
+        """Records what a user says of a recommendation."""
 
 def add_InteractionServiceServicer_to_server(servicer: InteractionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

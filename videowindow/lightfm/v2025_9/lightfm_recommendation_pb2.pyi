@@ -38,23 +38,23 @@ class _UserStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UserState.V
     USER_STATE_UNSPECIFIED: _UserState.ValueType  # 0
     """Never sent."""
     USER_STATE_TRAINED: _UserState.ValueType  # 1
-    """The viewer was in the training data; the trained representation ranks."""
+    """The user was in the training data; the trained representation ranks."""
     USER_STATE_FOLDED_IN: _UserState.ValueType  # 2
     """The representation was computed from recent interactions, without retraining."""
     USER_STATE_COLD: _UserState.ValueType  # 3
-    """Nothing is known of the viewer; popularity ranks."""
+    """Nothing is known of the user; popularity ranks."""
 
 class UserState(_UserState, metaclass=_UserStateEnumTypeWrapper):
-    """How the server knows a viewer."""
+    """How the server knows a user."""
 
 USER_STATE_UNSPECIFIED: UserState.ValueType  # 0
 """Never sent."""
 USER_STATE_TRAINED: UserState.ValueType  # 1
-"""The viewer was in the training data; the trained representation ranks."""
+"""The user was in the training data; the trained representation ranks."""
 USER_STATE_FOLDED_IN: UserState.ValueType  # 2
 """The representation was computed from recent interactions, without retraining."""
 USER_STATE_COLD: UserState.ValueType  # 3
-"""Nothing is known of the viewer; popularity ranks."""
+"""Nothing is known of the user; popularity ranks."""
 Global___UserState: _TypeAlias = UserState  # noqa: Y015
 
 class _InteractionType:
@@ -72,28 +72,28 @@ class _InteractionTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Inter
     INTERACTION_TYPE_COMPLETE: _InteractionType.ValueType  # 3
     """The video was played to its end."""
     INTERACTION_TYPE_LIKE: _InteractionType.ValueType  # 4
-    """The viewer liked the video."""
+    """The user liked the video."""
     INTERACTION_TYPE_UNLIKE: _InteractionType.ValueType  # 5
-    """The viewer took a like back."""
+    """The user took a like back."""
     INTERACTION_TYPE_FOLLOW: _InteractionType.ValueType  # 6
-    """The viewer followed the video's author."""
+    """The user followed the video's author."""
     INTERACTION_TYPE_COMMENT: _InteractionType.ValueType  # 7
-    """The viewer commented."""
+    """The user commented."""
     INTERACTION_TYPE_SHARE: _InteractionType.ValueType  # 8
-    """The viewer shared the video."""
+    """The user shared the video."""
     INTERACTION_TYPE_FAVORITE: _InteractionType.ValueType  # 9
-    """The viewer kept the video among the favourites."""
+    """The user kept the video among the favourites."""
     INTERACTION_TYPE_RATING: _InteractionType.ValueType  # 10
-    """The viewer rated the video."""
+    """The user rated the video."""
     INTERACTION_TYPE_SEARCH: _InteractionType.ValueType  # 11
-    """The viewer opened the video from a search."""
+    """The user opened the video from a search."""
     INTERACTION_TYPE_SKIP: _InteractionType.ValueType  # 12
-    """The viewer skipped the video."""
+    """The user skipped the video."""
     INTERACTION_TYPE_HIDE: _InteractionType.ValueType  # 13
-    """The viewer asked not to see such videos."""
+    """The user asked not to see such videos."""
 
 class InteractionType(_InteractionType, metaclass=_InteractionTypeEnumTypeWrapper):
-    """What a viewer did with a video."""
+    """What a user did with a video."""
 
 INTERACTION_TYPE_UNSPECIFIED: InteractionType.ValueType  # 0
 """Invalid in requests."""
@@ -104,25 +104,25 @@ INTERACTION_TYPE_WATCH: InteractionType.ValueType  # 2
 INTERACTION_TYPE_COMPLETE: InteractionType.ValueType  # 3
 """The video was played to its end."""
 INTERACTION_TYPE_LIKE: InteractionType.ValueType  # 4
-"""The viewer liked the video."""
+"""The user liked the video."""
 INTERACTION_TYPE_UNLIKE: InteractionType.ValueType  # 5
-"""The viewer took a like back."""
+"""The user took a like back."""
 INTERACTION_TYPE_FOLLOW: InteractionType.ValueType  # 6
-"""The viewer followed the video's author."""
+"""The user followed the video's author."""
 INTERACTION_TYPE_COMMENT: InteractionType.ValueType  # 7
-"""The viewer commented."""
+"""The user commented."""
 INTERACTION_TYPE_SHARE: InteractionType.ValueType  # 8
-"""The viewer shared the video."""
+"""The user shared the video."""
 INTERACTION_TYPE_FAVORITE: InteractionType.ValueType  # 9
-"""The viewer kept the video among the favourites."""
+"""The user kept the video among the favourites."""
 INTERACTION_TYPE_RATING: InteractionType.ValueType  # 10
-"""The viewer rated the video."""
+"""The user rated the video."""
 INTERACTION_TYPE_SEARCH: InteractionType.ValueType  # 11
-"""The viewer opened the video from a search."""
+"""The user opened the video from a search."""
 INTERACTION_TYPE_SKIP: InteractionType.ValueType  # 12
-"""The viewer skipped the video."""
+"""The user skipped the video."""
 INTERACTION_TYPE_HIDE: InteractionType.ValueType  # 13
-"""The viewer asked not to see such videos."""
+"""The user asked not to see such videos."""
 Global___InteractionType: _TypeAlias = InteractionType  # noqa: Y015
 
 class _ReasonKind:
@@ -134,13 +134,13 @@ class _ReasonKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReasonKind
     REASON_KIND_UNSPECIFIED: _ReasonKind.ValueType  # 0
     """Never sent."""
     REASON_KIND_SIMILAR_VIDEO: _ReasonKind.ValueType  # 1
-    """It resembles a video that the viewer watched."""
+    """It resembles a video that the user watched."""
     REASON_KIND_TAG: _ReasonKind.ValueType  # 2
-    """It has a tag that the viewer often watches."""
+    """It has a tag that the user often watches."""
     REASON_KIND_AUTHOR: _ReasonKind.ValueType  # 3
-    """It is by an author whom the viewer often watches."""
+    """It is by an author whom the user often watches."""
     REASON_KIND_TRENDING: _ReasonKind.ValueType  # 4
-    """Many viewers watch it now."""
+    """Many users watch it now."""
 
 class ReasonKind(_ReasonKind, metaclass=_ReasonKindEnumTypeWrapper):
     """Why a video was recommended."""
@@ -148,13 +148,13 @@ class ReasonKind(_ReasonKind, metaclass=_ReasonKindEnumTypeWrapper):
 REASON_KIND_UNSPECIFIED: ReasonKind.ValueType  # 0
 """Never sent."""
 REASON_KIND_SIMILAR_VIDEO: ReasonKind.ValueType  # 1
-"""It resembles a video that the viewer watched."""
+"""It resembles a video that the user watched."""
 REASON_KIND_TAG: ReasonKind.ValueType  # 2
-"""It has a tag that the viewer often watches."""
+"""It has a tag that the user often watches."""
 REASON_KIND_AUTHOR: ReasonKind.ValueType  # 3
-"""It is by an author whom the viewer often watches."""
+"""It is by an author whom the user often watches."""
 REASON_KIND_TRENDING: ReasonKind.ValueType  # 4
-"""Many viewers watch it now."""
+"""Many users watch it now."""
 Global___ReasonKind: _TypeAlias = ReasonKind  # noqa: Y015
 
 @_typing.final
@@ -222,7 +222,7 @@ Global___VideoFilter: _TypeAlias = VideoFilter  # noqa: Y015
 
 @_typing.final
 class Interaction(_message.Message):
-    """One thing a viewer did, as far as ranking needs it."""
+    """One thing a user did, as far as ranking needs it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -342,7 +342,7 @@ class RecommendRequest(_message.Message):
     RECENT_INTERACTIONS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The viewer. Required; an unknown one is a cold viewer, not an error."""
+    """The user. Required; an unknown one is a cold user, not an error."""
     page_size: _builtins.int
     """Videos a page: 0 means 20, more than 500 means 500, negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
@@ -352,7 +352,7 @@ class RecommendRequest(_message.Message):
     surface: _builtins.str
     """Where the page is shown, such as "home"; recorded in logs and open to per-surface ranking."""
     include_seen: _builtins.bool
-    """Returns also videos that the viewer has seen."""
+    """Returns also videos that the user has seen."""
     diversity: _builtins.float
     """Trades score for variety: 0 none, 1 most."""
     explain: _builtins.bool
@@ -365,11 +365,11 @@ class RecommendRequest(_message.Message):
 
     @_builtins.property
     def exclude_video_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Videos never to return, beyond those the viewer has seen. At most 10,000."""
+        """Videos never to return, beyond those the user has seen. At most 10,000."""
 
     @_builtins.property
     def recent_interactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interaction]:
-        """What the viewer did since the model was trained, oldest first. At most 1,000."""
+        """What the user did since the model was trained, oldest first. At most 1,000."""
 
     def __init__(
         self,
@@ -413,7 +413,7 @@ class RecommendResponse(_message.Message):
     model_version: _builtins.str
     """The model that ranked."""
     user_state: Global___UserState.ValueType
-    """How the viewer was known."""
+    """How the user was known."""
     @_builtins.property
     def videos(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoredVideo]:
         """The videos, best first."""
@@ -442,14 +442,14 @@ Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
 
 @_typing.final
 class BatchRecommendRequest(_message.Message):
-    """Asks for recommendations for many viewers."""
+    """Asks for recommendations for many users."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendRequest]:
-        """One request a viewer. 1 to 10,000. A bad one fails alone."""
+        """One request a user. 1 to 10,000. A bad one fails alone."""
 
     def __init__(
         self,
@@ -543,7 +543,7 @@ class ScoreVideosRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     VIDEO_IDS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The viewer. Required."""
+    """The user. Required."""
     @_builtins.property
     def video_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The videos to score. 1 to 10,000."""
@@ -604,7 +604,7 @@ class ScoreVideosResponse(_message.Message):
     model_version: _builtins.str
     """The model that scored."""
     user_state: Global___UserState.ValueType
-    """How the viewer was known."""
+    """How the user was known."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___VideoScore]:
         """One score a requested video."""
@@ -694,7 +694,7 @@ Global___ListSimilarVideosResponse: _TypeAlias = ListSimilarVideosResponse  # no
 
 @_typing.final
 class UserProfile(_message.Message):
-    """What the server knows of a viewer."""
+    """What the server knows of a user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -705,16 +705,16 @@ class UserProfile(_message.Message):
     TOP_TAGS_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The viewer."""
+    """The user."""
     state: Global___UserState.ValueType
-    """How the viewer is known."""
+    """How the user is known."""
     interaction_count: _builtins.int
     """Interactions known since the model's cut-off."""
     seen_count: _builtins.int
     """Videos that count as seen."""
     @_builtins.property
     def top_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The viewer's most frequent tags, most frequent first; at most 10."""
+        """The user's most frequent tags, most frequent first; at most 10."""
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
@@ -746,7 +746,7 @@ class GetUserProfileRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The viewer. Required; an unknown one is NOT_FOUND."""
+    """The user. Required; an unknown one is NOT_FOUND."""
     def __init__(
         self,
         *,
@@ -793,10 +793,10 @@ class UpdateUserProfileRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     INTERACTIONS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The viewer. Required; a new one is created."""
+    """The user. Required; a new one is created."""
     @_builtins.property
     def interactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Interaction]:
-        """What the viewer did, oldest first. 1 to 1,000."""
+        """What the user did, oldest first. 1 to 1,000."""
 
     def __init__(
         self,
@@ -838,13 +838,13 @@ Global___UpdateUserProfileResponse: _TypeAlias = UpdateUserProfileResponse  # no
 
 @_typing.final
 class DeleteUserProfileRequest(_message.Message):
-    """Asks to forget a viewer."""
+    """Asks to forget a user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The viewer. Required; forgetting an unknown one succeeds."""
+    """The user. Required; forgetting an unknown one succeeds."""
     def __init__(
         self,
         *,
@@ -860,7 +860,7 @@ Global___DeleteUserProfileRequest: _TypeAlias = DeleteUserProfileRequest  # noqa
 
 @_typing.final
 class DeleteUserProfileResponse(_message.Message):
-    """The viewer is forgotten."""
+    """The user is forgotten."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -916,7 +916,7 @@ class Model(_message.Message):
     version: _builtins.str
     """The version; versions sort by age."""
     user_count: _builtins.int
-    """Viewers with a trained representation."""
+    """Users with a trained representation."""
     video_count: _builtins.int
     """Videos that can be recommended."""
     interaction_count: _builtins.int

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RecommendationServiceStub:
-    """Ranks videos for viewers with the live LightFM model.
+    """Ranks videos for users with the live LightFM model.
     """
 
     def __init__(self, channel):
@@ -73,25 +73,25 @@ class RecommendationServiceStub:
 
 
 class RecommendationServiceServicer:
-    """Ranks videos for viewers with the live LightFM model.
+    """Ranks videos for users with the live LightFM model.
     """
 
     def Recommend(self, request, context):
-        """Returns the next page of videos for one viewer, best first.
+        """Returns the next page of videos for one user, best first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchRecommend(self, request, context):
-        """Ranks for many viewers with one matrix product; replies come as they are ready, one a request.
+        """Ranks for many users with one matrix product; replies come as they are ready, one a request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ScoreVideos(self, request, context):
-        """Scores given videos for one viewer, in request order.
+        """Scores given videos for one user, in request order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,21 +105,21 @@ class RecommendationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUserProfile(self, request, context):
-        """Returns what the server knows of a viewer.
+        """Returns what the server knows of a user.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateUserProfile(self, request, context):
-        """Folds interactions into a viewer's profile; the next page already follows from them.
+        """Folds interactions into a user's profile; the next page already follows from them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUserProfile(self, request, context):
-        """Forgets a viewer at once, and keeps the viewer forgotten across model swaps.
+        """Forgets a user at once, and keeps the user forgotten across model swaps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +172,7 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RecommendationService:
-    """Ranks videos for viewers with the live LightFM model.
+    """Ranks videos for users with the live LightFM model.
     """
 
     @staticmethod

@@ -36,49 +36,49 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RecommendationServiceStub:
-    """Ranks videos for viewers with the live LightFM model."""
+    """Ranks videos for users with the live LightFM model."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RecommendationServiceAsyncStub: ...
     Recommend: _grpc.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.RecommendRequest, _lightfm_recommendation_pb2.RecommendResponse]
-    """Returns the next page of videos for one viewer, best first."""
+    """Returns the next page of videos for one user, best first."""
     BatchRecommend: _grpc.UnaryStreamMultiCallable[_lightfm_recommendation_pb2.BatchRecommendRequest, _lightfm_recommendation_pb2.BatchRecommendResponse]
-    """Ranks for many viewers with one matrix product; replies come as they are ready, one a request."""
+    """Ranks for many users with one matrix product; replies come as they are ready, one a request."""
     ScoreVideos: _grpc.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.ScoreVideosRequest, _lightfm_recommendation_pb2.ScoreVideosResponse]
-    """Scores given videos for one viewer, in request order."""
+    """Scores given videos for one user, in request order."""
     ListSimilarVideos: _grpc.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.ListSimilarVideosRequest, _lightfm_recommendation_pb2.ListSimilarVideosResponse]
     """Lists the videos nearest to a given one by cosine of their LightFM representations."""
     GetUserProfile: _grpc.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.GetUserProfileRequest, _lightfm_recommendation_pb2.GetUserProfileResponse]
-    """Returns what the server knows of a viewer."""
+    """Returns what the server knows of a user."""
     UpdateUserProfile: _grpc.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.UpdateUserProfileRequest, _lightfm_recommendation_pb2.UpdateUserProfileResponse]
-    """Folds interactions into a viewer's profile; the next page already follows from them."""
+    """Folds interactions into a user's profile; the next page already follows from them."""
     DeleteUserProfile: _grpc.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.DeleteUserProfileRequest, _lightfm_recommendation_pb2.DeleteUserProfileResponse]
-    """Forgets a viewer at once, and keeps the viewer forgotten across model swaps."""
+    """Forgets a user at once, and keeps the user forgotten across model swaps."""
 
 @_typing.type_check_only
 class RecommendationServiceAsyncStub(RecommendationServiceStub):
-    """Ranks videos for viewers with the live LightFM model."""
+    """Ranks videos for users with the live LightFM model."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Recommend: _aio.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.RecommendRequest, _lightfm_recommendation_pb2.RecommendResponse]  # type: ignore[assignment]
-    """Returns the next page of videos for one viewer, best first."""
+    """Returns the next page of videos for one user, best first."""
     BatchRecommend: _aio.UnaryStreamMultiCallable[_lightfm_recommendation_pb2.BatchRecommendRequest, _lightfm_recommendation_pb2.BatchRecommendResponse]  # type: ignore[assignment]
-    """Ranks for many viewers with one matrix product; replies come as they are ready, one a request."""
+    """Ranks for many users with one matrix product; replies come as they are ready, one a request."""
     ScoreVideos: _aio.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.ScoreVideosRequest, _lightfm_recommendation_pb2.ScoreVideosResponse]  # type: ignore[assignment]
-    """Scores given videos for one viewer, in request order."""
+    """Scores given videos for one user, in request order."""
     ListSimilarVideos: _aio.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.ListSimilarVideosRequest, _lightfm_recommendation_pb2.ListSimilarVideosResponse]  # type: ignore[assignment]
     """Lists the videos nearest to a given one by cosine of their LightFM representations."""
     GetUserProfile: _aio.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.GetUserProfileRequest, _lightfm_recommendation_pb2.GetUserProfileResponse]  # type: ignore[assignment]
-    """Returns what the server knows of a viewer."""
+    """Returns what the server knows of a user."""
     UpdateUserProfile: _aio.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.UpdateUserProfileRequest, _lightfm_recommendation_pb2.UpdateUserProfileResponse]  # type: ignore[assignment]
-    """Folds interactions into a viewer's profile; the next page already follows from them."""
+    """Folds interactions into a user's profile; the next page already follows from them."""
     DeleteUserProfile: _aio.UnaryUnaryMultiCallable[_lightfm_recommendation_pb2.DeleteUserProfileRequest, _lightfm_recommendation_pb2.DeleteUserProfileResponse]  # type: ignore[assignment]
-    """Forgets a viewer at once, and keeps the viewer forgotten across model swaps."""
+    """Forgets a user at once, and keeps the user forgotten across model swaps."""
 
 class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Ranks videos for viewers with the live LightFM model."""
+    """Ranks videos for users with the live LightFM model."""
 
     @_abc_1.abstractmethod
     def Recommend(
@@ -86,7 +86,7 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lightfm_recommendation_pb2.RecommendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lightfm_recommendation_pb2.RecommendResponse, _abc.Awaitable[_lightfm_recommendation_pb2.RecommendResponse]]:
-        """Returns the next page of videos for one viewer, best first."""
+        """Returns the next page of videos for one user, best first."""
 
     @_abc_1.abstractmethod
     def BatchRecommend(
@@ -94,7 +94,7 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lightfm_recommendation_pb2.BatchRecommendRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_lightfm_recommendation_pb2.BatchRecommendResponse], _abc.AsyncIterator[_lightfm_recommendation_pb2.BatchRecommendResponse]]:
-        """Ranks for many viewers with one matrix product; replies come as they are ready, one a request."""
+        """Ranks for many users with one matrix product; replies come as they are ready, one a request."""
 
     @_abc_1.abstractmethod
     def ScoreVideos(
@@ -102,7 +102,7 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lightfm_recommendation_pb2.ScoreVideosRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lightfm_recommendation_pb2.ScoreVideosResponse, _abc.Awaitable[_lightfm_recommendation_pb2.ScoreVideosResponse]]:
-        """Scores given videos for one viewer, in request order."""
+        """Scores given videos for one user, in request order."""
 
     @_abc_1.abstractmethod
     def ListSimilarVideos(
@@ -118,7 +118,7 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lightfm_recommendation_pb2.GetUserProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lightfm_recommendation_pb2.GetUserProfileResponse, _abc.Awaitable[_lightfm_recommendation_pb2.GetUserProfileResponse]]:
-        """Returns what the server knows of a viewer."""
+        """Returns what the server knows of a user."""
 
     @_abc_1.abstractmethod
     def UpdateUserProfile(
@@ -126,7 +126,7 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lightfm_recommendation_pb2.UpdateUserProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lightfm_recommendation_pb2.UpdateUserProfileResponse, _abc.Awaitable[_lightfm_recommendation_pb2.UpdateUserProfileResponse]]:
-        """Folds interactions into a viewer's profile; the next page already follows from them."""
+        """Folds interactions into a user's profile; the next page already follows from them."""
 
     @_abc_1.abstractmethod
     def DeleteUserProfile(
@@ -134,7 +134,7 @@ class RecommendationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _lightfm_recommendation_pb2.DeleteUserProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_lightfm_recommendation_pb2.DeleteUserProfileResponse, _abc.Awaitable[_lightfm_recommendation_pb2.DeleteUserProfileResponse]]:
-        """Forgets a viewer at once, and keeps the viewer forgotten across model swaps."""
+        """Forgets a user at once, and keeps the user forgotten across model swaps."""
 
 def add_RecommendationServiceServicer_to_server(servicer: RecommendationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Benchmarks of pages through both services."""

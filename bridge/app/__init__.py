@@ -1,0 +1,1 @@
+"""Composition: builds the parts, runs background work and the commands of operators."""

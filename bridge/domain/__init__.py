@@ -1,0 +1,1 @@
+"""Values that every part speaks of; they import nothing of the bridge."""

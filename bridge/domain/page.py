@@ -1,0 +1,138 @@
+"""Pages of the feed as values: what is asked for, what may be on them, and what they came to."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum, auto
+from typing import NamedTuple, TypeAlias
+
+
+class FallbackReason(StrEnum):
+    """Why LightFM did not rank a page; the values are metric tags."""
+
+    DEADLINE_EXCEEDED = auto()
+    UNAVAILABLE = auto()
+    OVERLOADED = auto()
+    ERROR = auto()
+    CIRCUIT_OPEN = auto()
+    NO_MODEL = auto()
+    SHED = auto()
+    ANONYMOUS = auto()
+    EXPERIMENT = auto()
+    EXHAUSTED = auto()
+
+
+class ServedBy(StrEnum):
+    """Who ranked a page; the values are metric tags."""
+
+    LIGHTFM = auto()
+    TRENDING = auto()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoFilter:
+    """Which videos may be returned; conditions are combined with AND, an empty or None one does not restrict.
+
+    Attributes:
+        any_tags: The video bears at least one of them.
+        none_tags: It bears none of them.
+        any_author_ids: It is by one of them.
+        none_author_ids: It is by none of them.
+        min_duration_ms: It is at least this long.
+        max_duration_ms: It is at most this long.
+        published_after_ns: It was published strictly later, in nanoseconds of the Unix epoch.
+    """
+
+    any_tags: tuple[str, ...] = ()
+    none_tags: tuple[str, ...] = ()
+    any_author_ids: tuple[str, ...] = ()
+    none_author_ids: tuple[str, ...] = ()
+    min_duration_ms: int | None = None
+    max_duration_ms: int | None = None
+    published_after_ns: int | None = None
+
+
+EVERYTHING = VideoFilter()
+"""The filter that keeps every video."""
+
+
+class RankedVideo(NamedTuple):
+    """A video with the score that ranked it; a tuple, as every page makes twenty of them."""
+
+    video_id: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageQuery:
+    """What a user's next page is made from.
+
+    Attributes:
+        user_id: The user.
+        page_size: Videos on a full page.
+        surface: Where the page is shown, or empty.
+        filter: Which videos may be on it.
+        served: Videos that the feed session has shown; none of them is on the page.
+        seen: Videos that the user is known to have seen lately; on the page only where nothing else is left.
+        diversity: How much score is traded for variety, 0 to 1.
+        request_id: The caller's name for the request, or empty.
+    """
+
+    user_id: str
+    page_size: int
+    surface: str = ""
+    filter: VideoFilter = EVERYTHING
+    served: Sequence[str] = field(default=())
+    seen: Sequence[str] = field(default=())
+    diversity: float = 0.0
+    request_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """A ranked page.
+
+    Attributes:
+        videos: Best first.
+        more: Whether another page can follow.
+        algorithm: What ranked, such as "lightfm-warp" or "trending".
+        served_by: Who ranked.
+        model_version: The model that ranked; empty for trending.
+        fallback_reason: Why LightFM did not rank; None when it did.
+        attempts: Calls made to LightFM.
+    """
+
+    videos: Sequence[RankedVideo]
+    more: bool
+    algorithm: str
+    served_by: ServedBy
+    model_version: str = ""
+    fallback_reason: FallbackReason | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedPage:
+    """A page as a user got it.
+
+    Attributes:
+        user_id: The user; empty for an anonymous one.
+        feed_session_id: The feed session.
+        number: Its place in the session, from 1.
+        surface: Where it was shown, or empty.
+        variant_id: The experiment variant, or empty.
+        served_at: When (UTC).
+        page: The page.
+    """
+
+    user_id: str
+    feed_session_id: str
+    number: int
+    surface: str
+    variant_id: str
+    served_at: datetime
+    page: Page
+
+
+PageListener: TypeAlias = Callable[[ServedPage], None]
+"""Told of each served page; must return at once and never raise."""

@@ -1,0 +1,71 @@
+"""Learns from Postgres what a user has seen, once trending pages are all that the user gets: beside the calls."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from bridge.background.job import Job
+from bridge.domain.page import ServedBy, ServedPage
+from bridge.feed.seen_videos import MAX_VIDEOS, SeenVideos
+from bridge.postgres.pool import Database
+from servicekit.telemetry.metrics import NO_METRICS, Metrics
+
+MAX_WAITING: Final = 1000
+BATCH: Final = 100
+PAUSE_S: Final = 0.2
+RETRY_S: Final = 5.0
+
+_SEEN: Final = """
+SELECT asked, ARRAY(
+    SELECT video_id FROM user_interactions WHERE user_id = asked AND interaction_type <> 'search'
+    ORDER BY occurred_at DESC LIMIT %(videos)s
+) FROM unnest(%(users)s::text[]) AS asked
+"""
+
+
+class SeenLoader:
+    """Fills the memory of what users have seen; LightFM knows by itself, so only trending pages call for it.
+
+    The first trending page of a user comes without it; the next one has it.
+
+    Args:
+        database: Holds the interactions.
+        seen: The memory.
+        metrics: Told of batches that failed.
+        sleep: Waits between batches.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        seen: SeenVideos,
+        *,
+        metrics: Metrics = NO_METRICS,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._database = database
+        self._seen = seen
+        self._waiting: dict[str, None] = {}
+        self._job = Job("seen", self.load, interval_s=PAUSE_S, retry_s=RETRY_S, metrics=metrics, sleep=sleep)
+
+    def note(self, served: ServedPage) -> None:
+        """Take in that a user got a page; beyond a bound, users have to come again."""
+        wanted = served.user_id and served.page.served_by is ServedBy.TRENDING
+        if wanted and len(self._waiting) < MAX_WAITING and not self._seen.loaded(served.user_id):
+            self._waiting[served.user_id] = None
+
+    async def keep_loading(self) -> None:
+        """Load whom pages were served to; forever."""
+        await self._job.run()
+
+    async def load(self) -> None:
+        """Load one batch of users; DatabaseUnavailableError leaves them waiting."""
+        users = list(self._waiting)[:BATCH]
+        if not users:
+            return
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(_SEEN, {"users": users, "videos": MAX_VIDEOS})
+            rows = await cursor.fetchall()
+        for user_id, videos in rows:
+            self._seen.load(user_id, reversed(videos))
+            self._waiting.pop(user_id, None)

@@ -1,0 +1,1 @@
+"""Interactions and feedback in: RPCs, deduplication, and the commit that acknowledges them."""

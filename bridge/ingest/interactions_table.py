@@ -1,0 +1,155 @@
+"""Interactions in Postgres: recorded once, together with the outbox row of their message."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from bridge.domain.event_identity import owner_of
+from bridge.domain.interaction import Interaction, InteractionType
+from bridge.kafka.message import Message
+from bridge.postgres.pool import Connection
+
+# Identifiers are inserted in order, so that two batches that share several of them cannot deadlock. A batch sees
+# the outbox as it was before: `waiting` are the key's messages that Kafka had not acknowledged by then.
+# An event that is repeated after its identifier was forgotten may be there already.
+# All rows travel as one JSON text: adapting an array for each column takes twice the time here.
+_RECORD: Final = """
+WITH input AS (
+    SELECT * FROM ROWS FROM (json_to_recordset(%s::json) AS (
+        event_id uuid, owner bigint, content bigint,
+        user_id text, video_id text, interaction_type text, watch_time_ms bigint,
+        occurred_at timestamptz, rating float8, search_query text, feed_session_id text, algorithm text,
+        model_version text, experiment_variant_id text, recommendation_score float8, metadata jsonb,
+        topic text, value text, headers json
+    )) WITH ORDINALITY AS rows (
+        event_id, owner, content, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query,
+        feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata,
+        topic, value, headers, position
+    )
+), fresh AS (
+    INSERT INTO interaction_ids (event_id, owner, content)
+    SELECT event_id, owner, content FROM input ORDER BY event_id
+    ON CONFLICT DO NOTHING RETURNING event_id
+), recorded AS (
+    INSERT INTO user_interactions (
+        event_id, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query,
+        feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata
+    ) SELECT
+        event_id, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query,
+        feed_session_id, algorithm, model_version, experiment_variant_id, recommendation_score, metadata
+    FROM input JOIN fresh USING (event_id) ON CONFLICT DO NOTHING
+), queued AS (
+    INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, headers)
+    SELECT event_id, topic, user_id, interaction_type, value::json, headers
+    FROM input JOIN fresh USING (event_id) WHERE topic IS NOT NULL ORDER BY position
+)
+SELECT event_id, CASE row_number() OVER (PARTITION BY user_id ORDER BY position)
+    WHEN 1 THEN ARRAY(SELECT id FROM interactions_outbox WHERE aggregateid = user_id) ELSE '{}'
+END AS waiting
+FROM input JOIN fresh USING (event_id)
+"""
+_KNOWN: Final = "SELECT event_id, owner, content FROM interaction_ids WHERE event_id = ANY(%s::uuid[])"
+# Older programs note identifiers without their owners: whose those are, the rows tell as long as there are any.
+_ROWS: Final = """
+SELECT event_id, user_id, video_id, interaction_type, watch_time_ms, occurred_at, rating, search_query
+FROM user_interactions WHERE event_id = ANY(%s::uuid[])
+"""
+_KEEP: Final = "UPDATE interaction_ids SET recorded_at = now() WHERE event_id = ANY(%s::uuid[])"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An identifier that was recorded before: whether it is the asking user's, and for what it stands if known."""
+
+    own: bool
+    content: int | None
+
+
+async def record(
+    connection: Connection,
+    interactions: Sequence[Interaction],
+    messages: Sequence[Message | None],
+    contents: Sequence[int] | None = None,
+) -> dict[UUID, list[UUID]]:
+    """Insert the interactions that are new, each with its message where there is one.
+
+    Args:
+        connection: In a transaction that the caller commits.
+        interactions: Not empty, with different event ids.
+        messages: One for each interaction.
+        contents: Their digests, where they are at hand.
+
+    Returns:
+        For each event that was new, the messages of its key that were in the outbox before them; named for the first
+        event of each key only, as those of one busy user are many.
+    """
+    contents = contents or [interaction.content() for interaction in interactions]
+    rows = [*map(_columns, interactions, messages, contents)]
+    text = json.dumps(rows, ensure_ascii=False, check_circular=False, separators=(",", ":"))
+    return dict(await (await connection.execute(_RECORD, [text])).fetchall())
+
+
+async def find_known(connection: Connection, interactions: Sequence[Interaction]) -> dict[UUID, Known]:
+    """Return what is known of the identifiers of interactions that were not new."""
+    wanted = {interaction.event_id: interaction for interaction in interactions}
+    rows = await (await connection.execute(_KNOWN, [_array(wanted)])).fetchall()
+    known = {
+        event_id: Known(owner == owner_of(event_id, wanted[event_id].user_id), content)
+        for event_id, owner, content in rows
+        if owner is not None
+    }
+    unowned = [event_id for event_id, owner, _ in rows if owner is None]
+    if unowned:
+        for row in await (await connection.execute(_ROWS, [_array(unowned)])).fetchall():
+            known[row[0]] = Known(row[1] == wanted[row[0]].user_id, _content(row))
+    return known
+
+
+async def keep_known(connection: Connection, event_ids: Iterable[UUID]) -> None:
+    """Let identifiers be forgotten no earlier than if they had been recorded now."""
+    await connection.execute(_KEEP, [_array(event_ids)])
+
+
+def _content(row: tuple[Any, ...]) -> int:
+    event_id, user_id, video_id, kind, watch_time_ms, occurred_at, rating, search_query = row
+    return Interaction(
+        event_id=event_id,
+        user_id=user_id,
+        video_id=video_id,
+        interaction_type=InteractionType(kind),
+        occurred_at=occurred_at,
+        watch_time_ms=watch_time_ms,
+        rating=rating,
+        search_query=search_query or "",
+    ).content()
+
+
+def _array(event_ids: Iterable[UUID]) -> str:
+    return "{" + ",".join(map(str, event_ids)) + "}"
+
+
+def _columns(interaction: Interaction, message: Message | None, content: int) -> dict[str, Any]:
+    origin = interaction.recommendation
+    return {
+        "event_id": str(interaction.event_id),
+        "owner": owner_of(interaction.event_id, interaction.user_id),
+        "content": content,
+        "user_id": interaction.user_id,
+        "video_id": interaction.video_id,
+        "interaction_type": interaction.interaction_type.value,
+        "watch_time_ms": interaction.watch_time_ms,
+        "occurred_at": interaction.occurred_at.isoformat(),
+        "rating": interaction.rating,
+        "search_query": interaction.search_query or None,
+        "feed_session_id": origin.feed_session_id or None,
+        "algorithm": origin.algorithm or None,
+        "model_version": origin.model_version or None,
+        "experiment_variant_id": origin.experiment_variant_id or None,
+        "recommendation_score": origin.recommendation_score,
+        "metadata": dict(interaction.metadata),
+        "topic": message.topic if message else None,
+        "value": message.value if message else None,
+        "headers": message.headers if message else None,
+    }

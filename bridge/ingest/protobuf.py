@@ -1,0 +1,101 @@
+"""Interactions between protobuf and values."""
+
+from datetime import datetime, timedelta
+from typing import Final, Literal, Protocol
+from uuid import UUID, uuid4
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from bridge.domain.interaction import EPOCH, Interaction, InteractionType, RecommendationContext, check_interaction
+from bridge.feed.protobuf import check_timestamp
+from servicekit.grpc.request_checks import Checker
+from servicekit.inputs.numbers import SMALLEST
+from videowindow.feed.v1 import interaction_pb2 as pb
+
+_TYPES: Final = {pb.InteractionType.Value(f"INTERACTION_TYPE_{one.name}"): one for one in InteractionType}
+
+
+def decode_interaction(message: pb.Interaction, now: datetime, path: str = "interaction") -> Interaction:
+    """Return the interaction; INVALID_ARGUMENT that names each bad field below the path."""
+    now = to_milliseconds(now)  # as precise as what it is compared with
+    checker = Checker()
+    kind = _TYPES.get(message.interaction_type)
+    known = f"is {message.interaction_type}, which is no known type" if message.interaction_type else "is required"
+    checker.require(kind is not None, f"{path}.interaction_type", known)
+    interaction = Interaction(
+        event_id=decode_uuid(message.event_id, checker, f"{path}.event_id"),
+        user_id=message.user_id,
+        video_id=message.video_id,
+        # Any type will do for the other checks where this one is unknown, which has been reported.
+        interaction_type=kind or _type_by_fields(message),
+        watch_time_ms=message.watch_time,
+        occurred_at=decode_instant(message, now, checker, f"{path}.timestamp"),
+        recommendation=decode_recommendation(message.recommendation),
+        rating=_countable(message.rating) if message.HasField("rating") else None,
+        search_query=message.search_query,
+        metadata=dict(message.metadata),
+    )
+    check_interaction(interaction, checker, path, now)
+    checker.finish()
+    return interaction
+
+
+def to_milliseconds(instant: datetime) -> datetime:
+    """Return the instant without what is finer than a millisecond."""
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+def _type_by_fields(message: pb.Interaction) -> InteractionType:
+    if message.HasField("rating"):
+        return InteractionType.RATING
+    return InteractionType.SEARCH if message.search_query else InteractionType.IMPRESSION
+
+
+def decode_uuid(text: str, checker: Checker, path: str) -> UUID:
+    """Return the UUID, a new one for an empty text; any other text is reported."""
+    if not text:
+        return uuid4()
+    try:
+        event_id = UUID(text)
+    except ValueError:
+        event_id = UUID(int=0)
+    # UUID() also takes braces, URNs and hyphens anywhere: two spellings of one event would be two for others.
+    checker.require(str(event_id) == text.lower(), path, "must be a UUID such as 123e4567-e89b-12d3-a456-426614174000")
+    return event_id
+
+
+class Stamped(Protocol):
+    """A message with a timestamp."""
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """When it happened."""
+
+    def HasField(self, field_name: Literal["timestamp"], /) -> bool:  # noqa: N802  # protobuf names it
+        """Return whether that is set."""
+
+
+def decode_instant(message: Stamped, now: datetime, checker: Checker, path: str) -> datetime:
+    """Return when it happened, to the millisecond; now when unset, or when it is no valid timestamp."""
+    if message.HasField("timestamp") and check_timestamp(message.timestamp, checker, path):
+        instant = message.timestamp
+        return EPOCH + timedelta(seconds=instant.seconds, milliseconds=instant.nanos // 10**6)
+    return now
+
+
+def decode_recommendation(message: pb.RecommendationContext) -> RecommendationContext:
+    """Return what led to an event."""
+    return RecommendationContext(
+        feed_session_id=message.feed_session_id,
+        algorithm=message.algorithm,
+        model_version=message.model_version,
+        experiment_variant_id=message.experiment_variant_id,
+        recommendation_score=_countable(message.recommendation_score)
+        if message.HasField("recommendation_score")
+        else None,
+    )
+
+
+def _countable(number: float) -> float:
+    """Return 0 for what is too small to count with, as it underflows in products; anything else as it is."""
+    return 0.0 if abs(number) < SMALLEST else number

@@ -1,0 +1,1 @@
+"""Kafka: messages, producer, publisher, consumer, topics, dead letters."""

@@ -1,0 +1,1 @@
+"""Work on interactions that are stored already: backfill, erasure, retention."""

@@ -1,0 +1,1 @@
+"""The outbox in Postgres, and its relay to Kafka."""

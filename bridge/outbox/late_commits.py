@@ -1,0 +1,39 @@
+"""Events that Kafka gets because a commit took too long; the commit may yet succeed, and leave rows in the outbox."""
+
+from collections.abc import Iterable
+
+from bridge.kafka.message import Message, identity_of_message
+from bridge.outbox.outbox import Outbox
+
+
+class LateCommit:
+    """Brings what became of the messages together with the rows of the late commit.
+
+    A row whose message Kafka has by then, or gets, is deleted; any other is left to the relay.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._durable: dict[bytes, bool] = {}
+        self._committed: dict[bytes, Message] = {}
+
+    def sent(self, identity: bytes, *, durable: bool) -> None:
+        """Take note of what became of the message of a user's event."""
+        self._durable[identity] = durable
+        if identity in self._committed:
+            self._settle(self._committed[identity], durable=durable)
+
+    def committed(self, messages: Iterable[Message]) -> None:
+        """Take note of the rows of the late commit, which the relay has been kept from."""
+        for message in messages:
+            identity = identity_of_message(message)
+            self._committed[identity] = message
+            durable = self._durable.get(identity)
+            if durable is not None:
+                self._settle(message, durable=durable)
+
+    def _settle(self, message: Message, *, durable: bool) -> None:
+        if durable:
+            self._outbox.sent([message.event_id])
+        else:
+            self._outbox.leave(message)

@@ -1,0 +1,1 @@
+"""Postgres: connections, availability, migrations."""

@@ -1,0 +1,73 @@
+"""Whether Postgres answers: lost at the first sign of trouble, found again by a probe of its own."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import structlog
+
+from bridge.domain.deadline import Clock
+
+PROBE_PAUSE_S: Final = 0.25
+MAX_PAUSE_S: Final = 5.0
+SOON_S: Final = 1.0
+"""Seconds within which one that is lost again answers, but does not work, as with a full disk."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Probed(Protocol):
+    """What may be away."""
+
+    async def answers(self) -> bool:
+        """Return whether it works, within a few seconds."""
+
+
+class Availability:
+    """What callers go by instead of each waiting for a database that hangs.
+
+    Args:
+        database: Asked while it is away.
+        clock: Monotonic seconds.
+        sleep: Pauses between two probes.
+    """
+
+    def __init__(
+        self, database: Probed, clock: Clock, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._lost_at = 0.0
+        self._sleep = sleep
+        self._lost = asyncio.Event()
+
+    @property
+    def away(self) -> bool:
+        """Whether it did not answer when last asked."""
+        return self._lost.is_set()
+
+    @property
+    def away_s(self) -> float:
+        """Seconds since it was lost."""
+        return self._clock() - self._lost_at
+
+    def lost(self) -> None:
+        """Say that it did not answer."""
+        if not self._lost.is_set():
+            self._lost_at = self._clock()
+            logger.warning("postgres.away", consequence="interactions are acknowledged by Kafka")
+        self._lost.set()
+
+    async def watch(self) -> None:
+        """Look for it while it is away, less often when it was lost as soon as it was found; forever."""
+        pause, found_at = PROBE_PAUSE_S, -math.inf
+        while True:
+            await self._lost.wait()
+            pause = min(MAX_PAUSE_S, 2 * pause) if self._lost_at - found_at < SOON_S else PROBE_PAUSE_S
+            while self._lost.is_set():
+                await self._sleep(pause)
+                if await self._database.answers():
+                    logger.info("postgres.back")
+                    found_at = self._clock()
+                    self._lost.clear()

@@ -1,0 +1,93 @@
+"""The folder that keeps what the local system knows between two runs: one for each data set."""
+
+import fcntl
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy.local.child_process import ChildError
+from servicekit.process.ports import free_port, is_free
+
+ROOT: Final = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The folder of one data set."""
+
+    folder: Path
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the services' logs."""
+        return self.folder / "logs"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the model store."""
+        return self.folder / "models"
+
+    @property
+    def signing_key(self) -> Path:
+        """File of the private key that models are signed with; the public one is `<file>.pub`."""
+        return self.folder / "signing-key.pem"
+
+    @property
+    def simulated(self) -> Path:
+        """Folder of the simulated data set."""
+        return self.folder / "data"
+
+    @property
+    def database_url(self) -> Path:
+        """File of the database's URL, which holds the password; for its owner's eyes."""
+        return self.folder / "database-url"
+
+    def keep_database_url(self, url: str) -> None:
+        """Leave the URL where commands that people type find it, so that nobody has to print it."""
+        draft = self.folder / ".database-url"
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
+        draft.write_text(url, encoding="utf-8")
+        draft.replace(self.database_url)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out; ChildError when there is one."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ChildError(f"it runs already on {self.folder}: stop it first (Ctrl-C in its terminal)") from None
+            yield
+
+    def port(self, name: str) -> int:
+        """Return the port that this program had in earlier runs, or another where that is taken now."""
+        path = self.folder / "ports.json"
+        try:
+            ports: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            ports = {}
+        if name not in ports or not is_free("127.0.0.1", ports[name]):
+            ports[name] = free_port()
+            path.write_text(json.dumps(ports), encoding="utf-8")
+        return ports[name]
+
+
+def state_of(data: Path | None, base: Path = ROOT / ".run") -> State:
+    """Return the state of a data set's folder, or of simulated data."""
+    if data is None:
+        return State(base / "simulated")
+    digest = hashlib.sha256(str(data).encode()).hexdigest()[:8]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", data.name) or "data"
+    return State(base / f"{name}-{digest}")
+
+
+def short(path: Path) -> str:
+    """Return the path as a person in the checkout would type it."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,1 @@
+"""The published model: the files that retrain writes and recsvc reads."""

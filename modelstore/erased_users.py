@@ -1,0 +1,119 @@
+"""Who asked to be forgotten, in the model store: so that every server knows, and new ones from their start.
+
+One small object holds fingerprints of users and the times (milliseconds since 1970 UTC) up to which all is forgotten.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from servicekit.grpc.errors import unavailable
+from servicekit.inputs.json_fields import JsonObject
+from servicekit.storage.object_store import MISSING, ObjectChangedError, ObjectNotFoundError, ObjectStore
+
+KEY: Final = "forgotten.json"
+INTERVAL_S: Final = 5.0
+ATTEMPTS: Final = 10
+RETRY_AFTER_S: Final = 1.0
+MAX_BYTES: Final = 256 * 2**20
+"""Of the list; five million users."""
+
+logger = structlog.get_logger(__name__)
+
+
+class ErasedUsers:
+    """The list of one store.
+
+    Args:
+        store: Where models are published.
+        interval_s: Seconds between two looks at the list.
+    """
+
+    def __init__(self, store: ObjectStore, *, interval_s: float = INTERVAL_S) -> None:
+        self._store = store
+        self._interval_s = interval_s
+        self._seen_tag = MISSING
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def add(self, mark: bytes, at_ms: int) -> None:
+        """Add a user; UNAVAILABLE when the store cannot be written, so that the caller tries again."""
+        try:
+            for _ in range(ATTEMPTS):
+                data, tag = self._read()
+                entries = _entries(data)
+                entries[mark.hex()] = max(at_ms, _marks(entries).get(mark, at_ms))
+                try:
+                    self._store.replace(KEY, _encode(entries), tag=tag)
+                except ObjectChangedError:
+                    continue
+                return
+        except Exception as error:  # noqa: BLE001  # each kind of store raises errors of its own
+            logger.warning("forgotten.write_failed", problem=f"{type(error).__name__}: {error}")
+        raise unavailable(
+            "STORE_UNAVAILABLE",
+            "forgotten on this server; the store that tells the others cannot be written",
+            retry_after_s=RETRY_AFTER_S,
+        )
+
+    def begin(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
+        """Tell `learn` the whole list now, and again in a thread whenever it changed."""
+        self._look(learn)
+        self._thread = threading.Thread(target=self._run, args=(learn,), name="forgotten", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop looking."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join(self._interval_s)
+
+    def _run(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
+        while not self._stopping.wait(self._interval_s):
+            self._look(learn)
+
+    def _look(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
+        try:
+            data, tag = self._read()
+            if tag != self._seen_tag:
+                learn(_marks(_entries(data)))
+                self._seen_tag = tag
+        except Exception as error:  # noqa: BLE001  # whatever a store raises, the next look may succeed
+            logger.warning("forgotten.read_failed", problem=f"{type(error).__name__}: {error}")
+
+    def _read(self) -> tuple[bytes, str]:
+        try:
+            content = self._store.read(KEY)
+        except ObjectNotFoundError:
+            return b"{}", MISSING
+        return content.data, content.tag
+
+
+def _entries(data: bytes) -> dict[str, Any]:
+    """Return the list as it is written; ValueError when it is none."""
+    fields = JsonObject(data, max_bytes=MAX_BYTES)
+    return {name: fields.value(name) for name in fields.names()}
+
+
+def _marks(entries: Mapping[str, Any]) -> dict[bytes, int]:
+    """Return the fingerprints and times; what is neither, of a later release maybe, is passed over."""
+    marks, odd = {}, 0
+    for name, at_ms in entries.items():
+        try:
+            mark = bytes.fromhex(name)
+        except ValueError:
+            mark = b""
+        if mark and type(at_ms) is int:
+            marks[mark] = at_ms
+        else:
+            odd += 1
+    if odd:
+        logger.warning("forgotten.entries_unreadable", entries=odd)
+    return marks
+
+
+def _encode(entries: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(sorted(entries.items())), indent=0).encode()

@@ -1,0 +1,24 @@
+"""Folders of downloads under way: what a process leaves of one when it is killed is removed by the next download."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from modelstore.folder_lock import folder_lock
+
+_PREFIX: Final = ".download-"
+
+
+@contextmanager
+def partial_folder(cache: Path) -> Iterator[Path]:
+    """Yield an empty folder within another one, and remove it afterwards."""
+    for left in cache.glob("*"):
+        if not left.name.startswith(_PREFIX):
+            continue
+        with suppress(OSError), folder_lock(left):  # BlockingIOError: a download of a living process
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=cache) as name, folder_lock(Path(name)):
+        yield Path(name)

@@ -1,0 +1,195 @@
+"""The server: its parts put together, started in order, and ended without losing a call."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from modelstore.erased_users import ErasedUsers
+from modelstore.registry import Registry
+from modelstore.signature import Verifier
+from recsvc.grpc_api.api_version import RELEASE, with_api_version
+from recsvc.grpc_api.load_shedding import with_shedding
+from recsvc.grpc_api.model_service import ModelService
+from recsvc.grpc_api.recommendation_service import RecommendationService
+from recsvc.local_files.model_cache import ModelCache
+from recsvc.model.live_model import LiveModel
+from recsvc.pages.recommender import Recommender
+from recsvc.popularity.live_popularity import LivePopularity
+from recsvc.precompute.background import Precomputation
+from recsvc.profile_log.log import ProfileLog
+from recsvc.rollout.activation import ModelActivation
+from recsvc.rollout.listing import ModelListing
+from recsvc.rollout.watcher import ModelWatcher
+from recsvc.users.directory import UserDirectory
+from recsvc.users.kafka_consumer import InteractionConsumer
+from recsvc.users.kafka_message import UserInteraction
+from recsvc.users.profiles import MAX_INTERACTIONS, Profiles
+from recsvc.workers.change_counter import SharedCounter
+from servicekit.credentials.server_identity import ServerIdentity
+from servicekit.server.grpc_server import ThreadServer
+from servicekit.storage.object_store import ObjectStore
+from servicekit.telemetry.metrics import Metrics
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
+from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2_grpc as pb_grpc
+
+SERVICES: Final = [pb.DESCRIPTOR.services_by_name[name].full_name for name in ("RecommendationService", "ModelService")]
+
+RECOMMENDATIONS, MODELS = SERVICES
+APART: Final = {
+    "profiles": [f"/{RECOMMENDATIONS}/UpdateUserProfile", f"/{RECOMMENDATIONS}/DeleteUserProfile"],
+    "models": [f"/{MODELS}/ListModels", f"/{MODELS}/GetModel"],
+    "activations": [f"/{MODELS}/ActivateModel", f"/{MODELS}/ReloadModel"],
+}
+"""Methods by what they wait for: the disk, the model store, a model. No page waits behind them."""
+
+RUNNING: Final = 4
+"""Calls of such a kind that are handled at once."""
+
+WAITING: Final = 32
+"""Calls of such a kind that wait; further ones are refused."""
+
+JOURNAL: Final = "viewers.jsonl"
+"""File of callers' updates and deletions of profiles, beside the models."""
+
+NEWS: Final = "models.count"
+"""File that counts the models that went live, so that the processes of a machine follow each other at once."""
+
+SHARED: Final = (("grpc.so_reuseport", 1),)
+"""Option of a server that shares its port."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class RecommendationServer:
+    """Serves the models of a store: NOT_SERVING until one is live, then whichever the store's pointer names.
+
+    Args:
+        store: Where models are published.
+        cache: Folder of local copies.
+        metrics: Told of models that go live or are refused.
+        threads: Calls handled at once.
+        poll_interval_s: Seconds between two looks at the pointer.
+        profile_interactions: Interactions since training that are kept of all users together.
+        kafka: How to reach the brokers of live interactions, in librdkafka's properties; None to do without.
+        freshness_interval_s: Seconds between two refreshments of popularity from them.
+        precomputed_users: Trained users whose pages are found ahead.
+        shares_port: Other processes listen on the port as well: this one joins them when its model is loaded.
+        verifier: Knows whose models are served; None serves anybody's.
+        now: The time (UTC).
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        cache: Path,
+        metrics: Metrics,
+        *,
+        threads: int,
+        poll_interval_s: float,
+        profile_interactions: int = MAX_INTERACTIONS,
+        kafka: Mapping[str, Any] | None = None,
+        freshness_interval_s: float = 10.0,
+        precomputed_users: int = 0,
+        shares_port: bool = False,
+        verifier: Verifier | None = None,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._now = now
+        registry = Registry(store, verifier)
+        self.trust = registry.trust
+        """Takes the verifier that counts from now on."""
+        self.live = LiveModel(retry_after_s=poll_interval_s)
+        self._rpc = ThreadServer(
+            SERVICES,
+            threads=threads,
+            options=SHARED if shares_port else (),
+            decorators=[with_api_version, with_shedding],
+            error_metadata=RELEASE,
+        )
+        self._shares_port = shares_port
+        self.watcher = ModelWatcher(
+            registry,
+            ModelCache(registry, cache),
+            self.live,
+            metrics,
+            interval_s=poll_interval_s,
+            now=now,
+            on_live=self._went_live,
+            news=SharedCounter(cache / NEWS),
+        )
+        self._forgotten = ErasedUsers(store)
+        self.audience = UserDirectory(
+            Profiles(most=profile_interactions),
+            ProfileLog(cache / JOURNAL),
+            now_ms=self._now_ms,
+            share=self._forgotten.add,
+        )
+        self.freshness = LivePopularity(self.live, interval_s=freshness_interval_s)
+        self._reader = self._live_interactions(kafka, metrics) if kafka else None
+        recommender = Recommender(self.live, self.audience)
+        self._precomputation = Precomputation(self.live, cache, recommender.adopt, most=precomputed_users)
+        inventory = ModelListing(registry, self.live)
+        self._add(recommender, inventory, ModelActivation(registry, self.watcher, inventory, now=now))
+
+    def _went_live(self) -> None:
+        self._rpc.set_serving(serving=True)
+        self._precomputation.look_now()
+
+    def _live_interactions(self, kafka: Mapping[str, Any], metrics: Metrics) -> InteractionConsumer:
+        forget = self.audience.learn_forgotten
+        return InteractionConsumer(kafka, self.live.cut_off_ms, self._receive, metrics, forget=forget)
+
+    def _receive(self, done: Sequence[UserInteraction]) -> None:
+        self.audience.observe(done)
+        self.freshness.count(done, now_ms=self._now_ms())
+
+    def _now_ms(self) -> int:
+        return round(self._now().timestamp() * 1000)
+
+    def _add(self, recommender: Recommender, inventory: ModelListing, control: ModelActivation) -> None:
+        for name, methods in APART.items():
+            self._rpc.bulkhead(name, running=RUNNING, waiting=WAITING, methods=methods)
+        recommendations = RecommendationService(self.live, self.audience, recommender, now_ms=self._now_ms)
+        self._rpc.add(pb_grpc.add_RecommendationServiceServicer_to_server, recommendations)
+        self._rpc.add(pb_grpc.add_ModelServiceServicer_to_server, ModelService(inventory, control))
+
+    def renew_kafka(self, client: Mapping[str, Any]) -> None:
+        """Reach the brokers of live interactions in this way from now on."""
+        if self._reader:
+            self._reader.renew(client)
+
+    def start(self, address: str, identity: ServerIdentity | None = None) -> int:
+        """Listen, load the first model if there is one, and return the port; in reverse where the port is shared.
+
+        RuntimeError when the address is taken; ArtefactError when the only model there is must not be served.
+        """
+        port = 0 if self._shares_port else self._rpc.start(address, identity)
+        try:
+            self._begin()
+            return self._rpc.start(address, identity) if self._shares_port else port
+        except BaseException:
+            self.stop(0)
+            raise
+
+    def _begin(self) -> None:
+        self.audience.begin()
+        self._forgotten.begin(self.audience.learn_forgotten)
+        self.watcher.begin()
+        self._precomputation.begin()
+        if self._reader:
+            self._reader.begin()
+            self.freshness.begin()
+
+    def stop(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
+        """Say NOT_SERVING, after a while refuse new calls, and let running ones finish for up to `grace_s` seconds."""
+        self._rpc.drain(grace_s, lame_duck_s=lame_duck_s)
+        self.watcher.end()
+        self._precomputation.end()
+        self._forgotten.end()
+        self.audience.end()
+        if self._reader:
+            self._reader.end()
+            self.freshness.end()

@@ -1,0 +1,1 @@
+"""Plain values: users and interactions."""

@@ -1,0 +1,105 @@
+"""What users did, and what each of it says of their taste."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+LONG_WATCH_MS: Final = 18_000
+"""A video watched this long counts as watched to its end."""
+MAX_WEIGHT: Final = 3.0
+"""Most weight of one video in a user's taste."""
+MAX_RATING: Final = 5.0
+NEUTRAL_RATING: Final = MAX_RATING / 2
+"""A rating that speaks neither for nor against a video."""
+
+
+class InteractionType(StrEnum):
+    """What was done; the values are the names in `feed.interactions.v1`."""
+
+    IMPRESSION = "impression"
+    WATCH = "watch"
+    COMPLETE = "complete"
+    LIKE = "like"
+    UNLIKE = "unlike"
+    FOLLOW = "follow"
+    COMMENT = "comment"
+    SHARE = "share"
+    FAVORITE = "favorite"
+    RATING = "rating"
+    SEARCH = "search"
+    SKIP = "skip"
+    HIDE = "hide"
+
+
+class PreferenceWeight(NamedTuple):
+    """What one kind of interaction says; the same numbers that training uses."""
+
+    value: float = 0.0
+    """Weight as a positive."""
+    watched: float = 0.0
+    """Further weight, in proportion to the share that was watched."""
+    takes_back: bool = False
+    """Cancels all that the user said of the video before."""
+    against: float = 0.0
+    """Weight as a negative; training has none, as WARP passes over negatives."""
+
+
+PREFERENCE_WEIGHTS: Final = {
+    InteractionType.IMPRESSION: PreferenceWeight(),
+    InteractionType.WATCH: PreferenceWeight(0.3, 0.7),
+    InteractionType.COMPLETE: PreferenceWeight(1.0),
+    InteractionType.LIKE: PreferenceWeight(1.0),
+    InteractionType.UNLIKE: PreferenceWeight(takes_back=True),
+    InteractionType.FOLLOW: PreferenceWeight(1.0),
+    InteractionType.COMMENT: PreferenceWeight(1.0),
+    InteractionType.SHARE: PreferenceWeight(1.0),
+    InteractionType.FAVORITE: PreferenceWeight(1.0),
+    InteractionType.RATING: PreferenceWeight(),
+    InteractionType.SEARCH: PreferenceWeight(0.5),
+    InteractionType.SKIP: PreferenceWeight(),
+    InteractionType.HIDE: PreferenceWeight(takes_back=True, against=0.3),
+}
+_STRONG: Final = 1.0
+
+
+class Interaction(NamedTuple):
+    """One thing a user did. A tuple, as millions of them are kept."""
+
+    video_id: str
+    kind: InteractionType
+    at_ms: int
+    """Milliseconds since 1970 UTC."""
+    watch_ms: int = 0
+    rating: float | None = None
+    """0 to 5; for ratings only."""
+
+
+def completion(watch_ms: int, duration_ms: int) -> float:
+    """Return the watched share, 0 to 1, of the video or of its first `LONG_WATCH_MS`; a duration of -1 is unknown."""
+    full_ms = min(duration_ms, LONG_WATCH_MS) if duration_ms > 0 else LONG_WATCH_MS
+    return min(1.0, watch_ms / full_ms)
+
+
+def value(one: Interaction, duration_ms: int) -> float:
+    """Return how much an interaction says for a video of this length; below 0 when it speaks against it."""
+    meaning = PREFERENCE_WEIGHTS[one.kind]
+    if one.kind is InteractionType.RATING and one.rating is not None:
+        return one.rating / NEUTRAL_RATING - 1
+    gained = meaning.value - meaning.against
+    if meaning.watched:
+        gained += meaning.watched * completion(one.watch_ms, duration_ms)
+    return gained
+
+
+def weights(interactions: Iterable[Interaction], durations_ms: Iterable[int]) -> dict[str, float]:
+    """Return each video's weight in the user's taste, without those that say nothing.
+
+    Args:
+        interactions: Oldest first.
+        durations_ms: Length of each interaction's video, -1 where unknown.
+    """
+    sums: dict[str, float] = {}
+    for one, duration_ms in zip(interactions, durations_ms, strict=True):
+        before = 0.0 if PREFERENCE_WEIGHTS[one.kind].takes_back else sums.get(one.video_id, 0.0)
+        sums[one.video_id] = max(-_STRONG, min(MAX_WEIGHT, before + value(one, duration_ms)))
+    return {video_id: weight for video_id, weight in sums.items() if weight}

@@ -1,0 +1,1 @@
+"""RPCs: decoding, encoding, API version, load shedding."""

@@ -1,0 +1,1 @@
+"""A model in memory: arrays, fold-in, and the one that is live."""

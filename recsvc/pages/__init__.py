@@ -1,0 +1,1 @@
+"""A page: recommendations, similar videos, explanations, tokens, shortlists."""

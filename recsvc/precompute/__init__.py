@@ -1,0 +1,1 @@
+"""Shortlists found ahead by a process of lowest priority."""

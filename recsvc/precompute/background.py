@@ -1,0 +1,99 @@
+"""Has shortlists precomputed for each model that goes live."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from modelstore.artefact import Model
+from recsvc.model.live_model import LiveModel
+from recsvc.precompute.shortlists import FOLDER, Precomputed
+from recsvc.ranking.exact import ExactRanker
+
+POLL_S: Final = 0.5
+MIN_VIDEOS: Final = 2_000
+"""Below this, a scan costs less than the lists would."""
+
+logger = structlog.get_logger(__name__)
+
+
+class Precomputation:
+    """Starts the process that prepares, and hands over what it leaves.
+
+    Args:
+        live: Holds the model.
+        cache: Folder of local copies of models.
+        adopt: Given the lists of the live model, and None when another one is live.
+        most: Users to precompute for, 0 for none; each takes half a kilobyte on disk.
+    """
+
+    def __init__(self, live: LiveModel, cache: Path, adopt: Callable[[Precomputed | None], None], *, most: int) -> None:
+        self._live = live
+        self._cache = cache
+        self._adopt = adopt
+        self._most = most
+        self._settled: Model | None = None
+        self._wanted: Model | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._news = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="precomputation", daemon=True)
+
+    def begin(self) -> None:
+        """Prepare from now on."""
+        if self._most:
+            self._thread.start()
+
+    def look_now(self) -> None:
+        """Look for lists of the live model, which may be there from an earlier time, at once."""
+        self._news.set()
+
+    def end(self) -> None:
+        """Stop; what is under way is given up."""
+        self._stopping.set()
+        self._news.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._give_up()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._news.wait(POLL_S)
+            self._news.clear()
+            try:
+                self._look()
+            except OSError as error:
+                logger.warning("precomputation.failed", problem=str(error))
+
+    def _look(self) -> None:
+        serving = self._live.peek()
+        if serving is None or serving.model is self._settled:
+            return
+        model, folder = serving.model, self._cache / serving.manifest.version
+        if self._wanted is not model:
+            self._give_up()
+            self._adopt(None)
+            self._wanted = model
+        ended = self._child is not None and self._child.poll() is not None
+        precomputed = Precomputed.read(folder / FOLDER, model)
+        if precomputed:
+            self._adopt(precomputed)
+            logger.info("precomputation.done", version=serving.manifest.version)
+        if precomputed or ended or len(model.videos) < MIN_VIDEOS or not isinstance(serving.ranker, ExactRanker):
+            self._settled = model
+            self._give_up()
+        elif self._child is None:
+            command = [sys.executable, "-m", "recsvc.precompute.__main__", str(folder), str(self._most)]
+            environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+            self._child = subprocess.Popen(command, env=environment)
+
+    def _give_up(self) -> None:
+        if self._child:
+            self._child.kill()
+            self._child.wait()
+            self._child = None

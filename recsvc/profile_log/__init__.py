@@ -1,0 +1,1 @@
+"""The log of what callers told of users: appended, followed, compacted."""

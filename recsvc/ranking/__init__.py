@@ -1,0 +1,1 @@
+"""Scores and the best videos: exact, approximate, filtered, diverse."""

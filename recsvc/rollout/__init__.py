@@ -1,0 +1,1 @@
+"""A new model: noticed, prepared, checked, activated, listed."""

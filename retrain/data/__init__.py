@@ -1,0 +1,1 @@
+"""Exports in, coded interactions out, by DuckDB."""

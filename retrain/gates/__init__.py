@@ -1,0 +1,1 @@
+"""What a run must pass: data, quality, half day, smoke test."""

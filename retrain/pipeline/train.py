@@ -1,0 +1,274 @@
+"""From interactions to representations: fits in time order, judged on the last day before they learn from it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from retrain.data.exports import midnight
+from retrain.data.prepare import Interactions
+from retrain.embeddings import Embeddings
+from retrain.errors import Reason, RunError
+from retrain.evaluation.held_out_day import (
+    DEFAULT_POPULARITY_WEIGHT,
+    MIN_USERS_TO_CHOOSE,
+    MIN_USERS_TO_MOVE,
+    Evaluation,
+    HeldOutDay,
+    evaluate,
+)
+from retrain.evaluation.live_model import LiveModel
+from retrain.gates.half_day_gate import MIN_USERS, HalfDayCandidate, final_problems, judge_trial
+from retrain.gates.quality_gate import Verdict, judge, length_problems, lift_of, live_pages, page_problems
+from retrain.pipeline.best_effort import best_effort
+from retrain.pipeline.context import RunContext
+from retrain.pipeline.fits import DAY, UNPUBLISHED, Fits
+from retrain.report.sample_pages import showcase
+from retrain.training.checkpoint import Checkpoint, CheckpointError
+
+logger = structlog.get_logger("retrain")
+
+TRIAL_USERS: Final = 5000
+"""Users, at most, that a trial is judged on: pages of three models are made for them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What training gives."""
+
+    representations: Embeddings
+    popularity_weight: float
+    evaluation: Evaluation | None
+    """None where there is no day to hold out, or nothing to judge on it."""
+    checkpoint: Checkpoint
+    """The state after all fits, of a model that has no name yet."""
+
+
+def train(job: RunContext, interactions: Interactions, champion: LiveModel | None) -> Trained:
+    """Fit as the plan says, and in the other way where the gate refuses what came of it.
+
+    Planned is to go on from the last run's checkpoint, or from nothing where there is none or a full fit is due.
+
+    Args:
+        job: What to work with.
+        interactions: What to learn from.
+        champion: The live model; None where there is none.
+    """
+    start, *others = _starts(job)
+    for other in others:
+        try:
+            return _train(job, interactions, champion, start)
+        except RunError as failure:
+            if failure.reason is not Reason.QUALITY:
+                raise
+            logger.warning("fit.refused", warm=start is not None, problem=str(failure))
+            start = other and other.after_full_fit(job.window.until)
+    return _train(job, interactions, champion, start)
+
+
+def _starts(job: RunContext) -> list[Checkpoint | None]:
+    """Return what to go on from, None for nothing, in the order in which it is to be tried."""
+    if job.checkpoints is None or job.start.checkpoint is None:
+        return [None]
+    try:
+        checkpoint = job.checkpoints.load(job.start.checkpoint.version)
+    except CheckpointError as error:
+        logger.warning("warm_start.refused", checkpoint=job.start.checkpoint.version, problem=str(error))
+        return [None]
+    return [checkpoint, None] if job.start.is_wanted else [None, checkpoint]
+
+
+def _train(
+    job: RunContext, interactions: Interactions, champion: LiveModel | None, start: Checkpoint | None
+) -> Trained:
+    """Fit in time order, so that the last day is judged before it is learnt from.
+
+    A checkpoint mostly has learnt up to the last day, so that only that is left. The weight of the popularity prior is
+    that of the newest checkpoint, also for a full fit; what is published has the weight that suits the last day better,
+    if one does. Beside a live model to compare with, the last day is learnt from in two halves, the first of which is
+    on trial.
+    """
+    last, name = midnight(job.window.last), start.description.version if start else "full"
+    kept = job.kept / f"{job.record.input_digest}-{name}" if job.kept else None
+    fits = Fits(job.settings, interactions, progress=job.progress, record=job.record, start=start, kept=kept)
+    weight = job.start.checkpoint.popularity_weight if job.start.checkpoint else DEFAULT_POPULARITY_WEIGHT
+    job.record.epochs.clear()
+    judged = None
+    if learn_before(fits, last):
+        judged = _judged(job, fits, weight, fewest=MIN_USERS_TO_MOVE if start else MIN_USERS_TO_CHOOSE)
+    if judged is None:
+        return _trained(job, fits, weight)
+    with _shown_when_refused(job, interactions, fits, judged, champion):
+        return _gated(job, interactions, fits, judged, champion)
+
+
+def learn_before(fits: Fits, last: datetime) -> bool:
+    """Learn from all that came before the last day; return whether there was anything.
+
+    What nothing was learnt from yet is learnt from but for a day, then that day: as the last one is learnt from after
+    it, and as the live model has learnt. Else a full fit would be judged without what many passes over a day bring.
+    """
+    if fits.until is None and not fits.resume("validated"):  # which has learnt what "earlier" has
+        fits.fit("earlier", last - DAY, watched=last)
+    return fits.until == last or fits.fit("validated", last, watched=last)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Judged:
+    """A fit on everything before the last day, and how good it is on that."""
+
+    candidate: Embeddings
+    """Of the day's users."""
+    evaluation: Evaluation
+
+
+def _judged(job: RunContext, fits: Fits, weight: float, *, fewest: int) -> _Judged | None:
+    """Return how good a fit is, None where nothing tells."""
+    day = fits.held_out(midnight(job.window.last))
+    if not len(day.users):
+        return None
+    with job.record.stage("evaluate"):
+        candidate = fits.representations_of(day.users)
+        evaluation = evaluate(candidate.scores, day, weight, fewest=fewest, threads=job.settings.retrain_threads)
+    job.record.evaluation, job.record.verdict = evaluation, None
+    return _Judged(candidate=candidate, evaluation=evaluation)
+
+
+def _gated(
+    job: RunContext, interactions: Interactions, fits: Fits, judged: _Judged, champion: LiveModel | None
+) -> Trained:
+    """Learn from the last day what may go live; RunError when it may not."""
+    settings = job.settings
+    with job.record.stage("gate"):
+        verdict = judge(
+            fits.held_out(midnight(job.window.last)),
+            judged.evaluation,
+            judged.candidate,
+            champion,
+            since=midnight(job.window.last),
+            until=job.window.until,
+            threads=settings.retrain_threads,
+            seed=settings.retrain_seed,
+        )
+    _tell(job, verdict)
+    rival = _rival(job, interactions, fits, champion) if champion else None
+    trial = _tried(job, fits, rival, judged.evaluation.weight) if rival else None
+    trained = _trained(job, fits, _next_weight(judged.evaluation), judged.evaluation)
+    final = trained.representations
+    with job.record.stage("gate"):
+        problems = [*length_problems(final, judged.candidate, "the fit before the last day")]
+        if trial:
+            problems += final_problems(trial, final, threads=settings.retrain_threads, seed=settings.retrain_seed)
+    _tell(job, Verdict(users=0, problems=tuple(problems)))
+    return trained
+
+
+def _next_weight(evaluation: Evaluation) -> float:
+    """Return the weight to publish with: it follows the days where that does pages good and no harm."""
+    before, after = evaluation.weight, evaluation.next_weight
+    if evaluation.with_next_weight.ndcg <= evaluation.lightfm_prior.ndcg:
+        return before
+    problems = list(page_problems(evaluation.with_next_weight, evaluation.popularity, evaluation.lightfm_prior))
+    if problems:
+        logger.warning("popularity_weight.kept", weight=before, refused=after, problems=problems)
+        return before
+    logger.info("popularity_weight.moved", before=before, after=after, users=evaluation.users)
+    return after
+
+
+def _trained(job: RunContext, fits: Fits, weight: float, evaluation: Evaluation | None = None) -> Trained:
+    """Learn from what is left; RunError when there is nothing, or its numbers are none."""
+    if not fits.fit("final", job.window.until):
+        raise RunError(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
+    representations = fits.representations()
+    problem = representations.problem()
+    if problem:
+        raise RunError(Reason.TRAINING, problem)
+    return Trained(
+        representations=representations,
+        popularity_weight=weight,
+        evaluation=evaluation,
+        checkpoint=fits.checkpoint(UNPUBLISHED, weight),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rival:
+    """The live model on the second half of the last day."""
+
+    since: datetime
+    """When the half begins."""
+    half: HeldOutDay
+    pages: NDArray[np.int64]
+    lift: float | None
+    """How much better than popularity it was when it was judged."""
+
+
+def _rival(job: RunContext, interactions: Interactions, fits: Fits, champion: LiveModel) -> _Rival | None:
+    """Return what a trial can be compared with, None where the live model knows the day, or users are few."""
+    last, until = midnight(job.window.last), job.window.until
+    middle = interactions.middle(last, until)
+    if middle is None or champion.knows(last):
+        return None
+    with job.record.stage("gate"):
+        half = fits.part_of_day(middle, until).sample(TRIAL_USERS, seed=job.settings.retrain_seed)
+        if len(half.users) < MIN_USERS:
+            return None
+        pages = live_pages(champion, half, threads=job.settings.retrain_threads)
+    return _Rival(since=middle, half=half, pages=pages, lift=lift_of(champion))
+
+
+def _tried(job: RunContext, fits: Fits, rival: _Rival, weight: float) -> HalfDayCandidate:
+    """Learn from the first half of the last day; RunError when it does harm."""
+    fits.fit("half", rival.since)
+    with job.record.stage("gate"):
+        trial = judge_trial(
+            rival.half,
+            fits.representations_of(rival.half.users),
+            weight,
+            rival.pages,
+            lift=rival.lift,
+            threads=job.settings.retrain_threads,
+            seed=job.settings.retrain_seed,
+        )
+    _tell(job, trial.verdict)
+    return trial
+
+
+@contextmanager
+def _shown_when_refused(
+    job: RunContext, interactions: Interactions, fits: Fits, judged: _Judged, champion: LiveModel | None
+) -> Iterator[None]:
+    """Let the report of what the gate refuses show the pages that were judged on the last day."""
+    try:
+        yield
+    except RunError as failure:
+        if failure.reason is Reason.QUALITY:
+            with best_effort("showcase.failed", job.record), job.record.stage("showcase"):
+                job.record.showcase = showcase(
+                    interactions,
+                    fits.held_out(midnight(job.window.last)),
+                    judged.candidate.scores,
+                    judged.evaluation.weight,
+                    champion,
+                    since=midnight(job.window.last),
+                    threads=job.settings.retrain_threads,
+                    seed=job.settings.retrain_seed,
+                )
+        raise
+
+
+def _tell(job: RunContext, verdict: Verdict) -> None:
+    """Keep and log what was found, and raise RunError when it speaks against the candidate."""
+    job.record.verdict = job.record.verdict + verdict if job.record.verdict else verdict
+    for comparison in verdict.comparisons:
+        logger.info("gate.compared", rival=comparison.rival, found=str(comparison), users=verdict.users)
+    for problem in verdict.problems:
+        logger.warning("gate.quality", problem=problem, forced=job.force)
+    if verdict.problems and not job.force:
+        raise RunError(Reason.QUALITY, f"{'; '.join(verdict.problems)} (--force publishes it all the same)")

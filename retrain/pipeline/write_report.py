@@ -1,0 +1,215 @@
+"""Leaves a report of a run: beside the model in the store, and as a file where people look."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from modelstore.artefact import ArtefactError
+from modelstore.registry import Registry, checked
+from retrain.data.prepare import Counts
+from retrain.errors import RunError
+from retrain.gates.quality_gate import Verdict
+from retrain.pipeline.stages import Result, RunContext
+from retrain.publishing.publish import REJECTED
+from retrain.report.data import (
+    LIVE,
+    DayVolume,
+    Decision,
+    Night,
+    Ranking,
+    RunReport,
+    Stage,
+    from_json,
+    parts_of,
+    rankings_of,
+    to_json,
+)
+from retrain.report.html import MAX_NIGHTS, render
+from retrain.settings import RetrainSettings
+from servicekit.storage.object_store import ObjectNotFoundError, ObjectStore
+
+logger = structlog.get_logger("retrain")
+
+PAGE: Final = "report.html"
+DATA: Final = "report.json"
+RIVALS: Final = {
+    LIVE: "the live model",
+    "live.half": "the live model, half a day later",
+    "popularity.half": "popularity, half a day later",
+}
+
+
+def leave_report(job: RunContext, store: ObjectStore, came_of: Result | RunError, *, started_at: datetime) -> None:
+    """Write the report of a run that got as far as its data.
+
+    Args:
+        job: The run.
+        store: Of the models.
+        came_of: Its end.
+        started_at: Its beginning.
+    """
+    if job.record.counts is None:
+        return
+    report = report_of(job, came_of, started_at=started_at)
+    folder = report.name if report.accepted else f"{REJECTED}/{report.name}"
+    _upload(report, store, folder)
+    path = job.settings.retrain_report_path
+    if path:
+        write_page(report, path)
+    logger.info("report.written", page=f"{store.url}/{folder}/{PAGE}", copy=str(path) if path else None)
+
+
+def read_report(store: ObjectStore, version: str) -> RunReport:
+    """Return the kept report of a version or a rejected run; ObjectNotFoundError or ValueError when there is none."""
+    name = checked(version)
+    try:
+        data = store.read(f"{name}/{DATA}").data
+    except ObjectNotFoundError:
+        data = store.read(f"{REJECTED}/{name}/{DATA}").data
+    return from_json(data)
+
+
+def write_page(report: RunReport, path: Path) -> None:
+    """Write the page of a report to a file, which is replaced as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(render(report), encoding="utf-8")
+    partial.replace(path)
+
+
+def report_of(job: RunContext, came_of: Result | RunError, *, started_at: datetime) -> RunReport:
+    """Return what is known of a run at its end."""
+    record = job.record
+    failure = came_of if isinstance(came_of, RunError) else None
+    rankings = (*_rankings(job), *_live(job))
+    last = job.window.last
+    name = record.version or f"{job.window.until:%Y%m%dT%H%M%SZ}-{record.input_digest}"
+    night = [Night(version=name, last_day=last, rankings=rankings)] if rankings else []
+    parent = record.parent
+    counts = record.counts
+    assert counts is not None  # noqa: S101  # what `leave_report` asks first
+    return RunReport(
+        name=name,
+        accepted=failure is None,
+        outcome=_outcome(came_of),
+        reasons=(str(failure),) if failure else (),
+        parent=parent,
+        started_at=started_at,
+        seconds=(job.now() - started_at).total_seconds(),
+        first_day=job.window.days[0].day,
+        last_day=last,
+        counts=_counted(counts),
+        broken=counts.broken,
+        settings=_set(job.settings),
+        days=tuple(DayVolume(day=date(1970, 1, 1) + timedelta(days=one.day), events=one.events) for one in record.days),
+        decisions=tuple(_decisions(job)),
+        users=record.evaluation.users if record.evaluation else None,
+        popularity_weight=record.evaluation.weight if record.evaluation else None,
+        rankings=rankings,
+        parts=parts_of(record.evaluation.metrics()) if record.evaluation else (),
+        epochs=tuple(record.epochs),
+        nights=(*_earlier_nights(job.registry, before=last), *night),
+        showcase=record.showcase,
+        stages=tuple(Stage(name=stage, seconds=seconds) for stage, seconds in record.stage_seconds.items()),
+    )
+
+
+def _counted(counts: Counts) -> dict[str, int]:
+    return {
+        "rows read": counts.read,
+        "repeated": counts.repeated,
+        "broken": sum(counts.broken.values()),
+        "interactions": counts.events,
+        "videos of histories": counts.past_events,
+        "users": counts.users,
+        "videos": counts.videos,
+    }
+
+
+def _set(settings: RetrainSettings) -> dict[str, str]:
+    return {
+        "loss": settings.retrain_loss,
+        "factors": str(settings.retrain_factors),
+        "epochs": f"{settings.epochs(warm=False)}, {settings.epochs(warm=True)} in a warm start",
+        "learning rate": f"{settings.retrain_learning_rate:g}",
+        "interactions halve in": f"{settings.retrain_half_life_days:g} days",
+        "popularity halves in": f"{settings.retrain_popularity_half_life_days:g} days",
+        "threads": str(settings.retrain_threads),
+    }
+
+
+def _outcome(came_of: Result | RunError) -> str:
+    if isinstance(came_of, RunError):
+        return "rejected" if came_of.is_rejection else "failed"
+    return came_of.publication.outcome.value
+
+
+def _rankings(job: RunContext) -> tuple[Ranking, ...]:
+    evaluation = job.record.evaluation
+    if not evaluation:
+        return ()
+    return rankings_of(evaluation.metrics())
+
+
+def _live(job: RunContext) -> Iterator[Ranking]:
+    """Yield what the gate found of the model that was live before."""
+    for one in job.record.verdict.comparisons if job.record.verdict else ():
+        if one.rival == LIVE:
+            yield Ranking(name=LIVE, ndcg=one.ndcg)
+
+
+def _decisions(job: RunContext) -> Iterator[Decision]:
+    record = job.record
+    if record.data_problems is not None:
+        yield from _checked("Data", record.data_problems, "The last day looks like the days before it.")
+    verdict = record.verdict
+    if verdict:
+        yield from _compared(verdict)
+
+
+def _compared(verdict: Verdict) -> Iterator[Decision]:
+    """Yield what came of each comparison, and of what else was looked at."""
+    told = [str(one) for one in verdict.comparisons]
+    for one, text in zip(verdict.comparisons, told, strict=True):
+        passed = not any(text in problem for problem in verdict.problems)
+        yield Decision(check=f"Against {RIVALS.get(one.rival, one.rival)}", passed=passed, detail=text)
+    others = tuple(problem for problem in verdict.problems if not any(text in problem for text in told))
+    otherwise = "Nothing unusual." if told else f"Too few users to compare: {verdict.users}."
+    yield from _checked("Pages and factors", others, otherwise)
+
+
+def _checked(check: str, problems: tuple[str, ...], otherwise: str) -> Iterator[Decision]:
+    for problem in problems:
+        yield Decision(check=check, passed=False, detail=problem)
+    if not problems:
+        yield Decision(check=check, passed=True, detail=otherwise)
+
+
+def _earlier_nights(registry: Registry, *, before: date) -> list[Night]:
+    """Return the nights of published versions, oldest first; of several versions of a day the last one trained."""
+    nights: dict[date, Night] = {}
+    for version in registry.versions():
+        if len(nights) >= MAX_NIGHTS:
+            break
+        try:
+            manifest = registry.manifest(version)
+        except (ArtefactError, ObjectNotFoundError):
+            continue
+        day = (manifest.data_until - timedelta(microseconds=1)).astimezone(UTC).date()
+        rankings = rankings_of(manifest.metrics)
+        if day < before and rankings:
+            nights.setdefault(day, Night(version=version, last_day=day, rankings=rankings))
+    return [nights[day] for day in sorted(nights)]
+
+
+def _upload(report: RunReport, store: ObjectStore, folder: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="report-") as scratch:
+        for name, data in ((PAGE, render(report).encode()), (DATA, to_json(report))):
+            path = Path(scratch) / name
+            path.write_bytes(data)
+            store.upload(path, f"{folder}/{name}")

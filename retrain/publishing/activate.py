@@ -1,0 +1,52 @@
+"""Versions made live by hand: back to an earlier model, or on to one that was held back; and signed by hand."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from modelstore.artefact import MANIFEST, ArtefactError, read
+from modelstore.registry import Pointer, Registry, checked
+from modelstore.signature import SigningKey, Verifier
+from retrain.errors import Reason, RunError
+from servicekit.storage.object_store import MISSING, ObjectChangedError, ObjectNotFoundError, ObjectStore
+
+
+def activate_version(
+    store: ObjectStore, version: str, *, pin: bool, now: datetime, verifier: Verifier | None = None
+) -> Pointer:
+    """Make a published version live after checking all of its files; RunError leaves the pointer where it was."""
+    registry = Registry(store, verifier)
+    with _told(store, version):
+        current = registry.current()
+        _check_files(registry, store, version, now)
+        return registry.activate(version, at=now, pin=pin, tag=current[1] if current else MISSING)
+
+
+def sign_version(store: ObjectStore, version: str, *, key: SigningKey, now: datetime) -> None:
+    """Sign a published version after checking all of its files; RunError leaves it as it was."""
+    registry = Registry(store)
+    with _told(store, version):
+        _check_files(registry, store, version, now)
+        registry.sign(version, key)
+
+
+def _check_files(registry: Registry, store: ObjectStore, version: str, now: datetime) -> None:
+    manifest = store.read(f"{checked(version)}/{MANIFEST}").data
+    wanted = Pointer(version=version, manifest_sha256=hashlib.sha256(manifest).hexdigest(), activated_at=now)
+    with tempfile.TemporaryDirectory(prefix="checked-") as folder:
+        read(registry.fetch(wanted, Path(folder)))
+
+
+@contextmanager
+def _told(store: ObjectStore, version: str) -> Iterator[None]:
+    try:
+        yield
+    except ObjectNotFoundError:
+        raise RunError(Reason.PUBLISH, f"{store.url} holds no version {version}") from None
+    except ArtefactError as error:
+        raise RunError(Reason.ARTEFACT, f"{version} is not fit to be served: {error}") from None
+    except ObjectChangedError:
+        raise RunError(Reason.PUBLISH, "somebody else moved the pointer meanwhile; look, then try again") from None

@@ -1,0 +1,1 @@
+"""The log of runs: Postgres or files, Datadog, Snowflake."""

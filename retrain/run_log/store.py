@@ -1,0 +1,161 @@
+"""The log of runs: a table of Postgres where there is one, else files of this machine."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+from pydantic import ValidationError
+
+from retrain.errors import Reason, RunError
+from retrain.postgres import Connection, connect
+from retrain.run_log.row import RunRow, State
+
+MAX_FILES: Final = 1000
+"""Runs kept in files."""
+ORPHANED: Final = "the process ended without a word"
+
+
+class Runs(Protocol):
+    """Keeps runs."""
+
+    def save(self, row: RunRow) -> None:
+        """Write a run, in place of what was known of it."""
+
+    def beat(self, run_id: UUID, at: datetime) -> None:
+        """Note that a run is alive."""
+
+    def end_orphans(self, at: datetime) -> int:
+        """Note of all running ones that they failed, by who holds the lock; return how many there were."""
+
+    def recent(self, count: int) -> list[RunRow]:
+        """Return the runs that began last, the newest first."""
+
+    def unlogged(self) -> list[RunRow]:
+        """Return the ended runs that Snowflake does not have, oldest first."""
+
+
+class PostgresRuns:
+    """Runs in the table `retrain_runs`; RunError when it cannot be reached.
+
+    Args:
+        conninfo: The database.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+
+    def save(self, row: RunRow) -> None:
+        """Write a run, in place of what was known of it."""
+        values = row.model_dump() | {
+            "state": str(row.state),
+            "stage_seconds": json.dumps(row.stage_seconds),
+            "quality": json.dumps(row.quality),
+        }
+        names = ", ".join(values)
+        places = ", ".join(f"%({name})s" for name in values)
+        changes = ", ".join(f"{name} = excluded.{name}" for name in values if name != "run_id")
+        with self._connection() as connection:
+            connection.execute(
+                f"INSERT INTO retrain_runs ({names}) VALUES ({places}) ON CONFLICT (run_id) DO UPDATE SET {changes}",
+                values,
+            )
+
+    def beat(self, run_id: UUID, at: datetime) -> None:
+        """Note that a run is alive."""
+        with self._connection() as connection:
+            connection.execute("UPDATE retrain_runs SET heartbeat_at = %s WHERE run_id = %s", [at, run_id])
+
+    def end_orphans(self, at: datetime) -> int:
+        """Note of all running ones that they failed."""
+        with self._connection() as connection:
+            done = connection.execute(
+                "UPDATE retrain_runs SET state = 'failed', ended_at = %s, reason = %s, message = %s "
+                "WHERE state = 'running'",
+                [at, str(Reason.KILLED), ORPHANED],
+            )
+            return done.rowcount
+
+    def recent(self, count: int) -> list[RunRow]:
+        """Return the runs that began last, the newest first."""
+        return self._rows("ORDER BY started_at DESC, run_id LIMIT %s", [count])
+
+    def unlogged(self) -> list[RunRow]:
+        """Return the ended runs that Snowflake does not have, oldest first."""
+        return self._rows("WHERE logged_at IS NULL AND state <> 'running' ORDER BY started_at, run_id", [])
+
+    def _rows(self, which: str, values: list[Any]) -> list[RunRow]:
+        with self._connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(f"SELECT * FROM retrain_runs {which}", values)
+            return [RunRow.model_validate(row) for row in cursor.fetchall()]
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        try:
+            with connect(self._conninfo) as connection:
+                yield connection
+        except psycopg.errors.UndefinedTable:
+            raise RunError(Reason.RUNS, "the table retrain_runs is missing: python -m bridge migrate") from None
+        except psycopg.Error as error:
+            raise RunError(Reason.RUNS, f"Postgres: {' '.join(str(error).split())}") from None
+
+
+class FileRuns:
+    """Runs as files of a folder, for who has no Postgres.
+
+    Args:
+        folder: Made when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save(self, row: RunRow) -> None:
+        """Write a run, in place of what was known of it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{row.started_at:%Y%m%dT%H%M%S%f}-{row.run_id}.json"
+        partial = path.with_suffix(f".{os.getpid()}")
+        try:
+            partial.write_text(row.model_dump_json(indent=2), encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        for old in sorted(self._folder.glob("*.json"))[:-MAX_FILES]:
+            old.unlink(missing_ok=True)
+
+    def beat(self, run_id: UUID, at: datetime) -> None:
+        """Note that a run is alive."""
+        for row in self._rows():
+            if row.run_id == run_id and row.state is State.RUNNING:
+                self.save(row.model_copy(update={"heartbeat_at": at}))
+
+    def end_orphans(self, at: datetime) -> int:
+        """Note of all running ones that they failed."""
+        orphans = [row for row in self._rows() if row.state is State.RUNNING]
+        ended = {"state": State.FAILED, "ended_at": at, "reason": str(Reason.KILLED), "message": ORPHANED}
+        for row in orphans:
+            self.save(row.model_copy(update=ended))
+        return len(orphans)
+
+    def recent(self, count: int) -> list[RunRow]:
+        """Return the runs that began last, the newest first."""
+        return self._rows()[::-1][:count]
+
+    def unlogged(self) -> list[RunRow]:
+        """Return the ended runs that Snowflake does not have, oldest first."""
+        return [row for row in self._rows() if row.logged_at is None and row.state is not State.RUNNING]
+
+    def _rows(self) -> list[RunRow]:
+        rows = []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                rows.append(RunRow.model_validate_json(path.read_bytes()))
+            except (FileNotFoundError, ValidationError):
+                continue  # of another version of this program, or just removed
+        return rows

@@ -1,0 +1,1 @@
+"""When a run starts, alone and watched over."""

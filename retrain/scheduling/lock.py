@@ -1,0 +1,161 @@
+"""One run at a time: a lock that ends with the process that holds it, or soon afterwards."""
+
+import fcntl
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, LiteralString, Protocol
+
+import psycopg
+
+from retrain.errors import Reason, RunError
+from retrain.postgres import connect
+
+KEY: Final = 4_702_001
+"""Of the session's lock by which releases before this one excluded each other."""
+LEASE_S: Final = 30.0
+RENEWALS: Final = 6
+"""In the time of a lease."""
+LOOK_S: Final = 0.5
+SETTLED_S: Final = 2.0
+"""After which Postgres has done what a process that was killed just now had asked for."""
+_TAKE: Final = """
+UPDATE retrain_lease
+SET fence = fence + 1, holder = %s, expires_at = clock_timestamp() + make_interval(secs => %s)
+WHERE expires_at < clock_timestamp() AND pg_try_advisory_xact_lock(%s) RETURNING fence
+"""
+_LOOK: Final = "SELECT holder, expires_at::text, expires_at < clock_timestamp() FROM retrain_lease"
+_RENEW: Final = """
+UPDATE retrain_lease SET expires_at = clock_timestamp() + make_interval(secs => %s) WHERE fence = %s RETURNING fence
+"""
+_RELEASE: Final = """
+UPDATE retrain_lease SET expires_at = '-infinity', holder = '' WHERE fence = %s RETURNING fence
+"""
+
+
+class Lock(Protocol):
+    """Is held from the moment it is made."""
+
+    def check(self) -> None:
+        """Return if it is still held; RunError when it is not, or when nobody can tell."""
+
+    def release(self) -> None:
+        """Let others have it."""
+
+
+class PostgresLock:
+    """A lease in a table: whoever renews it holds it, by the clock of the database, and with a number of its own.
+
+    No session holds it, so that it works through poolers, which share sessions between clients. A process that hangs
+    for longer than the lease loses it, and finds out by its number. That of a process that was killed is free when its
+    time is over, for which the next one waits.
+
+    Args:
+        conninfo: The database.
+        lease_s: Seconds after which it is free unless it was renewed, which it is several times as often.
+
+    Raises:
+        RunError: Somebody else holds it, or the database is out of reach.
+    """
+
+    def __init__(self, conninfo: str, *, lease_s: float = LEASE_S) -> None:
+        self._conninfo = conninfo
+        self._lease_s = lease_s
+        self._released = threading.Event()
+        try:
+            self._fence = self._take()
+        except psycopg.errors.UndefinedTable:
+            raise RunError(Reason.LOCK, "the table retrain_lease is missing: python -m bridge migrate") from None
+        except psycopg.OperationalError as error:
+            raise RunError(Reason.LOCK, f"no lock, as Postgres is out of reach: {_line(error)}") from None
+        except psycopg.Error as error:
+            raise RunError(Reason.LOCK, f"no lock: {_line(error)}") from None
+        self._renewing = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._renewing.start()
+
+    def check(self) -> None:
+        """Return if it is still held, for as long as a lease; RunError when it is not, or when nobody can tell."""
+        try:
+            held, problem = self._renew(), ""
+        except psycopg.Error as error:
+            held, problem = False, f" (Postgres: {_line(error)})"
+        if not held:
+            raise RunError(Reason.LOCK, f"the lock was lost: another run may be under way{problem}")
+
+    def release(self) -> None:
+        """Let others have it, at once where Postgres answers."""
+        self._released.set()
+        self._renewing.join()
+        with suppress(psycopg.Error):
+            self._ask(_RELEASE, [self._fence])
+
+    def _take(self) -> int:
+        """Return the number of the new lease; wait for one that nobody renews."""
+        seen, begin = None, time.monotonic()
+        while True:
+            row = self._ask(_TAKE, [_holder(), self._lease_s, KEY])
+            if row:
+                return int(row[0])
+            holder, expires_at, free = self._ask(_LOOK, []) or ("nobody knows whose", None, True)
+            if time.monotonic() - begin > SETTLED_S:
+                # Free, and yet not to be had: by a program of the release before, which holds a session's lock.
+                if free or expires_at != (seen or expires_at):
+                    raise RunError(Reason.BUSY, f"another run is under way: {holder or 'of an older program'}")
+                seen = expires_at
+            time.sleep(LOOK_S)
+
+    def _renew(self) -> bool:
+        return self._ask(_RENEW, [self._lease_s, self._fence]) is not None
+
+    def _keep(self) -> None:
+        while not self._released.wait(self._lease_s / RENEWALS):
+            with suppress(psycopg.Error):  # `check` tells, and the next renewal may do
+                self._renew()
+
+    def _ask(self, query: LiteralString, values: list[Any]) -> tuple[Any, ...] | None:
+        """Run a statement as a transaction of its own, on a connection of its own; return its row."""
+        with connect(self._conninfo, autocommit=True) as connection:
+            return connection.execute(query, values).fetchone()
+
+
+class FileLock:
+    """A lock on a file: between runs of one machine that share a folder.
+
+    Args:
+        path: Made when missing, and left there.
+
+    Raises:
+        RunError: Somebody else holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise RunError(Reason.BUSY, f"another run is under way: it holds {path}") from None
+
+    def check(self) -> None:
+        """Return: the lock ends with the process only."""
+
+    def release(self) -> None:
+        """Let others have it."""
+        os.close(self._descriptor)
+
+
+def take_lock(conninfo: str | None, path: Path) -> Lock:
+    """Return the lock: in the database where there is one, else on the file."""
+    return PostgresLock(conninfo, lease_s=LEASE_S) if conninfo else FileLock(path)
+
+
+def _holder() -> str:
+    return f"process {os.getpid()} of {socket.gethostname()}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

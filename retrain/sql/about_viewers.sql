@@ -1,1 +1,0 @@
-SELECT user, user_id FROM viewers WHERE list_contains($rows, user)

@@ -1,1 +1,0 @@
-SELECT user_id AS id FROM viewers ORDER BY user

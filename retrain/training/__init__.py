@@ -1,0 +1,1 @@
+"""LightFM, its compiled passes, checkpoints, warm start."""

@@ -1,0 +1,1 @@
+"""What RPC handlers stand on: errors, request checks, callers, limits."""

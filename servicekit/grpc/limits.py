@@ -1,0 +1,31 @@
+"""How much of a server one caller can hold, and what whoever asks for more is told."""
+
+from typing import Final
+
+import grpc
+
+from servicekit.grpc.errors import ServiceError, unavailable
+
+FIRST_MESSAGE_S: Final = 60.0
+"""Seconds in which a caller must send the message that its call waits for."""
+IDLE_S: Final = 900.0
+"""Seconds after which a stream of interactions without any is ended; its client opens another one."""
+RETRY_AFTER_S: Final = 1.0
+
+SILENT: Final = ServiceError(
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "MESSAGE_OVERDUE",
+    "the call's message did not come in time",
+    retry_after_s=RETRY_AFTER_S,
+)
+STOPPING: Final = unavailable("SHUTTING_DOWN", "the server is about to end", retry_after_s=RETRY_AFTER_S)
+
+
+def crowded(what: str) -> ServiceError:
+    """Return the error for one call more than the server takes of its kind."""
+    return ServiceError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_CALLS",
+        f"the server has as many calls of this kind as it takes ({what})",
+        retry_after_s=RETRY_AFTER_S,
+    )

@@ -1,0 +1,19 @@
+"""Identifiers of users, videos and authors."""
+
+import unicodedata
+from typing import Final
+
+MAX_ID_BYTES: Final = 128
+
+
+def identifier_problem(value: str) -> str:
+    """Return what is wrong with an identifier, or an empty text."""
+    if value and len(value) <= MAX_ID_BYTES and value.isascii() and value.isprintable():
+        return ""  # nearly all of them
+    if not value:
+        return "must not be empty"
+    if len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
+        return f"is longer than {MAX_ID_BYTES} bytes"
+    if not value.isprintable() and any(unicodedata.category(character) == "Cc" for character in value):
+        return "must not contain control characters"
+    return ""

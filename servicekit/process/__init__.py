@@ -1,0 +1,1 @@
+"""Processes: termination, ports, death with the parent."""

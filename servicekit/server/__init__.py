@@ -1,0 +1,1 @@
+"""gRPC servers: start, health, reflection, drain."""

@@ -1,0 +1,1 @@
+"""Object storage: folders and S3 behind one interface."""

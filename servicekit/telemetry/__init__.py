@@ -1,0 +1,1 @@
+"""Metrics and logs, neither of which anybody waits for."""

@@ -1,0 +1,157 @@
+"""Metrics over DogStatsD: every name stands here, every tag is bounded.
+
+Sending never blocks and never fails a caller: a thread of its own looks the agent up and sends. While it is away, what
+there is no room for is lost.
+"""
+
+from enum import StrEnum
+from typing import Final, Protocol
+
+from servicekit.telemetry.dogstatsd import DogStatsd, global_tags
+
+
+class Metric(StrEnum):
+    """Names of the metrics, with their unit or tags."""
+
+    FALLBACK = "feed.recommendation.fallback"
+    """Pages that LightFM did not rank; tag `reason`."""
+    LATENCY = "feed.recommendation.latency"
+    """Milliseconds a page took; tags `served_by`, `status`."""
+    BREAKER_STATE = "feed.recommendation.breaker_state"
+    """0 closed, 1 half open, 2 open."""
+    CONCURRENCY_LIMIT = "feed.recommendation.concurrency_limit"
+    """Calls to LightFM that may be under way now."""
+    FEED_CACHE_DROPPED = "feed.cache.dropped"
+    """Served pages that were not kept in Postgres."""
+    JOB_FAILED = "feed.jobs.failed"
+    """Steps of the bridge's background jobs that failed; tag `job`."""
+    ROWS_SET_ASIDE = "feed.jobs.rows_set_aside"
+    """Rows that a background job of the bridge could not use; tag `job`."""
+    TOKEN_REFUSED = "feed.identity.refused"  # noqa: S105  # a name
+    """Calls whose bearer token was refused; tag `reason`."""
+    ANALYTICS_SENT = "feed.analytics.sent"
+    """Events that Segment accepted."""
+    ANALYTICS_LOST = "feed.analytics.lost"
+    """Events that never reached Segment; tag `reason`."""
+    PUBLISH_LATENCY = "feed.interactions.publish_latency"
+    """Milliseconds from accepting an interaction to Kafka's acknowledgement."""
+    OUTBOX_DEPTH = "feed.interactions.outbox_depth"
+    """Interactions in Postgres that Kafka has not acknowledged."""
+    INTERACTIONS = "feed.interactions.recorded"
+    """Interactions taken in; tag `status`."""
+    BACKFILLED = "feed.interactions.backfilled"
+    """Interactions brought to Postgres from Kafka."""
+    DEAD_LETTERS = "feed.interactions.dead_letters"
+    """Messages that could not be processed, or that Kafka refused for good."""
+    OUTBOX_DEAD = "feed.interactions.outbox_dead"
+    """Messages in Postgres that Kafka refused for good, until they are replayed."""
+    POSITION_SYNC_FAILED = "feed.playback.position_sync_failed"
+    """Positions that the sync service did not take in time."""
+    KAFKA_QUEUE_FULL = "feed.interactions.queue_full"
+    """Messages left to the outbox, as the producer's queue was full."""
+    KAFKA_REPLACED = "feed.interactions.producer_replaced"
+    """Kafka producers that had stopped acknowledging."""
+    MODEL_AGE = "feed.lightfm.model_age_seconds"
+    """Seconds since the live model was trained."""
+    RETRIEVAL_RECALL = "feed.lightfm.retrieval_recall"
+    """Share of the best 20 videos that the live model's index finds, as measured against a scan; 1 without an index."""
+    MODEL_LOADED = "feed.lightfm.model_loaded"
+    """Models that went live."""
+    MODEL_REFUSED = "feed.lightfm.model_refused"
+    """Artefacts that were not served; tag `reason`."""
+    LIVE_INTERACTIONS = "feed.lightfm.live_interactions"
+    """Messages that recsvc read from the topic of interactions."""
+    LIVE_MALFORMED = "feed.lightfm.live_malformed"
+    """Those that were no interactions."""
+    CERTIFICATE_LIFE = "feed.tls.certificate_life_seconds"
+    """Seconds until a certificate of this program ends; tag `file`."""
+    RETRAIN_SUCCESS = "feed.lightfm.retrain.success"
+    """Training runs that published."""
+    RETRAIN_FAILURE = "feed.lightfm.retrain.failure"
+    """Training runs that did not; tag `reason`."""
+    RETRAIN_STAGE_SECONDS = "feed.lightfm.retrain.stage_seconds"
+    """Seconds that a stage of a run took; tag `stage`."""
+    RETRAIN_SECONDS = "feed.lightfm.retrain.seconds"
+    """Seconds that a run took; tag `state`."""
+    RETRAIN_INTERACTIONS = "feed.lightfm.retrain.interactions"
+    """Interactions that a run processed."""
+    RETRAIN_QUALITY = "feed.lightfm.retrain.quality"
+    """Figures of a candidate on the last day; tag `figure`."""
+    RETRAIN_UNDONE = "feed.lightfm.retrain.undone"
+    """Steps that failed beside a run's outcome; tag `step`: checkpoint, report, summary or prune."""
+    RETRAIN_LOGGED = "feed.lightfm.retrain.logged"
+    """1 if Snowflake has all runs, else 0."""
+
+
+class Metrics(Protocol):
+    """Where metrics go. Tags are `name:value` texts from small sets."""
+
+    def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
+        """Add to a counter."""
+
+    def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Set a level."""
+
+    def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Add an observation to a distribution with global percentiles."""
+
+    def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
+        """Record that something happened that people should see."""
+
+    def close(self) -> None:
+        """Send what is buffered."""
+
+
+class DogStatsdMetrics:
+    """Metrics to a Datadog agent, aggregated in the process and sent in the background."""
+
+    def __init__(self, host: str, port: int, *, service: str) -> None:
+        self._client = DogStatsd(host, port, tags=global_tags(service))
+
+    def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
+        """Add to a counter."""
+        self._client.count(metric, value, tags or ())
+
+    def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Set a level."""
+        self._client.gauge(metric, value, tags or ())
+
+    def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Add an observation to a distribution with global percentiles."""
+        self._client.distribution(metric, value, tags or ())
+
+    def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
+        """Record that something happened that people should see."""
+        self._client.event(title, text, tags or ())
+
+    def close(self) -> None:
+        """Send what is buffered."""
+        self._client.close()
+
+
+class NoMetrics:
+    """Metrics of a program without an agent."""
+
+    def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
+        """Drop it."""
+
+    def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Drop it."""
+
+    def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
+        """Drop it."""
+
+    def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
+        """Drop it."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+NO_METRICS: Final = NoMetrics()
+"""The default of what may do without."""
+
+
+def connect_metrics(host: str | None, port: int, *, service: str) -> Metrics:
+    """Return metrics to the agent at the host, or metrics that go nowhere when there is no host."""
+    return DogStatsdMetrics(host, port, service=service) if host else NoMetrics()

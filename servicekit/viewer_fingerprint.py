@@ -1,8 +1,0 @@
-"""What stands for a viewer in lists of the forgotten, which must not hold names."""
-
-from hashlib import blake2b
-
-
-def viewer_fingerprint(user_id: str) -> bytes:
-    """Return the fingerprint of a viewer, 16 bytes."""
-    return blake2b(user_id.encode(), digest_size=16, person=b"forgotten").digest()

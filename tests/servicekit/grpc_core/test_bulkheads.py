@@ -1,0 +1,307 @@
+"""No kind of call waits behind another one, and no caller holds more than its share by saying nothing."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from servicekit.grpc.open_streams import OpenStreams
+from servicekit.grpc_core import bulkhead
+from servicekit.server import health_service, reflection_service
+from servicekit.server.grpc_server import AioServer, ThreadServer
+from tests.support.echo import SERVICE, caller
+from tests.support.polling import wait_for
+
+LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]
+CHECK: Final = "/grpc.health.v1.Health/Check"
+WATCH: Final = "/grpc.health.v1.Health/Watch"
+REFLECTION: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+MANY: Final = f"/{SERVICE}/Many"
+ECHO: Final = f"/{SERVICE}/Echo"
+STORE: Final = f"/{SERVICE}/Store"
+IDLE: Final = 60
+"""Calls of a kind that say nothing: more than any pool has threads."""
+
+
+class Store:
+    """Methods that hang until the store is back."""
+
+    def __init__(self) -> None:
+        self.back = threading.Event()
+        self.entered = threading.Semaphore(0)
+
+    def one(self, request: bytes, _: Any) -> bytes:
+        self.entered.release()
+        assert self.back.wait(60)
+        return request
+
+    def many(self, request: bytes, _: Any) -> Iterator[bytes]:
+        if request == b"hang":
+            self.one(request, None)
+        for number in range(3):
+            yield str(number).encode()
+
+
+def echo(request: bytes, _: Any) -> bytes:
+    return request
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    store = Store()
+    yield store
+    store.back.set()
+
+
+def methods(store: Store) -> dict[str, Any]:
+    return {
+        "Echo": grpc.unary_unary_rpc_method_handler(echo),
+        "Store": grpc.unary_unary_rpc_method_handler(store.one),
+        "Many": grpc.unary_stream_rpc_method_handler(store.many),
+    }
+
+
+def serve(store: Store, **changes: Any) -> tuple[ThreadServer, str]:
+    server = ThreadServer([], threads=4, **changes)
+    server.bulkhead("stores", running=2, waiting=3, methods=[STORE])
+    server.add_methods(SERVICE, methods(store))
+    address = f"127.0.0.1:{server.start('127.0.0.1:0')}"
+    server.set_serving(serving=True)
+    return server, address
+
+
+@pytest.fixture
+def address(store: Store) -> Iterator[str]:
+    server, address = serve(store)
+    yield address
+    store.back.set()
+    server.drain(0)
+
+
+@pytest.fixture
+def impatient(store: Store) -> Iterator[str]:
+    server, address = serve(store, first_message_s=0.4)
+    yield address
+    store.back.set()
+    server.drain(0)
+
+
+@pytest.fixture
+def channel(address: str) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        yield channel
+
+
+def silent(channel: grpc.Channel, method: str, done: threading.Event) -> Any:
+    """Begin a call, of any kind, and send no message."""
+
+    def nothing() -> Iterator[bytes]:
+        done.wait(60)
+        yield from ()
+
+    any_kind: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+    return any_kind(nothing())
+
+
+def serves(channel: grpc.Channel) -> bool:
+    """Return whether health says so, and pages and streams are answered."""
+    check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
+    many: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(MANY)
+    assert check(health_pb2.HealthCheckRequest(), timeout=20).status == health_pb2.HealthCheckResponse.SERVING
+    assert caller(channel, "Echo")(b"page", timeout=20) == b"page"
+    return list(many(b"", timeout=20)) == [b"0", b"1", b"2"]
+
+
+def reason(error: Any) -> tuple[grpc.StatusCode, str, bool]:
+    """Return an error's code and reason, and whether it says when to try again."""
+    status = rpc_status.from_call(error)
+    assert status, error
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    found = [one for one in status.details if one.Unpack(info)]
+    return error.code(), info.reason if found else "", any(one.Unpack(retry) for one in status.details)
+
+
+OVERDUE: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_OVERDUE", True)
+CROWDED: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", True)
+
+
+@pytest.mark.parametrize("method", [CHECK, WATCH, REFLECTION, MANY, ECHO, STORE])
+def test_calls_without_a_message_silence_nobody(channel: grpc.Channel, method: str) -> None:
+    done = threading.Event()
+    idle = [silent(channel, method, done) for _ in range(IDLE)]
+    try:
+        assert serves(channel)
+    finally:
+        done.set()
+        for one in idle:
+            one.cancel()
+
+
+@pytest.mark.parametrize("method", [CHECK, WATCH, REFLECTION, MANY, ECHO, STORE])
+def test_calls_whose_message_does_not_come_are_ended(impatient: str, method: str) -> None:
+    done = threading.Event()
+    with grpc.insecure_channel(impatient, LOCAL) as channel:
+        idle = silent(channel, method, done)
+        with pytest.raises(grpc.RpcError) as raised:
+            next(idle)
+        done.set()
+        assert reason(raised.value) == OVERDUE
+        assert serves(channel)
+
+
+def test_a_store_that_hangs_stops_no_page(channel: grpc.Channel, store: Store) -> None:
+    """Two run, three wait, and whoever comes then is told at once."""
+    calls = [caller(channel, "Store").future(b"activate", timeout=60) for _ in range(8)]
+    wait_for(lambda: sum(one.done() for one in calls) == 3, what="three are refused")
+    assert serves(channel)
+    refused = [one for one in calls if one.done()]
+    assert [reason(one.exception()) for one in refused] == [CROWDED] * 3
+    store.back.set()
+    assert [one.result() for one in calls if one not in refused] == [b"activate"] * 5
+
+
+def test_batches_that_take_long_stop_neither_pages_nor_health(channel: grpc.Channel, store: Store) -> None:
+    many: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(MANY)
+    batches = [many(b"hang", timeout=60) for _ in range(8)]
+    assert store.entered.acquire(timeout=20)
+    check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
+    assert check(health_pb2.HealthCheckRequest(), timeout=20).status == health_pb2.HealthCheckResponse.SERVING
+    assert caller(channel, "Echo")(b"page", timeout=20) == b"page"
+    store.back.set()
+    assert [len(list(one)) for one in batches] == [3] * 8
+
+
+def test_a_batch_whose_caller_left_is_given_up(channel: grpc.Channel) -> None:
+    many: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(MANY)
+    for _ in range(20):
+        batch = many(b"", timeout=60)
+        next(batch)
+        batch.cancel()
+    assert serves(channel)
+
+
+@pytest.mark.parametrize(
+    ("module", "method"), [(health_service, WATCH), (reflection_service, REFLECTION), (bulkhead, MANY)]
+)
+def test_no_more_calls_of_a_kind_are_open_than_the_server_takes(
+    monkeypatch: pytest.MonkeyPatch, store: Store, module: Any, method: str
+) -> None:
+    monkeypatch.setattr(module, "OPEN", 5)
+    server, address = serve(store)
+    done = threading.Event()
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        idle = [silent(channel, method, done) for _ in range(5)]
+        with pytest.raises(grpc.RpcError) as raised:
+            next(silent(channel, method, done))
+        assert reason(raised.value) == CROWDED
+        assert caller(channel, "Echo")(b"page", timeout=20) == b"page"
+        done.set()
+        for one in idle:
+            one.cancel()
+    server.drain(0)
+
+
+async def both_ways(requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield request
+
+
+async def serve_aio(streams: OpenStreams) -> tuple[AioServer, str]:
+    server = AioServer([], streams=streams)
+    server.add_methods(SERVICE, {"Both": grpc.stream_stream_rpc_method_handler(both_ways)})
+    address = f"127.0.0.1:{await server.start('127.0.0.1:0')}"
+    await server.set_serving(serving=True)
+    return server, address
+
+
+async def aio_failure(read: Callable[[], Any]) -> tuple[grpc.StatusCode, str, bool]:
+    """Return how a call ends that is read to its end."""
+    with pytest.raises(aio.AioRpcError) as raised:
+        await asyncio.wait_for(read(), 30)
+    error = raised.value
+    status = grpc.aio.Metadata(*error.trailing_metadata())
+    found = [value for key, value in status if key == "grpc-status-details-bin"]
+    text = found[0] if found else b""
+    assert isinstance(text, bytes)
+    return error.code(), next((one for one in REASONS if one.encode() in text), ""), b"RetryInfo" in text
+
+
+REASONS: Final = ("MESSAGE_OVERDUE", "TOO_MANY_CALLS", "SHUTTING_DOWN")
+
+
+@pytest.mark.parametrize("method", [f"/{SERVICE}/Both", REFLECTION])
+async def test_streams_that_say_nothing_are_ended_by_an_asyncio_server(method: str) -> None:
+    """So is one that has said something, some time later; what it said is answered."""
+    server, address = await serve_aio(OpenStreams(first_message_s=0.2, idle_s=0.6))
+    async with aio.insecure_channel(address, LOCAL) as channel:
+        idle: Any = channel.stream_stream(method)()
+        assert await aio_failure(idle.read) == OVERDUE
+    async with aio.insecure_channel(address, LOCAL) as channel:
+        spoken: Any = channel.stream_stream(f"/{SERVICE}/Both")()
+        await spoken.write(b"one")
+        assert await spoken.read() == b"one"
+        assert await aio_failure(spoken.read) == OVERDUE
+    await server.drain(0)
+
+
+async def test_an_asyncio_server_takes_so_many_streams() -> None:
+    server, address = await serve_aio(OpenStreams(limit=3))
+    async with aio.insecure_channel(address, LOCAL) as channel:
+        method: Any = channel.stream_stream(f"/{SERVICE}/Both")
+        taken = [method() for _ in range(3)]
+        for one in taken:
+            await one.write(b"here")
+            assert await one.read() == b"here"
+        assert await aio_failure(method().read) == CROWDED
+        taken[0].cancel()
+        await until_taken(method)
+        check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # the stubs lack it
+        assert (await check(health_pb2.HealthCheckRequest(), timeout=20)).status == 1
+    await server.drain(0)
+
+
+async def until_taken(method: Any) -> None:
+    """Try until a stream is taken."""
+    for _ in range(500):
+        one = method()
+        try:
+            await one.write(b"next")
+            if await one.read() == b"next":
+                return
+        except aio.AioRpcError:
+            await asyncio.sleep(0.02)
+    raise AssertionError("no stream is taken")
+
+
+async def test_watchers_and_streams_end_with_a_reason_when_an_asyncio_server_does() -> None:
+    server, address = await serve_aio(OpenStreams())
+    async with aio.insecure_channel(address, LOCAL) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        stream: Any = channel.stream_stream(f"/{SERVICE}/Both")()
+        await stream.write(b"one")
+        assert await stream.read() == b"one"
+        draining = asyncio.create_task(server.drain(20))
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        ended = (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", True)
+        assert [await aio_failure(watch.read), await aio_failure(stream.read)] == [ended, ended]
+        await asyncio.wait_for(draining, 15)
+
+
+def test_watchers_end_with_a_reason_when_a_server_does(store: Store) -> None:
+    server, address = serve(store)
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        server.drain(60)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as raised:
+            next(watch)
+    assert reason(raised.value) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", True)
