@@ -1,14 +1,13 @@
 """The feed under nemeses of all kinds (`make chaos`), judged by time too: CHAOS_SECONDS of them, from CHAOS_SEED."""
 
-import os
-
+from benchmarks import knob
 from benchmarks.report import Row
 from tests.chaos.__main__ import SECONDS
 from tests.chaos.__main__ import run as strike
 from tests.chaos.nemeses import NEMESES
 
-SEED = int(os.environ.get("CHAOS_SEED", "1"))
-DURATION = float(os.environ.get("CHAOS_SECONDS", str(SECONDS)))
+SEED = knob.whole("CHAOS_SEED", 1)
+DURATION = knob.number("CHAOS_SECONDS", SECONDS)
 
 
 def run() -> dict[str, list[Row]]:

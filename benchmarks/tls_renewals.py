@@ -4,14 +4,14 @@ Both kinds of server, each in a process of its own; whole connections, eight at 
 renewal counts as shown when a new connection gets the new certificate. TLS_HANDSHAKES is how many handshakes there are.
 """
 
-import os
 import tempfile
 from pathlib import Path
 
+from benchmarks import knob
 from benchmarks.report import Row
 from tests.support.tls_storm import KINDS, storm
 
-HANDSHAKES = int(os.environ.get("TLS_HANDSHAKES", "20000"))
+HANDSHAKES = knob.whole("TLS_HANDSHAKES", 20_000)
 RENEWALS = 20
 
 

@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from benchmarks import knob
 from benchmarks.feed.stack import Peers, Users, running_peers
 from benchmarks.open_loop import Load, drive, together
 from benchmarks.report import Row
@@ -25,8 +26,8 @@ from deploy.local.program import ROOT
 from deploy.probe import serves
 from servicekit.process.ports import free_port
 
-SECONDS: Final = float(os.environ.get("EVENT_LOOP_S", "2"))
-ROUNDS: Final = int(os.environ.get("EVENT_LOOP_ROUNDS", "10"))
+SECONDS: Final = knob.number("EVENT_LOOP_S", 2.0)
+ROUNDS: Final = knob.whole("EVENT_LOOP_ROUNDS", 10)
 RATE: Final = 100.0
 START_S: Final = 60.0
 BUDGET: Final = 1.5

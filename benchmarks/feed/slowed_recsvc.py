@@ -9,6 +9,7 @@ from pathlib import Path
 
 from recsvc.pages.recommender import FeedQuery, Page, Recommender
 from recsvc.settings import RecsvcSettings
+from servicekit.inputs.numbers import read_number
 
 _SLOW = Path(os.environ.pop("SLOW_FILE"))
 _recommend = Recommender.recommend
@@ -16,7 +17,7 @@ _recommend = Recommender.recommend
 
 def _slowed(self: Recommender, query: FeedQuery) -> Page:
     try:
-        extra_ms = float(_SLOW.read_text(encoding="utf-8") or 0)
+        extra_ms = read_number(_SLOW.read_text(encoding="utf-8") or "0", least=0, most=60_000)
     except FileNotFoundError:
         extra_ms = 0.0
     if extra_ms:

@@ -5,12 +5,12 @@ page, or stands still again and again; then it is well. A second counts from the
 """
 
 import asyncio
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from benchmarks import knob
 from benchmarks.feed.stack import Peers, Users, running_peers
 from benchmarks.open_loop import drive
 from benchmarks.report import Row
@@ -18,8 +18,8 @@ from deploy.local.child_process import Child
 from deploy.local.program import Service
 from servicekit.process.ports import free_port
 
-STALL_S = float(os.environ.get("FEED_STALL_S", "3"))
-RATE = float(os.environ.get("FEED_STALL_RATE", "100"))
+STALL_S = knob.number("FEED_STALL_S", 3.0)
+RATE = knob.number("FEED_STALL_RATE", 100.0)
 BEFORE_S = 1.0
 AFTER_S = 8.0
 SLOW_MS = (60, 130, 200, 1000)

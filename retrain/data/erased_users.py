@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from modelstore import erased_users
+from modelstore.erased_users import MAX_BYTES
+from servicekit.inputs.json_fields import JsonObject
 from servicekit.storage.object_store import MISSING, ObjectChangedError, ObjectNotFoundError, ObjectStore
 
 KEY: Final = "erased.json"
@@ -54,7 +56,8 @@ def encode(marks: Mapping[bytes, int]) -> bytes:
 
 def decode(data: bytes) -> dict[bytes, int]:
     """Return a list from how it is stored."""
-    return {bytes.fromhex(mark): int(at_ms) for mark, at_ms in json.loads(data).items()}
+    fields = JsonObject(data, max_bytes=MAX_BYTES)
+    return {bytes.fromhex(mark): fields.whole(mark) for mark in fields.names()}
 
 
 def local_list(interactions: ObjectStore, models: ObjectStore, folder: Path) -> Path | None:

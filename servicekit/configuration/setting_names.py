@@ -115,7 +115,16 @@ PROGRAMS: Final = frozenset(
     }
 )
 """Fields of all classes of settings. A test compares them, and says what is missing here."""
-FORMER: Final[frozenset[str]] = frozenset()
+FORMER: Final = frozenset(
+    {
+        "ANONYMOUS_VIEWERS",
+        "RECSVC_PRECOMPUTED_VIEWERS",
+        "VIEWER_KEYS_PATH",
+        "VIEWER_TOKEN_ALGORITHMS",
+        "VIEWER_TOKEN_AUDIENCE",
+        "VIEWER_TOKEN_ISSUER",
+    }
+)
 """Former names of settings, which still work."""
 ELSEWHERE: Final = frozenset(
     {

@@ -75,6 +75,8 @@ def _folder(url: str, rest: str) -> Folder:
     folder = unquote_to_bytes(path)
     if b"\x00" in folder:
         raise ValueError(f"{url!r}: no folder has %00 in its name")
+    if not folder.strip(b"/"):
+        raise ValueError(f"{url!r} names no folder: the root of all is no store")
     return Folder(Path(os.fsdecode(folder)))
 
 

@@ -1,7 +1,7 @@
 """What this code must not do again: each rule names a mistake that was made, and finds it in the source.
 
 To add a rule, write what finds it and add it to RULES. A place that may do it stands in `code_exceptions`, as
-`package/file.py:function`, with the reason: folders between package and file do not count, so moving a file is free.
+`package/folder/file.py:function`, with the reason.
 An exception that no source needs any more fails, so that the lists only shrink.
 """
 
@@ -58,19 +58,17 @@ def nodes() -> tuple[tuple[Place, ast.AST], ...]:
         found
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
-        for found in _walk(
-            ast.parse(path.read_text(encoding="utf-8")), f"{package}/{path.name}", (), path.relative_to(ROOT)
-        )
+        for found in _walk(ast.parse(path.read_text(encoding="utf-8")), (), path.relative_to(ROOT))
     )
 
 
-def _walk(node: ast.AST, file: str, scope: tuple[str, ...], path: Path) -> Iterator[tuple[Place, ast.AST]]:
+def _walk(node: ast.AST, scope: tuple[str, ...], path: Path) -> Iterator[tuple[Place, ast.AST]]:
     for child in ast.iter_child_nodes(node):
         inner = scope
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inner = (*scope, child.name)
-        yield Place(f"{file}:{'.'.join(inner) or '<module>'}", path, getattr(child, "lineno", 0)), child
-        yield from _walk(child, file, inner, path)
+        yield Place(f"{path.as_posix()}:{'.'.join(inner) or '<module>'}", path, getattr(child, "lineno", 0)), child
+        yield from _walk(child, inner, path)
 
 
 @cache

@@ -21,8 +21,8 @@ OF_SESSIONS: Final = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
-DUCKDB: Final = ("retrain/data/duckdb_session.py",)
-"""Its statements are for a database within the process, which nobody pools."""
+DUCKDB: Final = ("retrain/data/duckdb_session.py", "retrain/data/input_files.py")
+"""Their statements are for a database within the process, which nobody pools."""
 
 
 def _files() -> Iterator[Path]:

@@ -49,7 +49,7 @@ GOOD: list[dict[str, Any]] = [
     {**SEARCH, "search_query": "x" * 1024},
     {"metadata": {f"key{n}": "x" * 512 for n in range(32)}},
     {"metadata": {"k" * 64: ""}},
-    _context(recommendation_score=-1e300),
+    _context(recommendation_score=-1e30),
     _context(feed_session_id="s" * 128),
 ]
 

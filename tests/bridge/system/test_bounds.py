@@ -20,13 +20,13 @@ from bridge.outbox.pending import PendingByKey
 
 BRIDGE: Final = Path(__file__).parents[3] / "bridge"
 QUEUES: Final = {
-    "breaker.py": "two numbers for each bucket of time",
+    "circuit_breaker.py": "two numbers for each bucket of time",
     "commit_queue.py": "bounded by bytes itself",
-    "hedge.py": "numbers, `maxlen` of them",
+    "hedging.py": "numbers, `maxlen` of them",
     "interaction_stream.py": "250 events at most, and a stream of them for each connection",
-    "left_behind.py": "bounded by bytes itself",
+    "pending.py": "bounded by bytes itself",
     "producer.py": "a number and a code for each message in librdkafka's queue, which has a bound in bytes",
-    "recent.py": "identifiers of one size",
+    "recent_event_ids.py": "identifiers of one size",
 }
 """Modules that may hold a queue of their own, and why it is bounded: callers choose nobody's size there."""
 

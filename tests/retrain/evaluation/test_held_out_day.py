@@ -71,7 +71,7 @@ def test_evaluation_compares_on_the_same_users() -> None:
     )
     assert (found.lightfm.ndcg, found.lightfm_prior.ndcg, found.popularity.ndcg) == (1.0, 1.0, 0.0)
     assert found.metrics()["lightfm.ndcg@20"] == 1.0
-    assert found.metrics()["held_out_day.users"] == 2.0
+    assert found.metrics()["evaluation.users"] == 2.0
 
 
 def test_seen_lists_are_those_of_the_user() -> None:

@@ -20,7 +20,6 @@ from retrain.report.data import LIVE, SERVED, RunReport, from_json
 from retrain.scheduling.job import run_job
 from retrain.settings import RetrainSettings
 from servicekit.storage.object_store import FileStore
-from tests.support.dogstatsd import DogStatsdServer
 
 MakeSettings: TypeAlias = Callable[..., RetrainSettings]
 
@@ -125,15 +124,16 @@ def test_rejected_run_leaves_a_report_with_its_reasons(settings: MakeSettings, p
 
 def test_report_that_cannot_be_written_does_not_fail_the_run(settings: MakeSettings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    logs = night(settings(retrain_report_path=tmp_path / "file" / "report.html"))
+    chosen = settings().model_copy(update={"retrain_report_path": tmp_path / "file" / "report.html"})  # gone since
+    logs = night(chosen)
     assert [entry["log_level"] for entry in logs if entry["event"] == "report.failed"] == ["warning"]
     assert live_report(tmp_path / "models").accepted
 
 
-def test_report_that_cannot_be_drawn_does_not_fail_the_run(
-    settings: MakeSettings, trained: Path, tmp_path: Path, dogstatsd: DogStatsdServer
+def test_an_odd_manifest_of_an_earlier_night_is_left_out_of_the_report(
+    settings: MakeSettings, trained: Path, tmp_path: Path
 ) -> None:
-    """The manifest of an earlier night tells of an infinite quality, which no axis can hold."""
+    """It tells of an infinite quality, which no axis can hold."""
     shutil.copytree(trained / "models", tmp_path / "models")
     (version,) = Registry(FileStore(tmp_path / "models")).versions()
     broken = tmp_path / "models" / "20260302T000000Z-aa-bb"
@@ -141,12 +141,10 @@ def test_report_that_cannot_be_drawn_does_not_fail_the_run(
     manifest = json.loads((tmp_path / "models" / version / MANIFEST).read_bytes())
     manifest |= {"data_until": "2026-03-02T00:00:00Z", "metrics": {f"{SERVED}.ndcg@20": float("inf")}}
     (broken / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    logs = night(settings(catalogue_url=None, dd_agent_host=dogstatsd.host, dd_dogstatsd_port=dogstatsd.port))
-    (failed,) = [entry for entry in logs if entry["event"] == "report.failed"]
-    assert (failed["log_level"], failed["exc_info"]) == ("error", True)
+    logs = night(settings(catalogue_url=None))
+    assert [entry for entry in logs if entry["event"] == "report.failed"] == []
     assert live_version(Registry(FileStore(tmp_path / "models"))) != version
-    dogstatsd.wait("feed.lightfm.retrain.success")
-    dogstatsd.wait("feed.lightfm.retrain.undone", "step:report")
+    assert broken.name not in {night.version for night in live_report(tmp_path / "models").nights}
 
 
 def test_command_writes_the_page_of_the_live_model_or_of_a_named_run(

@@ -113,9 +113,8 @@ def test_a_run_that_cannot_begin_is_told_of(
 ) -> None:
     """Neither the lock nor the log of runs can be written."""
     (tmp_path / "file").touch()
-    chosen = settings(
-        retrain_work_dir=tmp_path / "file" / "work", dd_agent_host=dogstatsd.host, dd_dogstatsd_port=dogstatsd.port
-    )
+    chosen = settings(dd_agent_host=dogstatsd.host, dd_dogstatsd_port=dogstatsd.port)
+    chosen = chosen.model_copy(update={"retrain_work_dir": tmp_path / "file" / "work"})  # a file since
     with capture_logs(), pytest.raises(RunError, match="Not a directory") as caught:
         run_job(chosen, last=None, dry_run=False, again=False, force=False)
     assert caught.value.reason is Reason.STORE
