@@ -74,6 +74,7 @@ async def test_pages_are_personal_again_after_certificates_are_renewed(tmp_path:
             await personal(feed)
             server, _ = identities(tmp_path)
             await until(lambda: program.events("lightfm.renewed"), timeout_s=30)
+            await until(lambda: program.events("tls.renewed"), timeout_s=30)
             await personal(feed)  # by the old recsvc still, as nothing refuses the old connection
     try:
         async with (

@@ -5,9 +5,15 @@ Seconds since 1970 are left alone, as gRPC compares them with deadlines that its
 
 import datetime as dt
 import os
+from pathlib import Path
 from typing import Any
 
 import psycopg  # noqa: F401  # its part in C has to see the true types
+from cryptography.x509 import load_pem_x509_certificate
+
+if certificate := os.environ.get("TLS_CERT_FILE"):
+    # The part of it that is written in Rust takes the true type when it first tells a time.
+    _ = load_pem_x509_certificate(Path(certificate).read_bytes()).not_valid_after_utc
 
 AHEAD_S = float(os.environ.get("CHAOS_AHEAD_S", "0"))
 _datetime = dt.datetime
