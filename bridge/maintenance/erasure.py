@@ -33,14 +33,14 @@ INSERT INTO interactions_outbox (id, aggregatetype, aggregateid, type, payload, 
 VALUES (%s, %s, %s, 'erasure', NULL, json_build_object('event-id', %s::text, 'erased-at', %s::text))
 """
 
-_ERASED: Final = "SELECT max(erased_at) FROM erased_viewers WHERE mark = %s"
+_ERASED: Final = "SELECT max(erased_at) FROM erased_users WHERE mark = %s"
 _DAYS: Final = """
 SELECT (occurred_at AT TIME ZONE 'UTC')::date AS day, count(*) FROM user_interactions
 WHERE user_id = %s AND (occurred_at AT TIME ZONE 'UTC')::date < (now() AT TIME ZONE 'UTC')::date
 GROUP BY day ORDER BY day
 """
 _NOTE: Final = """
-INSERT INTO erased_viewers (mark, erased_at) VALUES (%s, now())
+INSERT INTO erased_users (mark, erased_at) VALUES (%s, now())
 ON CONFLICT (mark) DO UPDATE SET erased_at = excluded.erased_at
 """
 

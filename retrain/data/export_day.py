@@ -104,7 +104,7 @@ def read_erased(conninfo: str) -> dict[bytes, int]:
 
 
 def _erased(connection: "psycopg.Connection[Any]") -> dict[bytes, int]:
-    cursor = connection.execute("SELECT mark, (extract(epoch FROM erased_at) * 1000)::bigint FROM erased_viewers")
+    cursor = connection.execute("SELECT mark, (extract(epoch FROM erased_at) * 1000)::bigint FROM erased_users")
     return dict(cursor.fetchall())
 
 

@@ -129,7 +129,7 @@ async def test_a_user_whom_nobody_knows_is_not_erased(postgres_url: str, kafka_b
         assert done.stdout.startswith(f"user '{user}' was not found: ")
     assert read_topic(kafka_bootstrap, INTERACTIONS_TOPIC, {user}) == []
     async with running_ingestion(postgres_url, None) as running:
-        assert await running.rows("SELECT 1 FROM erased_viewers WHERE mark = %s", user_fingerprint(user)) == []
+        assert await running.rows("SELECT 1 FROM erased_users WHERE mark = %s", user_fingerprint(user)) == []
     assert run("erase", "--user", user, "--force").returncode == 0
     (tombstone,) = read_topic(kafka_bootstrap, INTERACTIONS_TOPIC, {user})
     assert tombstone.value is None

@@ -1,0 +1,25 @@
+"""Programs of the release before read and write under the former names of tables."""
+
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from bridge.postgres.migrate import migrate
+
+
+@pytest.fixture
+def database(postgres_url: str) -> str:
+    migrate(postgres_url)
+    return postgres_url
+
+
+def test_erased_users_are_known_by_the_former_name_of_their_table(database: str) -> None:
+    moment = datetime(2026, 11, 30, tzinfo=UTC)
+    erase = "INSERT INTO {} (mark, erased_at) VALUES (%s, %s) ON CONFLICT (mark) DO UPDATE SET erased_at = excluded.erased_at"
+    with psycopg.connect(database, autocommit=True) as connection:
+        for table, mark in (("erased_viewers", b"old"), ("erased_users", b"new"), ("erased_viewers", b"new")):
+            connection.execute(erase.format(table).encode(), (mark, moment))
+        for table in ("erased_viewers", "erased_users"):
+            rows = connection.execute(f"SELECT mark, erased_at FROM {table} ORDER BY mark".encode()).fetchall()
+            assert rows == [(b"new", moment), (b"old", moment)]
