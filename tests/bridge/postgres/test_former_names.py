@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from bridge.postgres.migrate import migrate
 
@@ -16,10 +17,14 @@ def database(postgres_url: str) -> str:
 
 def test_erased_users_are_known_by_the_former_name_of_their_table(database: str) -> None:
     moment = datetime(2026, 11, 30, tzinfo=UTC)
-    erase = "INSERT INTO {} (mark, erased_at) VALUES (%s, %s) ON CONFLICT (mark) DO UPDATE SET erased_at = excluded.erased_at"
+    erase = sql.SQL(
+        "INSERT INTO {} (mark, erased_at) VALUES (%s, %s)"
+        " ON CONFLICT (mark) DO UPDATE SET erased_at = excluded.erased_at"
+    )
+    look = sql.SQL("SELECT mark, erased_at FROM {} ORDER BY mark")
     with psycopg.connect(database, autocommit=True) as connection:
         for table, mark in (("erased_viewers", b"old"), ("erased_users", b"new"), ("erased_viewers", b"new")):
-            connection.execute(erase.format(table).encode(), (mark, moment))
+            connection.execute(erase.format(sql.Identifier(table)), (mark, moment))
         for table in ("erased_viewers", "erased_users"):
-            rows = connection.execute(f"SELECT mark, erased_at FROM {table} ORDER BY mark".encode()).fetchall()
+            rows = connection.execute(look.format(sql.Identifier(table))).fetchall()
             assert rows == [(b"new", moment), (b"old", moment)]
