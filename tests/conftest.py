@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 
-from deploy.local.kafka import KafkaChoice, choose_kafka
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.choice import KafkaChoice, choose_kafka
+from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.grpcurl import Grpcurl

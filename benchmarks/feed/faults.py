@@ -20,7 +20,7 @@ from benchmarks.machine import resident_bytes
 from benchmarks.open_loop import Load, drive
 from benchmarks.report import Row
 from deploy.local.child_process import Child
-from deploy.local.kafka import Kafka
+from deploy.local.kafka.choice import Kafka
 from deploy.local.postgres import Postgres
 from deploy.local.program import Service
 from videowindow.feed.v1 import interaction_pb2 as ipb

@@ -19,8 +19,8 @@ from grpc import aio
 
 from benchmarks.feed.model import publish_random_model
 from bridge.postgres.migrate import migrate
-from deploy.local.kafka import Kafka
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.choice import Kafka
+from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
 from deploy.local.program import ROOT, Service
 from deploy.probe import serves

@@ -13,7 +13,7 @@ from uuid import uuid4
 import psycopg
 from grpc import aio
 
-from deploy.local.kafka import Kafka, choose_kafka
+from deploy.local.kafka.choice import Kafka, choose_kafka
 from deploy.local.postgres import Postgres
 from deploy.local.program import Service
 from servicekit.process.ports import free_port

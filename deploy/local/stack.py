@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from deploy.local.child_process import ChildError
 from deploy.local.data_folder import DataSet
 from deploy.local.first_model import has_model, make_signing_key, prepare, simulate
-from deploy.local.kafka import choose_kafka
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.choice import choose_kafka
+from deploy.local.kafka.mock import MockKafka
 from deploy.local.next_steps import advice
 from deploy.local.output import Terminal, say, step
 from deploy.local.postgres import Postgres

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.report import table
-from deploy.local.kafka import choose_kafka
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.choice import choose_kafka
+from deploy.local.kafka.mock import MockKafka
 from tests.chaos.chaos import Chaos, pairs
 from tests.chaos.cluster import running_cluster
 from tests.chaos.nemeses import BY_NAME, NEMESES, summary

@@ -11,7 +11,7 @@ import psycopg
 
 from benchmarks.feed.stack import ModelSize, Peers, running_peers
 from deploy.local.child_process import descendants
-from deploy.local.kafka import Kafka
+from deploy.local.kafka.choice import Kafka
 from deploy.local.program import Service
 from deploy.probe import serves
 from tests.chaos.agent import Agent

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.mock import MockKafka
 from recsvc.cores import usable_cores
 from tests.chaos.chaos import Chaos, pairs
 from tests.chaos.cluster import running_cluster

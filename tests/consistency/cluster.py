@@ -14,8 +14,8 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from deploy.local.child_process import Child
-from deploy.local.kafka_apache import ApacheKafka
-from deploy.local.kafka_jars import kafka_jars
+from deploy.local.kafka.apache import ApacheKafka
+from deploy.local.kafka.jars import kafka_jars
 from deploy.local.postgres import Postgres
 from servicekit.process.ports import free_port
 from tests.consistency.bridge import Bridge

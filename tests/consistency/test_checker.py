@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.kafka import choose_kafka
+from deploy.local.kafka.choice import choose_kafka
 from tests.consistency.cluster import running_cluster
 from tests.consistency.history import SEVERAL, Acknowledged, History, check, duplicates, overtaken
 from tests.consistency.nemesis import plan

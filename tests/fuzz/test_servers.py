@@ -22,7 +22,7 @@ from grpc import aio
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from deploy.local.data_folder import DataSet
-from deploy.local.kafka import choose_kafka
+from deploy.local.kafka.choice import choose_kafka
 from deploy.local.postgres import Postgres
 from deploy.local.program import ROOT, Service, local_environment
 from servicekit.configuration.arguments import whole

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from confluent_kafka import Consumer, Message, Producer
 
-from deploy.local.kafka import choose_kafka
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.choice import choose_kafka
+from deploy.local.kafka.mock import MockKafka
+from deploy.local.kafka.topics import TOPICS, create_topics
 from deploy.local.postgres import DATABASE, Postgres
-from deploy.local.topics import TOPICS, create_topics
 
 TOPIC = "feed.interactions.v1"
 

@@ -12,7 +12,7 @@ import pytest
 
 from bridge.kafka.message import INTERACTIONS_TOPIC
 from bridge.kafka.topics import Topic, ensure_topics
-from deploy.local.kafka import KafkaChoice, choose_kafka
+from deploy.local.kafka.choice import KafkaChoice, choose_kafka
 from servicekit.user_fingerprint import user_fingerprint
 from tests.bridge.support.events import drained, event, published, record, recorded
 from tests.bridge.support.ingestion import running_ingestion

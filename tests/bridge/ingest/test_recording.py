@@ -20,7 +20,7 @@ from bridge.kafka.message import INTERACTIONS_TOPIC
 from bridge.outbox.table import RELAY_LOCK
 from bridge.postgres.migrate import MIGRATIONS
 from bridge.postgres.pool import Connection
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
 from servicekit.telemetry.metrics import connect_metrics
 from tests.bridge.support.ingestion import Ingestion, running_ingestion

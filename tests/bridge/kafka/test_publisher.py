@@ -15,7 +15,7 @@ from bridge.kafka.consumer import KafkaReader
 from bridge.kafka.message import INTERACTIONS_TOPIC, UNRECORDED, Message
 from bridge.kafka.producer import PRODUCER, Producer
 from bridge.kafka.publisher import KafkaPublisher
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.mock import MockKafka
 from tests.bridge.support.waiting import until
 
 

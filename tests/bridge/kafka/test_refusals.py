@@ -24,7 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # they are pu
 )
 
 from bridge.kafka.message import DEAD_LETTER_TOPIC, INTERACTIONS_TOPIC
-from deploy.local.kafka import choose_kafka
+from deploy.local.kafka.choice import choose_kafka
 from deploy.local.postgres import Postgres
 from servicekit.telemetry.metrics import connect_metrics
 from tests.bridge.support.events import drained, event, record, recorded

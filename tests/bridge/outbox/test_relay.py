@@ -12,7 +12,7 @@ from bridge.kafka.message import INTERACTIONS_TOPIC, Message
 from bridge.outbox.outbox import Accepted
 from bridge.outbox.table import RELAY_LOCK
 from bridge.postgres.pool import Connection, DatabaseUnavailableError
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
 from tests.bridge.support.events import drained, event, published, record
 from tests.bridge.support.ingestion import Ingestion, running_ingestion

@@ -14,7 +14,7 @@ from grpc import aio
 
 from bridge.domain.interaction import Interaction, InteractionType
 from bridge.kafka.message import DEAD_LETTER_TOPIC, INTERACTIONS_TOPIC
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
 from tests.bridge.support.events import event, is_temporary, published, record, recorded
 from tests.bridge.support.ingestion import Ingestion, running_ingestion

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.mock import MockKafka
 from recsvc.app import RecommendationServer
 from recsvc.domain.interaction import Interaction, InteractionType
 from recsvc.users.kafka_consumer import CONSUMER, TOPIC, InteractionConsumer

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.local.child_process import Child, ChildError
-from deploy.local.topics import create_topics
+from deploy.local.kafka.topics import create_topics
 from servicekit.process.ports import free_port, is_open
 
 START_TIMEOUT_S: Final = 180.0

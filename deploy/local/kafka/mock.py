@@ -1,6 +1,6 @@
 """librdkafka's mock cluster in a process of its own: the Kafka protocol with three brokers, in memory.
 
-Run as `python -m deploy.local.kafka_mock <file>`: the file appears with the bootstrap addresses in it.
+Run as `python -m deploy.local.kafka.mock <file>`: the file appears with the bootstrap addresses in it.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ from typing import Any, Final
 import confluent_kafka
 
 from deploy.local.child_process import Child
-from deploy.local.topics import TOPICS
+from deploy.local.kafka.topics import TOPICS
 
 BROKERS: Final = 3
 START_TIMEOUT_S: Final = 15.0
@@ -38,9 +38,9 @@ class MockKafka:
         address.unlink(missing_ok=True)
         self.child = Child.start(
             "Kafka",
-            [sys.executable, "-m", "deploy.local.kafka_mock", str(address)],
+            [sys.executable, "-m", "deploy.local.kafka.mock", str(address)],
             log=self.folder / "kafka.log",
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
         self.child.wait_until(address.exists, timeout_s=START_TIMEOUT_S)
         self.bootstrap = address.read_text(encoding="ascii")

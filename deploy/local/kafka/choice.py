@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Protocol
 
 from deploy.local.child_process import Child, ChildError
-from deploy.local.kafka_apache import ApacheKafka
-from deploy.local.kafka_jars import VERSION, kafka_jars
-from deploy.local.kafka_mock import MockKafka
+from deploy.local.kafka.apache import ApacheKafka
+from deploy.local.kafka.jars import VERSION, kafka_jars
+from deploy.local.kafka.mock import MockKafka
 from servicekit.process.ports import free_port
 
 
