@@ -18,6 +18,7 @@ OTHERS: Final = {
     "recommendation_feedback": ("SELECT", "INSERT", "DELETE"),
     "playback_sessions": ("SELECT", "INSERT", "UPDATE"),
     "feed_cache": ("INSERT",),
+    "page_token_keys": ("SELECT", "INSERT", "DELETE"),
     "videos": ("SELECT",),
 }
 """Each stands for something that the bridge can do without."""

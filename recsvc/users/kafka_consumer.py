@@ -186,7 +186,7 @@ class InteractionConsumer:
         if value is None:
             mark, at_ms = _tombstone(message)
             gone[mark] = max(at_ms, gone.get(mark, at_ms))
-        elif not self._is_repeated(headers):
+        elif not self._is_repeated(message.key() or b"", headers):
             found.append(parse(value, headers.get("rating")))
 
     def _forget_all(self, marks: Mapping[bytes, int]) -> None:
@@ -195,11 +195,11 @@ class InteractionConsumer:
         except OSError as error:  # it is noted with the next ones; here the users are strangers already
             logger.warning("live.forgotten_not_written", problem=str(error))
 
-    def _is_repeated(self, headers: Mapping[str, bytes]) -> bool:
-        """Return whether the event came before; one without an id never did."""
-        event_id = headers.get("event-id")
-        if event_id is None:
+    def _is_repeated(self, user: bytes, headers: Mapping[str, bytes]) -> bool:
+        """Return whether this user's event came before; one without an id never did."""
+        if (named := headers.get("event-id")) is None:
             return False
+        event_id = named + user  # an id counts for its user only: anybody may have sent the same
         if event_id in self._recent:
             return True
         self._recent[event_id] = None

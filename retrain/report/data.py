@@ -217,11 +217,16 @@ def parts_of(metrics: dict[str, float]) -> tuple[SegmentQuality, ...]:
     keys = [key for key in metrics if key.startswith(PART) and key.endswith(ending)]
     return tuple(
         SegmentQuality(
-            name=key.removeprefix(PART).removesuffix(ending),
-            users=round(metrics[f"{key.removesuffix(ending)}.users"]),
+            name=key.removeprefix(PART).removesuffix(ending).replace("viewers.", "users."),  # as it was called before
+            users=round(_users(metrics, key.removesuffix(ending))),
             ndcg=metrics[key],
             ndcg_low=metrics[f"{key}.low"],
             ndcg_high=metrics[f"{key}.high"],
         )
         for key in keys
     )
+
+
+def _users(metrics: dict[str, float], part: str) -> float:
+    """Return how many users a part has; manifests of the release before have another word for them."""
+    return metrics.get(f"{part}.users", metrics.get(f"{part}.viewers", 0.0))

@@ -28,3 +28,13 @@ def test_erased_users_are_known_by_the_former_name_of_their_table(database: str)
         for table in ("erased_viewers", "erased_users"):
             rows = connection.execute(look.format(sql.Identifier(table))).fetchall()
             assert rows == [(b"new", moment), (b"old", moment)]
+
+
+def test_migrations_repeat_after_a_rollback_to_the_release_before(database: str) -> None:
+    """It refuses a schema that is newer, so its operators set the revision back."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("UPDATE bridge_schema_version SET version_num = '0007'")
+        connection.execute("INSERT INTO erased_viewers (mark, erased_at) VALUES ('kept', now())")
+    migrate(database)
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM erased_users WHERE mark = 'kept'").fetchall() == [(1,)]

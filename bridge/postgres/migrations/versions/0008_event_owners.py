@@ -7,30 +7,32 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
+# All of it may be there already: the program before knows no schema newer than its own, so going back to it sets the
+# revision back, and coming again repeats this.
 # Programs that are older write identifiers without either: whose those are, their rows tell.
 # Maintenance of feed_cache had the lock of the relay, which is held for as long as Kafka does not answer.
 SCHEMA = """
-ALTER TABLE interaction_ids ADD COLUMN owner bigint, ADD COLUMN content bigint;
+ALTER TABLE interaction_ids ADD COLUMN IF NOT EXISTS owner bigint, ADD COLUMN IF NOT EXISTS content bigint;
 COMMENT ON COLUMN interaction_ids.owner IS 'digest of the event id and the user';
 COMMENT ON COLUMN interaction_ids.content IS 'digest of what the user did';
 
-CREATE TABLE bridge_schema_compatibility (
+CREATE TABLE IF NOT EXISTS bridge_schema_compatibility (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     oldest_program text NOT NULL
 );
 COMMENT ON TABLE bridge_schema_compatibility IS
     'the oldest revision whose program works with this schema; a migration that takes something away raises it';
-INSERT INTO bridge_schema_compatibility (oldest_program) VALUES ('0001');
+INSERT INTO bridge_schema_compatibility (oldest_program) VALUES ('0001') ON CONFLICT DO NOTHING;
 GRANT SELECT ON bridge_schema_compatibility TO PUBLIC;
 
-CREATE TABLE retrain_lease (
+CREATE TABLE IF NOT EXISTS retrain_lease (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     fence bigint NOT NULL,
     holder text NOT NULL,
     expires_at timestamptz NOT NULL
 );
 COMMENT ON TABLE retrain_lease IS 'who trains now: one run, until its time is over, by the clock of this database';
-INSERT INTO retrain_lease (fence, holder, expires_at) VALUES (0, '', '-infinity');
+INSERT INTO retrain_lease (fence, holder, expires_at) VALUES (0, '', '-infinity') ON CONFLICT DO NOTHING;
 """
 
 _MAINTAIN = """

@@ -8,7 +8,7 @@ branch_labels = None
 depends_on = None
 
 SCHEMA = """
-CREATE TABLE page_token_keys (
+CREATE TABLE IF NOT EXISTS page_token_keys (
     key bytea PRIMARY KEY CHECK (octet_length(key) >= 32),
     created_at timestamptz NOT NULL DEFAULT now()
 );

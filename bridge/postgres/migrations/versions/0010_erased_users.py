@@ -9,8 +9,13 @@ depends_on = None
 
 # The view is one table's rows as they are, so that older programs read and write through it; it goes a release later.
 _RENAME = """
-ALTER TABLE erased_viewers RENAME TO erased_users;
-CREATE VIEW erased_viewers AS SELECT mark, erased_at FROM erased_users;
+DO $$
+BEGIN
+    IF to_regclass('erased_users') IS NULL THEN
+        ALTER TABLE erased_viewers RENAME TO erased_users;
+        CREATE VIEW erased_viewers AS SELECT mark, erased_at FROM erased_users;
+    END IF;
+END $$;
 COMMENT ON VIEW erased_viewers IS 'the former name of erased_users, for programs of the release before';
 UPDATE bridge_schema_compatibility SET oldest_program = '0001'; -- the view lets all of them go on
 DO $$
