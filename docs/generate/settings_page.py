@@ -6,8 +6,11 @@ from recsvc.settings import RecsvcSettings
 from retrain.settings import ExportSettings, RetrainSettings
 from servicekit.configuration.settings import Settings
 
-INTRODUCTION = """Programs read their settings from environment variables, once, when they start. `NAME_FILE=/path`
-gives `NAME` from a file, for secrets. A sequence is written as JSON, a boolean as `true` or `false`."""
+INTRODUCTION = """Programs read their settings from environment variables when they start. `NAME_FILE=/path` gives
+`NAME` from a file, for secrets. What becomes of files that change later is in
+[deployment](../operations/deploy.md#renewal-of-certificates-and-passwords). A sequence is written as JSON, a boolean as
+`true` or `false`. A variable that looks like a setting and is none ends the start; see
+[deployment](../operations/deploy.md#settings)."""
 
 PROGRAMS: dict[str, type[Settings]] = {
     "recsvc": RecsvcSettings,
