@@ -6,6 +6,7 @@ server has begun to end (UNAVAILABLE) goes to another replica in production; a c
 
 import asyncio
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -52,13 +53,20 @@ async def _stops(service: Service, title: str, call: Call) -> Row:
         await asyncio.gather(*(channel.channel_ready() for channel in channels))
         callers = [asyncio.ensure_future(_ask(channel, call, outcomes)) for channel in channels]
         await asyncio.sleep(BEFORE_S)
-        service.child.process.send_signal(signal.SIGTERM)
+        process = _process(service)
+        process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(asyncio.gather(*callers), END_S)
-        await asyncio.to_thread(service.child.process.wait, END_S)
+        await asyncio.to_thread(process.wait, END_S)
         for channel in channels:
             await channel.close()
         await asyncio.to_thread(service.start)
-    return {"": title, "calls": sum(outcomes.values()), **{name: outcomes[name] for name in sorted(outcomes)}}
+    return {"calls of": title, "calls": sum(outcomes.values()), **{name: outcomes[name] for name in sorted(outcomes)}}
+
+
+def _process(service: Service) -> "subprocess.Popen[bytes]":
+    if service.child is None:
+        raise RuntimeError(f"{service.name} was not started")
+    return service.child.process
 
 
 async def _ask(channel: aio.Channel, call: Call, outcomes: Counter[str]) -> None:

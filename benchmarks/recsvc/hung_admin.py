@@ -5,6 +5,7 @@ The version that they ask for has a named pipe for a manifest: whoever opens it 
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,10 +74,8 @@ async def _activate(channel: aio.Channel) -> None:
 async def _release(manifest: Path, hanging: list["asyncio.Future[None]"]) -> None:
     """Let the calls go on: each reader gets an empty manifest, which is an error."""
     while not all(one.done() for one in hanging):
-        try:
+        with suppress(OSError):  # nobody reads now
             os.close(os.open(manifest, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:  # nobody reads now
-            pass
         await asyncio.sleep(0.01)
 
 
@@ -84,7 +83,7 @@ def _row(name: str, loads: dict[str, list[Load]]) -> Row:
     ratios = [one.percentile(99) / idle.percentile(99) for one, idle in zip(loads[name], loads["idle"], strict=True)]
     low, high = np.percentile(ratios, [2.5, 97.5])
     return {
-        "": name,
+        "pages": name,
         **together(loads[name]).summary(),
         "p99 / idle": f"{np.median(ratios):.2f} [{low:.2f}, {high:.2f}]",
     }
