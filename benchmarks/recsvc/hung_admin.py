@@ -5,6 +5,7 @@ The version that they ask for has a named pipe for a manifest: whoever opens it 
 
 import asyncio
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +72,7 @@ async def _activate(channel: aio.Channel) -> None:
         return
 
 
-async def _release(manifest: Path, hanging: list["asyncio.Future[None]"]) -> None:
+async def _release(manifest: Path, hanging: Sequence["asyncio.Future[None]"]) -> None:
     """Let the calls go on: each reader gets an empty manifest, which is an error."""
     while not all(one.done() for one in hanging):
         with suppress(OSError):  # nobody reads now
