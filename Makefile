@@ -62,8 +62,16 @@ lint: $(READY) ## Check style, types and the API definition
 	$(BIN)/mypy
 	$(BIN)/buf lint && $(BIN)/buf format --diff --exit-code
 
+.PHONY: imports
+imports: $(READY) ## Check who imports whom, and that every package is declared
+	$(BIN)/lint-imports
+	$(BIN)/deptry bridge servicekit videowindow --non-dev-dependency-groups bridge
+	$(BIN)/deptry recsvc modelstore servicekit videowindow --non-dev-dependency-groups recsvc
+	$(BIN)/deptry retrain recsvc modelstore servicekit videowindow --non-dev-dependency-groups retrain,recsvc
+	$(BIN)/deptry . --non-dev-dependency-groups bridge,recsvc,retrain,bench,dev --ignore DEP002
+
 .PHONY: check
-check: lint ## Everything that CI checks besides the tests
+check: lint imports ## Everything that CI checks besides the tests
 	$(BIN)/python -m docs.generate --check
 	$(MAKE) codegen && git diff --exit-code -- videowindow && test -z "$$(git ls-files --others --exclude-standard -- videowindow)"
 	$(BIN)/buf breaking --against '.git#branch=main'
