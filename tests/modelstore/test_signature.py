@@ -16,9 +16,9 @@ from modelstore.registry import POINTER, Pointer, Registry
 from modelstore.signature import SignatureError, SigningKey, Verifier, signature_name
 from recsvc.local_files.model_cache import ModelCache
 from servicekit.storage.object_store import FileStore
-from tests.modelstore.test_artefact import GOLDEN, reseal
-from tests.recsvc.rollout.test_watcher import Bench
+from tests.modelstore.support.artefacts import GOLDEN, reseal
 from tests.recsvc.support.models import TRAINED_AT, random_model
+from tests.recsvc.support.rollout import Bench
 
 KEY: Final = SigningKey.generate()
 OTHER: Final = SigningKey.generate()

@@ -2,20 +2,18 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
-from retrain.importers.simulation import Simulation, simulate
+from retrain.importers.simulation import simulate
 from retrain.settings import RetrainSettings
-from tests.retrain.commands.test_command import retrain, where
+from tests.retrain.support.command import retrain, where
 from tests.retrain.support.feeds import row, write_day
 from tests.retrain.support.processes import LEARNING
+from tests.retrain.support.simulated import SIMULATION
 from tests.support.s3 import s3_server
-
-SIMULATION = Simulation(users=400, videos=240, days=4, views=10, seed=5, last=date(2026, 3, 4))
 
 MakeSettings: TypeAlias = Callable[..., RetrainSettings]
 

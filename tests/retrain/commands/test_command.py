@@ -1,11 +1,7 @@
 """`python -m retrain` as people and schedulers run it."""
 
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,37 +10,10 @@ from modelstore.artefact import read
 from modelstore.registry import Registry
 from retrain.data.exports import MARKER
 from servicekit.storage.object_store import FileStore, open_store
+from tests.retrain.support.command import refusal, retrain, where
 from tests.retrain.support.feeds import row, write_day
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.s3 import new_bucket
-
-ROOT: Final = Path(__file__).parents[3]
-QUICK: Final = {"RETRAIN_FACTORS": "8", "RETRAIN_EPOCHS": "8", "RETRAIN_THREADS": "1"}
-
-
-def retrain(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run the program with nothing of the configuration of the tests' own process."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "retrain", *arguments],
-        cwd=ROOT, env=kept | QUICK | environment, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-
-
-def where(folder: Path, exports: Path) -> dict[str, str]:
-    return {
-        "INTERACTIONS_URL": exports.as_uri(),
-        "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "RETRAIN_WORK_DIR": str(folder / "work"),
-    }
-
-
-def refusal(done: "subprocess.CompletedProcess[str]") -> str:
-    """Return the only line that a refused run printed as an error."""
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    return line.removeprefix("error: ")
 
 
 def test_help_explains_commands_and_environment() -> None:

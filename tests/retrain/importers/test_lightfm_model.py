@@ -24,8 +24,8 @@ from retrain.publishing.publish import Outcome
 from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.metrics import NoMetrics
 from tests.recsvc.support.calls import Client
-from tests.retrain.commands.test_command import ROOT, refusal, retrain
-from tests.retrain.publishing.test_publish import NOW
+from tests.retrain.support.command import ROOT, refusal, retrain
+from tests.retrain.support.models import NOW
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 USERS: Final = [f"user {number}" for number in range(30)]

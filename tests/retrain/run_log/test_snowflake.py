@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from retrain.run_log.row import RunRow, State
 from retrain.run_log.snowflake import log_runs
 from retrain.run_log.store import FileRuns
-from tests.retrain.commands.test_command import retrain, where
+from tests.retrain.support.command import retrain, where
 from tests.retrain.support.feeds import row as event
 from tests.retrain.support.feeds import write_day
 from tests.support.dogstatsd import DogStatsdServer

@@ -8,7 +8,7 @@ import pytest
 
 from modelstore.registry import Registry
 from servicekit.storage.object_store import FileStore
-from tests.retrain.commands.test_command import retrain, where
+from tests.retrain.support.command import retrain, where
 from tests.support.dogstatsd import DogStatsdServer
 
 LAST: Final = "2026-03-04"

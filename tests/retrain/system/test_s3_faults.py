@@ -17,7 +17,7 @@ from retrain.run_log.store import FileRuns, PostgresRuns
 from retrain.scheduling.job import run_job
 from retrain.settings import RetrainSettings
 from servicekit.storage.object_store import FileStore, S3Store, open_store
-from tests.retrain.commands.test_command import retrain
+from tests.retrain.support.command import retrain
 from tests.retrain.support.feeds import due_day
 from tests.retrain.support.processes import running
 from tests.support.dogstatsd import DogStatsdServer

@@ -14,7 +14,7 @@ from retrain import postgres
 from retrain.errors import Reason, RunError
 from retrain.run_log.store import PostgresRuns
 from retrain.scheduling.lock import PostgresLock
-from tests.retrain.commands.test_command import retrain
+from tests.retrain.support.command import retrain
 from tests.retrain.support.processes import live, rest_of_lines, running, wait_for_line
 
 IMPATIENT: Final = (
