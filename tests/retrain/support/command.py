@@ -12,9 +12,18 @@ QUICK: Final = {"RETRAIN_FACTORS": "8", "RETRAIN_EPOCHS": "8", "RETRAIN_THREADS"
 
 def retrain(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run the program with nothing of the configuration of the tests' own process."""
+    return _run("retrain", *arguments, **environment)
+
+
+def hurried(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the program so that the lock of a killed run is soon free."""
+    return _run("tests.retrain.support.hurried", *arguments, **environment)
+
+
+def _run(program: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "retrain", *arguments],
+        [sys.executable, "-W", "error", "-m", program, *arguments],
         cwd=ROOT, env=kept | QUICK | environment, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 

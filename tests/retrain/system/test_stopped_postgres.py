@@ -19,6 +19,7 @@ from tests.retrain.support.processes import live, rest_of_lines, running, wait_f
 
 IMPATIENT: Final = (
     "import sys; from retrain import __main__, postgres; postgres.CONNECT_S, postgres.ANSWER_S = 2, 1.0; "
+    "from retrain.scheduling import lock; lock.LEASE_S = 6.0; "  # for which the next run waits
     "sys.exit(__main__.main(['run']))"
 )
 
