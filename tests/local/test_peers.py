@@ -13,6 +13,8 @@ from deploy.local.kafka_mock import MockKafka
 from deploy.local.postgres import DATABASE, Postgres
 from deploy.local.topics import TOPICS, create_topics
 
+pytestmark = pytest.mark.process
+
 TOPIC = "feed.interactions.v1"
 
 

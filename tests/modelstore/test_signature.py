@@ -197,6 +197,7 @@ def test_what_is_signed_later_is_served_from_then_on(tmp_path: Path) -> None:
     assert signature_of(again.cache / "1").exists()
 
 
+@pytest.mark.process
 def test_without_a_key_signed_and_unsigned_models_are_served(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     for version, key in (("1", KEY), ("2", None)):
@@ -206,6 +207,7 @@ def test_without_a_key_signed_and_unsigned_models_are_served(tmp_path: Path) -> 
     assert bench.went_live == ["1", "2"]
 
 
+@pytest.mark.process
 def test_keys_are_changed_without_a_gap(tmp_path: Path) -> None:
     """While the old key's models are about, servers know both."""
     bench = Bench(tmp_path, Verifier.parse((KEY.public_pem() + OTHER.public_pem()).decode()))

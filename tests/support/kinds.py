@@ -11,13 +11,13 @@ SYSTEM: Final = "system"
 KINDS: Final = {
     UNIT: "needs no socket and no process: make test-fast",
     PEER: "speaks to a real peer: Postgres, Kafka, S3, Snowflake, a gRPC server",
-    PROCESS: "starts one of the programs",
+    PROCESS: "starts a process, such as one of the programs",
     SYSTEM: "starts a whole stack",
 }
 STACKS: Final = {"end_to_end", "chaos", "consistency", "fuzz"}
 PROGRAMS: Final = "system"
 """The folder of a package's tests that start its program."""
-PROCESS_FIXTURES: Final = {"trained", "copied"}
+PROCESS_FIXTURES: Final = {"trained", "copied", "chromium"}
 PEER_FIXTURES: Final = {
     "dogstatsd", "grpcurl", "kafka_bootstrap", "own_kafka", "own_postgres", "postgres_server", "postgres_url",
     "s3_environment",

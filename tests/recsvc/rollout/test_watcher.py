@@ -22,6 +22,8 @@ from tests.recsvc.support.models import TRAINED_AT, publish, random_model
 from tests.recsvc.support.rollout import Bench
 from tests.support.polling import wait_for
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:

@@ -12,6 +12,8 @@ from servicekit.storage.object_store import FileStore
 from tests.retrain.support.command import retrain
 from tests.retrain.support.models import NOW, model
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def key(tmp_path: Path) -> Path:

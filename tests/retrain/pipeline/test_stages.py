@@ -22,7 +22,7 @@ from retrain.settings import RetrainSettings
 from retrain.training.lightfm_trainer import Trainer
 from servicekit.storage.object_store import open_store
 from tests.retrain.support.feeds import row, write_day, write_history
-from tests.retrain.support.stages import NOW, job
+from tests.retrain.support.stages import NOW, job, quick_settings
 
 MakeSettings: TypeAlias = Callable[..., RetrainSettings]
 
@@ -34,10 +34,12 @@ def live_model(settings: RetrainSettings, cache: Path) -> Model:
     return read(registry.fetch(current[0], cache))
 
 
-@pytest.fixture
-def done(settings: MakeSettings, tmp_path: Path) -> tuple[Result, Model]:
+@pytest.fixture(scope="module")
+def done(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Model]:
+    folder = tmp_path_factory.mktemp("done")
+    settings = quick_settings(feed, folder)
     with capture_logs():
-        return run(job(settings(), tmp_path / "scratch")), live_model(settings(), tmp_path / "cache")
+        return run(job(settings, folder / "scratch")), live_model(settings, folder / "cache")
 
 
 def test_learnt_taste_beats_popularity_clearly(done: tuple[Result, Model]) -> None:

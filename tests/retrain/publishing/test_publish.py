@@ -23,6 +23,8 @@ from servicekit.storage.object_store import FileStore, ObjectStore, open_store
 from tests.retrain.support.models import NOW, model
 from tests.support.s3 import new_bucket
 
+pytestmark = pytest.mark.peer
+
 Publish = Callable[..., Publication]
 
 

@@ -17,6 +17,8 @@ from tests.retrain.support.feeds import write_day
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.snowflake import Snowflake, snowflake_server
 
+pytestmark = pytest.mark.process
+
 NOW = datetime(2026, 3, 5, 2, 0, 0, 123456, tzinfo=UTC)
 
 

@@ -22,6 +22,8 @@ from retrain.scheduling.tracked_run import store_failures
 from servicekit.storage.object_store import FileStore
 from tests.support.pgbouncer import pgbouncer
 
+pytestmark = pytest.mark.peer
+
 NOW = datetime(2026, 3, 5, 2, 0, 0, 123456, tzinfo=UTC)
 LEASE_S = 9.0
 """Renewed so often that those who want the lock soon see that somebody holds it."""

@@ -174,6 +174,7 @@ def test_lightfm_without_openmp_is_refused_where_it_makes_the_passes(monkeypatch
         Trainer(replace(PARAMETERS, loss="bpr"))
 
 
+@pytest.mark.process
 def test_nothing_but_the_trainer_imports_lightfm() -> None:
     """A server process, and even the command line's help, must come up without LightFM."""
     code = "import sys, retrain.__main__, modelstore.artefact; sys.exit('lightfm' in sys.modules)"
