@@ -1,5 +1,6 @@
 """The real peers that tests speak to. Nothing listens on a fixed port, and everything ends with the run."""
 
+import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -90,9 +91,20 @@ def postgres_url(postgres_server: Postgres) -> str:
     return postgres_server.create_database(f"test_{uuid4().hex}")
 
 
+@pytest.fixture(scope="session")
+def new_postgres(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a Postgres that was started once, to copy: a new one takes several times as long to make."""
+    server = Postgres(tmp_path_factory.mktemp("peers") / "new-postgres", durable=False)
+    server.start()
+    server.stop()
+    return server.folder
+
+
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+def own_postgres(tmp_path: Path, new_postgres: Path) -> Iterator[Postgres]:
     """A running Postgres of the test's own, to hang or kill (`child`) and start again on the same data and port."""
+    # With the owner, who need not be the one who runs the tests.
+    subprocess.run(["cp", "-a", new_postgres, tmp_path / "own-postgres"], check=True)
     server = Postgres(tmp_path / "own-postgres", durable=False)
     server.start()
     yield server
