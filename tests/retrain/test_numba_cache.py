@@ -8,6 +8,8 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 MODULE: Final = """
 from retrain.numba_cache import compiled
 
@@ -45,12 +47,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.process
 def test_a_second_process_takes_what_the_first_has_compiled(folder: Path) -> None:
     assert [run(folder), run(folder)] == [COMPILED, TAKEN]
 
 
-@pytest.mark.process
 def test_changed_code_is_compiled_anew(folder: Path) -> None:
     """Also where only a constant of its module has changed, and the file's size and time are as before."""
     module = folder / "doubling.py"

@@ -24,7 +24,7 @@ def _run(program: str, *arguments: str, **environment: str) -> "subprocess.Compl
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", program, *arguments],
-        cwd=ROOT, env=kept | QUICK | environment, capture_output=True, text=True, check=False, timeout=60,
+        cwd=ROOT, env=kept | QUICK | environment, capture_output=True, text=True, check=False, timeout=110,
     )  # fmt: skip
 
 
