@@ -5,12 +5,12 @@ from typing import Final
 
 from retrain.__main__ import main
 from retrain.scheduling import lock
-from retrain.scheduling.subprocess_run import ChildRun
+from retrain.scheduling.subprocess_run import RUN, ChildRun
 
 LEASE_S: Final = 5.0
 
 if __name__ == "__main__":
     lock.LEASE_S = LEASE_S  # type: ignore[misc]  # a test's
-    defaults = ChildRun.__init__.__kwdefaults__
-    defaults["command"] = (sys.executable, "-m", "tests.retrain.support.hurried", *defaults["command"][3:])
+    defaults = ChildRun.__init__.__kwdefaults__ or {}
+    defaults["command"] = (sys.executable, "-m", "tests.retrain.support.hurried", *RUN[3:])
     sys.exit(main(sys.argv[1:]))
