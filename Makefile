@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := 0.13.8
 READY := .venv/ready
+WORKERS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN)
+# A file's tests run on one worker, one after another; each worker has peers of its own.
+PARALLEL = -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
 # One BLAS thread a process: parallelism comes from processes, and BLAS threads would fight over the cores.
@@ -31,8 +34,12 @@ run: $(READY) ## Serve recommendations on this machine (DATA=<folder> to train o
 	@$(BIN)/python -m deploy.local $(if $(DATA),--data "$$DATA")
 
 .PHONY: test
-test: $(READY) ## Run all tests against real peers (ARGS=<pytest options>)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run all tests, in parallel, against real peers (ARGS=<pytest options>, WORKERS=<number>)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+.PHONY: test-fast
+test-fast: $(READY) ## Run the unit tests: no socket, no process (ARGS=<pytest options>)
+	$(BIN)/python -m pytest -m unit $(PARALLEL) $(ARGS)
 
 .PHONY: retrain
 retrain: $(READY) ## Train, evaluate and publish a model (INTERACTIONS_URL, MODEL_STORE_URL, ARGS=<options>)
@@ -62,8 +69,16 @@ lint: $(READY) ## Check style, types and the API definition
 	$(BIN)/mypy
 	$(BIN)/buf lint && $(BIN)/buf format --diff --exit-code
 
+.PHONY: imports
+imports: $(READY) ## Check who imports whom, and that every package is declared
+	$(BIN)/lint-imports
+	$(BIN)/deptry bridge servicekit videowindow --non-dev-dependency-groups bridge
+	$(BIN)/deptry recsvc modelstore servicekit videowindow --non-dev-dependency-groups recsvc
+	$(BIN)/deptry retrain recsvc modelstore servicekit videowindow --non-dev-dependency-groups retrain,recsvc
+	$(BIN)/deptry . --non-dev-dependency-groups bridge,recsvc,retrain,bench,dev --ignore DEP002
+
 .PHONY: check
-check: lint ## Everything that CI checks besides the tests
+check: lint imports ## Everything that CI checks besides the tests
 	$(BIN)/python -m docs.generate --check
 	$(MAKE) codegen && git diff --exit-code -- videowindow && test -z "$$(git ls-files --others --exclude-standard -- videowindow)"
 	$(BIN)/buf breaking --against '.git#branch=main'

@@ -1,6 +1,8 @@
 """The real peers that tests speak to. Nothing listens on a fixed port, and everything ends with the run."""
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -13,6 +15,8 @@ from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.grpcurl import Grpcurl
+from tests.support.isolation import isolated
+from tests.support.kinds import KINDS, SYSTEM, UNIT, kind_of
 
 ROOT: Final = Path(__file__).parents[1]
 SHARED_DATA: Final = ROOT.parent / "shared" / "data"
@@ -24,10 +28,34 @@ settings.load_profile("untimed")
 KAFKA: Final = pytest.StashKey[KafkaChoice]()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers."""
+    for kind, meaning in KINDS.items():
+        config.addinivalue_line("markers", f"{kind}: {meaning}; set by folder and fixtures")
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Say which Kafka the tests speak to."""
     config.stash[KAFKA] = choose_kafka()
     return f"kafka: {config.stash[KAFKA].title}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test with what it needs; workers begin with the files that take longest."""
+    for item in items:
+        item.add_marker(kind_of(item))
+    if hasattr(config, "workerinput"):
+        stacks = {item.path for item in items if item.get_closest_marker(SYSTEM)}
+        fast = {item.path for item in items} - {item.path for item in items if not item.get_closest_marker(UNIT)}
+        items.sort(key=lambda item: (item.path not in stacks, item.path in fast))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a unit test that opens a socket or starts a process fail."""
+    with isolated() if item.get_closest_marker(UNIT) else nullcontext():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +91,20 @@ def postgres_url(postgres_server: Postgres) -> str:
     return postgres_server.create_database(f"test_{uuid4().hex}")
 
 
+@pytest.fixture(scope="session")
+def new_postgres(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a Postgres that was started once, to copy: a new one takes several times as long to make."""
+    server = Postgres(tmp_path_factory.mktemp("peers") / "new-postgres", durable=False)
+    server.start()
+    server.stop()
+    return server.folder
+
+
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+def own_postgres(tmp_path: Path, new_postgres: Path) -> Iterator[Postgres]:
     """A running Postgres of the test's own, to hang or kill (`child`) and start again on the same data and port."""
+    # With the owner, who need not be the one who runs the tests.
+    subprocess.run(["cp", "-a", new_postgres, tmp_path / "own-postgres"], check=True)
     server = Postgres(tmp_path / "own-postgres", durable=False)
     server.start()
     yield server

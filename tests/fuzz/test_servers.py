@@ -26,8 +26,8 @@ from deploy.local.kafka.choice import choose_kafka
 from deploy.local.postgres import Postgres
 from deploy.local.program import ROOT, Service, local_environment
 from servicekit.configuration.arguments import whole
-from tests.fuzz.fuzzer import Findings, Fuzzer
-from tests.fuzz.methods import all_methods
+from tests.fuzz.support.fuzzer import Findings, Fuzzer
+from tests.fuzz.support.methods import all_methods
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from tests.support.system import System, running

@@ -12,6 +12,8 @@ import pytest
 from deploy.local.child_process import Child, ChildError
 from tests.support.polling import wait_for
 
+pytestmark = pytest.mark.process
+
 ROOT: Final = Path(__file__).parents[2]
 PARENT: Final = """
 import sys, time

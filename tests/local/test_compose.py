@@ -19,6 +19,8 @@ from servicekit.configuration.settings import Settings
 from servicekit.credentials.tls_files import TlsFiles, server_credentials
 from servicekit.server.grpc_server import ThreadServer
 
+pytestmark = pytest.mark.process
+
 ROOT: Final = Path(__file__).parents[2]
 
 

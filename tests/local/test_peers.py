@@ -13,6 +13,8 @@ from deploy.local.kafka.mock import MockKafka
 from deploy.local.kafka.topics import TOPICS, create_topics
 from deploy.local.postgres import DATABASE, Postgres
 
+pytestmark = pytest.mark.process
+
 TOPIC = "feed.interactions.v1"
 
 

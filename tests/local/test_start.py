@@ -16,6 +16,8 @@ from deploy.local.next_steps import retraining
 from deploy.local.run_folder import State, state_of
 from deploy.local.stack import check_address
 
+pytestmark = pytest.mark.process
+
 ROOT: Final = Path(__file__).parents[2]
 
 

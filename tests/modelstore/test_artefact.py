@@ -8,11 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelstore.artefact import FORMAT, MANIFEST, ArtefactError, FileEntry, digest, read, write
+from modelstore.artefact import FORMAT, MANIFEST, ArtefactError, read, write
 from recsvc.rollout.acceptance_checks import check_model
+from tests.modelstore.support.artefacts import GOLDEN, reseal
 from tests.recsvc.support.models import is_mapped, random_model
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture
@@ -25,13 +24,6 @@ def rewrite(folder: Path, name: str, array: "np.ndarray[Any, Any]") -> None:
     """Replace an array and its entry in the manifest, as a faulty trainer would have written it."""
     np.save(folder / name, array)
     reseal(folder, name)
-
-
-def reseal(folder: Path, name: str) -> None:
-    entry = FileEntry(size=(folder / name).stat().st_size, sha256=digest(folder / name))
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"][name] = entry.model_dump()
-    (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
 def change_manifest(folder: Path, **changes: Any) -> None:

@@ -70,6 +70,7 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
         yield environment
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("kind", ["file", "s3"])
 @pytest.mark.parametrize("difference", ["manifest", "last file"])
 def test_of_two_publishers_of_one_version_one_wins(
@@ -203,6 +204,7 @@ def _are_under_way(cache: Path, count: int) -> bool:
     return len(list(cache.glob(".*/half"))) == count
 
 
+@pytest.mark.process
 def test_what_a_killed_download_left_is_removed_by_the_next(tmp_path: Path) -> None:
     """That of a living process stays."""
     dead, living = (multiprocessing.get_context("spawn").Process(target=_download, args=(tmp_path,)) for _ in range(2))

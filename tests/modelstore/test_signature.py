@@ -16,9 +16,9 @@ from modelstore.registry import POINTER, Pointer, Registry
 from modelstore.signature import SignatureError, SigningKey, Verifier, signature_name
 from recsvc.local_files.model_cache import ModelCache
 from servicekit.storage.object_store import FileStore
-from tests.modelstore.test_artefact import GOLDEN, reseal
-from tests.recsvc.rollout.test_watcher import Bench
+from tests.modelstore.support.artefacts import GOLDEN, reseal
 from tests.recsvc.support.models import TRAINED_AT, random_model
+from tests.recsvc.support.rollout import Bench
 
 KEY: Final = SigningKey.generate()
 OTHER: Final = SigningKey.generate()
@@ -197,6 +197,7 @@ def test_what_is_signed_later_is_served_from_then_on(tmp_path: Path) -> None:
     assert signature_of(again.cache / "1").exists()
 
 
+@pytest.mark.process
 def test_without_a_key_signed_and_unsigned_models_are_served(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     for version, key in (("1", KEY), ("2", None)):
@@ -206,6 +207,7 @@ def test_without_a_key_signed_and_unsigned_models_are_served(tmp_path: Path) -> 
     assert bench.went_live == ["1", "2"]
 
 
+@pytest.mark.process
 def test_keys_are_changed_without_a_gap(tmp_path: Path) -> None:
     """While the old key's models are about, servers know both."""
     bench = Bench(tmp_path, Verifier.parse((KEY.public_pem() + OTHER.public_pem()).decode()))

@@ -2,20 +2,20 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import pytest
 
-from retrain.importers.simulation import Simulation, simulate
+from retrain.importers.simulation import simulate
 from retrain.settings import RetrainSettings
-from tests.retrain.commands.test_command import retrain, where
+from tests.retrain.support.command import retrain, where
 from tests.retrain.support.feeds import row, write_day
 from tests.retrain.support.processes import LEARNING
+from tests.retrain.support.simulated import SIMULATION
+from tests.retrain.support.stages import quick_settings
 from tests.support.s3 import s3_server
-
-SIMULATION = Simulation(users=400, videos=240, days=4, views=10, seed=5, last=date(2026, 3, 4))
 
 MakeSettings: TypeAlias = Callable[..., RetrainSettings]
 
@@ -31,20 +31,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(tmp_path: Path, feed: Path) -> MakeSettings:
     """Return a maker of settings for a quick run on the simulated feed; arguments replace fields."""
-
-    def make(**fields: Any) -> RetrainSettings:
-        defaults: dict[str, Any] = {
-            "interactions_url": (feed / "exports").as_uri(),
-            "catalogue_url": feed.as_uri(),
-            "model_store_url": (tmp_path / "models").as_uri(),
-            "retrain_work_dir": tmp_path / "work",
-            "retrain_factors": 16,
-            "retrain_epochs": 8,
-            "retrain_threads": 1,
-        }
-        return RetrainSettings(**(defaults | fields))
-
-    return make
+    return partial(quick_settings, feed, tmp_path)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 MODULE: Final = """
 from retrain.numba_cache import compiled
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from tests.rules import code_exceptions
+from tests.rules.support import code_exceptions
 
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("benchmarks", "bridge", "deploy", "modelstore", "recsvc", "retrain", "servicekit")

@@ -1,5 +1,7 @@
 """Snowflake's protocol, by fakesnow's server in an environment of its own, as its needs clash with this project's."""
 
+import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,9 @@ from tests.support.polling import wait_for
 
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("fakesnow[server]==0.12.1", "snowflake-connector-python==4.8.1")
-HOME: Final = ROOT / ".run" / "fakesnow-0.12.1"
+CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "video-window"
+"""All clones share what was installed once."""
+HOME: Final = CACHE / f"fakesnow-0.12.1-{sys.implementation.cache_tag}"
 TABLE: Final = ROOT / "deploy" / "snowflake" / "lightfm_retrain_log.sql"
 INSTALL: Final = ("install", "--quiet", "--disable-pip-version-check", *PACKAGES)
 INSTALL_S: Final = 300
@@ -25,19 +29,24 @@ INSTALL_S: Final = 300
 
 def fakesnow() -> Path:
     """Return the server's program, installed on first use; the test is skipped where that fails."""
-    program = HOME / "bin" / "fakesnow"
-    done = HOME / "ready"
-    if not done.exists():
-        try:
-            for command in (
-                [sys.executable, "-m", "venv", "--clear", str(HOME)],
-                [str(HOME / "bin" / "pip"), *INSTALL],
-            ):
-                subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_S)
-        except (subprocess.SubprocessError, OSError) as error:
-            pytest.skip(f"fakesnow cannot be installed: {error}")
-        done.touch()
-    return program
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "fakesnow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (HOME / "ready").exists():
+            _install()
+    return HOME / "bin" / "fakesnow"
+
+
+def _install() -> None:
+    try:
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", str(HOME)],
+            [str(HOME / "bin" / "pip"), *INSTALL],
+        ):
+            subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_S)
+    except (subprocess.SubprocessError, OSError) as error:
+        pytest.skip(f"fakesnow cannot be installed: {error}")
+    (HOME / "ready").touch()
 
 
 @dataclass(slots=True)

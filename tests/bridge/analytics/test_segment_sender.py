@@ -16,6 +16,8 @@ from servicekit.telemetry.metrics import Metric, NoMetrics
 from tests.support.polling import wait_for
 from tests.support.segment import SegmentServer
 
+pytestmark = pytest.mark.peer
+
 QUICK = SegmentPolicy(pause_s=0.01, timeout_s=0.3, first_retry_s=0.01, last_retry_s=0.04, attempts=4)
 SMALL = replace(QUICK, waiting_bytes=1 << 18)
 

@@ -170,6 +170,7 @@ async def test_an_outage_amid_halves_keeps_what_is_left(database: Database) -> N
     ]
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("character", ["a", "é", "視", "🎬"])
 def test_the_bound_is_what_waiting_pages_take(character: str) -> None:
     """Pages of 500 videos with the longest ids that callers may use stay within the documented bytes."""

@@ -22,6 +22,8 @@ from tests.bridge.support.waiting import until
 from tests.support.dogstatsd import DogStatsdServer
 from videowindow.feed.v1 import feed_pb2 as pb
 
+pytestmark = pytest.mark.peer
+
 DOWN = Step(StatusCode.UNAVAILABLE)
 
 

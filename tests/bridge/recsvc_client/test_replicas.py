@@ -22,6 +22,8 @@ from bridge.recsvc_client.retry_budget import BudgetPolicy, RetryBudget
 from tests.bridge.support.fault_server import FaultServer, Step, running_fault_server
 from tests.bridge.support.waiting import until
 
+pytestmark = pytest.mark.peer
+
 HUNG = Step(delay_s=5)
 
 

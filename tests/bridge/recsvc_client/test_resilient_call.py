@@ -19,6 +19,8 @@ from tests.bridge.support.clock import FakeClock
 from tests.bridge.support.fault_server import FaultServer, Step, running_fault_server
 from tests.bridge.support.waiting import until
 
+pytestmark = pytest.mark.peer
+
 OK = Step()
 DOWN = Step(StatusCode.UNAVAILABLE)
 HUNG = Step(delay_s=30)

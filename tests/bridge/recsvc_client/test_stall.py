@@ -24,6 +24,8 @@ from tests.bridge.support.fault_server import SERVICE
 from tests.bridge.support.waiting import until
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
+pytestmark = pytest.mark.peer
+
 BUDGET_S = 0.15
 IN_ROW = 50
 THREADS = 4

@@ -14,7 +14,7 @@ from grpc import aio
 from servicekit.process.ports import free_port
 from tests.bridge.support.events import event
 from tests.bridge.support.fault_server import running_fault_server
-from tests.bridge.system.test_program import ROOT, Program
+from tests.bridge.support.program import ROOT, Program
 from tests.support.dns import NameServer
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.polling import wait_for

@@ -17,7 +17,7 @@ from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.bridge.support.fault_server import CATALOGUE, FaultServer, Step, running_fault_server
-from tests.bridge.system.test_program import Program
+from tests.bridge.support.program import Program
 from tests.support.polling import wait_for
 from tests.support.segment import SegmentServer
 from videowindow.feed.v1 import feed_pb2 as pb

@@ -22,8 +22,8 @@ from servicekit.credentials.tls_files import TlsFiles, server_credentials
 from servicekit.process.ports import free_port
 from servicekit.server.grpc_server import AioServer
 from tests.bridge.support.fault_server import SERVICE, FaultServer
+from tests.bridge.support.program import INTERACTIONS, Program
 from tests.bridge.support.waiting import until
-from tests.bridge.system.test_program import INTERACTIONS, Program
 from tests.support.certificates import Authority
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from grpc_health.v1 import health_pb2
 
 from recsvc.app import APART
@@ -11,6 +12,8 @@ from tests.recsvc.support.models import publish, random_model
 from tests.recsvc.support.programs import TIMEOUT_S, open_for_writing, started
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
+
+pytestmark = pytest.mark.peer
 
 
 def test_every_call_of_the_model_service_is_apart_from_pages() -> None:

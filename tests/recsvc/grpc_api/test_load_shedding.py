@@ -23,6 +23,8 @@ from servicekit.server.grpc_server import ThreadServer
 from tests.bridge.support.clock import FakeClock
 from tests.recsvc.support.calls import Failure
 
+pytestmark = pytest.mark.peer
+
 SERVICE = "test.Slow"
 ANSWER_S = 0.05
 

@@ -19,6 +19,8 @@ from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
+pytestmark = pytest.mark.peer
+
 API = "videowindow.lightfm.v2025_9"
 
 

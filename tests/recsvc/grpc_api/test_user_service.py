@@ -16,6 +16,8 @@ from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
+pytestmark = pytest.mark.peer
+
 SERVICE = "videowindow.lightfm.v2025_9.RecommendationService"
 MODEL = random_model(3, version="3")
 LIKE = pb.Interaction(video_id="v1", interaction_type=pb.INTERACTION_TYPE_LIKE)

@@ -150,6 +150,7 @@ def holds(adopted: list[Precomputed | None], model: Model) -> bool:
     return last is not None and last.model is model
 
 
+@pytest.mark.process
 def test_lists_follow_the_live_model(tmp_path: Path) -> None:
     """Each model that goes live gets its lists from a process; until then none are handed over."""
     live, adopted = LiveModel(retry_after_s=1), list[Precomputed | None]()
@@ -171,6 +172,7 @@ def test_lists_follow_the_live_model(tmp_path: Path) -> None:
     same(found, serving.ranker.top(user, LENGTH, Exclusions((user.seen,))))
 
 
+@pytest.mark.process
 def test_processes_do_not_do_it_twice(tmp_path: Path) -> None:
     """One that finds another at work waits for its end and keeps what it made."""
     large(tmp_path, "1")

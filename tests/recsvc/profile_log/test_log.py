@@ -224,6 +224,7 @@ def _write(path: Path, name: str) -> None:
     os._exit(0)
 
 
+@pytest.mark.process
 def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     """Also while each of them compacts the file."""
     context = multiprocessing.get_context("spawn")

@@ -198,6 +198,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., BaseProcess]]:
         one.join()
 
 
+@pytest.mark.process
 def test_processes_that_race_build_it_once(tmp_path: Path, start: Callable[..., BaseProcess]) -> None:
     for process in [start(stops=False) for _ in range(3)]:
         process.join(60)
@@ -208,6 +209,7 @@ def test_processes_that_race_build_it_once(tmp_path: Path, start: Callable[..., 
     assert answers == [str(pages(loaded(tmp_path)))] * 3
 
 
+@pytest.mark.process
 def test_a_killed_builder_leaves_nothing_half_made(
     tmp_path: Path, builds: list[int], start: Callable[..., BaseProcess]
 ) -> None:

@@ -21,6 +21,8 @@ from tests.recsvc.support.calls import Client, Failure
 from tests.recsvc.support.models import TRAINED_AT, publish, random_model
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:

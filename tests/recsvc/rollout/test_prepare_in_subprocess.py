@@ -22,6 +22,8 @@ from recsvc.rollout.prepare_in_subprocess import prepare
 from tests.recsvc.support.models import random_model
 from tests.support.polling import wait_for
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -19,10 +19,10 @@ from recsvc.ranking.exact import Exclusions
 from recsvc.users.kafka_message import UserInteraction
 from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.metrics import Metric
-from tests.recsvc.rollout.test_watcher import RecordedMetrics
 from tests.recsvc.support.calls import Client
 from tests.recsvc.support.models import DATA_UNTIL, manifest_of, publish
 from tests.recsvc.support.programs import started
+from tests.recsvc.support.rollout import RecordedMetrics
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb

@@ -26,6 +26,8 @@ from tests.recsvc.support.models import publish, random_model
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
+pytestmark = pytest.mark.peer
+
 LATER_MS = CUT_OFF_MS + 60_000
 GOOD = {
     "userId": "u1",

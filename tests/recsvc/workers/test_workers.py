@@ -23,6 +23,8 @@ from tests.recsvc.support.programs import TIMEOUT_S, Program, open_for_writing, 
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
+pytestmark = pytest.mark.process
+
 CONNECTIONS = 12
 """The kernel deals them out; that one of two workers gets none has a chance of one in 2,048."""
 

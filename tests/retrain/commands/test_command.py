@@ -1,11 +1,8 @@
 """`python -m retrain` as people and schedulers run it."""
 
-import os
-import subprocess
-import sys
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,37 +11,12 @@ from modelstore.artefact import read
 from modelstore.registry import Registry
 from retrain.data.exports import MARKER
 from servicekit.storage.object_store import FileStore, open_store
+from tests.retrain.support.command import refusal, retrain, where
 from tests.retrain.support.feeds import row, write_day
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.s3 import new_bucket
 
-ROOT: Final = Path(__file__).parents[3]
-QUICK: Final = {"RETRAIN_FACTORS": "8", "RETRAIN_EPOCHS": "8", "RETRAIN_THREADS": "1"}
-
-
-def retrain(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run the program with nothing of the configuration of the tests' own process."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "retrain", *arguments],
-        cwd=ROOT, env=kept | QUICK | environment, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-
-
-def where(folder: Path, exports: Path) -> dict[str, str]:
-    return {
-        "INTERACTIONS_URL": exports.as_uri(),
-        "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "RETRAIN_WORK_DIR": str(folder / "work"),
-    }
-
-
-def refusal(done: "subprocess.CompletedProcess[str]") -> str:
-    """Return the only line that a refused run printed as an error."""
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    return line.removeprefix("error: ")
+pytestmark = pytest.mark.process
 
 
 def test_help_explains_commands_and_environment() -> None:
@@ -141,18 +113,14 @@ def test_wrong_column(tmp_path: Path, dogstatsd: DogStatsdServer) -> None:
     assert not dogstatsd.packets("feed.lightfm.retrain.success")
 
 
-def test_truncated_file_leaves_the_live_model_alone(tmp_path: Path) -> None:
-    environment = where(tmp_path, tmp_path / "exports")
-    days = ("2026-03-01", "2026-03-02")
-    for day in days:
-        rows = [row(f"u{user}", f"v{user}-{day}", "like", 0, f"{day}T10:00:00Z") for user in range(9)]
-        path = write_day(tmp_path / "exports", day, rows)
-    assert retrain("run", "--date", days[0], **environment).returncode == 0
-    before = FileStore(tmp_path / "models").read("current.json")
+def test_truncated_file_leaves_the_live_model_alone(copied: dict[str, str], tmp_path: Path, feed: Path) -> None:
+    exports = tmp_path / "exports"
+    shutil.copytree(feed / "exports", exports)
+    (path,) = (exports / "2026-03-04").glob("*.parquet")
     path.write_bytes(path.read_bytes()[:-20])
-    assert refusal(retrain("run", **environment)).startswith(
-        f"{days[1]}/interactions-0000.parquet is not a parquet file"
-    )
+    before = FileStore(tmp_path / "models").read("current.json")
+    done = retrain("run", **copied | {"INTERACTIONS_URL": exports.as_uri()})
+    assert refusal(done).startswith(f"2026-03-04/{path.name} is not a parquet file")
     assert FileStore(tmp_path / "models").read("current.json") == before
 
 

@@ -42,6 +42,7 @@ def trained_metrics(data: Path, models: Path, *flags: str, **environment: str) -
     return registry.manifest(registry.versions()[0]).metrics
 
 
+@pytest.mark.process
 def test_csv_of_a_feed_is_imported_as_the_feed_itself(feed: Path, tmp_path: Path) -> None:
     """What came from the exports of a feed by way of CSV are these exports again."""
     lines, exported = tmp_path / "feed.csv", str(feed / "exports" / "*" / "*.parquet")
@@ -66,6 +67,7 @@ def test_csv_of_a_feed_is_imported_as_the_feed_itself(feed: Path, tmp_path: Path
         assert ours.equals(theirs)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
@@ -103,6 +105,7 @@ def test_a_wrong_option_is_named(capsys: pytest.CaptureFixture[str], option: str
     assert f"error: argument {option}: '{value}' is no" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_what_is_left_out_is_told_and_too_much_of_it_is_an_error(tmp_path: Path) -> None:
     lines = [f"u{number},v,2013-03-01 12:00:00,{'like' if number % 2 else 'Like'}" for number in range(10)]
     (tmp_path / "a.csv").write_text("\n".join(["who,what,when,event", *lines, ""]), encoding="utf-8")
@@ -121,6 +124,7 @@ def test_what_is_left_out_is_told_and_too_much_of_it_is_an_error(tmp_path: Path)
     assert retrain(*command, "--rename", "Like=like").returncode == 0
 
 
+@pytest.mark.process
 def test_movie_tweetings_give_a_model_no_worse_than_popularity(shared_data: Path, tmp_path: Path) -> None:
     """Film ratings of one site over half a year are mostly of what is new there, so popularity is hard to beat.
 

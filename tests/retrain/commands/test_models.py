@@ -9,8 +9,10 @@ from modelstore.registry import Registry
 from modelstore.signature import Verifier
 from retrain.publishing.publish import publish, write_verified
 from servicekit.storage.object_store import FileStore
-from tests.retrain.commands.test_command import retrain
-from tests.retrain.publishing.test_publish import NOW, model
+from tests.retrain.support.command import retrain
+from tests.retrain.support.models import NOW, model
+
+pytestmark = pytest.mark.process
 
 
 @pytest.fixture

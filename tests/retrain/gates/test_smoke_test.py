@@ -19,6 +19,8 @@ from tests.recsvc.support.models import random_model
 from tests.retrain.support.processes import smoke_servers
 from tests.support.polling import wait_for
 
+pytestmark = pytest.mark.process
+
 
 def smoke(model: Path, scratch: Path) -> Smoke:
     with closing(SmokeServer(scratch)) as server:

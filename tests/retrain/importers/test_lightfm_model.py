@@ -24,8 +24,8 @@ from retrain.publishing.publish import Outcome
 from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.metrics import NoMetrics
 from tests.recsvc.support.calls import Client
-from tests.retrain.commands.test_command import ROOT, refusal, retrain
-from tests.retrain.publishing.test_publish import NOW
+from tests.retrain.support.command import ROOT, refusal, retrain
+from tests.retrain.support.models import NOW
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 USERS: Final = [f"user {number}" for number in range(30)]
@@ -102,6 +102,7 @@ def assert_served_scores_are_lightfms(folder: Path, trained: Trained) -> None:
     server.stop(0)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("loss", ["warp", "bpr", "logistic"])
 def test_a_model_pickled_with_its_dataset(tmp_path: Path, loss: str) -> None:
     trained = train(features=False, loss=loss)
@@ -111,6 +112,7 @@ def test_a_model_pickled_with_its_dataset(tmp_path: Path, loss: str) -> None:
     assert_served_scores_are_lightfms(tmp_path, trained)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("identity", [True, False])
 def test_a_model_with_side_features(tmp_path: Path, identity: bool) -> None:  # noqa: FBT001  # a parameter of pytest
     """Beside the users and videos as features of themselves, or instead of them."""
@@ -146,6 +148,7 @@ def as_lines(path: Path, mapping: dict[Any, int]) -> Path:
     return path.with_suffix(".txt")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("written", [as_list, as_object, as_array, as_lines])
 def test_a_model_pickled_alone_with_files_of_identifiers(
     tmp_path: Path, written: Callable[[Path, dict[Any, int]], Path]
@@ -158,6 +161,7 @@ def test_a_model_pickled_alone_with_files_of_identifiers(
     assert_served_scores_are_lightfms(tmp_path, trained)
 
 
+@pytest.mark.process
 def test_what_was_seen_is_brought_along_and_the_model_is_signed(tmp_path: Path) -> None:
     trained = train(features=False)
     users, _, items, _ = trained.dataset.mapping()
@@ -199,6 +203,7 @@ class Bomb:
         return (os.mkdir, (str(self._mark),))
 
 
+@pytest.mark.process
 def test_nothing_is_unpickled_unless_the_file_is_said_to_be_trusted(tmp_path: Path) -> None:
     path = dump(tmp_path / "model.pkl", Bomb(tmp_path / "mark"))
     url = (tmp_path / "models").as_uri()

@@ -13,8 +13,8 @@ from retrain.data.columns import INTERACTIONS, VIDEOS
 from retrain.data.exports import MARKER, list_days
 from retrain.importers.simulation import Simulation, simulate
 from servicekit.storage.object_store import FileStore
-from tests.retrain.conftest import SIMULATION
 from tests.retrain.support.feeds import check_columns
+from tests.retrain.support.simulated import SIMULATION
 
 
 def test_layout_is_that_of_real_exports(feed: Path) -> None:

@@ -12,40 +12,19 @@ from structlog.testing import capture_logs
 
 from modelstore.artefact import Model, read
 from modelstore.registry import Registry
-from retrain.data.exports import choose_window
-from retrain.data.input_files import fetch
 from retrain.errors import Reason, RunError
 from retrain.hyperparameters import Hyperparameters
 from retrain.pipeline import fits
 from retrain.pipeline.console_summary import quality_table
-from retrain.pipeline.progress_bar import Lines
-from retrain.pipeline.stages import Result, RunContext, run
+from retrain.pipeline.stages import Result, run
 from retrain.publishing.publish import Outcome
 from retrain.settings import RetrainSettings
 from retrain.training.lightfm_trainer import Trainer
 from servicekit.storage.object_store import open_store
 from tests.retrain.support.feeds import row, write_day, write_history
-
-NOW = datetime(2026, 3, 5, 2, 0, tzinfo=UTC)
+from tests.retrain.support.stages import NOW, job, quick_settings
 
 MakeSettings: TypeAlias = Callable[..., RetrainSettings]
-
-
-def job(settings: RetrainSettings, folder: Path, *, last: date | None = None, force: bool = False) -> RunContext:
-    interactions = open_store(settings.interactions_url)
-    window = choose_window(interactions, last=last, length=settings.retrain_window_days, marker_required=False)
-    folder.mkdir(parents=True)
-    catalogue = open_store(settings.catalogue_url) if settings.catalogue_url else None
-    return RunContext(
-        settings=settings,
-        window=window,
-        source=fetch(window, interactions, catalogue, folder),
-        registry=Registry(open_store(settings.model_store_url)),
-        folder=folder,
-        progress=Lines(),
-        now=lambda: NOW,
-        force=force,
-    )
 
 
 def live_model(settings: RetrainSettings, cache: Path) -> Model:
@@ -55,10 +34,12 @@ def live_model(settings: RetrainSettings, cache: Path) -> Model:
     return read(registry.fetch(current[0], cache))
 
 
-@pytest.fixture
-def done(settings: MakeSettings, tmp_path: Path) -> tuple[Result, Model]:
+@pytest.fixture(scope="module")
+def done(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Model]:
+    folder = tmp_path_factory.mktemp("done")
+    settings = quick_settings(feed, folder)
     with capture_logs():
-        return run(job(settings(), tmp_path / "scratch")), live_model(settings(), tmp_path / "cache")
+        return run(job(settings, folder / "scratch")), live_model(settings, folder / "cache")
 
 
 def test_learnt_taste_beats_popularity_clearly(done: tuple[Result, Model]) -> None:

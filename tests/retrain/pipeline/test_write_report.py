@@ -20,6 +20,9 @@ from retrain.report.data import LIVE, SERVED, RunReport, from_json
 from retrain.scheduling.job import run_job
 from retrain.settings import RetrainSettings
 from servicekit.storage.object_store import FileStore
+from tests.retrain.support.stages import quick_settings
+
+pytestmark = pytest.mark.process
 
 MakeSettings: TypeAlias = Callable[..., RetrainSettings]
 
@@ -40,16 +43,7 @@ def live_report(models: Path) -> RunReport:
 def folder(feed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a store with two nights' models, and of the last night's report."""
     folder = tmp_path_factory.mktemp("nights")
-    settings = RetrainSettings(
-        interactions_url=(feed / "exports").as_uri(),
-        catalogue_url=feed.as_uri(),
-        model_store_url=(folder / "models").as_uri(),
-        retrain_work_dir=folder / "work",
-        retrain_report_path=folder / "where" / "people-look.html",
-        retrain_factors=16,
-        retrain_epochs=8,
-        retrain_threads=1,
-    )
+    settings = quick_settings(feed, folder, retrain_report_path=folder / "where" / "people-look.html")
     night(settings, date(2026, 3, 3))
     night(settings, date(2026, 3, 4))
     return folder

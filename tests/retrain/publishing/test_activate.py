@@ -10,7 +10,7 @@ from retrain.errors import RunError
 from retrain.publishing.activate import activate_version
 from retrain.publishing.publish import Outcome, activate, publish, write_verified
 from servicekit.storage.object_store import FileStore
-from tests.retrain.publishing.test_publish import NOW, model
+from tests.retrain.support.models import NOW, model
 
 
 @pytest.fixture

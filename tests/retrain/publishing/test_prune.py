@@ -10,7 +10,7 @@ from modelstore.registry import Registry
 from retrain.publishing.prune import plan_pruning, prune
 from retrain.publishing.publish import publish, write_verified
 from servicekit.storage.object_store import FileStore
-from tests.retrain.publishing.test_publish import NOW, model
+from tests.retrain.support.models import NOW, model
 
 
 @pytest.fixture

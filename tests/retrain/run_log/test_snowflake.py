@@ -11,11 +11,13 @@ from structlog.testing import capture_logs
 from retrain.run_log.row import RunRow, State
 from retrain.run_log.snowflake import log_runs
 from retrain.run_log.store import FileRuns
-from tests.retrain.commands.test_command import retrain, where
+from tests.retrain.support.command import retrain, where
 from tests.retrain.support.feeds import row as event
 from tests.retrain.support.feeds import write_day
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.snowflake import Snowflake, snowflake_server
+
+pytestmark = pytest.mark.process
 
 NOW = datetime(2026, 3, 5, 2, 0, 0, 123456, tzinfo=UTC)
 

@@ -16,12 +16,17 @@ from retrain.commands.status import status_table
 from retrain.errors import Reason, RunError
 from retrain.run_log.row import RunRow, State
 from retrain.run_log.store import FileRuns, PostgresRuns, Runs
+from retrain.scheduling import lock as lock_module
 from retrain.scheduling.lock import KEY, FileLock, PostgresLock
 from retrain.scheduling.tracked_run import store_failures
 from servicekit.storage.object_store import FileStore
 from tests.support.pgbouncer import pgbouncer
 
+pytestmark = pytest.mark.peer
+
 NOW = datetime(2026, 3, 5, 2, 0, 0, 123456, tzinfo=UTC)
+LEASE_S = 9.0
+"""Renewed so often that those who want the lock soon see that somebody holds it."""
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +152,7 @@ def test_a_lock_that_somebody_else_took_is_noticed(database: str) -> None:
 
 def test_a_lock_outlives_its_time_where_nobody_wants_it(database: str) -> None:
     """As after an outage of Postgres: nobody can have trained meanwhile."""
-    lock = PostgresLock(database)
+    lock = PostgresLock(database, lease_s=LEASE_S)
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE retrain_lease SET expires_at = '-infinity'")
     lock.check()
@@ -166,13 +171,16 @@ def test_a_run_of_the_release_before_keeps_others_out(database: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction", "statement"])
-def test_one_holds_the_lock_through_a_pooler(database: str, tmp_path: Path, mode: str) -> None:
+def test_one_holds_the_lock_through_a_pooler(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
     """Of many that want it at once, each by a connection to a session that all share."""
+    monkeypatch.setattr(lock_module, "SETTLED_S", 0.5)
     with pgbouncer(tmp_path, database, mode=mode, pool_size=1) as through, ThreadPoolExecutor(8) as threads:
 
         def take(_: int) -> PostgresLock | None:
             try:
-                return PostgresLock(through)
+                return PostgresLock(through, lease_s=LEASE_S)
             except RunError as failure:
                 if failure.reason is not Reason.BUSY:
                     raise

@@ -76,6 +76,7 @@ def test_a_timer_starts_its_service(name: str, command: str) -> None:
     assert started[3] == command
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not here")
 @pytest.mark.parametrize(("name", "first"), [("lightfm-retrain", "02:00:00"), ("lightfm-export", "00:30:00")])
 def test_a_timer_means_what_it_says(name: str, first: str) -> None:

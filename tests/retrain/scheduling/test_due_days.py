@@ -151,6 +151,7 @@ def hanging(path: Path) -> tuple[str, ...]:
     return (sys.executable, "-c", program)
 
 
+@pytest.mark.process
 def test_a_run_that_hangs_is_ended_and_told_of(tmp_path: Path) -> None:
     hung: list[date] = []
     run = ChildRun(limit_s=2, stopping=threading.Event(), hung=hung.append, command=hanging(tmp_path / "pid"))
@@ -160,6 +161,7 @@ def test_a_run_that_hangs_is_ended_and_told_of(tmp_path: Path) -> None:
     assert not alive(tmp_path / "pid")
 
 
+@pytest.mark.process
 def test_a_schedule_that_stops_ends_its_run(tmp_path: Path) -> None:
     stopping = threading.Event()
     program = (
@@ -181,6 +183,7 @@ def test_a_schedule_that_stops_ends_its_run(tmp_path: Path) -> None:
     assert not alive(tmp_path / "pid")
 
 
+@pytest.mark.process
 def test_an_exit_status_is_handed_on() -> None:
     command = (sys.executable, "-c", "import sys; sys.exit(3 if sys.argv[1] == '2026-03-08' else 1)")
     run = ChildRun(limit_s=60, stopping=threading.Event(), hung=lambda _: None, command=command)

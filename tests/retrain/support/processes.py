@@ -10,7 +10,7 @@ from typing import Final
 
 from modelstore.registry import Registry
 from servicekit.storage.object_store import FileStore
-from tests.retrain.commands.test_command import QUICK, ROOT
+from tests.retrain.support.command import QUICK, ROOT
 
 LEARNING: Final = {"RETRAIN_FACTORS": "16", "RETRAIN_EPOCHS": "8"}
 PROGRAM: Final = ("-m", "retrain", "run")

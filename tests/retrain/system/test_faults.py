@@ -18,7 +18,7 @@ from retrain.importers.simulation import Simulation, simulate
 from retrain.scheduling.job import run_job
 from retrain.settings import RetrainSettings
 from servicekit.process.ports import free_port
-from tests.retrain.commands.test_command import QUICK, ROOT, retrain, where
+from tests.retrain.support.command import QUICK, ROOT, retrain, where
 from tests.retrain.support.feeds import due_day
 from tests.retrain.support.processes import live, rest_of_lines, running, wait_for_line
 from tests.support.dogstatsd import DogStatsdServer

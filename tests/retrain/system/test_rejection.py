@@ -1,5 +1,6 @@
 """Runs on a last day that is not what it should be, as a scheduler starts them."""
 
+import shutil
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -8,11 +9,11 @@ import pytest
 
 from modelstore.registry import Registry
 from servicekit.storage.object_store import FileStore
-from tests.retrain.commands.test_command import retrain, where
+from tests.retrain.support.command import retrain, where
+from tests.retrain.support.processes import LEARNING
 from tests.support.dogstatsd import DogStatsdServer
 
 LAST: Final = "2026-03-04"
-LEARNING: Final = {"RETRAIN_FACTORS": "16", "RETRAIN_EPOCHS": "8"}
 SHUFFLED: Final = """
     WITH ids AS (SELECT {id} AS id, row_number() OVER (ORDER BY {id}) AS place FROM today GROUP BY {id}),
     others AS (SELECT id, row_number() OVER (ORDER BY hash(id)) AS place FROM ids)
@@ -21,7 +22,7 @@ SHUFFLED: Final = """
 """
 
 
-class Trained(NamedTuple):
+class Night(NamedTuple):
     folder: Path
     environment: dict[str, str]
     """Of runs on it."""
@@ -30,17 +31,15 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, feed: Path) -> Trained:
-    """A live model of the days before the last one."""
-    folder = tmp_path_factory.mktemp("trained")
+def night(tmp_path_factory: pytest.TempPathFactory, feed: Path, trained: Path) -> Night:
+    """A live model of the days before the last one, and exports that tests damage."""
+    folder = tmp_path_factory.mktemp("night")
+    shutil.copytree(trained / "models", folder / "models")
     for day in (feed / "exports").iterdir():
         (folder / "exports" / day.name).mkdir(parents=True)
         for file in day.glob("*.parquet"):
             (folder / "exports" / day.name / file.name).symlink_to(file)
-    environment = where(folder, folder / "exports") | LEARNING
-    done = retrain("run", "--date", "2026-03-03", **environment)
-    assert done.returncode == 0, done.stderr
-    return Trained(folder, environment, feed)
+    return Night(folder, where(folder, folder / "exports") | LEARNING, feed)
 
 
 def damage(feed: Path, exports: Path, query: str) -> None:
@@ -68,13 +67,13 @@ def pointer(folder: Path) -> bytes:
     ids=["all on one video", "half of the volume", "shuffled users", "shuffled videos"],
 )
 def test_a_poisoned_day_leaves_the_live_model(
-    trained: Trained,
+    night: Night,
     dogstatsd: DogStatsdServer,
     query: str,
     reason: str,
     words: str,
 ) -> None:
-    folder, environment, feed = trained
+    folder, environment, feed = night
     before, versions = pointer(folder), Registry(FileStore(folder / "models")).versions()
     damage(feed, folder / "exports", query)
 
@@ -89,9 +88,9 @@ def test_a_poisoned_day_leaves_the_live_model(
     assert not dogstatsd.packets("feed.lightfm.retrain.success")
 
 
-def test_a_worse_model_goes_live_by_force_only(trained: Trained) -> None:
+def test_a_worse_model_goes_live_by_force_only(night: Night) -> None:
     """The same day is refused with a fit that hardly learns, and taken with the usual one."""
-    folder, environment, feed = trained
+    folder, environment, feed = night
     damage(feed, folder / "exports", "SELECT * FROM today")
     before = pointer(folder)
     worse = environment | {"RETRAIN_EPOCHS": "1", "RETRAIN_LEARNING_RATE": "0.0001"}

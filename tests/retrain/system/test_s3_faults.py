@@ -17,7 +17,7 @@ from retrain.run_log.store import FileRuns, PostgresRuns
 from retrain.scheduling.job import run_job
 from retrain.settings import RetrainSettings
 from servicekit.storage.object_store import FileStore, S3Store, open_store
-from tests.retrain.commands.test_command import retrain
+from tests.retrain.support.command import hurried, retrain
 from tests.retrain.support.feeds import due_day
 from tests.retrain.support.processes import running
 from tests.support.dogstatsd import DogStatsdServer
@@ -176,7 +176,7 @@ def test_a_run_that_a_silent_server_holds_up_is_ended_by_the_schedule_and_told_o
             "DD_AGENT_HOST": dogstatsd.host,
             "DD_DOGSTATSD_PORT": str(dogstatsd.port),
         }
-        done = retrain("schedule", "--once", **environment, **way)
+        done = hurried("schedule", "--once", **environment, **way)
     assert done.returncode == 1, done.stderr
     (row,) = PostgresRuns(postgres_url).recent(9)
     assert (row.run_date, row.state, row.reason, row.message) == (day, "failed", "hung", "ended after 5 s")

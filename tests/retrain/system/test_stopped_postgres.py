@@ -14,11 +14,12 @@ from retrain import postgres
 from retrain.errors import Reason, RunError
 from retrain.run_log.store import PostgresRuns
 from retrain.scheduling.lock import PostgresLock
-from tests.retrain.commands.test_command import retrain
+from tests.retrain.support.command import retrain
 from tests.retrain.support.processes import live, rest_of_lines, running, wait_for_line
 
 IMPATIENT: Final = (
     "import sys; from retrain import __main__, postgres; postgres.CONNECT_S, postgres.ANSWER_S = 2, 1.0; "
+    "from retrain.scheduling import lock; lock.LEASE_S = 6.0; "  # for which the next run waits
     "sys.exit(__main__.main(['run']))"
 )
 

@@ -17,7 +17,7 @@ from retrain.training.checkpoint import MANIFEST, Checkpoint, CheckpointError, D
 from retrain.training.checkpoint_store import FOLDER, KEPT, SIGNATURE, CheckpointStore
 from retrain.training.lightfm_trainer import LEARNT, Trainer
 from servicekit.storage.object_store import FileStore
-from tests.retrain.training.test_lightfm_trainer import PARAMETERS, USERS, VIDEOS, positives, trained
+from tests.retrain.support.trainers import PARAMETERS, USERS, VIDEOS, positives, trained
 
 AT: Final = datetime(2026, 3, 4, tzinfo=UTC)
 USER_IDS: Final = IdMap.build(f"u{number:03}" for number in range(USERS))

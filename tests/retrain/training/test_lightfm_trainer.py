@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import pytest
@@ -15,27 +14,7 @@ from retrain.embeddings import COLD_BIAS_QUANTILE, Embeddings
 from retrain.errors import Reason, RunError
 from retrain.hyperparameters import Hyperparameters
 from retrain.training.lightfm_trainer import LEARNT, OPENMP, Trainer
-
-PARAMETERS: Final = Hyperparameters(loss="warp", factors=8, learning_rate=0.05, threads=1, seed=3)
-USERS, VIDEOS = 30, 40
-
-
-def positives(*, users: range = range(USERS), videos: range = range(VIDEOS), seed: int = 0) -> Positives:
-    """Return random positives that touch every one of the users and videos."""
-    random = np.random.default_rng(seed)
-    chosen = random.random((len(users), len(videos))) < 0.2
-    chosen[np.arange(len(users)), np.arange(len(users)) % len(videos)] = True
-    chosen[np.arange(len(videos)) % len(users), np.arange(len(videos))] = True
-    rows, columns = np.nonzero(chosen)
-    pairs = Pairs(users=(rows + users.start).astype(np.int32), videos=(columns + videos.start).astype(np.int32))
-    return Positives(pairs=pairs, weights=random.uniform(0.1, 3, len(rows)).astype(np.float32))
-
-
-def trained(*parts: Positives, epochs: int = 3) -> Trainer:
-    trainer = Trainer(PARAMETERS)
-    for part in parts:
-        trainer.fit(part, range(epochs))
-    return trainer
+from tests.retrain.support.trainers import PARAMETERS, USERS, VIDEOS, positives, trained
 
 
 def test_one_thread_gives_the_same_bits_each_time() -> None:
@@ -195,6 +174,7 @@ def test_lightfm_without_openmp_is_refused_where_it_makes_the_passes(monkeypatch
         Trainer(replace(PARAMETERS, loss="bpr"))
 
 
+@pytest.mark.process
 def test_nothing_but_the_trainer_imports_lightfm() -> None:
     """A server process, and even the command line's help, must come up without LightFM."""
     code = "import sys, retrain.__main__, modelstore.artefact; sys.exit('lightfm' in sys.modules)"

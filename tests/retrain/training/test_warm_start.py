@@ -24,7 +24,7 @@ from retrain.training.checkpoint_store import FOLDER, CheckpointStore
 from retrain.training.lightfm_trainer import Trainer
 from retrain.training.warm_start import Compatibility, WarmStart, choose
 from servicekit.storage.object_store import open_store
-from tests.retrain.pipeline.test_stages import job
+from tests.retrain.support.stages import job
 
 SUMS_LEFT: Final = np.float32(1e-4)
 

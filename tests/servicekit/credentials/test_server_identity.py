@@ -20,6 +20,8 @@ from tests.support.certificates import Authority
 from tests.support.polling import wait_for
 from tests.support.tls_storm import KINDS, renew, storm
 
+pytestmark = pytest.mark.peer
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:

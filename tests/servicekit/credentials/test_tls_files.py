@@ -72,10 +72,12 @@ def is_served(address: str, credentials: grpc.ChannelCredentials) -> bool:
         return False
 
 
+@pytest.mark.peer
 def test_a_caller_with_a_certificate_is_served(server: str, authority: Authority) -> None:
     assert say(server, authority.issue("bridge").channel()) == b"hello"
 
 
+@pytest.mark.peer
 def test_a_caller_of_another_authority_is_refused(server: str, tmp_path: Path, identity: TlsFiles) -> None:
     (tmp_path / "other").mkdir()
     stranger = Authority(tmp_path / "other", "stranger").issue("bridge")
@@ -85,16 +87,19 @@ def test_a_caller_of_another_authority_is_refused(server: str, tmp_path: Path, i
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.peer
 def test_a_caller_without_a_certificate_is_refused(server: str, identity: TlsFiles) -> None:
     with pytest.raises(grpc.RpcError):
         say(server, grpc.ssl_channel_credentials(identity.authority.read_bytes()))
 
 
+@pytest.mark.peer
 def test_a_caller_in_plain_text_is_refused(server: str) -> None:
     with pytest.raises(grpc.RpcError):
         say(server, None)
 
 
+@pytest.mark.peer
 def test_renewed_certificates_count_for_new_connections(
     server: str, authority: Authority, identity: TlsFiles, tmp_path: Path
 ) -> None:
@@ -117,6 +122,7 @@ def test_renewed_certificates_count_for_new_connections(
         say(server, before)
 
 
+@pytest.mark.peer
 def test_files_in_the_middle_of_their_renewal_break_nothing(
     server: str, authority: Authority, identity: TlsFiles
 ) -> None:

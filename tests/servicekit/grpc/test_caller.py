@@ -17,6 +17,8 @@ from tests.support.certificates import Authority
 from tests.support.echo import SERVICE, caller, handlers
 from tests.support.polling import wait_for
 
+pytestmark = pytest.mark.peer
+
 
 class Service:
     """Has one method."""

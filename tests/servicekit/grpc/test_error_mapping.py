@@ -17,6 +17,8 @@ from servicekit.grpc.errors import Violation, invalid_argument, not_found, unava
 from servicekit.server.grpc_server import AioServer, ThreadServer
 from tests.support.echo import SERVICE, caller
 
+pytestmark = pytest.mark.peer
+
 SECRET: Final = "password of the database"  # noqa: S105  # no real one
 
 

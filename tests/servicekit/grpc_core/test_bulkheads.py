@@ -19,6 +19,8 @@ from servicekit.server.grpc_server import AioServer, ThreadServer
 from tests.support.echo import SERVICE, caller
 from tests.support.polling import wait_for
 
+pytestmark = pytest.mark.peer
+
 LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]
 CHECK: Final = "/grpc.health.v1.Health/Check"
 WATCH: Final = "/grpc.health.v1.Health/Watch"

@@ -22,6 +22,8 @@ from servicekit.server.grpc_server import ThreadServer
 from tests.support.echo import SERVICE, caller, handlers, is_refused
 from tests.support.polling import wait_for
 
+pytestmark = pytest.mark.peer
+
 ROOT: Final = Path(__file__).parents[3]
 THREADS: Final = 3
 LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]

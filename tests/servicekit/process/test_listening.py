@@ -26,6 +26,7 @@ def connection() -> Iterator[tuple[socket.socket, str]]:
             yield client, f"127.0.0.1:{client.getsockname()[1]}"
 
 
+@pytest.mark.peer
 def test_an_outgoing_connection_is_waited_for(connection: tuple[socket.socket, str]) -> None:
     client, address = connection
     looks: list[float] = []
@@ -40,6 +41,7 @@ def test_an_outgoing_connection_is_waited_for(connection: tuple[socket.socket, s
     assert len(looks) == 3
 
 
+@pytest.mark.peer
 def test_one_that_stays_is_named(connection: tuple[socket.socket, str]) -> None:
     _, address = connection
     times = iter(range(100))
@@ -49,6 +51,7 @@ def test_one_that_stays_is_named(connection: tuple[socket.socket, str]) -> None:
     assert str(refused.value).endswith(f" (pid {os.getpid()})")
 
 
+@pytest.mark.peer
 def test_a_server_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -64,6 +67,7 @@ def test_what_is_no_fixed_port_is_left_to_the_server(address: str) -> None:
     wait_until_free(address, sleep=lambda _: pytest.fail("it waited"))
 
 
+@pytest.mark.peer
 def test_a_held_port_is_nobodys_near_end_and_free_afterwards() -> None:
     port = free_port()
     with held(f"127.0.0.1:{port}"), socket.socket() as other:

@@ -22,6 +22,8 @@ from tests.support.draining_server import REPLIES
 from tests.support.echo import SERVICE, caller, handlers
 from tests.support.polling import wait_for
 
+pytestmark = pytest.mark.peer
+
 ROOT: Final = Path(__file__).parents[3]
 LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]
 CALLERS: Final = 8

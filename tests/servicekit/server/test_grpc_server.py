@@ -19,6 +19,8 @@ from tests.support.echo import SERVICE, caller, handlers, is_refused
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 
+pytestmark = pytest.mark.peer
+
 ROOT: Final = Path(__file__).parents[3]
 LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]
 SIGNALLED: Final = """

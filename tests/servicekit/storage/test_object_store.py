@@ -22,6 +22,8 @@ from servicekit.storage.object_store import (
 from tests.support.s3 import CREDENTIALS, new_bucket, s3_server, seaweedfs_server
 from tests.support.s3_faults import Fault, Faults, Kind, faulty
 
+pytestmark = pytest.mark.peer
+
 
 @pytest.fixture(scope="module")
 def s3_environment() -> Iterator[dict[str, str]]:

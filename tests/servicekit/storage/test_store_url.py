@@ -41,6 +41,7 @@ def test_a_folder_whose_name_is_not_utf8_has_a_url_too(tmp_path: Path) -> None:
     assert read_store_url(path.as_uri()) == Folder(path)
 
 
+@pytest.mark.peer
 def test_what_follows_a_bucket_is_the_prefix_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server() as environment:
         for variable, value in (environment | CREDENTIALS).items():

@@ -44,6 +44,7 @@ def test_events_arrive(dogstatsd: DogStatsdServer) -> None:
     assert "breaker opened|LightFM does not answer" in event
 
 
+@pytest.mark.peer
 def test_an_agent_that_is_away_is_no_error() -> None:
     with DogStatsdServer() as server:
         port = server.port
@@ -108,6 +109,7 @@ def test_a_name_that_is_none_is_told_of_once_and_looked_up_again(dogstatsd: DogS
     assert [log["event"] for log in logs] == ["metrics.not_sent", "metrics.sent"]
 
 
+@pytest.mark.peer
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 def test_an_agent_at_an_ipv6_address(host: str) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as agent:
@@ -122,6 +124,7 @@ def test_an_agent_at_an_ipv6_address(host: str) -> None:
         assert agent.recv(65536) == b"feed.recommendation.fallback:1|c|#service:bridge"
 
 
+@pytest.mark.peer
 def test_an_agent_behind_a_socket_file(tmp_path: Path) -> None:
     """Also one that comes later, and one that is started anew."""
     path = tmp_path / "dsd.socket"

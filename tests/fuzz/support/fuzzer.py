@@ -11,10 +11,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
-from tests.fuzz.messages import Messages
-from tests.fuzz.methods import Method
-from tests.fuzz.values import Values
-from tests.fuzz.verdict import problem_of_error, problem_of_reply
+from tests.fuzz.support.messages import Messages
+from tests.fuzz.support.methods import Method
+from tests.fuzz.support.values import Values
+from tests.fuzz.support.verdict import problem_of_error, problem_of_reply
 
 AT_ONCE: Final = 12
 MAX_KEPT: Final = 10_000

@@ -4,7 +4,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from tests.fuzz.values import DOUBLES, Values, times
+from tests.fuzz.support.values import DOUBLES, Values, times
 
 NEEDED: Final = frozenset(
     (
