@@ -190,7 +190,8 @@ def test_the_lock_of_a_killed_process_is_free(request: pytest.FixtureRequest, tm
     path = tmp_path / "lock"
     conninfo = request.getfixturevalue("database") if kind == "postgres" else None
     program = (
-        "import sys, time; from pathlib import Path; from retrain import lock as locks; locks.LEASE_S = 2.0; "
+        "import sys, time; from pathlib import Path; from retrain.scheduling import lock as locks; "
+        "locks.LEASE_S = 2.0; "
         "take_lock = locks.take_lock; "
         f"lock = take_lock({conninfo!r}, Path({str(path)!r})); print('held', flush=True); time.sleep(60)"
     )
