@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from modelstore.registry import Registry
 from retrain.data.erased_users import local_list
@@ -17,16 +17,13 @@ from retrain.pipeline.progress_bar import choose_progress
 from retrain.pipeline.stages import utc_now
 from retrain.run_log.notify import open_runs, tell
 from retrain.run_log.row import RunFigures
-from retrain.scheduling.lock import Lock, take_lock
+from retrain.scheduling.lock import run_lock
 from retrain.scheduling.tracked_run import RunLease, TrackedRun
 from retrain.settings import RetrainSettings
 from retrain.training.checkpoint_store import CheckpointStore
 from retrain.training.warm_start import Compatibility, WarmStart, choose
 from servicekit.storage.object_store import ObjectStore, open_store
 from servicekit.telemetry.metrics import Metrics
-
-LOCK_FILE: Final = "retrain.lock"
-"""In the work folder, where there is no Postgres; all releases exclude each other by it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,11 +99,6 @@ class RunPlan:
             start=self.start,
             kept=kept_folder(self.settings.retrain_work_dir),
         )
-
-
-def run_lock(settings: RetrainSettings) -> Lock:
-    """Take the lock that runs exclude each other by; RunError when another one holds it."""
-    return take_lock(settings.conninfo(), settings.retrain_work_dir / LOCK_FILE)
 
 
 def tracked_run(settings: RetrainSettings, metrics: Metrics, observer: RunObserver) -> TrackedRun:

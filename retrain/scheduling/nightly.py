@@ -16,9 +16,8 @@ from retrain.errors import Reason, RunError
 from retrain.run_log.notify import open_runs, tell
 from retrain.run_log.row import RunRow, State
 from retrain.run_log.store import Runs
-from retrain.scheduling.composition import run_lock
 from retrain.scheduling.due_days import Schedule, due_days
-from retrain.scheduling.lock import Lock
+from retrain.scheduling.lock import Lock, run_lock
 from retrain.scheduling.subprocess_run import ChildRun
 from retrain.scheduling.tracked_run import store_failures
 from retrain.settings import RetrainSettings
