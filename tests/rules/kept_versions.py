@@ -74,7 +74,7 @@ KEPT: Final = (
         name="a checkpoint of training",
         constant="retrain.training.checkpoint.FORMAT",
         makers=("retrain.training.checkpoint",),
-        passed_over=("retrain.numba_cache", "retrain.errors", "servicekit"),
+        passed_over=("retrain.data", "retrain.errors", "retrain.numba_cache", "servicekit"),
     ),
     KeptThing(
         name="arrays that recsvc computes from a model",
