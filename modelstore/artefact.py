@@ -36,7 +36,10 @@ from modelstore.soundness import numbers_problem
 __all__ = ["ArtefactError", "Csr", "map_array"]  # from here, too: parts of what an artefact is
 
 FORMAT: Final = 1
-"""Version of this layout. A reader refuses what it does not know; it reads every version ever written."""
+"""Version of this layout: raise it when the files are others, or mean something else.
+
+A reader refuses what it does not know; it reads every version ever written.
+"""
 
 MANIFEST: Final = "manifest.json"
 MAX_MANIFEST_BYTES: Final = 16 * 2**20

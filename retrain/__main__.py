@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from retrain.commands import forget, import_data, models, report, runs
 from retrain.commands.parser import add_command
@@ -53,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the day, UTC (default: yesterday)"
     )
+    _add_simulate(commands)
+    return parser
+
+
+def _add_simulate(commands: Any) -> None:
     simulate = commands.add_parser(
         "simulate",
         help="write a SIMULATED feed, laid out as real exports are",
@@ -77,7 +82,6 @@ def _parser() -> argparse.ArgumentParser:
         help="the same seed gives the same feed (default: 1)",
     )
     simulate.set_defaults(command=_simulate)
-    return parser
 
 
 MAX_SIMULATED: Final = 100_000_000

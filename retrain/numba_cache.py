@@ -9,11 +9,15 @@ import pickle
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 from numba.core.caching import FunctionCache
+
+from retrain.compiled_sources import compiled_sources
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -45,9 +49,8 @@ class _Files:
     """
 
     def __init__(self, folder: Path, function: Callable[..., Any]) -> None:
-        source = Path(function.__code__.co_filename).read_bytes()
         self._folder, self._name = folder, function.__qualname__
-        self._of = (numba.__version__, hashlib.sha256(source).hexdigest())
+        self._function = function
 
     def load(self, key: object) -> Any:
         """Return what was saved, None where that cannot be read."""
@@ -71,6 +74,11 @@ class _Files:
     def _path(self, key: object) -> Path:
         told = repr((*self._of, key)).encode()
         return self._folder / f"{self._name}-{hashlib.sha256(told).hexdigest()[:16]}.nbc"
+
+    @cached_property
+    def _of(self) -> tuple[object, ...]:
+        """What it is compiled from; first asked for when it is called, as its helpers may stand below it."""
+        return (numba.__version__, np.__version__, *compiled_sources(self._function))
 
 
 def _digest(data: bytes) -> bytes:

@@ -1,33 +1,42 @@
-"""What a model is made of: a digest of its input, its settings and the code, so that a run knows its own work again."""
+"""What a model is made of: a digest of its input, settings and method, so that a run knows its own work again."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from importlib.metadata import version
 from typing import Final
 
-from modelstore.artefact import digest
+from modelstore.artefact import FORMAT, digest
 from retrain.data.input_files import InputFiles
 
 DIGITS: Final = 8
 """Hexadecimal digits of a digest in a version's name."""
+METHOD_VERSION: Final = 1
+"""Of the way from exports to a model: raise it when the code makes another model of the same input and settings.
 
-_CODE: Final = Path(__file__).parent
+Runs then train anew what they had trained before, and the next night makes a full fit: no fit goes on from a training
+state of another method.
+"""
+LIBRARIES: Final = ("duckdb", "numba", "numpy", "rectools-lightfm")
+"""Those that a model's numbers depend on."""
 
 
 def recipe_digest(source: InputFiles, parameters: Mapping[str, object]) -> str:
-    """Return the digest of the input files, the parameters and the code of this package."""
-    return _digest({"input": [digest(path) for path in source.files], "parameters": dict(parameters), "code": _code()})
+    """Return the digest of the input files, the parameters, the method, its libraries, and the model's format."""
+    return _digest(
+        {
+            "input": [digest(path) for path in source.files],
+            "parameters": dict(parameters),
+            "method": METHOD_VERSION,
+            "format": FORMAT,
+            "libraries": {name: version(name) for name in LIBRARIES},
+        }
+    )
 
 
 def method_digest(parameters: Mapping[str, object]) -> str:
-    """Return the digest of the parameters and the code of this package, whatever the input."""
-    return _digest({"parameters": dict(parameters), "code": _code()})
-
-
-def _code() -> dict[str, str]:
-    paths = sorted([*_CODE.glob("*.py"), *_CODE.glob("sql/*.sql")])
-    return {path.name: digest(path) for path in paths}
+    """Return the digest of the parameters and the method, whatever the input."""
+    return _digest({"parameters": dict(parameters), "method": METHOD_VERSION})
 
 
 def _digest(recipe: Mapping[str, object]) -> str:

@@ -33,8 +33,8 @@ from retrain.evaluation.page_ranking import Scores
 from retrain.evaluation.segments import slices
 from retrain.hyperparameters import Hyperparameters
 from retrain.pipeline.fits import DAY, Fits
+from retrain.pipeline.observer import RunObserver
 from retrain.pipeline.progress_bar import Lines
-from retrain.pipeline.progress_record import RunProgress
 from retrain.pipeline.train import learn_before
 from retrain.settings import RetrainSettings
 from retrain.training.lightfm_trainer import Trainer
@@ -95,7 +95,7 @@ class Split:
 
     def as_a_run(self) -> Embeddings:
         """Return what a run would serve, which learns the last two days by themselves."""
-        fits = Fits(self._settings, self._interactions, progress=Lines(), record=RunProgress())
+        fits = Fits(self._settings, self._interactions, progress=Lines(), observer=RunObserver())
         begin = time.monotonic()
         learn_before(fits, self._cut - DAY)
         fits.fit("final", self._cut)

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
@@ -127,7 +126,7 @@ def _pipeline(folder: Path) -> dict[str, float]:
 
     settings, window, source = _input(folder)
     begin, spent_before = time.perf_counter(), _processor()
-    record, models = _record(), FileStore(folder / "models")
+    observer, models = _observer(), FileStore(folder / "models")
     job = RunContext(
         settings=settings,
         window=window,
@@ -140,14 +139,14 @@ def _pipeline(folder: Path) -> dict[str, float]:
         checkpoints=CheckpointStore(models),
         kept=folder / "kept",
         force=True,
-        record=record,
+        observer=observer,
     )
     result = run_pipeline(job)
     total = time.perf_counter() - begin
-    counts = record.counts
+    counts = observer.findings.counts
     assert counts  # noqa: S101  # the run got so far
-    seconds = {name: round(spent, 1) for name, spent in record.stage_seconds.items()}
-    rest = total - sum(record.stage_seconds.values())
+    seconds = {name: round(spent, 1) for name, spent in observer.findings.stage_seconds.items()}
+    rest = total - sum(observer.findings.stage_seconds.values())
     return {
         "users": counts.users,
         "videos": counts.videos,
@@ -155,8 +154,8 @@ def _pipeline(folder: Path) -> dict[str, float]:
         "matrices and rest": round(rest, 1),
         "total": round(total, 2),
         "processor": round(_processor() - spent_before, 2),
-        "peak MiB": round(max(*record.peaks.values(), _peak())),
-        "peak MiB prepare": round(record.peaks["prepare"]),
+        "peak MiB": round(max(*observer.peaks.values(), _peak())),
+        "peak MiB prepare": round(observer.peaks["prepare"]),
         "judged users": result.evaluation.users if result.evaluation else 0,
     }
 
@@ -231,24 +230,25 @@ def _warehouse(folder: Path) -> Iterator[Any]:
         yield prepare(source, window, warehouse)
 
 
-def _record() -> Any:
-    from retrain.pipeline.progress_record import RunProgress  # noqa: PLC0415
+def _observer() -> Any:
+    from retrain.pipeline.observer import RunObserver  # noqa: PLC0415
 
-    @dataclass(kw_only=True)
-    class MeasuredRecord(RunProgress):
+    class MeasuredObserver(RunObserver):
         """Also keeps the most memory of each stage, MiB."""
 
-        peaks: dict[str, float] = field(default_factory=lambda: {"between": 0.0})
+        def __init__(self) -> None:
+            super().__init__()
+            self.peaks = {"between": 0.0}
 
         @contextmanager
         def stage(self, name: str) -> Iterator[None]:
             self.peaks["between"] = max(self.peaks["between"], _peak())
             _reset_peak()
-            with RunProgress.stage(self, name):
+            with RunObserver.stage(self, name):
                 yield
             self.peaks[name] = max(self.peaks.get(name, 0.0), _peak())
 
-    return MeasuredRecord()
+    return MeasuredObserver()
 
 
 def _processor() -> float:

@@ -26,8 +26,8 @@ from retrain.data.prepare import Interactions, prepare
 from retrain.evaluation.held_out_day import HeldOutDay
 from retrain.evaluation.metrics import hits, ndcg
 from retrain.pipeline.fits import UNPUBLISHED, Fits
+from retrain.pipeline.observer import RunObserver
 from retrain.pipeline.progress_bar import Lines
-from retrain.pipeline.progress_record import RunProgress
 from retrain.pipeline.train import learn_before
 from retrain.settings import RetrainSettings
 from retrain.training.checkpoint import Checkpoint
@@ -117,7 +117,7 @@ def _full_fit(interactions: Interactions, seed: int, day: date) -> tuple[Fits, f
 
 
 def _fits(interactions: Interactions, seed: int, start: Checkpoint | None = None) -> Fits:
-    return Fits(_settings(seed), interactions, progress=Lines(), record=RunProgress(), start=start)
+    return Fits(_settings(seed), interactions, progress=Lines(), observer=RunObserver(), start=start)
 
 
 def _learn_halves(interactions: Interactions, fits: Fits, day: date) -> None:

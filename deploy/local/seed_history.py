@@ -20,6 +20,7 @@ from retrain.data.columns import INTERACTIONS, VIDEOS
 from retrain.data.duckdb_session import DuckDbSession
 from retrain.data.exports import midnight
 from retrain.data.input_files import mended
+from retrain.data.kinds_table import create_kinds
 from retrain.errors import RunError
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -73,7 +74,8 @@ def _import_interactions(connection: Connection, file: Path, until: datetime, se
     """Copy what a run would take from the file: by the same statements, so that the same rows are left out."""
     with _read(file, "export_rows", INTERACTIONS) as (warehouse, lines):
         warehouse.define(until_ms=round(until.timestamp() * 1000))
-        warehouse.run("kinds", "no_forgotten", "exported")
+        create_kinds(warehouse)
+        warehouse.run("no_forgotten", "exported")
         seeded.left_out.update(dict(warehouse.rows("seeded_faults")))
         warehouse.copy("seeded_interactions", lines)
         seeded.rows += _copy(connection, lines, "user_interactions", INTERACTION_COLUMNS)

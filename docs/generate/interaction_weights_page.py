@@ -1,7 +1,7 @@
 """The page of what each type of interaction counts, for fold-in and for training."""
 
 from docs.generate import markdown
-from recsvc.domain.interaction import LONG_WATCH_MS, MAX_WEIGHT, PREFERENCE_WEIGHTS
+from modelstore.interaction_weights import LONG_WATCH_MS, MAX_WEIGHT, PREFERENCE_WEIGHTS
 
 INTRODUCTION = f"""What an interaction says of a user's liking. Training and fold-in use the same numbers; training
 has no negatives. `watched` is further weight, in proportion to the watched share of the video or of its first

@@ -1,64 +1,24 @@
 """What users did, and what each of it says of their taste."""
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Final, NamedTuple
 
-LONG_WATCH_MS: Final = 18_000
-"""A video watched this long counts as watched to its end."""
-MAX_WEIGHT: Final = 3.0
-"""Most weight of one video in a user's taste."""
+from modelstore.interaction_weights import (
+    LONG_WATCH_MS,
+    MAX_WEIGHT,
+    PREFERENCE_WEIGHTS,
+    InteractionType,
+    PreferenceWeight,
+)
+
+__all__ = ["LONG_WATCH_MS", "MAX_WEIGHT", "PREFERENCE_WEIGHTS", "InteractionType", "PreferenceWeight"]
+"""From here, too: fold-in counts by them."""
+
 MAX_RATING: Final = 5.0
 NEUTRAL_RATING: Final = MAX_RATING / 2
 """A rating that speaks neither for nor against a video."""
 
 
-class InteractionType(StrEnum):
-    """What was done; the values are the names in `feed.interactions.v1`."""
-
-    IMPRESSION = "impression"
-    WATCH = "watch"
-    COMPLETE = "complete"
-    LIKE = "like"
-    UNLIKE = "unlike"
-    FOLLOW = "follow"
-    COMMENT = "comment"
-    SHARE = "share"
-    FAVORITE = "favorite"
-    RATING = "rating"
-    SEARCH = "search"
-    SKIP = "skip"
-    HIDE = "hide"
-
-
-class PreferenceWeight(NamedTuple):
-    """What one kind of interaction says; the same numbers that training uses."""
-
-    value: float = 0.0
-    """Weight as a positive."""
-    watched: float = 0.0
-    """Further weight, in proportion to the share that was watched."""
-    takes_back: bool = False
-    """Cancels all that the user said of the video before."""
-    against: float = 0.0
-    """Weight as a negative; training has none, as WARP passes over negatives."""
-
-
-PREFERENCE_WEIGHTS: Final = {
-    InteractionType.IMPRESSION: PreferenceWeight(),
-    InteractionType.WATCH: PreferenceWeight(0.3, 0.7),
-    InteractionType.COMPLETE: PreferenceWeight(1.0),
-    InteractionType.LIKE: PreferenceWeight(1.0),
-    InteractionType.UNLIKE: PreferenceWeight(takes_back=True),
-    InteractionType.FOLLOW: PreferenceWeight(1.0),
-    InteractionType.COMMENT: PreferenceWeight(1.0),
-    InteractionType.SHARE: PreferenceWeight(1.0),
-    InteractionType.FAVORITE: PreferenceWeight(1.0),
-    InteractionType.RATING: PreferenceWeight(),
-    InteractionType.SEARCH: PreferenceWeight(0.5),
-    InteractionType.SKIP: PreferenceWeight(),
-    InteractionType.HIDE: PreferenceWeight(takes_back=True, against=0.3),
-}
 _STRONG: Final = 1.0
 
 

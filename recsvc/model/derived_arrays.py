@@ -15,8 +15,12 @@ from recsvc.ranking.video_fingerprints import fingerprints_of
 from recsvc.wire_format import heads_of
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
+FORMAT: Final = 1
+"""Of the arrays and of what they mean: raise it when the code makes others of a model, or writes them otherwise."""
 FOLDER: Final = "derived"
 """Folder of the arrays within that of the model's local copy."""
+MADE_WITH: Final = (np.__version__, hashlib.sha256(pb.DESCRIPTOR.serialized_pb).hexdigest())
+"""What the arrays depend on besides: heads are bytes of the reply's message."""
 
 
 class DerivedArrays(NamedTuple):
@@ -39,7 +43,7 @@ class DerivedArrays(NamedTuple):
         compute = partial(cls.computed, model)
         if model.folder is None:
             return compute()
-        kept = DerivedFiles(model.folder, FOLDER, model.manifest, (_MAKERS,))
+        kept = DerivedFiles(model.folder, FOLDER, model.manifest, (FORMAT, *MADE_WITH))
         return kept.obtain(partial(cls.read, videos=len(model.videos)), compute, cls.write)
 
     @classmethod
@@ -69,15 +73,3 @@ class DerivedArrays(NamedTuple):
         arrays: dict[str, NDArray[Any]] = self._asdict()
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array)
-
-
-def _digest_of_makers() -> str:
-    """Return a digest of what makes the arrays: other versions of it may have meant something else by them."""
-    whole = hashlib.sha256(pb.DESCRIPTOR.serialized_pb + np.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        whole.update(path.read_bytes())
-    return whole.hexdigest()
-
-
-_MAKERS: Final = _digest_of_makers()
-"""Of the code that runs, also where other code is installed meanwhile."""

@@ -17,8 +17,10 @@ from recsvc.domain.user import User
 from recsvc.model.serving_model import ServingModel
 from recsvc.ranking.exact import ExactRanker, Ranked
 
-FOLDER: Final = "shortlists"
-"""Folder of the lists within that of the model's local copy."""
+FORMAT: Final = 1
+"""Of the files and of the way in which they are made: raise it when either changes, also by another ranking."""
+FOLDER: Final = f"shortlists-{FORMAT}"
+"""Folder of the lists within that of the model's local copy: nobody reads lists of another format."""
 PLACES: Final = "places.npy"
 ROWS: Final = "rows.npy"
 SCORES: Final = "scores.npy"

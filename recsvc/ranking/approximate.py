@@ -41,10 +41,10 @@ DRIFT: Final = 0.02
 """Change of the static scores, as a share of their spread, after which recall is measured again."""
 TOGETHER: Final = 8
 """Users of the sample who share one scan."""
+FORMAT: Final = 2
+"""Of the files and of the way in which they are made: raise it when either changes."""
 FOLDER: Final = "index"
 """Folder of the index within that of the model's local copy."""
-_FORMAT: Final = 2
-"""Of the files and of the way in which they are made."""
 _TUNING: Final = "tuning.npy"
 _FURTHEST: Final = 2_048
 """Videos wanted after which the scan is cheaper."""
@@ -83,7 +83,7 @@ def ranker_of(exact: ExactRanker, users: NDArray[np.float32], kept: DerivedFiles
 
 def kept_index(folder: Path, manifest: Manifest) -> DerivedFiles:
     """Return where the index of a model is kept, whose local copy stands in a folder."""
-    parameters = (_FORMAT, faiss.__version__, HEAD, TRAINING, DEPTHS, SPARES, GAIN, RECALL, PAGE, SAMPLE)
+    parameters = (FORMAT, faiss.__version__, HEAD, TRAINING, DEPTHS, SPARES, GAIN, RECALL, PAGE, SAMPLE)
     return DerivedFiles(folder, FOLDER, manifest, parameters)
 
 

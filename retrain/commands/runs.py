@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
 def _schedule(options: argparse.Namespace) -> int:
     settings = RetrainSettings.load()
     configure_logs(settings.log_level, service="retrain")
-    from retrain.scheduling.nightly import Nightly  # noqa: PLC0415  # imports LightFM
+    from retrain.scheduling.nightly import Nightly  # noqa: PLC0415  # imports DuckDB
 
     stopping = thread_termination()
     with closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="retrain")) as metrics:

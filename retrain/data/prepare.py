@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 
 from modelstore.artefact import Catalogue, Csr
 from modelstore.id_map import IdMap
+from modelstore.interaction_weights import LONG_WATCH_MS, MAX_WEIGHT
 from retrain.data.day_facts import DayFacts
 from retrain.data.duckdb_session import DuckDbSession
 from retrain.data.erased_users import decode
 from retrain.data.exports import Window, midnight
 from retrain.data.input_files import InputFiles
+from retrain.data.kinds_table import create_kinds
 from retrain.errors import Reason, RunError
 from servicekit.user_fingerprint import user_fingerprint
 
+__all__ = ["LONG_WATCH_MS", "MAX_WEIGHT"]  # from here, too: prepared data keep to them
+
 logger = structlog.get_logger("retrain")
 
-LONG_WATCH_MS: Final = 18_000
-"""A video watched this long counts as watched to its end."""
-MAX_WEIGHT: Final = 3.0
-"""Most weight of one user's positives on one video: LightFM clips a step's loss at 10."""
 TASTE_HALVINGS: Final = 6
 """Times that a place in a user's taste may halve in weight before it counts for nothing."""
 DAY_SAMPLE: Final = 20_000
@@ -222,7 +222,8 @@ def prepare(source: InputFiles, window: Window, warehouse: DuckDbSession) -> Int
 
 def _load(source: InputFiles, window: Window, warehouse: DuckDbSession) -> None:
     warehouse.define(until_ms=_ms(window.until))
-    warehouse.run("identifier", "kinds")
+    warehouse.run("identifier")
+    create_kinds(warehouse)
     source.make_views(warehouse.inputs)
     if source.history:
         warehouse.run("history", start_ms=_ms(midnight(window.days[0].day)))

@@ -18,7 +18,7 @@ _NEWLINE: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lines:
+class LineCounts:
     """What is known of a file's lines."""
 
     total: int
@@ -33,7 +33,7 @@ class Lines:
         return self.total - self.blank
 
 
-def count_lines(path: Path, *, compressed: bool) -> Lines:
+def count_lines(path: Path, *, compressed: bool) -> LineCounts:
     """Return what is known of a file's lines; OSError or EOFError when it cannot be read."""
     total = blank = with_return = bare_returns = 0
     has_quotes, last = False, _NEWLINE
@@ -47,7 +47,7 @@ def count_lines(path: Path, *, compressed: bool) -> Lines:
         blank += int((ends[1:] & ends[:-1]).sum()) + int(ends[0] and last == _NEWLINE)
         last = _NEWLINE if ends[-1] else 0
     plain = total - with_return - bare_returns
-    return Lines(
+    return LineCounts(
         total=total + (last != _NEWLINE),
         blank=blank,
         has_quotes=has_quotes,

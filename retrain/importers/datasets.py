@@ -25,6 +25,7 @@ from retrain.data.columns import INTERACTIONS
 from retrain.data.duckdb_session import DuckDbSession
 from retrain.data.export_day import SCHEMA
 from retrain.data.exports import MARKER
+from retrain.data.kinds_table import create_kinds
 from retrain.errors import Reason, RunError
 from retrain.importers.inputs import make_views
 from retrain.importers.layouts import Layout
@@ -114,7 +115,8 @@ def _judge(
     layout: Layout, warehouse: DuckDbSession, liked_from: float | None
 ) -> tuple[tuple[LeftOut, LeftOut], float | None]:
     """Make the views `imported` and `films`; return what is left out of each, and the rating that is a like."""
-    warehouse.run("identifier", "instant", "kinds")
+    warehouse.run("identifier", "instant")
+    create_kinds(warehouse)
     lost = make_views(layout, warehouse)
     warehouse.view("raw", layout.rows)
     if layout.is_rated and liked_from is None:

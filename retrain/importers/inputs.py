@@ -10,7 +10,7 @@ from retrain.data.duckdb_session import DuckDbSession
 from retrain.data.input_files import mended
 from retrain.data.input_views import CsvFiles, ParquetFile
 from retrain.errors import Reason, RunError
-from retrain.importers.csv_lines import Lines, copy_alike, count_lines
+from retrain.importers.csv_lines import LineCounts, copy_alike, count_lines
 from retrain.importers.layouts import Layout
 
 logger = structlog.get_logger("retrain")
@@ -57,14 +57,14 @@ def make_views(layout: Layout, warehouse: DuckDbSession) -> dict[str, LostLines]
     return lost
 
 
-def _counted(path: Path, files: CsvFiles) -> Lines:
+def _counted(path: Path, files: CsvFiles) -> LineCounts:
     try:
         return count_lines(path, compressed=files.compressed)
     except EOFError:
         raise RunError(Reason.SCHEMA, f"{path.name} cannot be read: it ends in the middle") from None
 
 
-def _alike(files: CsvFiles, counted: list[Lines], target: Path) -> CsvFiles:
+def _alike(files: CsvFiles, counted: list[LineCounts], target: Path) -> CsvFiles:
     """Return the files as the database's reader takes them: with line ends of one kind."""
     if not any(lines.is_mixed for lines in counted):
         return files
@@ -77,7 +77,7 @@ def _alike(files: CsvFiles, counted: list[Lines], target: Path) -> CsvFiles:
     return replace(files, paths=tuple(copies), compressed=False)
 
 
-def _lost(view: str, files: CsvFiles, counted: list[Lines], warehouse: DuckDbSession) -> LostLines:
+def _lost(view: str, files: CsvFiles, counted: list[LineCounts], warehouse: DuckDbSession) -> LostLines:
     filled = sum(lines.filled - files.header for lines in counted)
     rows = warehouse.inputs.rows(view, files.needed)
     found = warehouse.inputs.first_reject(view)

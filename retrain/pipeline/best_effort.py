@@ -1,4 +1,4 @@
-"""What a run does besides publishing: it may fail, and the run does not."""
+"""Runs steps whose failure must not fail the run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,24 +6,24 @@ from contextlib import contextmanager
 import structlog
 
 from retrain.errors import RunError
-from retrain.pipeline.progress_record import RunProgress
+from retrain.pipeline.observer import RunObserver, Undone
 
 logger = structlog.get_logger("retrain")
 
 
 @contextmanager
-def best_effort(event: str, record: RunProgress) -> Iterator[None]:
-    """Log what fails, a defect with its trace, and note it in the record.
+def best_effort(event: str, observer: RunObserver) -> Iterator[None]:
+    """Log what fails, a defect with its trace, and let the observer note it.
 
     Args:
-        event: What is logged then, such as `report.failed`; the record gets the part before the dot.
-        record: Of the run.
+        event: What is logged then, such as `report.failed`; the observer gets the part before the dot.
+        observer: Of the run.
     """
     try:
         yield
     except (OSError, RunError) as error:
         logger.warning(event, problem=str(error))
-        record.undone.append(event.partition(".")[0])
+        observer.note(Undone(event.partition(".")[0]))
     except Exception:
         logger.exception(event)
-        record.undone.append(event.partition(".")[0])
+        observer.note(Undone(event.partition(".")[0]))

@@ -1,16 +1,18 @@
 """What a run works with: its settings, its input, and where things go."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from modelstore.registry import Registry
+from retrain.data.duckdb_session import DuckDbSession
 from retrain.data.exports import Window
 from retrain.data.input_files import InputFiles
 from retrain.gates.smoke_test import SmokeServer
+from retrain.pipeline.observer import RunObserver
 from retrain.pipeline.progress_bar import Progress
-from retrain.pipeline.progress_record import RunProgress
 from retrain.publishing.publish import unfenced
 from retrain.settings import RetrainSettings
 from retrain.training.checkpoint_store import CheckpointStore
@@ -41,4 +43,13 @@ class RunContext:
     """What to go on from."""
     kept: Path | None = None
     """For fits that are done, until their run is; None keeps none."""
-    record: RunProgress = field(default_factory=RunProgress)
+    observer: RunObserver = field(default_factory=RunObserver)
+    """Notes what the stages return."""
+
+    def open_session(self) -> DuckDbSession:
+        """Return a database for the run's data."""
+        return DuckDbSession(self.folder, memory=self.settings.retrain_memory, threads=self.settings.retrain_threads)
+
+    def start_smoke_server(self) -> AbstractContextManager[SmokeServer | None]:
+        """Start the server of the smoke test, ahead of it: while a run works, a core is idle at times."""
+        return closing(self.smoke_server(self.folder / "smoke")) if self.smoke_server else nullcontext()

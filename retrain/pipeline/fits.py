@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from retrain.data.prepare import Interactions, Pairs, Positives
 from retrain.embeddings import Embeddings
 from retrain.evaluation.held_out_day import HeldOutDay
+from retrain.pipeline.observer import RunObserver
 from retrain.pipeline.progress_bar import Progress
-from retrain.pipeline.progress_record import RunProgress
 from retrain.recipe import method_digest
 from retrain.report.data import Epoch
 from retrain.settings import RetrainSettings
@@ -51,7 +51,7 @@ class Fits:
         settings: How it learns.
         interactions: What it learns from.
         progress: Shows how far a fit is.
-        record: Is told how long fits take.
+        observer: Is told how long fits take, and how good epochs are.
         start: What to go on from; None to begin from nothing.
         kept: Folder for fits that are done, of this input and method and start alone; None keeps none.
     """
@@ -62,12 +62,12 @@ class Fits:
         interactions: Interactions,
         *,
         progress: Progress,
-        record: RunProgress,
+        observer: RunObserver,
         start: Checkpoint | None = None,
         kept: Path | None = None,
     ) -> None:
         self._settings, self._interactions = settings, interactions
-        self._progress, self._record = progress, record
+        self._progress, self._observer = progress, observer
         self._kept = kept
         self._trainer = Trainer(settings.hyperparameters())
         self._epochs = settings.epochs(warm=start is not None)
@@ -97,7 +97,7 @@ class Fits:
         if not len(positives):
             return False
         begin = time.monotonic()
-        with self._record.stage("fit"):
+        with self._observer.stage("fit"):
             self._learn(title, positives, until, watched=watched)
             if time.monotonic() - begin > KEPT_FROM * self._trainer.state().size / WRITTEN_PER_S:
                 self._keep(title)
@@ -217,7 +217,7 @@ class Fits:
             if len(day.users) and epoch in judged:
                 learnt = self._trainer.representations_of(day.users, self._interactions.counts.videos)
                 ndcg = day.judge(learnt.scores, threads=self._settings.retrain_threads)[0].ndcg
-                self._record.epochs.append(Epoch(fit=title, epoch=epoch + 1, ndcg=ndcg))
+                self._observer.note(Epoch(fit=title, epoch=epoch + 1, ndcg=ndcg))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self._trainer.restore(checkpoint.state_in(self._interactions.users(), self._interactions.videos()))

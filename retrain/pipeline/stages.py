@@ -3,8 +3,8 @@
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,13 +15,15 @@ from retrain.data.duckdb_session import DuckDbSession
 from retrain.data.prepare import Interactions, prepare
 from retrain.errors import Reason, RunError
 from retrain.evaluation import page_ranking
-from retrain.evaluation.held_out_day import POPULARITY_FLOOR, Evaluation, HeldOutDay
+from retrain.evaluation.held_out_day import POPULARITY_FLOOR, HeldOutDay
 from retrain.evaluation.live_model import LiveModel, load_champion
 from retrain.gates.data_gate import data_problems
 from retrain.gates.smoke_test import SmokeServer
 from retrain.pipeline.best_effort import best_effort
 from retrain.pipeline.context import RunContext
-from retrain.pipeline.train import Trained, train
+from retrain.pipeline.observer import Named
+from retrain.pipeline.results import DataFindings, Learnt, Result, Trained, WorkIdentity, WrittenModel
+from retrain.pipeline.train import train
 from retrain.publishing.publish import (
     Publication,
     activate,
@@ -42,16 +44,6 @@ __all__ = ["Result", "RunContext", "run", "utc_now"]
 logger = structlog.get_logger("retrain")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """What came of a run."""
-
-    publication: Publication
-    interactions: Interactions | None
-    """None where the same work had been published before."""
-    evaluation: Evaluation | None
-
-
 def run(job: RunContext, *, again: bool = False) -> Result:
     """Train, evaluate and publish; RunError leaves what is live alone.
 
@@ -59,52 +51,68 @@ def run(job: RunContext, *, again: bool = False) -> Result:
         job: What to work with.
         again: Train even when the same recipe was published before.
     """
-    record = job.record
-    record.parent = live_version(job.registry)
-    record.input_digest = recipe_digest(job.source, job.settings.recipe())
-    prefix = name_prefix(job.window.until, record.input_digest)
+    work = WorkIdentity(
+        parent=live_version(job.registry), input_digest=recipe_digest(job.source, job.settings.recipe())
+    )
+    job.observer.note(work)
+    prefix = name_prefix(job.window.until, work.input_digest)
     published = None if again else find_published(job.registry, prefix)
     if published:
-        record.version = published
+        job.observer.note(Named(published))
         publication = activate(job.registry, published, now=job.now(), fence=job.fence)
         return Result(publication=publication, interactions=None, evaluation=None)
-    with _smoke_server(job) as server:
-        interactions, trained, model = _learnt(job)
-        folder = job.folder / "model"
-        with record.stage("write"):
-            manifest = write_verified(model, prefix, folder)
-        record.version = manifest.version
-        with record.stage("smoke"):
-            _smoke(job, server, folder)
-    with record.stage("publish"):
-        publication = publish(
-            job.registry, folder, manifest, now=job.now(), key=job.settings.signing_key(), fence=job.fence
-        )
-    with record.stage("checkpoint"):
-        _save(job, trained.checkpoint, manifest.version)
-    return Result(publication=publication, interactions=interactions, evaluation=trained.evaluation)
+    with job.start_smoke_server() as server:
+        learnt = _learnt(job, work)
+        written = _written(job, learnt.model, prefix)
+        _smoke(job, server, written.folder)
+    publication = _published(job, written)
+    _save(job, work, learnt.trained.checkpoint, publication.version)
+    return Result(publication=publication, interactions=learnt.interactions, evaluation=learnt.trained.evaluation)
 
 
-def _learnt(job: RunContext) -> tuple[Interactions, Trained, Model]:
+def _learnt(job: RunContext, work: WorkIdentity) -> Learnt:
     """Return what the exports hold, what was learnt from it, and the model of both."""
-    record = job.record
-    with DuckDbSession(
-        job.folder, memory=job.settings.retrain_memory, threads=job.settings.retrain_threads
-    ) as warehouse:
+    observer = job.observer
+    with job.open_session() as session:
         with _loading():
-            with record.stage("prepare"):
-                interactions = prepare(job.source, job.window, warehouse)
-            record.counts = interactions.counts
-            logger.info("interactions.prepared", events=interactions.counts.events, broken=interactions.counts.broken)
-            with record.stage("gate"):
-                _check_data(job, interactions)
-        with record.stage("gate"):
+            interactions = _prepared(job, session)
+            _check_data(job, interactions)
+        with observer.stage("gate"):
             champion = load_champion(job.registry, job.folder / "live", interactions.users(), interactions.videos())
-        trained = train(job, interactions, champion)
-        model = assemble(job, interactions, trained)
-        with record.stage("showcase"):
-            record.showcase = _showcase(job, interactions, trained, model, champion)
-    return interactions, trained, model
+        trained = train(job, work, interactions, champion)
+        model = assemble(job, interactions, trained, parent=work.parent)
+        with observer.stage("showcase"):
+            observer.note(_showcase(job, interactions, trained, model, champion))
+    return Learnt(interactions=interactions, trained=trained, model=model)
+
+
+def _prepared(job: RunContext, session: DuckDbSession) -> Interactions:
+    with job.observer.stage("prepare"):
+        interactions = prepare(job.source, job.window, session)
+    counts = interactions.counts
+    job.observer.note(counts)
+    logger.info("interactions.prepared", events=counts.events, broken=counts.broken)
+    return interactions
+
+
+def _written(job: RunContext, model: Model, prefix: str) -> WrittenModel:
+    folder = job.folder / "model"
+    with job.observer.stage("write"):
+        manifest = write_verified(model, prefix, folder)
+    job.observer.note(Named(manifest.version))
+    return WrittenModel(manifest=manifest, folder=folder)
+
+
+def _published(job: RunContext, written: WrittenModel) -> Publication:
+    with job.observer.stage("publish"):
+        return publish(
+            job.registry,
+            written.folder,
+            written.manifest,
+            now=job.now(),
+            key=job.settings.signing_key(),
+            fence=job.fence,
+        )
 
 
 @contextmanager
@@ -117,49 +125,54 @@ def _loading() -> Iterator[None]:
         one.result()  # raises what the thread raised
 
 
-def _save(job: RunContext, checkpoint: Checkpoint, version: str) -> None:
+def _save(job: RunContext, work: WorkIdentity, checkpoint: Checkpoint, version: str) -> None:
     """Leave the state of training for the next run, which can do without."""
-    if job.kept:
-        begin = f"{job.record.input_digest}-"
-        with suppress(OSError):  # there may be none, and others may have theirs in it
-            for done in [folder for folder in job.kept.iterdir() if folder.name.startswith(begin)]:
-                shutil.rmtree(done, ignore_errors=True)
-            job.kept.rmdir()
-    if job.checkpoints:
-        with best_effort("checkpoint.not_saved", job.record):
-            job.checkpoints.save(checkpoint.named(version))
-            job.checkpoints.prune(job.registry.versions())
-
-
-def _smoke_server(job: RunContext) -> AbstractContextManager[SmokeServer | None]:
-    """Start the server of the smoke test ahead: while a run works, a core is idle at times."""
-    return closing(job.smoke_server(job.folder / "smoke")) if job.smoke_server else nullcontext()
+    with job.observer.stage("checkpoint"):
+        if job.kept:
+            begin = f"{work.input_digest}-"
+            with suppress(OSError):  # there may be none, and others may have theirs in it
+                for done in [folder for folder in job.kept.iterdir() if folder.name.startswith(begin)]:
+                    shutil.rmtree(done, ignore_errors=True)
+                job.kept.rmdir()
+        if job.checkpoints:
+            with best_effort("checkpoint.not_saved", job.observer):
+                job.checkpoints.save(checkpoint.named(version))
+                job.checkpoints.prune(job.registry.versions())
 
 
 def _smoke(job: RunContext, server: SmokeServer | None, folder: Path) -> None:
-    if server is None:
-        return
-    try:
-        with closing(server):  # its end is of this stage
-            job.record.smoke = server.test(folder)
-    except RunError as failure:
-        logger.warning("gate.smoke", problem=str(failure), forced=job.force)
-        if not job.force:
-            raise
-    else:
-        logger.info("gate.smoked", **asdict(job.record.smoke))
+    """Have the written model served for a test; RunError when it is not served as it should be."""
+    with job.observer.stage("smoke"):
+        if server is None:
+            return
+        try:
+            with closing(server):  # its end is of this stage
+                smoke = server.test(folder)
+        except RunError as failure:
+            logger.warning("gate.smoke", problem=str(failure), forced=job.force)
+            if not job.force:
+                raise
+        else:
+            job.observer.note(smoke)
+            logger.info("gate.smoked", **asdict(smoke))
 
 
 def _check_data(job: RunContext, interactions: Interactions) -> None:
-    counts = interactions.counts
-    broken = sum(counts.broken.values())
-    job.record.days = tuple(interactions.days())
-    problems = data_problems(job.record.days, read=counts.read, broken=broken, repeated=counts.repeated)
-    job.record.data_problems = tuple(problems)
-    for problem in problems:
+    """Note what the gate finds in the data; RunError when that speaks against training on them."""
+    with job.observer.stage("gate"):
+        found = _data_findings(interactions)
+    job.observer.note(found)
+    for problem in found.problems:
         logger.warning("gate.data", problem=problem, forced=job.force)
-    if problems and not job.force:
-        raise RunError(Reason.GATE, f"{'; '.join(problems)} (--force trains on it all the same)")
+    if found.problems and not job.force:
+        raise RunError(Reason.GATE, f"{'; '.join(found.problems)} (--force trains on it all the same)")
+
+
+def _data_findings(interactions: Interactions) -> DataFindings:
+    counts, days = interactions.counts, tuple(interactions.days())
+    broken = sum(counts.broken.values())
+    problems = data_problems(days, read=counts.read, broken=broken, repeated=counts.repeated)
+    return DataFindings(days=days, problems=tuple(problems))
 
 
 def _showcase(
@@ -178,7 +191,7 @@ def _showcase(
     )
 
 
-def assemble(job: RunContext, interactions: Interactions, trained: Trained) -> Model:
+def assemble(job: RunContext, interactions: Interactions, trained: Trained, *, parent: str | None) -> Model:
     """Return the model of everything that was known at the window's end."""
     until, counts = job.window.until, interactions.counts
     manifest = Manifest(
@@ -194,7 +207,7 @@ def assemble(job: RunContext, interactions: Interactions, trained: Trained) -> M
         popularity_floor=POPULARITY_FLOOR,
         popularity_half_life_s=job.settings.popularity_half_life().total_seconds(),
         metrics=trained.evaluation.metrics() if trained.evaluation else {},
-        parent=job.record.parent,
+        parent=parent,
     )
     return Model(
         manifest=manifest,

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from retrain.data.exports import midnight
 from retrain.data.prepare import Interactions
-from retrain.embeddings import Embeddings
 from retrain.errors import Reason, RunError
 from retrain.evaluation.held_out_day import (
     DEFAULT_POPULARITY_WEIGHT,
@@ -28,6 +27,8 @@ from retrain.gates.quality_gate import Verdict, judge, length_problems, lift_of,
 from retrain.pipeline.best_effort import best_effort
 from retrain.pipeline.context import RunContext
 from retrain.pipeline.fits import DAY, UNPUBLISHED, Fits
+from retrain.pipeline.observer import FitsBegun
+from retrain.pipeline.results import Judged, Trained, WorkIdentity
 from retrain.report.sample_pages import showcase
 from retrain.training.checkpoint import Checkpoint, CheckpointError
 
@@ -37,38 +38,27 @@ TRIAL_USERS: Final = 5000
 """Users, at most, that a trial is judged on: pages of three models are made for them."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trained:
-    """What training gives."""
-
-    representations: Embeddings
-    popularity_weight: float
-    evaluation: Evaluation | None
-    """None where there is no day to hold out, or nothing to judge on it."""
-    checkpoint: Checkpoint
-    """The state after all fits, of a model that has no name yet."""
-
-
-def train(job: RunContext, interactions: Interactions, champion: LiveModel | None) -> Trained:
+def train(job: RunContext, work: WorkIdentity, interactions: Interactions, champion: LiveModel | None) -> Trained:
     """Fit as the plan says, and in the other way where the gate refuses what came of it.
 
     Planned is to go on from the last run's checkpoint, or from nothing where there is none or a full fit is due.
 
     Args:
         job: What to work with.
+        work: Names what fits are kept under.
         interactions: What to learn from.
         champion: The live model; None where there is none.
     """
     start, *others = _starts(job)
     for other in others:
         try:
-            return _train(job, interactions, champion, start)
+            return _train(job, work, interactions, champion, start)
         except RunError as failure:
             if failure.reason is not Reason.QUALITY:
                 raise
             logger.warning("fit.refused", warm=start is not None, problem=str(failure))
             start = other and other.after_full_fit(job.window.until)
-    return _train(job, interactions, champion, start)
+    return _train(job, work, interactions, champion, start)
 
 
 def _starts(job: RunContext) -> list[Checkpoint | None]:
@@ -84,7 +74,11 @@ def _starts(job: RunContext) -> list[Checkpoint | None]:
 
 
 def _train(
-    job: RunContext, interactions: Interactions, champion: LiveModel | None, start: Checkpoint | None
+    job: RunContext,
+    work: WorkIdentity,
+    interactions: Interactions,
+    champion: LiveModel | None,
+    start: Checkpoint | None,
 ) -> Trained:
     """Fit in time order, so that the last day is judged before it is learnt from.
 
@@ -94,15 +88,16 @@ def _train(
     on trial.
     """
     last, name = midnight(job.window.last), start.description.version if start else "full"
-    kept = job.kept / f"{job.record.input_digest}-{name}" if job.kept else None
-    fits = Fits(job.settings, interactions, progress=job.progress, record=job.record, start=start, kept=kept)
+    kept = job.kept / f"{work.input_digest}-{name}" if job.kept else None
+    fits = Fits(job.settings, interactions, progress=job.progress, observer=job.observer, start=start, kept=kept)
     weight = job.start.checkpoint.popularity_weight if job.start.checkpoint else DEFAULT_POPULARITY_WEIGHT
-    job.record.epochs.clear()
+    job.observer.note(FitsBegun())
     judged = None
     if learn_before(fits, last):
         judged = _judged(job, fits, weight, fewest=MIN_USERS_TO_MOVE if start else MIN_USERS_TO_CHOOSE)
     if judged is None:
         return _trained(job, fits, weight)
+    job.observer.note(judged)
     with _shown_when_refused(job, interactions, fits, judged, champion):
         return _gated(job, interactions, fits, judged, champion)
 
@@ -118,33 +113,23 @@ def learn_before(fits: Fits, last: datetime) -> bool:
     return fits.until == last or fits.fit("validated", last, watched=last)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Judged:
-    """A fit on everything before the last day, and how good it is on that."""
-
-    candidate: Embeddings
-    """Of the day's users."""
-    evaluation: Evaluation
-
-
-def _judged(job: RunContext, fits: Fits, weight: float, *, fewest: int) -> _Judged | None:
+def _judged(job: RunContext, fits: Fits, weight: float, *, fewest: int) -> Judged | None:
     """Return how good a fit is, None where nothing tells."""
     day = fits.held_out(midnight(job.window.last))
     if not len(day.users):
         return None
-    with job.record.stage("evaluate"):
+    with job.observer.stage("evaluate"):
         candidate = fits.representations_of(day.users)
         evaluation = evaluate(candidate.scores, day, weight, fewest=fewest, threads=job.settings.retrain_threads)
-    job.record.evaluation, job.record.verdict = evaluation, None
-    return _Judged(candidate=candidate, evaluation=evaluation)
+    return Judged(candidate=candidate, evaluation=evaluation)
 
 
 def _gated(
-    job: RunContext, interactions: Interactions, fits: Fits, judged: _Judged, champion: LiveModel | None
+    job: RunContext, interactions: Interactions, fits: Fits, judged: Judged, champion: LiveModel | None
 ) -> Trained:
     """Learn from the last day what may go live; RunError when it may not."""
     settings = job.settings
-    with job.record.stage("gate"):
+    with job.observer.stage("gate"):
         verdict = judge(
             fits.held_out(midnight(job.window.last)),
             judged.evaluation,
@@ -155,16 +140,16 @@ def _gated(
             threads=settings.retrain_threads,
             seed=settings.retrain_seed,
         )
-    _tell(job, verdict)
+    _require(job, verdict)
     rival = _rival(job, interactions, fits, champion) if champion else None
     trial = _tried(job, fits, rival, judged.evaluation.weight) if rival else None
     trained = _trained(job, fits, _next_weight(judged.evaluation), judged.evaluation)
     final = trained.representations
-    with job.record.stage("gate"):
+    with job.observer.stage("gate"):
         problems = [*length_problems(final, judged.candidate, "the fit before the last day")]
         if trial:
             problems += final_problems(trial, final, threads=settings.retrain_threads, seed=settings.retrain_seed)
-    _tell(job, Verdict(users=0, problems=tuple(problems)))
+    _require(job, Verdict(users=0, problems=tuple(problems)))
     return trained
 
 
@@ -215,7 +200,7 @@ def _rival(job: RunContext, interactions: Interactions, fits: Fits, champion: Li
     middle = interactions.middle(last, until)
     if middle is None or champion.knows(last):
         return None
-    with job.record.stage("gate"):
+    with job.observer.stage("gate"):
         half = fits.part_of_day(middle, until).sample(TRIAL_USERS, seed=job.settings.retrain_seed)
         if len(half.users) < MIN_USERS:
             return None
@@ -226,7 +211,7 @@ def _rival(job: RunContext, interactions: Interactions, fits: Fits, champion: Li
 def _tried(job: RunContext, fits: Fits, rival: _Rival, weight: float) -> HalfDayCandidate:
     """Learn from the first half of the last day; RunError when it does harm."""
     fits.fit("half", rival.since)
-    with job.record.stage("gate"):
+    with job.observer.stage("gate"):
         trial = judge_trial(
             rival.half,
             fits.representations_of(rival.half.users),
@@ -236,36 +221,38 @@ def _tried(job: RunContext, fits: Fits, rival: _Rival, weight: float) -> HalfDay
             threads=job.settings.retrain_threads,
             seed=job.settings.retrain_seed,
         )
-    _tell(job, trial.verdict)
+    _require(job, trial.verdict)
     return trial
 
 
 @contextmanager
 def _shown_when_refused(
-    job: RunContext, interactions: Interactions, fits: Fits, judged: _Judged, champion: LiveModel | None
+    job: RunContext, interactions: Interactions, fits: Fits, judged: Judged, champion: LiveModel | None
 ) -> Iterator[None]:
     """Let the report of what the gate refuses show the pages that were judged on the last day."""
     try:
         yield
     except RunError as failure:
         if failure.reason is Reason.QUALITY:
-            with best_effort("showcase.failed", job.record), job.record.stage("showcase"):
-                job.record.showcase = showcase(
-                    interactions,
-                    fits.held_out(midnight(job.window.last)),
-                    judged.candidate.scores,
-                    judged.evaluation.weight,
-                    champion,
-                    since=midnight(job.window.last),
-                    threads=job.settings.retrain_threads,
-                    seed=job.settings.retrain_seed,
+            with best_effort("showcase.failed", job.observer), job.observer.stage("showcase"):
+                job.observer.note(
+                    showcase(
+                        interactions,
+                        fits.held_out(midnight(job.window.last)),
+                        judged.candidate.scores,
+                        judged.evaluation.weight,
+                        champion,
+                        since=midnight(job.window.last),
+                        threads=job.settings.retrain_threads,
+                        seed=job.settings.retrain_seed,
+                    )
                 )
         raise
 
 
-def _tell(job: RunContext, verdict: Verdict) -> None:
-    """Keep and log what was found, and raise RunError when it speaks against the candidate."""
-    job.record.verdict = job.record.verdict + verdict if job.record.verdict else verdict
+def _require(job: RunContext, verdict: Verdict) -> None:
+    """Note and log what a gate found, and raise RunError when it speaks against the candidate."""
+    job.observer.note(verdict)
     for comparison in verdict.comparisons:
         logger.info("gate.compared", rival=comparison.rival, found=str(comparison), users=verdict.users)
     for problem in verdict.problems:

@@ -14,7 +14,9 @@ from modelstore.registry import Registry, checked
 from retrain.data.prepare import Counts
 from retrain.errors import RunError
 from retrain.gates.quality_gate import Verdict
-from retrain.pipeline.stages import Result, RunContext
+from retrain.pipeline.context import RunContext
+from retrain.pipeline.observer import RunFindings
+from retrain.pipeline.results import Result
 from retrain.publishing.publish import REJECTED
 from retrain.report.data import (
     LIVE,
@@ -44,18 +46,21 @@ RIVALS: Final = {
 }
 
 
-def leave_report(job: RunContext, store: ObjectStore, came_of: Result | RunError, *, started_at: datetime) -> None:
+def leave_report(
+    job: RunContext, findings: RunFindings, store: ObjectStore, came_of: Result | RunError, *, started_at: datetime
+) -> None:
     """Write the report of a run that got as far as its data.
 
     Args:
         job: The run.
+        findings: What was noted of it.
         store: Of the models.
         came_of: Its end.
         started_at: Its beginning.
     """
-    if job.record.counts is None:
+    if findings.counts is None:
         return
-    report = report_of(job, came_of, started_at=started_at)
+    report = report_of(job, findings, findings.counts, came_of, started_at=started_at)
     folder = report.name if report.accepted else f"{REJECTED}/{report.name}"
     _upload(report, store, folder)
     path = job.settings.retrain_report_path
@@ -82,23 +87,21 @@ def write_page(report: RunReport, path: Path) -> None:
     partial.replace(path)
 
 
-def report_of(job: RunContext, came_of: Result | RunError, *, started_at: datetime) -> RunReport:
+def report_of(
+    job: RunContext, findings: RunFindings, counts: Counts, came_of: Result | RunError, *, started_at: datetime
+) -> RunReport:
     """Return what is known of a run at its end."""
-    record = job.record
     failure = came_of if isinstance(came_of, RunError) else None
-    rankings = (*_rankings(job), *_live(job))
+    rankings = (*_rankings(findings), *_live(findings))
     last = job.window.last
-    name = record.version or f"{job.window.until:%Y%m%dT%H%M%SZ}-{record.input_digest}"
+    name = findings.version or f"{job.window.until:%Y%m%dT%H%M%SZ}-{findings.input_digest}"
     night = [Night(version=name, last_day=last, rankings=rankings)] if rankings else []
-    parent = record.parent
-    counts = record.counts
-    assert counts is not None  # noqa: S101  # what `leave_report` asks first
     return RunReport(
         name=name,
         accepted=failure is None,
         outcome=_outcome(came_of),
         reasons=(str(failure),) if failure else (),
-        parent=parent,
+        parent=findings.parent,
         started_at=started_at,
         seconds=(job.now() - started_at).total_seconds(),
         first_day=job.window.days[0].day,
@@ -106,16 +109,18 @@ def report_of(job: RunContext, came_of: Result | RunError, *, started_at: dateti
         counts=_counted(counts),
         broken=counts.broken,
         settings=_set(job.settings),
-        days=tuple(DayVolume(day=date(1970, 1, 1) + timedelta(days=one.day), events=one.events) for one in record.days),
-        decisions=tuple(_decisions(job)),
-        users=record.evaluation.users if record.evaluation else None,
-        popularity_weight=record.evaluation.weight if record.evaluation else None,
+        days=tuple(
+            DayVolume(day=date(1970, 1, 1) + timedelta(days=one.day), events=one.events) for one in findings.days
+        ),
+        decisions=tuple(_decisions(findings)),
+        users=findings.evaluation.users if findings.evaluation else None,
+        popularity_weight=findings.evaluation.weight if findings.evaluation else None,
         rankings=rankings,
-        parts=parts_of(record.evaluation.metrics()) if record.evaluation else (),
-        epochs=tuple(record.epochs),
+        parts=parts_of(findings.evaluation.metrics()) if findings.evaluation else (),
+        epochs=findings.epochs,
         nights=(*_earlier_nights(job.registry, before=last), *night),
-        showcase=record.showcase,
-        stages=tuple(Stage(name=stage, seconds=seconds) for stage, seconds in record.stage_seconds.items()),
+        showcase=findings.showcase,
+        stages=tuple(Stage(name=stage, seconds=seconds) for stage, seconds in findings.stage_seconds.items()),
     )
 
 
@@ -149,25 +154,24 @@ def _outcome(came_of: Result | RunError) -> str:
     return came_of.publication.outcome.value
 
 
-def _rankings(job: RunContext) -> tuple[Ranking, ...]:
-    evaluation = job.record.evaluation
+def _rankings(findings: RunFindings) -> tuple[Ranking, ...]:
+    evaluation = findings.evaluation
     if not evaluation:
         return ()
     return rankings_of(evaluation.metrics())
 
 
-def _live(job: RunContext) -> Iterator[Ranking]:
+def _live(findings: RunFindings) -> Iterator[Ranking]:
     """Yield what the gate found of the model that was live before."""
-    for one in job.record.verdict.comparisons if job.record.verdict else ():
+    for one in findings.verdict.comparisons if findings.verdict else ():
         if one.rival == LIVE:
             yield Ranking(name=LIVE, ndcg=one.ndcg)
 
 
-def _decisions(job: RunContext) -> Iterator[Decision]:
-    record = job.record
-    if record.data_problems is not None:
-        yield from _checked("Data", record.data_problems, "The last day looks like the days before it.")
-    verdict = record.verdict
+def _decisions(findings: RunFindings) -> Iterator[Decision]:
+    if findings.data_problems is not None:
+        yield from _checked("Data", findings.data_problems, "The last day looks like the days before it.")
+    verdict = findings.verdict
     if verdict:
         yield from _compared(verdict)
 

@@ -47,7 +47,7 @@ def log_runs(account: SnowflakeAccount, runs: Runs, now: Callable[[], datetime])
         logger.warning("snowflake.unreachable", problem=str(error), waiting=len(rows))
         return False
     for row in rows:
-        runs.save(row.model_copy(update={"logged_at": now()}))
+        runs.save(row.logged(now()))
     return True
 
 

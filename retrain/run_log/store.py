@@ -133,14 +133,13 @@ class FileRuns:
         """Note that a run is alive."""
         for row in self._rows():
             if row.run_id == run_id and row.state is State.RUNNING:
-                self.save(row.model_copy(update={"heartbeat_at": at}))
+                self.save(row.alive(at))
 
     def end_orphans(self, at: datetime) -> int:
         """Note of all running ones that they failed."""
         orphans = [row for row in self._rows() if row.state is State.RUNNING]
-        ended = {"state": State.FAILED, "ended_at": at, "reason": str(Reason.KILLED), "message": ORPHANED}
         for row in orphans:
-            self.save(row.model_copy(update=ended))
+            self.save(row.ended_by_others(at, Reason.KILLED, ORPHANED))
         return len(orphans)
 
     def recent(self, count: int) -> list[RunRow]:

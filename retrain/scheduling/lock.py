@@ -13,9 +13,12 @@ import psycopg
 
 from retrain.errors import Reason, RunError
 from retrain.postgres import connect
+from retrain.settings import RetrainSettings
 
 KEY: Final = 4_702_001
 """Of the session's lock by which releases before this one excluded each other."""
+LOCK_FILE: Final = "retrain.lock"
+"""In the work folder, where there is no Postgres; all releases exclude each other by it."""
 LEASE_S: Final = 30.0
 RENEWALS: Final = 6
 """In the time of a lease."""
@@ -151,6 +154,11 @@ class FileLock:
 def take_lock(conninfo: str | None, path: Path) -> Lock:
     """Return the lock: in the database where there is one, else on the file."""
     return PostgresLock(conninfo, lease_s=LEASE_S) if conninfo else FileLock(path)
+
+
+def run_lock(settings: RetrainSettings) -> Lock:
+    """Take the lock that runs exclude each other by; RunError when another one holds it."""
+    return take_lock(settings.conninfo(), settings.retrain_work_dir / LOCK_FILE)
 
 
 def _holder() -> str:

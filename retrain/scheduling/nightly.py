@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
-from uuid import uuid4
 
 import structlog
 
@@ -18,7 +17,7 @@ from retrain.run_log.notify import open_runs, tell
 from retrain.run_log.row import RunRow, State
 from retrain.run_log.store import Runs
 from retrain.scheduling.due_days import Schedule, due_days
-from retrain.scheduling.lock import Lock, take_lock
+from retrain.scheduling.lock import Lock, run_lock
 from retrain.scheduling.subprocess_run import ChildRun
 from retrain.scheduling.tracked_run import store_failures
 from retrain.settings import RetrainSettings
@@ -81,30 +80,25 @@ class Nightly:
     def report_hung(self, day: date) -> None:
         """Keep and tell of a run that was ended by force; where it cannot be kept, it is told of all the same."""
         now = _now()
-        ended = {
-            "state": State.FAILED,
-            "ended_at": now,
-            "reason": str(Reason.HUNG),
-            "message": f"ended after {self.settings.schedule_limit_s:.0f} s",
-        }
-        rows = [RunRow(run_id=uuid4(), run_date=day, started_at=now, heartbeat_at=now)]
+        message = f"ended after {self.settings.schedule_limit_s:.0f} s"
+        rows = [RunRow.begun(day, now)]
         try:
             with ExitStack() as until_kept, store_failures():
                 until_kept.callback(self._lock().release)
                 rows = [row for row in self.runs.recent(LOOKED_AT) if row.state is State.RUNNING] or rows
                 for row in rows:
-                    self.runs.save(row.model_copy(update=ended))
+                    self.runs.save(row.ended_by_others(now, Reason.HUNG, message))
         except RunError as failure:
             logger.error("schedule.not_reported", problem=str(failure))  # noqa: TRY400  # one line says it
         for row in rows:
-            tell(self.settings, self.runs, self.metrics, row.model_copy(update=ended))
+            tell(self.settings, self.runs, self.metrics, row.ended_by_others(now, Reason.HUNG, message))
 
     def _lock(self) -> Lock:
         """Return the lock: Postgres may take a moment to see that who held it is dead."""
         deadline = time.monotonic() + FREED_S
         while True:
             try:
-                return take_lock(self.settings.conninfo(), self.settings.retrain_work_dir / "retrain.scheduling.lock")
+                return run_lock(self.settings)
             except RunError as failure:
                 if failure.reason is not Reason.BUSY or time.monotonic() > deadline:
                     raise

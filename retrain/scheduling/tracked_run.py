@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from types import TracebackType
 from typing import Final, Self
-from uuid import uuid4
 
 import duckdb
 import structlog
 
 from retrain.errors import Reason, RunError
-from retrain.pipeline.progress_record import RunProgress
-from retrain.run_log.row import RunRow, State
+from retrain.run_log.row import RunFigures, RunRow, State
 from retrain.run_log.store import Runs
 from retrain.scheduling.lock import Lock
 from servicekit.storage.object_store import ObjectNotFoundError
@@ -39,82 +37,70 @@ class RunLease:
     dated: Callable[[date], None]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TrackedRun:
     """Watches over one run.
 
-    Attributes:
+    Args:
         take: Takes the lock; RunError when it cannot.
         runs: Keeps runs.
-        record: What is known of the run.
+        figures: Returns what the run has to show by now.
         told: Is given the run when it has ended: for metrics, and for Snowflake.
         now: The time (UTC).
     """
 
-    take: Callable[[], Lock]
-    runs: Runs
-    record: RunProgress
-    told: Callable[[RunRow], None]
-    now: Callable[[], datetime]
+    def __init__(
+        self,
+        *,
+        take: Callable[[], Lock],
+        runs: Runs,
+        figures: Callable[[], RunFigures],
+        told: Callable[[RunRow], None],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._take, self._runs, self._figures, self._told, self._now = take, runs, figures, told, now
 
     @contextmanager
     def running(self, last: date | None) -> Iterator[RunLease]:
         """Yield when the lock is held; whatever ends the run is kept, and goes on as a RunError where foreseen."""
-        begin = self.now()
-        row = RunRow(run_id=uuid4(), run_date=last, started_at=begin, heartbeat_at=begin)
-        with ExitStack() as until_told, self._told_of(row), store_failures():
-            lock = self.take()
+        self._row = RunRow.begun(last, self._now())
+        with ExitStack() as until_told, self._told_of_end(), store_failures():
+            lock = self._take()
             until_told.callback(lock.release)
-            orphans = self.runs.end_orphans(begin)
+            orphans = self._runs.end_orphans(self._row.started_at)
             if orphans:
                 logger.warning("runs.orphaned", count=orphans)
-            self.runs.save(row)
-            with _Heartbeat(lambda: self.runs.beat(row.run_id, self.now())):
-                yield RunLease(check=lock.check, dated=lambda day: self._date(row, day))
+            self._runs.save(self._row)
+            with _Heartbeat(lambda: self._runs.beat(self._row.run_id, self._now())):
+                yield RunLease(check=lock.check, dated=self._date)
 
     @contextmanager
-    def _told_of(self, row: RunRow) -> Iterator[None]:
+    def _told_of_end(self) -> Iterator[None]:
         """Keep how it ends, and tell of it."""
         try:
             yield
         except RunError as failure:
-            self._end(row, State.REJECTED if failure.is_rejection else State.FAILED, failure.reason, str(failure))
+            self._end(State.REJECTED if failure.is_rejection else State.FAILED, (failure.reason, str(failure)))
             raise
         except (SystemExit, KeyboardInterrupt):
-            self._end(row, State.FAILED, Reason.KILLED, "the process was told to end")
+            self._end(State.FAILED, (Reason.KILLED, "the process was told to end"))
             raise
         except BaseException as error:
-            self._end(row, State.FAILED, Reason.INTERNAL, f"{type(error).__name__}: {error}")
+            self._end(State.FAILED, (Reason.INTERNAL, f"{type(error).__name__}: {error}"))
             raise
-        self._end(row, State.SUCCEEDED)
+        self._end(State.SUCCEEDED)
 
-    def _date(self, row: RunRow, day: date) -> None:
-        self.record.run_date = day
-        self.runs.save(row.model_copy(update={"run_date": day, "heartbeat_at": self.now()}))
+    def _date(self, day: date) -> None:
+        self._row = self._row.dated(day, self._now())
+        self._runs.save(self._row)
 
-    def _end(self, row: RunRow, state: State, reason: Reason | None = None, message: str | None = None) -> None:
-        record, now = self.record, self.now()
-        ended = row.model_copy(
-            update={
-                "run_date": record.run_date or row.run_date,
-                "input_digest": record.input_digest,
-                "state": state,
-                "heartbeat_at": now,
-                "ended_at": now,
-                "interactions": record.counts.events if record.counts else None,
-                "version": record.version,
-                "reason": str(reason) if reason else None,
-                "message": " ".join(message.split()) if message else None,
-                "stage_seconds": {name: round(seconds, 3) for name, seconds in record.stage_seconds.items()},
-                "quality": record.quality(),
-            }
-        )
+    def _end(self, state: State, failure: tuple[Reason, str] | None = None) -> None:
+        ended = self._row.ended(state, self._now(), failure, self._figures())
         try:
-            self.runs.save(ended)
-        except (RunError, OSError) as failure:
-            logger.error("runs.not_kept", problem=str(failure))  # noqa: TRY400  # one line says it
+            self._runs.save(ended)
+        except (RunError, OSError) as problem:
+            logger.error("runs.not_kept", problem=str(problem))  # noqa: TRY400  # one line says it
         try:
-            self.told(ended)
+            self._told(ended)
         except Exception:
             logger.exception("runs.not_told")
 

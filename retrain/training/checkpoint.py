@@ -19,6 +19,7 @@ from modelstore.id_map import UNKNOWN, IdMap
 from retrain.training.lightfm_trainer import LEARNT, TrainingState
 
 FORMAT: Final = 1
+"""Version of this layout: raise it when older code must not read a checkpoint, or this code not an older one."""
 MANIFEST: Final = "manifest.json"
 
 

@@ -61,6 +61,44 @@ def test_changed_code_is_compiled_anew(folder: Path) -> None:
     assert run(folder, PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=str(folder / "bytecode")) == "63"
 
 
+HELPED: Final = """
+import offset
+from halving import halved
+from retrain.numba_cache import compiled
+
+@compiled()
+def doubled(number):
+    return 4 * halved(number) + offset.BY
+"""
+HALVING: Final = """
+import numba
+
+@numba.njit
+def halved(number):
+    return number // DIVISOR
+
+DIVISOR = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "before", "after", "result"),
+    [("halving.py", "DIVISOR = 2", "DIVISOR = 1", "86"), ("offset.py", "BY = 2", "BY = 7", "47")],
+)
+def test_a_changed_helper_of_another_module_is_compiled_anew(
+    folder: Path, changed: str, before: str, after: str, result: str
+) -> None:
+    """And so is a changed constant of one."""
+    (folder / "doubling.py").write_text(HELPED, encoding="utf-8")
+    (folder / "halving.py").write_text(HALVING, encoding="utf-8")
+    (folder / "offset.py").write_text("BY = 2\n", encoding="utf-8")
+    assert [run(folder), run(folder)] == [COMPILED, TAKEN]
+    module = folder / changed
+    module.write_text(module.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
+    unwritten = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    assert run(folder, **unwritten).split()[0] == result
+
+
 @pytest.mark.parametrize("left", [b"", b"\0" * 100, b"no digest\nno pickle", None])
 def test_a_broken_file_is_replaced(folder: Path, left: bytes | None) -> None:
     """None: cut short in the middle."""

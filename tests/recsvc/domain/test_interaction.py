@@ -13,6 +13,7 @@ from recsvc.domain.interaction import (
     weights,
 )
 from retrain.data.duckdb_session import statement
+from retrain.data.kinds_table import kind_rows
 
 UNKNOWN_LENGTH = -1
 
@@ -27,7 +28,7 @@ def weight(*done: Interaction) -> float:
 
 def test_serving_and_training_read_the_same_meaning_into_interactions() -> None:
     with duckdb.connect() as connection:
-        connection.execute(statement("kinds"))
+        connection.execute(statement("kinds"), {"kinds": kind_rows()})
         rows = connection.execute("SELECT name, value, watched, takes_back FROM kinds").fetchall()
 
     trained: dict[str, object] = {

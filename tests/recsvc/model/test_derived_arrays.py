@@ -76,7 +76,9 @@ def test_damaged_files_are_made_anew(
 
 def test_files_that_are_no_arrays_are_made_anew(model: Model, computations: list[Model], tmp_path: Path) -> None:
     """Even with the right checksums: what is kept never speaks against the model."""
-    kept = DerivedFiles(tmp_path, derived_arrays.FOLDER, model.manifest, (derived_arrays._MAKERS,))
+    kept = DerivedFiles(
+        tmp_path, derived_arrays.FOLDER, model.manifest, (derived_arrays.FORMAT, *derived_arrays.MADE_WITH)
+    )
 
     def fill(folder: Path) -> None:
         for name in DerivedArrays._fields:
@@ -93,7 +95,7 @@ def test_what_other_code_left_is_made_anew(
     model: Model, computations: list[Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     DerivedArrays.of(model)
-    monkeypatch.setattr(derived_arrays, "_MAKERS", "of yesterday")
+    monkeypatch.setattr(derived_arrays, "FORMAT", 0)
     DerivedArrays.of(model)
     DerivedArrays.of(model)
 

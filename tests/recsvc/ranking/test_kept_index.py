@@ -119,7 +119,7 @@ def test_what_was_made_of_another_model_or_in_another_way_is_made_anew(
         elif change == "parameters":
             patch.setattr(approximate, "SAMPLE", 7)
         elif change == "format":
-            patch.setattr(approximate, "_FORMAT", 0)
+            patch.setattr(approximate, "FORMAT", 0)
         if change != "model":
             kept = kept_index(tmp_path, MANIFEST)
     ranker_of(EXACT, USERS, kept)

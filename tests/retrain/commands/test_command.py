@@ -91,7 +91,7 @@ def test_simulated_feed_is_trained_on_once_and_reported(tmp_path: Path, dogstats
     assert "Nothing to do" in again.stdout
     assert ": already live" in again.stdout
     assert sorted(path.name for path in (tmp_path / "work").iterdir() if path.name != "fits") == [
-        "retrain.scheduling.lock",
+        "retrain.lock",
         "runs",
     ]
     status = retrain("status", **environment)

@@ -64,8 +64,8 @@ def test_night_after_learns_the_day_in_halves_and_is_judged_between_them(
     assert fits(logs) == ["half", "final"]
     assert second.evaluation
     assert second.evaluation.lightfm_prior.ndcg > 1.05 * second.evaluation.popularity.ndcg
-    assert work.record.verdict
-    compared = {found.rival: found for found in work.record.verdict.comparisons}
+    assert work.observer.findings.verdict
+    compared = {found.rival: found for found in work.observer.findings.verdict.comparisons}
     assert compared.keys() == {"popularity", "live", "popularity.half", "live.half"}
     assert compared["live"].difference.mean == pytest.approx(0, abs=1e-4)
     assert compared["live.half"].difference.mean > 0.005
@@ -187,9 +187,11 @@ def test_pages_of_what_is_refused_are_shown_as_well(
     with pytest.raises(RunError) as refused:
         done(work)
     assert refused.value.reason is Reason.QUALITY
-    assert work.record.showcase
-    assert all(band.shares.keys() == {SERVED, BASELINE, LIVE} for band in work.record.showcase.bands)
-    assert any(sample.history and sample.new_page and sample.old_page for sample in work.record.showcase.samples)
+    assert work.observer.findings.showcase
+    assert all(band.shares.keys() == {SERVED, BASELINE, LIVE} for band in work.observer.findings.showcase.bands)
+    assert any(
+        sample.history and sample.new_page and sample.old_page for sample in work.observer.findings.showcase.samples
+    )
 
 
 def test_warm_step_that_does_harm_makes_way_for_a_full_fit(settings: MakeSettings, tmp_path: Path) -> None:
@@ -260,6 +262,6 @@ def test_some_epochs_are_judged_and_the_last_one_always(
     work = night(settings(), tmp_path / "1", 3)
     assert work.settings.retrain_epochs == 8
     done(work)
-    assert [(one.fit, one.epoch) for one in work.record.epochs] == [
+    assert [(one.fit, one.epoch) for one in work.observer.findings.epochs] == [
         (fit, epoch) for fit in ("earlier", "validated") for epoch in (2, 5, 8)
     ]

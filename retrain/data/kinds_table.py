@@ -1,0 +1,19 @@
+"""Makes the table `kinds` of a scratch database: what each type of interaction counts."""
+
+from typing import Any
+
+from modelstore.interaction_weights import PREFERENCE_WEIGHTS
+from retrain.data.duckdb_session import DuckDbSession
+
+
+def create_kinds(warehouse: DuckDbSession) -> None:
+    """Make the table, of the weights that fold-in counts by, too."""
+    warehouse.run("kinds", kinds=kind_rows())
+
+
+def kind_rows() -> list[dict[str, Any]]:
+    """Return the rows of the table."""
+    return [
+        {"kind": number, "name": str(kind), **weight._asdict()}
+        for number, (kind, weight) in enumerate(PREFERENCE_WEIGHTS.items())
+    ]
