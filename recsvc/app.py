@@ -175,21 +175,21 @@ class RecommendationServer:
             raise
 
     def _begin(self) -> None:
-        self.audience.begin()
-        self._forgotten.begin(self.audience.learn_forgotten)
-        self.watcher.begin()
-        self._precomputation.begin()
+        self.audience.start()
+        self._forgotten.start(self.audience.learn_forgotten)
+        self.watcher.start()
+        self._precomputation.start()
         if self._reader:
-            self._reader.begin()
-            self.freshness.begin()
+            self._reader.start()
+            self.freshness.start()
 
     def stop(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Say NOT_SERVING, after a while refuse new calls, and let running ones finish for up to `grace_s` seconds."""
         self._rpc.drain(grace_s, lame_duck_s=lame_duck_s)
-        self.watcher.end()
-        self._precomputation.end()
-        self._forgotten.end()
-        self.audience.end()
+        self.watcher.stop()
+        self._precomputation.stop()
+        self._forgotten.stop()
+        self.audience.stop()
         if self._reader:
-            self._reader.end()
-            self.freshness.end()
+            self._reader.stop()
+            self.freshness.stop()

@@ -71,15 +71,15 @@ class UserDirectory:
         self._unwritten: dict[bytes, int] = {}
         self._folded = FoldedUsers()
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Learn what was noted before this process started; from then on, soon what other processes note."""
         if self._follower:
-            self._follower.begin()
+            self._follower.start()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop following other processes."""
         if self._follower:
-            self._follower.end()
+            self._follower.stop()
 
     def catch_up(self) -> None:
         """Learn now what other processes noted."""

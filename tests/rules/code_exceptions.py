@@ -47,21 +47,24 @@ JSON: Final[Mapping[str, str]] = {
 }
 ENDS_WITH_ITS_CALL: Final = "it ends, and whoever began it waits for that"
 TO_BE_RUN: Final = "to be run by a shared runner"
+THE_RUNNER: Final = "the runner itself"
 THREADS: Final[Mapping[str, str]] = {
-    "benchmarks/feed/faults.py:_start": ENDS_WITH_ITS_CALL,
-    "benchmarks/recsvc/model_swap.py:_swapping": ENDS_WITH_ITS_CALL,
-    "bridge/kafka/producer.py:Producer.__init__": TO_BE_RUN,
-    "bridge/analytics/segment_sender.py:SegmentSender.__init__": TO_BE_RUN,
-    "modelstore/erased_users.py:Forgotten.begin": TO_BE_RUN,
-    "recsvc/popularity/live_popularity.py:Freshness.__init__": TO_BE_RUN,
-    "recsvc/users/kafka_consumer.py:LiveInteractions.__init__": TO_BE_RUN,
-    "recsvc/precompute/background.py:Precomputation.__init__": TO_BE_RUN,
-    "recsvc/rollout/prepare.py:main": "its one line ends the process",
-    "recsvc/workers/supervisor_link.py:SupervisorLink.watch": "it waits once for the supervisor's end",
-    "recsvc/rollout/watcher.py:ModelWatcher.__init__": TO_BE_RUN,
-    "retrain/scheduling/tracked_run.py:_Heart.__init__": TO_BE_RUN,
-    "servicekit/process/termination.py:thread_termination": "it waits once for a signal",
-    "servicekit/grpc_core/direct_unary_calls.py:UnaryCalls.__init__": TO_BE_RUN,
+    "benchmarks/faults.py:_start": ENDS_WITH_ITS_CALL,
+    "benchmarks/model_swap.py:_swapping": ENDS_WITH_ITS_CALL,
+    "bridge/producer.py:Producer.__init__": TO_BE_RUN,
+    "bridge/segment_sender.py:SegmentSender.__init__": TO_BE_RUN,
+    "recsvc/prepare.py:main": "its one line ends the process",
+    "recsvc/supervisor_link.py:SupervisorLink.watch": "it waits once for the supervisor's end",
+    "retrain/lock.py:PostgresLock.__init__": TO_BE_RUN,
+    "servicekit/bulkhead.py:Bulkhead.__init__": TO_BE_RUN,
+    "servicekit/completions.py:Completions.__init__": TO_BE_RUN,
+    "servicekit/dogstatsd.py:DogStatsd.__init__": TO_BE_RUN,
+    "servicekit/grpc_server.py:ThreadServer.__init__": TO_BE_RUN,
+    "servicekit/line_writer.py:LineWriter.__init__": TO_BE_RUN,
+    "servicekit/periodic_thread.py:PeriodicThread.__init__": THE_RUNNER,
+    "servicekit/renewal.py:Renewals.__init__": TO_BE_RUN,
+    "servicekit/server_identity.py:ServerIdentity.begin": TO_BE_RUN,
+    "servicekit/termination.py:thread_termination": "it waits once for a signal",
 }
 FOR_A_MEASUREMENT: Final = "cancelled when the measurement is over; an error ends the benchmark"
 LOOPS: Final[Mapping[str, str]] = {

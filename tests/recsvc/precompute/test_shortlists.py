@@ -154,14 +154,14 @@ def test_lists_follow_the_live_model(tmp_path: Path) -> None:
     """Each model that goes live gets its lists from a process; until then none are handed over."""
     live, adopted = LiveModel(retry_after_s=1), list[Precomputed | None]()
     precomputation = Precomputation(live, tmp_path, adopted.append, most=100)
-    precomputation.begin()
+    precomputation.start()
     try:
         for version in ("1", "22"):
             model = large(tmp_path, version)
             live.swap(ServingModel.of(model))
             wait_for(partial(holds, adopted, model), what="lists")
     finally:
-        precomputation.end()
+        precomputation.stop()
 
     assert [one is None for one in adopted] == [True, False, True, False]
     serving = ServingModel.of(model)
