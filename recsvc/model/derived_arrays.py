@@ -1,6 +1,7 @@
 """What serving computes from a model once, as arrays that the processes of a machine share."""
 
 import hashlib
+import inspect
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -71,11 +72,15 @@ class DerivedArrays(NamedTuple):
             np.save(folder / f"{name}.npy", array)
 
 
+MAKERS: Final = (DerivedArrays, fingerprints_of, heads_of, scale_of)
+"""What makes the arrays."""
+
+
 def _digest_of_makers() -> str:
-    """Return a digest of what makes the arrays: other versions of it may have meant something else by them."""
+    """Return a digest of the makers' modules: other versions of them may have meant something else by the arrays."""
     whole = hashlib.sha256(pb.DESCRIPTOR.serialized_pb + np.__version__.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        whole.update(path.read_bytes())
+    for maker in MAKERS:
+        whole.update(Path(inspect.getfile(maker)).read_bytes())
     return whole.hexdigest()
 
 

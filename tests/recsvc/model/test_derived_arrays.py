@@ -1,6 +1,8 @@
 """What is computed from a model is computed once on a machine, and nothing damaged or outdated is served."""
 
+import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,8 @@ from recsvc.model import derived_arrays
 from recsvc.model.derived_arrays import DerivedArrays
 from recsvc.model.serving_model import ServingModel
 from tests.recsvc.support.models import is_mapped, random_model
+
+COMPUTED = DerivedArrays.computed
 
 
 @pytest.fixture
@@ -105,3 +109,14 @@ def test_what_cannot_be_kept_serves_all_the_same(model: Model, computations: lis
 
     assert_same(DerivedArrays.of(model), DerivedArrays.of(replace(model, folder=None)))
     assert len(computations) == 2
+
+
+def test_every_module_that_makes_an_array_counts_as_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = {getattr(derived_arrays, name, None) for name in re.findall(r"\w+", inspect.getsource(COMPUTED))}
+    assert {one for one in called if inspect.isfunction(one)} == {*derived_arrays.MAKERS} - {DerivedArrays}
+
+    before, read = derived_arrays._digest_of_makers(), Path.read_bytes
+    for changed in [Path(inspect.getfile(one)) for one in derived_arrays.MAKERS]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda one, changed=changed: b"" if one == changed else read(one))
+            assert derived_arrays._digest_of_makers() != before

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from modelstore.artefact import Model, write
 from recsvc.model.live_model import LiveModel
 from recsvc.model.serving_model import ServingModel
-from recsvc.pages.continuation import RequestExclusions
+from recsvc.pages.request_exclusions import RequestExclusions
 from recsvc.pages.shortlist_cache import Shortlists
 from recsvc.precompute.__main__ import precompute
 from recsvc.precompute.background import MIN_VIDEOS, Precomputation
@@ -73,7 +73,7 @@ def test_precomputed_lists_answer_as_the_ranking(  # noqa: PLR0917  # each is dr
     shortlists = Shortlists()
     shortlists.adopt(precomputed)
     shown = serving.ranker.top(user, served, Exclusions((user.seen,))).rows if served else np.empty(0, np.int64)
-    unwanted = RequestExclusions(serving.fingerprints.of(shown))
+    unwanted = RequestExclusions(serving.fingerprints.of_rows[shown])
 
     found = shortlists.top(serving, f"u{number}", user, count, unwanted)
 
