@@ -102,13 +102,7 @@ class RecommendationServer:
         self.trust = registry.trust
         """Takes the verifier that counts from now on."""
         self.live = LiveModel(retry_after_s=poll_interval_s)
-        self._rpc = ThreadServer(
-            SERVICES,
-            threads=threads,
-            options=SHARED if shares_port else (),
-            decorators=[with_api_version, with_shedding],
-            error_metadata=RELEASE,
-        )
+        self._rpc = _rpc_server(threads, shares_port=shares_port)
         self._shares_port = shares_port
         self.watcher = ModelWatcher(
             registry,
@@ -150,8 +144,6 @@ class RecommendationServer:
         return round(self._now().timestamp() * 1000)
 
     def _add(self, recommender: Recommender, inventory: ModelListing, control: ModelActivation) -> None:
-        for name, methods in APART.items():
-            self._rpc.bulkhead(name, running=RUNNING, waiting=WAITING, methods=methods)
         recommendations = RecommendationService(self.live, self.audience, recommender, now_ms=self._now_ms)
         self._rpc.add(pb_grpc.add_RecommendationServiceServicer_to_server, recommendations)
         self._rpc.add(pb_grpc.add_ModelServiceServicer_to_server, ModelService(inventory, control))
@@ -193,3 +185,17 @@ class RecommendationServer:
         if self._reader:
             self._reader.stop()
             self.freshness.stop()
+
+
+def _rpc_server(threads: int, *, shares_port: bool) -> ThreadServer:
+    """Return a server without services yet, in which no page waits behind what is slow."""
+    rpc = ThreadServer(
+        SERVICES,
+        threads=threads,
+        options=SHARED if shares_port else (),
+        decorators=[with_api_version, with_shedding],
+        error_metadata=RELEASE,
+    )
+    for name, methods in APART.items():
+        rpc.bulkhead(name, running=RUNNING, waiting=WAITING, methods=methods)
+    return rpc
