@@ -4,14 +4,15 @@ One small object holds fingerprints of users and the times (milliseconds since 1
 """
 
 import json
-import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
 from servicekit.grpc.errors import unavailable
 from servicekit.inputs.json_fields import JsonObject
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.storage.object_store import MISSING, ObjectChangedError, ObjectNotFoundError, ObjectStore
 
 KEY: Final = "forgotten.json"
@@ -36,8 +37,7 @@ class ErasedUsers:
         self._store = store
         self._interval_s = interval_s
         self._seen_tag = MISSING
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: PeriodicThread | None = None
 
     def add(self, mark: bytes, at_ms: int) -> None:
         """Add a user; UNAVAILABLE when the store cannot be written, so that the caller tries again."""
@@ -59,30 +59,27 @@ class ErasedUsers:
             retry_after_s=RETRY_AFTER_S,
         )
 
-    def begin(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
+    def start(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
         """Tell `learn` the whole list now, and again in a thread whenever it changed."""
-        self._look(learn)
-        self._thread = threading.Thread(target=self._run, args=(learn,), name="forgotten", daemon=True)
+        self._thread = PeriodicThread(
+            "forgotten", partial(self._look, learn), interval_s=self._interval_s, on_failure=_report
+        )
+        try:
+            self._look(learn)
+        except Exception as error:  # noqa: BLE001  # whatever a store raises, the next look may succeed
+            _report(error)
         self._thread.start()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop looking."""
-        self._stopping.set()
         if self._thread:
-            self._thread.join(self._interval_s)
-
-    def _run(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
-        while not self._stopping.wait(self._interval_s):
-            self._look(learn)
+            self._thread.stop()
 
     def _look(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
-        try:
-            data, tag = self._read()
-            if tag != self._seen_tag:
-                learn(_marks(_entries(data)))
-                self._seen_tag = tag
-        except Exception as error:  # noqa: BLE001  # whatever a store raises, the next look may succeed
-            logger.warning("forgotten.read_failed", problem=f"{type(error).__name__}: {error}")
+        data, tag = self._read()
+        if tag != self._seen_tag:
+            learn(_marks(_entries(data)))
+            self._seen_tag = tag
 
     def _read(self) -> tuple[bytes, str]:
         try:
@@ -90,6 +87,10 @@ class ErasedUsers:
         except ObjectNotFoundError:
             return b"{}", MISSING
         return content.data, content.tag
+
+
+def _report(error: Exception) -> None:
+    logger.warning("forgotten.read_failed", problem=f"{type(error).__name__}: {error}")
 
 
 def _entries(data: bytes) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from contextlib import closing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -20,7 +20,10 @@ from servicekit.process.listening import naming_the_holder, wait_until_free
 from servicekit.process.termination import thread_termination
 from servicekit.storage.object_store import open_store
 from servicekit.telemetry.logs import configure_logs
-from servicekit.telemetry.metrics import connect_metrics
+from servicekit.telemetry.metrics import Metrics, connect_metrics
+
+if TYPE_CHECKING:
+    from recsvc.app import RecommendationServer
 
 logger = structlog.get_logger("recsvc")
 
@@ -72,7 +75,6 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
     # Read when numpy is imported. Parallel BLAS would only make the calls fight over the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from modelstore.artefact import ArtefactError  # noqa: PLC0415  # imports numpy
-    from recsvc.app import RecommendationServer  # noqa: PLC0415  # imports numpy
 
     stopping = thread_termination()
     if link:
@@ -88,24 +90,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
             identity = server_credentials(settings.recsvc_listen, tls)
             if tls:  # the server reads them itself: this tells of their end
                 renewals.add(renewed_identity(tls))
-            kafka = renewals.add(settings.renewed_kafka_client()) if settings.kafka_bootstrap_servers else None
-            server = RecommendationServer(
-                open_store(settings.model_store_url),
-                settings.model_cache_dir.expanduser(),
-                metrics,
-                threads=settings.recsvc_threads,
-                poll_interval_s=settings.model_poll_interval_s,
-                profile_interactions=settings.recsvc_profile_interactions,
-                kafka=kafka.current if kafka else None,
-                freshness_interval_s=settings.recsvc_freshness_interval_s,
-                precomputed_users=settings.recsvc_precomputed_users,
-                verifier=settings.verifier(),
-                shares_port=link is not None,
-            )
-            if kafka:
-                kafka.subscribe(server.renew_kafka)
-            if verifier := settings.renewed_verifier():
-                renewals.add(verifier).subscribe(server.trust)
+            server = _server(settings, metrics, renewals, shares_port=link is not None)
             with naming_the_holder(settings.recsvc_listen):
                 port = server.start(settings.recsvc_listen, identity)
         except ArtefactError as error:
@@ -119,6 +104,33 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
         logger.info("server.draining")
         server.stop(settings.recsvc_drain_grace_s, lame_duck_s=settings.recsvc_lame_duck_s)
     logger.info("server.stopped")
+
+
+def _server(
+    settings: RecsvcSettings, metrics: Metrics, renewals: Renewals, *, shares_port: bool
+) -> "RecommendationServer":
+    """Return the server that the settings ask for, which learns of renewed credentials."""
+    from recsvc.app import RecommendationServer  # noqa: PLC0415  # imports numpy
+
+    kafka = renewals.add(settings.renewed_kafka_client()) if settings.kafka_bootstrap_servers else None
+    server = RecommendationServer(
+        open_store(settings.model_store_url),
+        settings.model_cache_dir.expanduser(),
+        metrics,
+        threads=settings.recsvc_threads,
+        poll_interval_s=settings.model_poll_interval_s,
+        profile_interactions=settings.recsvc_profile_interactions,
+        kafka=kafka.current if kafka else None,
+        freshness_interval_s=settings.recsvc_freshness_interval_s,
+        precomputed_users=settings.recsvc_precomputed_users,
+        verifier=settings.verifier(),
+        shares_port=shares_port,
+    )
+    if kafka:
+        kafka.subscribe(server.renew_kafka)
+    if verifier := settings.renewed_verifier():
+        renewals.add(verifier).subscribe(server.trust)
+    return server
 
 
 if __name__ == "__main__":

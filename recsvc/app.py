@@ -102,13 +102,7 @@ class RecommendationServer:
         self.trust = registry.trust
         """Takes the verifier that counts from now on."""
         self.live = LiveModel(retry_after_s=poll_interval_s)
-        self._rpc = ThreadServer(
-            SERVICES,
-            threads=threads,
-            options=SHARED if shares_port else (),
-            decorators=[with_api_version, with_shedding],
-            error_metadata=RELEASE,
-        )
+        self._rpc = _rpc_server(threads, shares_port=shares_port)
         self._shares_port = shares_port
         self.watcher = ModelWatcher(
             registry,
@@ -150,8 +144,6 @@ class RecommendationServer:
         return round(self._now().timestamp() * 1000)
 
     def _add(self, recommender: Recommender, inventory: ModelListing, control: ModelActivation) -> None:
-        for name, methods in APART.items():
-            self._rpc.bulkhead(name, running=RUNNING, waiting=WAITING, methods=methods)
         recommendations = RecommendationService(self.live, self.audience, recommender, now_ms=self._now_ms)
         self._rpc.add(pb_grpc.add_RecommendationServiceServicer_to_server, recommendations)
         self._rpc.add(pb_grpc.add_ModelServiceServicer_to_server, ModelService(inventory, control))
@@ -175,21 +167,35 @@ class RecommendationServer:
             raise
 
     def _begin(self) -> None:
-        self.audience.begin()
-        self._forgotten.begin(self.audience.learn_forgotten)
-        self.watcher.begin()
-        self._precomputation.begin()
+        self.audience.start()
+        self._forgotten.start(self.audience.learn_forgotten)
+        self.watcher.start()
+        self._precomputation.start()
         if self._reader:
-            self._reader.begin()
-            self.freshness.begin()
+            self._reader.start()
+            self.freshness.start()
 
     def stop(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Say NOT_SERVING, after a while refuse new calls, and let running ones finish for up to `grace_s` seconds."""
         self._rpc.drain(grace_s, lame_duck_s=lame_duck_s)
-        self.watcher.end()
-        self._precomputation.end()
-        self._forgotten.end()
-        self.audience.end()
+        self.watcher.stop()
+        self._precomputation.stop()
+        self._forgotten.stop()
+        self.audience.stop()
         if self._reader:
-            self._reader.end()
-            self.freshness.end()
+            self._reader.stop()
+            self.freshness.stop()
+
+
+def _rpc_server(threads: int, *, shares_port: bool) -> ThreadServer:
+    """Return a server without services yet, in which no page waits behind what is slow."""
+    rpc = ThreadServer(
+        SERVICES,
+        threads=threads,
+        options=SHARED if shares_port else (),
+        decorators=[with_api_version, with_shedding],
+        error_metadata=RELEASE,
+    )
+    for name, methods in APART.items():
+        rpc.bulkhead(name, running=RUNNING, waiting=WAITING, methods=methods)
+    return rpc

@@ -1,24 +1,21 @@
-"""Local copies of models, verified at every load, and a note of which one was live last."""
+"""Local copies of models, and a note of which one was live last."""
 
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
-from modelstore.artefact import ArtefactError, Model, read
+from modelstore.artefact import MANIFEST, ArtefactError, read_manifest
 from modelstore.folder_lock import folder_lock
 from modelstore.registry import Pointer, Registry, checked
 
 LAST: Final = "last.json"
-DAMAGED: Final = frozenset({"manifest", "signature", "missing", "size", "checksum"})
-"""Reasons to refuse a local copy that a fresh one may mend."""
 PATIENCE_S: Final = 1_000.0
-"""Seconds to wait for another process that loads a model; longer than one can take to prepare it."""
+"""Seconds to wait for another process that loads a model; longer than one can take to check it."""
 
 
 class ModelCache:
@@ -33,31 +30,33 @@ class ModelCache:
         self._registry = registry
         self._folder = folder
 
-    def load(self, pointer: Pointer, read: Callable[[Path], Model] = read) -> Model:
-        """Return a verified model, downloaded unless it is here; ArtefactError when it must not be served.
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Take turns with other processes, so that none removes or replaces what another one reads.
 
-        A damaged local copy is replaced by a fresh one, once. Processes take turns, so that none removes or replaces
-        what another one reads; BlockingIOError when one takes too long.
-
-        Args:
-            pointer: Names it.
-            read: Verifies the model in a folder and returns it.
+        BlockingIOError when one takes too long.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         with folder_lock(self._folder, patience_s=PATIENCE_S):
-            return self._sound(pointer, read)
+            yield
 
-    def _sound(self, pointer: Pointer, read: Callable[[Path], Model]) -> Model:
-        try:
-            return self._load(pointer, read)
-        except ArtefactError as error:
-            if error.reason not in DAMAGED or not self._discard(pointer):
-                raise
-        try:
-            return self._load(pointer, read)
-        except ArtefactError:
-            self._discard(pointer)
-            raise
+    def download(self, pointer: Pointer) -> Path:
+        """Return the folder of the local copy, downloaded unless it is here; its contents are not checked.
+
+        ArtefactError when it is not what the pointer names, or not signed by whom the registry trusts.
+        """
+        folder = self._registry.fetch(pointer, self._folder)
+        version = read_manifest((folder / MANIFEST).read_bytes()).version
+        if version != pointer.version:
+            raise ArtefactError("version", f"the manifest of {pointer.version} names {version}")
+        return folder
+
+    def discard(self, pointer: Pointer) -> bool:
+        """Remove the local copy and return whether there was one."""
+        folder = self._folder / checked(pointer.version)
+        found = folder.exists()
+        shutil.rmtree(folder, ignore_errors=True)
+        return found
 
     def remember(self, pointer: Pointer, before: Pointer | None = None) -> None:
         """Note the pointer of the model that went live, and drop the copies of all others but the one before.
@@ -86,17 +85,3 @@ class ModelCache:
             return Pointer.model_validate_json((self._folder / LAST).read_bytes())
         except (OSError, ValidationError):
             return None
-
-    def _load(self, pointer: Pointer, read: Callable[[Path], Model]) -> Model:
-        folder = self._registry.fetch(pointer, self._folder)
-        model = read(folder)
-        if model.manifest.version != pointer.version:
-            raise ArtefactError("version", f"the manifest of {pointer.version} names {model.manifest.version}")
-        return replace(model, folder=folder)
-
-    def _discard(self, pointer: Pointer) -> bool:
-        """Remove the local copy and return whether there was one."""
-        folder = self._folder / checked(pointer.version)
-        found = folder.exists()
-        shutil.rmtree(folder, ignore_errors=True)
-        return found

@@ -22,6 +22,8 @@ class ServingModel:
     """Everything that one call reads; a call takes one of these and stays with it, whatever goes live meanwhile."""
 
     model: Model
+    manifest: Manifest
+    """What the model is."""
     ranker: Ranker
     masks: FilterMasks
     fingerprints: Fingerprints
@@ -41,6 +43,7 @@ class ServingModel:
         kept = kept_index(model.folder, model.manifest) if model.folder else None
         return cls(
             model=model,
+            manifest=model.manifest,
             ranker=ranker_of(exact, model.user_factors, kept),
             masks=FilterMasks(model.catalogue),
             fingerprints=Fingerprints(derived.fingerprints, derived.by_fingerprint),
@@ -57,11 +60,6 @@ class ServingModel:
         """
         prior = replace(self.model, popularity=popularity).prior()
         return replace(self, ranker=self.ranker.with_static(self.model.video_biases + prior), prior=prior)
-
-    @property
-    def manifest(self) -> Manifest:
-        """Return what the model is."""
-        return self.model.manifest
 
     def user(self, user_id: str) -> User:
         """Return how the model knows a user."""

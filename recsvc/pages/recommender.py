@@ -9,9 +9,9 @@ from recsvc.domain.interaction import Interaction
 from recsvc.domain.user import COLD, User, UserState
 from recsvc.model.live_model import LiveModel
 from recsvc.model.serving_model import ServingModel
-from recsvc.pages.continuation import NO_ROWS, RequestExclusions, next_token
 from recsvc.pages.explanations import Reason, Reasons
-from recsvc.pages.page_token import MAX_POSITION, NOTHING, decode
+from recsvc.pages.page_token import MAX_POSITION, NOTHING, decode, encode
+from recsvc.pages.request_exclusions import NO_ROWS, RequestExclusions
 from recsvc.pages.shortlist_cache import LENGTH, Shortlists
 from recsvc.ranking.diversity import diversify, pool_size
 from recsvc.ranking.exact import Ranked, RankingQuery
@@ -183,17 +183,16 @@ class Recommender:
 
 def _page(serving: ServingModel, plan: _Plan, ranked: Ranked) -> Page:
     query, user, served = plan.query, plan.user, plan.unwanted.served
-    page = _chosen(serving, plan, ranked)
-    more = len(ranked) > plan.size and len(served) + plan.size < MAX_POSITION
-    token = next_token(serving, query.digest, served, page.rows) if more else ""
+    page = _diverse(serving, plan, ranked) if query.diversity else ranked.head(plan.size)
+    more = len(ranked.rows) > plan.size and len(served) + plan.size < MAX_POSITION
+    marks = serving.fingerprints.of_rows
+    token = encode(serving.manifest.version, query.digest, served, marks[page.rows]) if more else ""
     return Page(serving, page, user.state, token, _reasons(serving, user, page) if query.explain else ())
 
 
-def _chosen(serving: ServingModel, plan: _Plan, ranked: Ranked) -> Ranked:
-    diversity = plan.query.diversity
-    if not diversity:
-        return ranked.head(plan.size)
-    places = diversify(ranked.scores, serving.neighbours.directions(ranked.rows), plan.size, diversity)
+def _diverse(serving: ServingModel, plan: _Plan, ranked: Ranked) -> Ranked:
+    directions = serving.neighbours.directions(ranked.rows)
+    places = diversify(ranked.scores, directions, plan.size, plan.query.diversity)
     return Ranked(ranked.rows[places], ranked.scores[places])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from recsvc.domain.user import User
 from recsvc.model.serving_model import ServingModel
-from recsvc.pages.continuation import RequestExclusions
+from recsvc.pages.request_exclusions import RequestExclusions
 from recsvc.precompute.shortlists import Precomputed
 from recsvc.ranking.exact import Exclusions, Ranked, Ranker
 from recsvc.ranking.video_fingerprints import Fingerprints
@@ -64,11 +64,11 @@ class Shortlists:
         if ready is not None and ready.model is serving.model:
             head = ready.of(serving, user)
             left = _without(head, unwanted, count, serving.fingerprints) if head is not None else _NOTHING
-            if len(left) == count:
+            if len(left.rows) == count:
                 return left
         shortlist = self._of(serving.ranker, user_id, user)
         left = _without(shortlist.ranked, unwanted, count, serving.fingerprints)
-        if len(left) == count or shortlist.is_whole:
+        if len(left.rows) == count or shortlist.is_whole:
             return left
         return serving.ranker.top(user, count, unwanted.barred(serving.fingerprints, user.seen))
 
@@ -110,11 +110,11 @@ def _without(head: Ranked, unwanted: RequestExclusions, count: int, fingerprints
     # One look at each row until enough are found; numpy's set operations cost more than a page.
     served = set(unwanted.served.tolist())
     if not len(unwanted.rows) and unwanted.mask is None:
-        is_new = map(not_, map(served.__contains__, fingerprints.of(rows).tolist()))
+        is_new = map(not_, map(served.__contains__, fingerprints.of_rows[rows].tolist()))
         return _picked(head, list(islice(compress(range(len(rows)), is_new), count)))
     gone = set(unwanted.rows.tolist())
     blocked = repeat(object=False) if unwanted.mask is None else unwanted.mask[rows].tolist()
-    looks = enumerate(zip(rows.tolist(), fingerprints.of(rows).tolist(), blocked, strict=False))
+    looks = enumerate(zip(rows.tolist(), fingerprints.of_rows[rows].tolist(), blocked, strict=False))
     left = (place for place, (row, mark, bar) in looks if not (bar or mark in served or row in gone))
     return _picked(head, list(islice(left, count)))
 

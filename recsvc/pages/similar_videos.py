@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from modelstore.id_map import UNKNOWN
 from recsvc.model.live_model import LiveModel
-from recsvc.pages.continuation import RequestExclusions, next_token
-from recsvc.pages.page_token import MAX_POSITION, NOTHING, decode
+from recsvc.pages.page_token import MAX_POSITION, NOTHING, decode, encode
+from recsvc.pages.request_exclusions import RequestExclusions
 from recsvc.ranking.filters import VideoFilter
 from servicekit.grpc.errors import not_found
 
@@ -52,9 +52,10 @@ def similar_videos(live: LiveModel, query: SimilarQuery) -> SimilarPage:
     ranked = serving.neighbours.nearest(row, count + 1, barred)
     page = ranked.head(count)
     more = len(ranked) > count and len(served) + count < MAX_POSITION
+    marks, version = serving.fingerprints.of_rows, serving.manifest.version
     return SimilarPage(
         video_ids=serving.model.videos.ids(page.rows),
         cosines=page.scores.tolist(),
-        next_page_token=next_token(serving, query.digest, served, page.rows) if more else "",
-        model_version=serving.manifest.version,
+        next_page_token=encode(version, query.digest, served, marks[page.rows]) if more else "",
+        model_version=version,
     )

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from modelstore.id_map import UNKNOWN
@@ -19,6 +18,7 @@ from recsvc.model.live_model import LiveModel
 from recsvc.model.serving_model import ServingModel
 from recsvc.popularity.hourly_counts import HourlyCounts
 from recsvc.users.kafka_message import UserInteraction
+from servicekit.process.periodic_thread import PeriodicThread
 
 HOUR_MS: Final = 3_600_000
 """Interactions are counted by the hour: within it, a half-life of a day takes 3 %."""
@@ -28,8 +28,6 @@ MAX_SUMS: Final = 2_000_000
 """Videos of all hours together that are kept, about 30 bytes each."""
 MAX_DECAY: Final = 1 / 8
 """Least share that is left of the model's own popularity, however old it is: some order is better than none."""
-
-logger = structlog.get_logger(__name__)
 
 
 class LivePopularity:
@@ -42,24 +40,20 @@ class LivePopularity:
 
     def __init__(self, live: LiveModel, *, interval_s: float) -> None:
         self._live = live
-        self._interval_s = interval_s
         self._hours: defaultdict[int, HourlyCounts] = defaultdict(HourlyCounts)
         self._newest_ms = 0
         self._counted = 0
         self._served: tuple[ServingModel | None, int] = (None, 0)
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="freshness", daemon=True)
+        self._thread = PeriodicThread("freshness", self.refresh, interval_s=interval_s)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Refresh from now on."""
         self._thread.start()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop refreshing."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(self._interval_s)
+        self._thread.stop()
 
     def count(self, done: Sequence[UserInteraction], *, now_ms: int) -> None:
         """Count interactions that speak for their videos; of those from the future, as if they happened now."""
@@ -108,13 +102,6 @@ class LivePopularity:
             if len(self._hours) <= MAX_HOURS and held <= MAX_SUMS:
                 return
             held -= len(self._hours.pop(hour))
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._interval_s):
-            try:
-                self.refresh()
-            except Exception:
-                logger.exception("freshness.defect")
 
 
 class _Decay:

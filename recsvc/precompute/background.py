@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ from modelstore.artefact import Model
 from recsvc.model.live_model import LiveModel
 from recsvc.precompute.shortlists import FOLDER, Precomputed
 from recsvc.ranking.exact import ExactRanker
+from servicekit.process.periodic_thread import PeriodicThread
 
 POLL_S: Final = 0.5
 MIN_VIDEOS: Final = 2_000
@@ -40,35 +40,21 @@ class Precomputation:
         self._settled: Model | None = None
         self._wanted: Model | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        self._stopping = threading.Event()
-        self._news = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="precomputation", daemon=True)
+        self._thread = PeriodicThread("precomputation", self._look, interval_s=POLL_S, on_failure=_report)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Prepare from now on."""
         if self._most:
             self._thread.start()
 
     def look_now(self) -> None:
         """Look for lists of the live model, which may be there from an earlier time, at once."""
-        self._news.set()
+        self._thread.wake()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop; what is under way is given up."""
-        self._stopping.set()
-        self._news.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.stop()
         self._give_up()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._news.wait(POLL_S)
-            self._news.clear()
-            try:
-                self._look()
-            except OSError as error:
-                logger.warning("precomputation.failed", problem=str(error))
 
     def _look(self) -> None:
         serving = self._live.peek()
@@ -97,3 +83,7 @@ class Precomputation:
             self._child.kill()
             self._child.wait()
             self._child = None
+
+
+def _report(error: Exception) -> None:
+    logger.warning("precomputation.failed", problem=f"{type(error).__name__}: {error}")

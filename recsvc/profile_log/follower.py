@@ -1,6 +1,5 @@
 """Keeps a process in step with the journal, in a thread: no call waits for the file."""
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -9,19 +8,17 @@ import structlog
 
 from recsvc.profile_log.entry import Entry
 from recsvc.profile_log.log import ProfileLog
+from servicekit.process.periodic_thread import PeriodicThread
 
 LOOK_S: Final = 0.05
 """Seconds between two looks; one that finds nothing reads eight bytes of memory."""
 BREATH_S: Final = 0.002
 """Seconds that pages have the interpreter for themselves between two steps."""
 RETRY_S: Final = 5.0
-"""Seconds between two tries to compact."""
+"""Seconds between two tries to compact, or after a defect."""
+STOP_WITHIN_S: Final = 1.0
 
 logger = structlog.get_logger(__name__)
-
-
-class _Ended(Exception):  # noqa: N818  # no error: the way out of a long piece of work
-    """The process is about to end."""
 
 
 class JournalFollower:
@@ -41,19 +38,18 @@ class JournalFollower:
         self._clock = clock
         self._trouble = ""
         self._compact_at = clock()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread = PeriodicThread(
+            "journal", self._look_and_compact, interval_s=LOOK_S, retry_s=RETRY_S, stop_within_s=STOP_WITHIN_S
+        )
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Apply all that was noted up to now, before the first call; then go on in the thread."""
         self.look()
         self._thread.start()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(1)
+        self._thread.stop()
 
     def look(self, pause: Callable[[], None] = lambda: None) -> None:
         """Apply what is new; a file that cannot be read is complained of once."""
@@ -74,20 +70,12 @@ class JournalFollower:
         except OSError as error:
             logger.warning("journal.not_compacted", problem=str(error))
 
-    def _run(self) -> None:
-        while not self._stopping.wait(LOOK_S):
-            try:
-                self.look(self._breathe)
-                self.compact_if_due()
-            except _Ended:
-                return
-            except Exception:
-                logger.exception("journal.defect")
-                self._stopping.wait(RETRY_S)
+    def _look_and_compact(self) -> None:
+        self.look(self._breathe)
+        self.compact_if_due()
 
     def _breathe(self) -> None:
-        if self._stopping.wait(BREATH_S):
-            raise _Ended
+        self._thread.pause(BREATH_S)
 
     def _breathe_and_look(self) -> None:
         """What is told while the file is compacted is known as soon as ever."""

@@ -24,14 +24,10 @@ class Fingerprints:
     """
 
     def __init__(self, of_rows: NDArray[np.uint32], order: NDArray[np.int32]) -> None:
-        self._of_rows = of_rows
+        self.of_rows = of_rows
+        """(V,) the fingerprints."""
         self._order = order
         self._sorted = of_rows[order]
-
-    def of(self, rows: NDArray[np.integer]) -> NDArray[np.uint32]:
-        """Return the fingerprints of these rows."""
-        found: NDArray[np.uint32] = self._of_rows[rows]
-        return found
 
     def rows(self, fingerprints: NDArray[np.uint32]) -> NDArray[np.int32]:
         """Return all rows that have one of these fingerprints."""

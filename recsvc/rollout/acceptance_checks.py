@@ -1,12 +1,14 @@
 """What a model must show before it may answer: sane numbers, and sound pages for canary users."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from modelstore.artefact import ArtefactError, Model, check_numbers
+from modelstore.artefact import ArtefactError, Model, check_numbers, read
 from recsvc.domain.user import COLD, User
 from recsvc.model.serving_model import ServingModel
 from recsvc.ranking.exact import ExactRanker, Exclusions
@@ -19,6 +21,11 @@ MIN_FOUND: Final = 0.5
 _CLOSE: Final = 1e-4
 
 logger = structlog.get_logger(__name__)
+
+
+def check_folder(folder: Path) -> ServingModel:
+    """Return the model of a local copy ready to answer; ArtefactError when it must not be served."""
+    return check_model(replace(read(folder), folder=folder))
 
 
 def check_model(model: Model) -> ServingModel:

@@ -3,14 +3,13 @@
 import os
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
 from pydantic import BaseModel
 
-from modelstore.artefact import ArtefactError, read
-from recsvc.rollout.acceptance_checks import check_model
+from modelstore.artefact import ArtefactError
+from recsvc.rollout.acceptance_checks import check_folder
 from servicekit.telemetry.logs import LogLevel, configure_logs
 
 LOW_PRIORITY: Final = 10
@@ -32,7 +31,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     folder = Path(sys.argv[1])
     try:
-        check_model(replace(read(folder), folder=folder))
+        check_folder(folder)
     except ArtefactError as error:
         sys.stdout.write(Refusal(reason=error.reason, message=str(error)).model_dump_json())
         sys.exit(REFUSED)

@@ -1,33 +1,26 @@
 """Follows the registry's pointer: what it names goes live, unless it must not be served."""
 
-import gc
-import math
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import structlog
 
-from modelstore.artefact import ArtefactError, Model, read
+from modelstore.artefact import ArtefactError
 from modelstore.registry import Pointer, Registry
 from recsvc.local_files.model_cache import ModelCache
 from recsvc.model.live_model import LiveModel
-from recsvc.model.serving_model import ServingModel
-from recsvc.rollout.acceptance_checks import check_model
-from recsvc.rollout.prepare_in_subprocess import UNPREPARED, prepare
+from recsvc.rollout.load_policy import LoadPolicy
+from recsvc.rollout.report import RolloutReport
+from recsvc.rollout.swap import ModelSwap, settle_memory
 from recsvc.workers.change_counter import SharedCounter
-from servicekit.telemetry.metrics import Metric, Metrics
+from servicekit.process.periodic_thread import PeriodicThread
+from servicekit.telemetry.metrics import Metrics
 
 logger = structlog.get_logger(__name__)
 
-GIL_SWITCH_S: Final = 0.0005
-RETRY_S: Final = 60.0
-"""Seconds until a model that could not be prepared is tried again."""
 NEWS_POLL_S: Final = 0.1
 """Seconds in which a model that another process made live is looked for."""
 
@@ -35,13 +28,12 @@ NEWS_POLL_S: Final = 0.1
 class ModelWatcher:
     """Keeps the live model the one that the registry names.
 
-    A model that is refused leaves the old one serving: one log line, one event and `MODEL_REFUSED`; it is not tried
-    again before the pointer moves, but for one that could not be prepared, which may be this machine's fault. While the
-    store cannot be reached, the live model goes on serving.
+    A model that is refused leaves the old one serving: one log line, one event and `MODEL_REFUSED`; see `LoadPolicy`
+    for when it is tried again. While the store cannot be reached, the live model goes on serving.
 
     Args:
         registry: Holds the pointer.
-        cache: Loads and keeps what it names.
+        cache: Keeps local copies of what it names.
         live: Receives the models.
         metrics: Told of every change and of the live model's age.
         interval_s: Seconds between two looks at the pointer.
@@ -65,22 +57,20 @@ class ModelWatcher:
         self._registry = registry
         self._cache = cache
         self._live = live
-        self._metrics = metrics
+        self._swap = ModelSwap(cache, live)
+        self._policy = LoadPolicy()
+        self._report = RolloutReport(metrics, now=now)
         self._interval_s = interval_s
-        self._now = now
         self._on_live = on_live
         self._news = news
         self._known_news = news.get() if news else 0
-        self._serving: Pointer | None = None
-        self._refused: Pointer | None = None
-        self._refused_until = 0.0
-        self._complaint = ""
-        self._trouble = ""
+        self._due = 0.0
         self._looking = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="model-watcher", daemon=True)
+        step, pace_s = (self._poll_if_due, min(interval_s, NEWS_POLL_S)) if news else (self.poll, interval_s)
+        # A load that takes long is left to end with the process.
+        self._thread = PeriodicThread("model-watcher", step, interval_s=pace_s, stop_within_s=interval_s)
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Load the first model, if there is one, then watch in a thread.
 
         When the pointer's model is refused or the store cannot be reached, the model that was live last on this
@@ -93,11 +83,9 @@ class ModelWatcher:
             raise refusal
         self._thread.start()
 
-    def end(self) -> None:
-        """Stop watching; a load that takes long is left to end with the process."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(self._interval_s)
+    def stop(self) -> None:
+        """Stop watching."""
+        self._thread.stop()
 
     def look(self, *, again: bool = True) -> bool:
         """Look at the pointer, make live what it names, and return whether another model went live.
@@ -109,7 +97,7 @@ class ModelWatcher:
         """
         with self._looking:
             pointer = self._current()
-            if pointer is None or self._is_live(pointer) or (self._is_refused(pointer) and not again):
+            if pointer is None or not self._policy.wants(pointer, again=again):
                 return False
             self._admit(pointer)
             return True
@@ -123,39 +111,27 @@ class ModelWatcher:
             refusal = error
         except Exception as error:  # noqa: BLE001  # whatever a store raises, the live model goes on serving
             trouble = f"{type(error).__name__}: {error}"
-        self._report(trouble)
+        self._report.looked(trouble, self._live.peek())
+        self._due = time.monotonic() + self._interval_s
         return refusal
 
-    def _run(self) -> None:
-        while not self._is_stopped_before_look():
+    def _poll_if_due(self) -> None:
+        """Poll when it is time, or when another process has made a model live."""
+        news = self._news.get() if self._news else 0
+        if news != self._known_news or time.monotonic() >= self._due:
+            self._known_news = news
             self.poll()
-
-    def _is_stopped_before_look(self) -> bool:
-        """Wait until it is time to look, at once when another process has news; return whether to stop instead."""
-        due = time.monotonic() + self._interval_s
-        while (left_s := due - time.monotonic()) > 0:
-            if self._stop.wait(min(left_s, NEWS_POLL_S) if self._news else left_s):
-                return True
-            if self._news and self._news.get() != self._known_news:
-                self._known_news = self._news.get()
-                break
-        return self._stop.is_set()
 
     def _current(self) -> Pointer | None:
         try:
             current = self._registry.current()
         except ArtefactError as error:
-            self._refuse("pointer", error)
+            self._report.refused("pointer", error)
             raise
         return current[0] if current else None
 
-    def _is_live(self, pointer: Pointer) -> bool:
-        return self._serving is not None and self._serving.manifest_sha256 == pointer.manifest_sha256
-
-    def _is_refused(self, pointer: Pointer) -> bool:
-        return pointer == self._refused and time.monotonic() < self._refused_until
-
     def _resume(self) -> None:
+        """Make the model live that was so last on this machine."""
         last = self._cache.last()
         if last is None:
             return
@@ -165,71 +141,18 @@ class ModelWatcher:
             logger.warning("model.resume_failed", version=last.version, problem=str(error))
 
     def _admit(self, pointer: Pointer) -> None:
+        """Make live what a pointer names, and tell all who go by that; ArtefactError when it must not be served."""
         try:
-            serving = self._load(pointer)
+            serving = self._swap.make_live(pointer)
         except ArtefactError as error:
-            self._refused = pointer
-            self._refused_until = time.monotonic() + RETRY_S if error.reason == UNPREPARED else math.inf
-            self._refuse(pointer.version, error)
+            self._policy.refused(pointer, error)
+            self._report.refused(pointer.version, error)
             raise
-        self._live.swap(serving)
-        before, self._serving = self._serving, pointer
-        self._complaint = ""
+        before = self._policy.loaded(pointer)
         self._on_live()
         if self._news:
             self._news.advance()
             self._known_news = self._news.get()
-        logger.info("model.live", version=pointer.version, videos=serving.manifest.video_count)
-        self._metrics.count(Metric.MODEL_LOADED)
-        # What lives on from here on need not be scanned by every collection.
-        gc.collect()
-        gc.freeze()
+        self._report.went_live(serving)
+        settle_memory()
         self._cache.remember(pointer, before)
-
-    def _load(self, pointer: Pointer) -> ServingModel:
-        """Return a model that may be served; ArtefactError when it must not be."""
-        if self._live.peek() is None:
-            return check_model(self._cache.load(pointer))
-        model = self._cache.load(pointer, _prepared)
-        with _short_turns():
-            return ServingModel.of(model)
-
-    def _refuse(self, what: str, error: ArtefactError) -> None:
-        """Raise the alarm, once for each thing that is wrong."""
-        complaint = f"{what}: {error}"
-        if complaint == self._complaint:
-            return
-        self._complaint = complaint
-        logger.error("model.refused", version=what, reason=error.reason, problem=str(error))
-        self._metrics.count(Metric.MODEL_REFUSED, tags=[f"reason:{error.reason}"])
-        self._metrics.event("LightFM model refused", complaint, tags=[f"reason:{error.reason}"])
-
-    def _report(self, trouble: str) -> None:
-        """Say what changed about the looks, once, and how old the live model is."""
-        if trouble and trouble != self._trouble:
-            logger.warning("model.look_failed", problem=trouble)
-        elif self._trouble and not trouble:
-            logger.info("model.look_recovered")
-        self._trouble = trouble
-        serving = self._live.peek()
-        if serving is not None:
-            self._metrics.gauge(Metric.MODEL_AGE, (self._now() - serving.manifest.trained_at).total_seconds())
-            self._metrics.gauge(Metric.RETRIEVAL_RECALL, serving.ranker.recall)
-
-
-def _prepared(folder: Path) -> Model:
-    """Return a model that another process has checked and prepared; ArtefactError when it refuses or fails."""
-    prepare(folder)
-    with _short_turns():
-        return read(folder, checked=True)
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Let the threads that serve wait for this one a tenth of the usual time at each of their turns."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(GIL_SWITCH_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

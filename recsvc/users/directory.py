@@ -12,7 +12,7 @@ import structlog
 
 from modelstore.id_map import UNKNOWN
 from recsvc.domain.interaction import Interaction
-from recsvc.domain.user import COLD, User, UserState
+from recsvc.domain.user import COLD, User, UserState, trained_user
 from recsvc.model.serving_model import ServingModel
 from recsvc.profile_log.entry import Entry, Erasure, Update
 from recsvc.profile_log.follower import JournalFollower
@@ -71,15 +71,15 @@ class UserDirectory:
         self._unwritten: dict[bytes, int] = {}
         self._folded = FoldedUsers()
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Learn what was noted before this process started; from then on, soon what other processes note."""
         if self._follower:
-            self._follower.begin()
+            self._follower.start()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop following other processes."""
         if self._follower:
-            self._follower.end()
+            self._follower.stop()
 
     def catch_up(self) -> None:
         """Learn now what other processes noted."""
@@ -94,7 +94,7 @@ class UserDirectory:
             user_id: The user.
             recent: What the user did since, besides what was told before; oldest first.
         """
-        base = COLD if self._profiles.is_forgotten(user_id) else serving.user(user_id)
+        base = COLD if self._profiles.is_forgotten(user_id) else trained_user(serving.model, user_id)
         profile = self._profiles.get(user_id)
         if profile is None:
             return folded(serving, base, (), recent) if recent else base

@@ -14,6 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Consumer,
 
 from recsvc.users.kafka_message import MalformedError, UserInteraction, parse
 from servicekit.kafka.client import quiet_logger
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.telemetry.metrics import Metric, Metrics
 from servicekit.user_fingerprint import user_fingerprint
 
@@ -66,67 +67,72 @@ class InteractionConsumer:
         self._metrics = metrics
         self._recent: OrderedDict[bytes, None] = OrderedDict()
         self._trouble = ""
+        self._begin_ms: int | None = None
+        """The time that the first read began with."""
         self._next: dict[int, int] = {}
         """The offset after the last message that was read, by partition."""
         self._renewed = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="live-interactions", daemon=True)
+        self._thread = PeriodicThread(
+            "live-interactions",
+            self._read_with_one_client,
+            interval_s=POLL_S,
+            retry_s=RETRY_S,
+            waits_first=False,
+            stop_within_s=ASK_TIMEOUT_S,
+        )
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Start reading."""
         self._thread.start()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Stop reading."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(ASK_TIMEOUT_S)
+        self._thread.stop()
 
     def renew(self, client: Mapping[str, Any]) -> None:
         """Reach the brokers in this way from now on; reading goes on where it is."""
         self._client = client
         self._renewed.set()
 
-    def _run(self) -> None:
-        since_ms = self._since_ms()
-        while since_ms is None:
-            if self._stopping.wait(POLL_S):
-                return
-            since_ms = self._since_ms()
-        while not self._stopping.is_set():
-            self._renewed.clear()
-            try:
-                consumer = Consumer({**CONSUMER, **self._client}, logger=quiet_logger())
-            except KafkaException as error:  # such as certificates that do not work
-                self._report(str(error.args[0]))
-                self._stopping.wait(RETRY_S)
-                continue
-            try:
-                if self._assign(consumer, since_ms):
-                    self._read(consumer)
-            finally:
-                consumer.close()
+    def _read_with_one_client(self) -> None:
+        """Read until told to stop or to reach the brokers in another way; return at once while nobody knows whence."""
+        if self._begin_ms is None:
+            self._begin_ms = self._since_ms()
+        if self._begin_ms is None:
+            return
+        self._renewed.clear()
+        try:
+            consumer = Consumer({**CONSUMER, **self._client}, logger=quiet_logger())
+        except KafkaException as error:  # such as certificates that do not work
+            self._report(str(error.args[0]))
+            self._thread.wait(RETRY_S)
+            return
+        try:
+            if self._assign(consumer, self._begin_ms):
+                self._read(consumer)
+        finally:
+            consumer.close()
 
     def _assign(self, consumer: Consumer, since_ms: int) -> bool:
         """Go to where the time begins in each partition, or reading was; keep trying.
 
         Return False when told to stop, or when there are other credentials: with these it may never work.
         """
-        while not (self._stopping.is_set() or self._renewed.is_set()):
+        while not (self._thread.is_stopping or self._renewed.is_set()):
             try:
                 consumer.poll(0)  # which signs in to brokers that ask for a token
                 places = {start.partition: start.offset for start in _starts(consumer, since_ms)} | self._next
                 consumer.assign([TopicPartition(TOPIC, *place) for place in places.items()])
             except KafkaException as error:
                 self._report(str(error.args[0]))
-                self._stopping.wait(RETRY_S)
+                self._thread.wait(RETRY_S)
             else:
                 self._report("")
                 return True
         return False
 
     def _read(self, consumer: Consumer) -> None:
-        while not (self._stopping.is_set() or self._renewed.is_set()):
+        while not (self._thread.is_stopping or self._renewed.is_set()):
             try:
                 if messages := self._messages(consumer):
                     self._receive(self._parsed(messages))
@@ -148,7 +154,7 @@ class InteractionConsumer:
                 message = consumer.poll(0) if len(found) < BATCH else None
         except Exception as error:  # noqa: BLE001  # callbacks raise what they like; what was found is not lost to it
             self._report(f"{type(error).__name__}: {error}")
-            self._stopping.wait(RETRY_S)
+            self._thread.wait(RETRY_S)
         return found
 
     def _note_place(self, message: Any) -> None:

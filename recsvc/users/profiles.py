@@ -133,8 +133,11 @@ class Profiles:
 
     def get(self, user_id: str) -> Profile | None:
         """Return a user's profile, None when there is none."""
-        profile = self._kept(user_id)
-        if profile is None or not self._forgotten:
+        packed = self._profiles.get(user_id)
+        if packed is None:
+            return None
+        profile = Profile(packed)
+        if not self._forgotten:
             return profile
         at_ms = self._forgotten.get(fingerprint(user_id), _NEVER)
         if profile.oldest_at_ms > at_ms:

@@ -1,12 +1,10 @@
 """One run as it is watched over: alone by a lock, kept in the log of runs, counted, and told to Snowflake."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import duckdb
 import structlog
@@ -15,6 +13,7 @@ from retrain.errors import Reason, RunError
 from retrain.run_log.row import RunFigures, RunRow, State
 from retrain.run_log.store import Runs
 from retrain.scheduling.lock import Lock
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.storage.object_store import ObjectNotFoundError
 
 logger = structlog.get_logger("retrain")
@@ -70,7 +69,7 @@ class TrackedRun:
             if orphans:
                 logger.warning("runs.orphaned", count=orphans)
             self._runs.save(self._row)
-            with _Heartbeat(lambda: self._runs.beat(self._row.run_id, self._now())):
+            with _beating(lambda: self._runs.beat(self._row.run_id, self._now())):
                 yield RunLease(check=lock.check, dated=self._date)
 
     @contextmanager
@@ -116,28 +115,16 @@ def store_failures() -> Iterator[None]:
         raise RunError(Reason.STORE, " ".join(str(error).split())) from error
 
 
-class _Heartbeat:
-    """Calls something at intervals from a thread of its own; what fails is tried again at the next beat."""
+@contextmanager
+def _beating(beat: Callable[[], None]) -> Iterator[None]:
+    """Call something at intervals from a thread of its own; what fails is tried again at the next beat."""
+    heart = PeriodicThread("heart", beat, interval_s=BEAT_S, on_failure=_no_heartbeat, stop_within_s=BEAT_S)
+    heart.start()
+    try:
+        yield
+    finally:
+        heart.stop()
 
-    def __init__(self, beat: Callable[[], None], interval_s: float = BEAT_S) -> None:
-        self._beat = beat
-        self._interval_s = interval_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopping.set()
-        self._thread.join(self._interval_s)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(self._interval_s):
-            try:
-                self._beat()
-            except (RunError, OSError) as failure:
-                logger.warning("runs.no_heartbeat", problem=str(failure))
+def _no_heartbeat(error: Exception) -> None:
+    logger.warning("runs.no_heartbeat", problem=str(error))

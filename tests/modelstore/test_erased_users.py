@@ -34,12 +34,12 @@ def test_another_server_forgets_too_and_erases_what_it_kept(tmp_path: Path) -> N
     there.update("u1", [LIKE])
     there.update("u2", [LIKE])
     here, away = (ErasedUsers(FileStore(tmp_path / "store"), interval_s=0.02) for _ in range(2))
-    away.begin(there.learn_forgotten)
+    away.start(there.learn_forgotten)
     try:
         here.add(fingerprint("u1"), NOW_MS)
         wait_for(lambda: known_as(there, "u1") is UserState.COLD, what="forgotten there")
     finally:
-        away.end()
+        away.stop()
 
     assert known_as(there, "u2") is UserState.FOLDED_IN
     journal.compact()
@@ -71,8 +71,8 @@ def test_a_new_server_knows_before_it_serves(tmp_path: Path) -> None:
     ErasedUsers(FileStore(tmp_path)).add(fingerprint("u1"), NOW_MS)
     fresh, reader = audience(), ErasedUsers(FileStore(tmp_path))
 
-    reader.begin(fresh.learn_forgotten)
-    reader.end()
+    reader.start(fresh.learn_forgotten)
+    reader.stop()
 
     assert known_as(fresh, "u1") is UserState.COLD
     assert known_as(fresh, "u2") is UserState.TRAINED
@@ -91,8 +91,8 @@ def test_servers_that_write_at_once_lose_nobody(tmp_path: Path) -> None:
 
     found: dict[bytes, int] = {}
     reader = ErasedUsers(FileStore(tmp_path))
-    reader.begin(found.update)
-    reader.end()
+    reader.start(found.update)
+    reader.stop()
     assert found == {bytes([number]): NOW_MS for number in range(3)}
 
 

@@ -15,6 +15,8 @@ from modelstore.artefact import MANIFEST, ArtefactError, write
 from modelstore.registry import POINTER, Pointer, Registry
 from modelstore.signature import SignatureError, SigningKey, Verifier, signature_name
 from recsvc.local_files.model_cache import ModelCache
+from recsvc.model.live_model import LiveModel
+from recsvc.rollout.swap import ModelSwap
 from servicekit.storage.object_store import FileStore
 from tests.modelstore.support.artefacts import GOLDEN, reseal
 from tests.recsvc.support.models import TRAINED_AT, random_model
@@ -44,7 +46,7 @@ def refusal(store: Path) -> str:
     current = registry.current()
     assert current
     with pytest.raises(ArtefactError) as caught:
-        ModelCache(registry, store.parent / "cache").load(current[0])
+        ModelSwap(ModelCache(registry, store.parent / "cache"), LiveModel(retry_after_s=1)).make_live(current[0])
     return caught.value.reason
 
 
@@ -176,8 +178,8 @@ def test_a_local_copy_is_verified_as_well(bench: Bench) -> None:
     again = Bench(bench.store.parent, KEY.verifier())
     again.objects.down = True
 
-    again.watcher.begin()
-    again.watcher.end()
+    again.watcher.start()
+    again.watcher.stop()
 
     assert again.version == ""
     assert len(again.refusals) == 1
@@ -255,7 +257,7 @@ def test_renewed_keys_count_from_then_on(tmp_path: Path) -> None:
     assert current
     cache = ModelCache(registry, tmp_path / "cache")
     with pytest.raises(ArtefactError):
-        cache.load(current[0])
+        cache.download(current[0])
 
     registry.trust(OTHER.verifier())
-    cache.load(current[0])
+    cache.download(current[0])

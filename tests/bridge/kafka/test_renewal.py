@@ -131,7 +131,7 @@ async def test_recsvcs_reader_goes_on_where_it_was(kafka_bootstrap: str) -> None
         return [one for one in done if one.user_id == user]
 
     reader = InteractionConsumer(client, lambda: 0, receive, NoMetrics())
-    reader.begin()
+    reader.start()
     try:
         await publish(client, user, range(20))
         await until(lambda: len(received) == 20, timeout_s=60)
@@ -140,5 +140,5 @@ async def test_recsvcs_reader_goes_on_where_it_was(kafka_bootstrap: str) -> None
         reader.renew(client | {"client.id": "another"})
         await until(lambda: len(received) >= 40, timeout_s=60)
     finally:
-        await asyncio.to_thread(reader.end)
+        await asyncio.to_thread(reader.stop)
     assert received == [f"v{number}" for number in range(40)]

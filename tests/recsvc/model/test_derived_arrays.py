@@ -15,6 +15,8 @@ from recsvc.model.derived_arrays import DerivedArrays
 from recsvc.model.serving_model import ServingModel
 from tests.recsvc.support.models import is_mapped, random_model
 
+COMPUTED = DerivedArrays.computed
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> Model:

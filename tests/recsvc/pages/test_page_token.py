@@ -128,7 +128,7 @@ def test_fingerprints_find_all_rows_that_share_one() -> None:
     """`plumless` and `buckeroo` have the same CRC-32."""
     videos = IdMap.build(["plumless", "buckeroo", "v1", "v2"])
     fingerprints = fingerprinted(videos)
-    asked = fingerprints.of(np.array([videos.row("plumless"), videos.row("v2")]))
+    asked = fingerprints.of_rows[np.array([videos.row("plumless"), videos.row("v2")])]
 
     rows = fingerprints.rows(np.append(asked, np.uint32(12345)))
 
@@ -137,7 +137,7 @@ def test_fingerprints_find_all_rows_that_share_one() -> None:
 
 def test_fingerprints_mean_the_same_in_every_model() -> None:
     one, other = IdMap.build(f"v{index}" for index in range(9000)), IdMap.build(["v77", "v5000", "w"])
-    asked = fingerprinted(other).of(np.arange(3))
+    asked = fingerprinted(other).of_rows[np.arange(3)]
 
     assert one.ids(fingerprinted(one).rows(asked)) == ["v5000", "v77"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsvc.domain.user import COLD, User, UserState
 from recsvc.model.serving_model import ServingModel
-from recsvc.pages.continuation import RequestExclusions
+from recsvc.pages.request_exclusions import RequestExclusions
 from recsvc.pages.shortlist_cache import LENGTH, Shortlists
 from recsvc.ranking.exact import ExactRanker, Exclusions, Ranked
 from tests.recsvc.support.models import random_model
@@ -80,7 +80,7 @@ def test_a_shortlist_answers_as_the_ranking(
     mask = None if masked is None else rng.random(VIDEOS) < masked
     fingerprints = SERVING[VIDEOS].fingerprints
     shown = ranker.top(user, served, Exclusions((user.seen,))).rows if served else np.empty(0, np.int64)
-    condition = RequestExclusions(fingerprints.of(shown), rng.choice(VIDEOS, barred, replace=False), mask)
+    condition = RequestExclusions(fingerprints.of_rows[shown], rng.choice(VIDEOS, barred, replace=False), mask)
     for _ in range(2):
         found = answer(shortlists, ranker, user, count, condition)
 

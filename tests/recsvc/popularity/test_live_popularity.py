@@ -174,21 +174,21 @@ def test_a_model_that_goes_live_meanwhile_is_not_overwritten() -> None:
 
 def test_a_defect_ends_one_refreshment_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
     live, failed = live_of(), list[bool]()
-    freshness = LivePopularity(live, interval_s=0.01)
-    refresh = freshness.refresh
+    refresh = LivePopularity.refresh
 
-    def fail_once() -> bool:
+    def fail_once(freshness: LivePopularity) -> bool:
         if not failed:
             failed.append(True)
             raise RuntimeError("defect")
-        return refresh()
+        return refresh(freshness)
 
-    monkeypatch.setattr(freshness, "refresh", fail_once)
+    monkeypatch.setattr(LivePopularity, "refresh", fail_once)
+    freshness = LivePopularity(live, interval_s=0.01)
     freshness.count(likes(CUT_OFF_MS, "v1"), now_ms=LATER)
-    freshness.begin()
+    freshness.start()
     try:
         wait_for(lambda: live.get() is not SERVING, what="a fresh prior")
     finally:
-        freshness.end()
+        freshness.stop()
 
     assert failed

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from modelstore.artefact import Model, write
 from recsvc.model.live_model import LiveModel
 from recsvc.model.serving_model import ServingModel
-from recsvc.pages.continuation import RequestExclusions
+from recsvc.pages.request_exclusions import RequestExclusions
 from recsvc.pages.shortlist_cache import Shortlists
 from recsvc.precompute.__main__ import precompute
 from recsvc.precompute.background import MIN_VIDEOS, Precomputation
@@ -73,7 +73,7 @@ def test_precomputed_lists_answer_as_the_ranking(  # noqa: PLR0917  # each is dr
     shortlists = Shortlists()
     shortlists.adopt(precomputed)
     shown = serving.ranker.top(user, served, Exclusions((user.seen,))).rows if served else np.empty(0, np.int64)
-    unwanted = RequestExclusions(serving.fingerprints.of(shown))
+    unwanted = RequestExclusions(serving.fingerprints.of_rows[shown])
 
     found = shortlists.top(serving, f"u{number}", user, count, unwanted)
 
@@ -155,14 +155,14 @@ def test_lists_follow_the_live_model(tmp_path: Path) -> None:
     """Each model that goes live gets its lists from a process; until then none are handed over."""
     live, adopted = LiveModel(retry_after_s=1), list[Precomputed | None]()
     precomputation = Precomputation(live, tmp_path, adopted.append, most=100)
-    precomputation.begin()
+    precomputation.start()
     try:
         for version in ("1", "22"):
             model = large(tmp_path, version)
             live.swap(ServingModel.of(model))
             wait_for(partial(holds, adopted, model), what="lists")
     finally:
-        precomputation.end()
+        precomputation.stop()
 
     assert [one is None for one in adopted] == [True, False, True, False]
     serving = ServingModel.of(model)

@@ -204,7 +204,7 @@ def test_a_follower_learns_in_its_thread_and_has_the_file_compacted(tmp_path: Pa
     follower = JournalFollower(followed, lambda entry: found.append((entry, threading.current_thread().name)))
     other = journal(tmp_path / "j")
     other.append([told(1, "a")])
-    follower.begin()
+    follower.start()
     try:
         assert found == [(told(1, "a"), threading.current_thread().name)]
         other.append([gone("a", 2)])
@@ -212,7 +212,7 @@ def test_a_follower_learns_in_its_thread_and_has_the_file_compacted(tmp_path: Pa
         clock.now += ERASED_AFTER_S
         wait_for(lambda: b'"a"' not in (tmp_path / "j").read_bytes(), what="a file without what was erased")
     finally:
-        follower.end()
+        follower.stop()
 
 
 def _write(path: Path, name: str) -> None:

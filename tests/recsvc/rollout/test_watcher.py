@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from modelstore.artefact import MANIFEST, ArtefactError
 from modelstore.registry import POINTER, Registry
 from recsvc.ranking.filters import VideoFilter
-from recsvc.rollout import prepare_in_subprocess
-from recsvc.rollout.watcher import RETRY_S
+from recsvc.rollout import check_in_subprocess
+from recsvc.rollout.load_policy import RETRY_S
 from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.metrics import Metric
 from tests.recsvc.support.models import TRAINED_AT, publish, random_model
@@ -171,7 +171,7 @@ def test_a_model_that_cannot_be_prepared_in_time_goes_live_later(bench: Bench, m
     bench.watcher.poll()
     publish(bench.store, random_model(2, version="2"))
     with capture_logs() as logs, monkeypatch.context() as patch:
-        patch.setattr(prepare_in_subprocess, "LIMIT_S", 0)
+        patch.setattr(check_in_subprocess, "LIMIT_S", 0)
         for _ in range(3):
             bench.watcher.poll()
     assert [line["event"] for line in logs] == ["model.refused"]
@@ -209,8 +209,8 @@ def test_after_a_restart_the_last_model_serves_while_the_store_cannot_be_reached
     again = Bench(bench.store.parent)
     again.objects.down = True
 
-    again.watcher.begin()
-    again.watcher.end()
+    again.watcher.start()
+    again.watcher.stop()
 
     assert again.went_live == ["1"]
 
@@ -222,8 +222,8 @@ def test_after_a_restart_the_last_model_serves_while_the_pointers_one_is_bad(ben
     damage_bytes(bench.store / "2")
     again = Bench(bench.store.parent)
 
-    again.watcher.begin()
-    again.watcher.end()
+    again.watcher.start()
+    again.watcher.stop()
 
     assert again.went_live == ["1"]
     assert again.refusals == [("reason:checksum",)]
@@ -234,18 +234,18 @@ def test_with_nothing_else_to_serve_a_bad_artefact_ends_the_start(bench: Bench) 
     damage_bytes(bench.store / "1")
 
     with pytest.raises(ArtefactError, match=r"video_factors\.npy does not match its checksum"):
-        bench.watcher.begin()
+        bench.watcher.start()
 
 
 def test_the_thread_follows_the_pointer(bench: Bench) -> None:
-    bench.watcher.begin()
+    bench.watcher.start()
     try:
         publish(bench.store, random_model(version="1"))
         wait_for(lambda: bench.version == "1", what="version 1 live")
         publish(bench.store, random_model(version="2"))
         wait_for(lambda: bench.version == "2", what="version 2 live")
     finally:
-        bench.watcher.end()
+        bench.watcher.stop()
 
 
 def test_workers_that_share_a_folder_do_not_take_each_others_models(bench: Bench) -> None:

@@ -135,11 +135,11 @@ def reading(bootstrap: str, since_ms: int, metrics: NoMetrics) -> Iterator[list[
         got.extend(batch)
 
     reader = InteractionConsumer({"bootstrap.servers": bootstrap}, lambda: since_ms, receive, metrics)
-    reader.begin()
+    reader.start()
     try:
         yield got
     finally:
-        reader.end()
+        reader.stop()
 
 
 def test_reading_begins_at_the_cut_off_and_takes_each_event_once(kafka_bootstrap: str) -> None:
@@ -170,11 +170,11 @@ def test_tombstone_forgets_its_user(kafka_bootstrap: str) -> None:
     )
     send(kafka_bootstrap, done(user, "before"), key=user, at_ms=since_ms)
     send(kafka_bootstrap, None, key=user, at_ms=since_ms + 7)
-    reader.begin()
+    reader.start()
     try:
         wait_for(lambda: user_fingerprint(user) in forgotten, what="the tombstone")
     finally:
-        reader.end()
+        reader.stop()
     assert forgotten[user_fingerprint(user)] == since_ms + 7
     assert [one.interaction.video_id for one in got if one.user_id == user] in ([], ["before"])
 
@@ -197,12 +197,12 @@ def test_no_odd_message_costs_another_one_nor_a_tombstone(kafka_bootstrap: str) 
     reader = InteractionConsumer(
         {"bootstrap.servers": kafka_bootstrap}, lambda: since_ms, got.extend, metrics, forget=forget
     )
-    reader.begin()
+    reader.start()
     try:
         wait_for(lambda: any(one.interaction.video_id == "after" for one in got), what="the last message")
         wait_for(lambda: user_fingerprint(user) in forgotten, what="the tombstone")
     finally:
-        reader.end()
+        reader.stop()
     videos = [one.interaction.video_id for one in got if one.user_id == user]
     assert videos == [*["before"] * len(odd), "after"]
     assert metrics.counts[Metric.LIVE_MALFORMED] >= len(odd)
@@ -220,14 +220,14 @@ def test_a_defect_in_one_batch_does_not_end_the_reading(kafka_bootstrap: str) ->
         got.extend(names)
 
     reader = InteractionConsumer({"bootstrap.servers": kafka_bootstrap}, lambda: since_ms, receive, NoMetrics())
-    reader.begin()
+    reader.start()
     try:
         send(kafka_bootstrap, done(user, "poison"), key=user, at_ms=since_ms)
         wait_for(lambda: "poison" in got, what="the poison")
         send(kafka_bootstrap, done(user, "good"), key=user, at_ms=since_ms)
         wait_for(lambda: "good" in got, what="what came after it")
     finally:
-        reader.end()
+        reader.stop()
 
 
 @pytest.mark.parametrize("error", [KafkaException(KafkaError(KafkaError._FAIL)), ValueError("no token")])
@@ -248,7 +248,7 @@ def test_errors_of_the_client_neither_end_the_reading_nor_lose_anything(kafka_bo
     client = {"bootstrap.servers": kafka_bootstrap, "statistics.interval.ms": 50, "stats_cb": fail_thrice}
     reader = InteractionConsumer(client, lambda: since_ms, got.extend, NoMetrics())
     sent = 0
-    reader.begin()
+    reader.start()
     try:
         deadline = time.monotonic() + 30
         while len(raised) < 3 and time.monotonic() < deadline:
@@ -256,7 +256,7 @@ def test_errors_of_the_client_neither_end_the_reading_nor_lose_anything(kafka_bo
             sent += 1
         wait_for(lambda: len(theirs()) >= sent, what="all that was sent")
     finally:
-        reader.end()
+        reader.stop()
 
     assert len(raised) == 3
     assert theirs() == [f"v{number}" for number in range(sent)]

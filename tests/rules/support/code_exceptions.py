@@ -41,21 +41,15 @@ JSON: Final[Mapping[str, str]] = {
 }
 ENDS_WITH_ITS_CALL: Final = "it ends, and whoever began it waits for that"
 TO_BE_RUN: Final = "to be run by a shared runner"
+THE_RUNNER: Final = "the runner itself"
 THREADS: Final[Mapping[str, str]] = {
     "benchmarks/feed/faults.py:_start": ENDS_WITH_ITS_CALL,
     "benchmarks/recsvc/model_swap.py:_swapping": ENDS_WITH_ITS_CALL,
     "bridge/kafka/producer.py:Producer.__init__": TO_BE_RUN,
     "bridge/analytics/segment_sender.py:SegmentSender.__init__": TO_BE_RUN,
-    "modelstore/erased_users.py:ErasedUsers.begin": TO_BE_RUN,
-    "recsvc/popularity/live_popularity.py:LivePopularity.__init__": TO_BE_RUN,
-    "recsvc/users/kafka_consumer.py:InteractionConsumer.__init__": TO_BE_RUN,
-    "recsvc/precompute/background.py:Precomputation.__init__": TO_BE_RUN,
     "recsvc/rollout/prepare.py:main": "its one line ends the process",
     "recsvc/workers/supervisor_link.py:SupervisorLink.watch": "it waits once for the supervisor's end",
-    "recsvc/rollout/watcher.py:ModelWatcher.__init__": TO_BE_RUN,
-    "retrain/scheduling/tracked_run.py:_Heartbeat.__init__": TO_BE_RUN,
     "servicekit/process/termination.py:thread_termination": "it waits once for a signal",
-    "recsvc/profile_log/follower.py:JournalFollower.__init__": TO_BE_RUN,
     "retrain/scheduling/lock.py:PostgresLock.__init__": "its errors are what it tells",
     "servicekit/credentials/renewal.py:Renewals.__init__": TO_BE_RUN,
     "servicekit/credentials/server_identity.py:ServerIdentity.begin": TO_BE_RUN,
@@ -64,6 +58,7 @@ THREADS: Final[Mapping[str, str]] = {
     "servicekit/server/grpc_server.py:ThreadServer.__init__": ENDS_WITH_ITS_CALL,
     "servicekit/telemetry/dogstatsd.py:DogStatsd.__init__": "below what a shared runner would log to",
     "servicekit/telemetry/line_writer.py:LineWriter.__init__": "below what a shared runner would log to",
+    "servicekit/process/periodic_thread.py:PeriodicThread.__init__": THE_RUNNER,
 }
 FOR_A_MEASUREMENT: Final = "cancelled when the measurement is over; an error ends the benchmark"
 LOOPS: Final[Mapping[str, str]] = {

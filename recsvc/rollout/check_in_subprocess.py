@@ -21,7 +21,7 @@ UNPREPARED: Final = "unprepared"
 """Reason of a refusal that may not be the model's fault."""
 
 
-def prepare(folder: Path) -> None:
+def check_in_subprocess(folder: Path) -> None:
     """Have a model checked and prepared; ArtefactError when it must not be served or cannot be prepared.
 
     Args:

@@ -16,9 +16,9 @@ import pytest
 from modelstore.artefact import MANIFEST, ArtefactError, read, write
 from recsvc.model.derived_arrays import DerivedArrays
 from recsvc.model.serving_model import ServingModel
-from recsvc.rollout import prepare_in_subprocess
+from recsvc.rollout import check_in_subprocess as checking
 from recsvc.rollout.acceptance_checks import check_model
-from recsvc.rollout.prepare_in_subprocess import prepare
+from recsvc.rollout.check_in_subprocess import check_in_subprocess
 from tests.recsvc.support.models import random_model
 from tests.support.polling import wait_for
 
@@ -51,7 +51,7 @@ def preparers(folder: Path) -> list[int]:
 
 
 def test_what_was_prepared_only_needs_mapping(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(folder)
+    check_in_subprocess(folder)
 
     monkeypatch.setattr(DerivedArrays, "computed", lambda _: pytest.fail("computed again"))
     found = ServingModel.of(replace(read(folder, checked=True), folder=folder))
@@ -65,7 +65,7 @@ def test_what_was_prepared_only_needs_mapping(folder: Path, monkeypatch: pytest.
 def test_an_empty_log_level_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As everywhere in the environment."""
     monkeypatch.setenv("LOG_LEVEL", "")
-    prepare(folder)
+    check_in_subprocess(folder)
 
 
 def _damage(folder: Path) -> None:
@@ -89,34 +89,34 @@ def test_a_refusal_is_the_same_as_in_this_process(folder: Path, harm: Callable[[
     with pytest.raises(ArtefactError) as expected:
         check_model(read(folder))
     with pytest.raises(ArtefactError) as found:
-        prepare(folder)
+        check_in_subprocess(folder)
 
     assert (found.value.reason, str(found.value)) == (expected.value.reason, str(expected.value))
 
 
 def test_one_that_is_killed_has_not_prepared(hanging: Path) -> None:
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(prepare, hanging)
+        waiting = pool.submit(check_in_subprocess, hanging)
         (child,) = wait_for(lambda: preparers(hanging), timeout_s=60, what="the process")
         os.kill(child, signal.SIGKILL)
         with pytest.raises(ArtefactError, match="ended with status -9") as caught:
             waiting.result()
-    assert caught.value.reason == prepare_in_subprocess.UNPREPARED
+    assert caught.value.reason == checking.UNPREPARED
 
 
 def test_one_that_hangs_is_ended(hanging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare_in_subprocess, "LIMIT_S", 3.0)
+    monkeypatch.setattr(checking, "LIMIT_S", 3.0)
     with pytest.raises(ArtefactError, match="not prepared within 3 s") as caught:
-        prepare(hanging)
+        check_in_subprocess(hanging)
 
-    assert caught.value.reason == prepare_in_subprocess.UNPREPARED
+    assert caught.value.reason == checking.UNPREPARED
     assert preparers(hanging) == []
 
 
 def test_it_ends_with_the_process_that_waits_for_it(hanging: Path) -> None:
     script = (
-        "import pathlib; from recsvc.rollout.prepare_in_subprocess import prepare; "
-        f"prepare(pathlib.Path({str(hanging)!r}))"
+        "import pathlib; from recsvc.rollout.check_in_subprocess import check_in_subprocess; "
+        f"check_in_subprocess(pathlib.Path({str(hanging)!r}))"
     )
     waiting = subprocess.Popen([sys.executable, "-c", script])
     wait_for(lambda: preparers(hanging), timeout_s=60, what="the process")
