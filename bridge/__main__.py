@@ -21,7 +21,7 @@ from bridge.ingest.transactional_write import TransactionalWriter
 from bridge.playback.position_sync import PositionSync
 from bridge.playback.service import PlaybackService
 from bridge.postgres.pool import Database
-from bridge.recsvc_client.client import open_channel
+from bridge.recsvc_client.channel import open_channel
 from bridge.settings import BridgeSettings
 from servicekit.configuration.arguments import identifier
 from servicekit.configuration.settings import fail

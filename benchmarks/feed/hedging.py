@@ -15,14 +15,13 @@ from benchmarks.feed.stack import PAGE, USERS, FaultProxy, Peers, running_peers
 from benchmarks.open_loop import Load, drive
 from benchmarks.report import Row
 from bridge.domain.deadline import Deadline
-from bridge.domain.page import PageQuery
+from bridge.domain.page import PageQuery, PageRequest
 from bridge.recsvc_client.circuit_breaker import Breaker, BreakerPolicy
-from bridge.recsvc_client.client import encode_query
+from bridge.recsvc_client.client import GaveUp, RecsvcClient
 from bridge.recsvc_client.concurrency_limit import Limiter, LimiterPolicy
 from bridge.recsvc_client.hedging import Hedge, HedgePolicy
 from bridge.recsvc_client.load_balancer import Balancer
 from bridge.recsvc_client.replicas import ReplicaSet
-from bridge.recsvc_client.resilient_call import Answered, Resilience
 from bridge.recsvc_client.retry_budget import BudgetPolicy, RetryBudget
 
 SECONDS = knob.number("FEED_HEDGING_S", 6.0)
@@ -59,32 +58,37 @@ async def _measure(peers: Peers) -> list[Row]:
     for fault, disturb in disturbances.items():
         for way in ("take turns", "fewest under way", "fewest under way, hedged"):
             proxies[0].tell()
-            replica_set = ReplicaSet(",".join(proxy.address for proxy in proxies), None)
+            client = _client(hedged="hedged" in way)
+            replica_set = ReplicaSet(client, ",".join(proxy.address for proxy in proxies), None)
             await replica_set.warm_up(5)
             if way == "take turns":
-                replica_set.lightfm._balancer.__class__ = TakingTurns  # noqa: SLF001  # what is compared with
-            rows.append({"fault": fault, "balancing": way, **await _load(replica_set, disturb, hedged="hedged" in way)})
+                client._balancer.__class__ = TakingTurns  # noqa: SLF001  # what is compared with
+            rows.append({"fault": fault, "balancing": way, **await _load(client, disturb)})
             print(rows[-1], flush=True)
             await replica_set.close()
     return rows
 
 
-async def _load(replica_set: ReplicaSet, disturb: Disturb | None, *, hedged: bool) -> dict[str, float | str]:
+def _client(*, hedged: bool) -> RecsvcClient:
     clock = time.monotonic
-    breaker = Breaker(BreakerPolicy(), clock, lambda _, __: None)
-    hedge = Hedge(HedgePolicy()) if hedged else None
-    resilience = Resilience(
-        breaker, Limiter(LimiterPolicy(), clock), RetryBudget(BudgetPolicy()), hedge=hedge, backoff=lambda _: 0.005
+    return RecsvcClient(
+        Breaker(BreakerPolicy(), clock, lambda _, __: None),
+        Limiter(LimiterPolicy(), clock),
+        RetryBudget(BudgetPolicy()),
+        hedge=Hedge(HedgePolicy()) if hedged else None,
+        backoff=lambda _: 0.005,
     )
+
+
+async def _load(client: RecsvcClient, disturb: Disturb | None) -> dict[str, float | str]:
     attempts = 0
 
     async def page(number: int) -> str:
         nonlocal attempts
-        attempt = replica_set.lightfm.attempts(encode_query(PageQuery(user_id=f"u{number % USERS}", page_size=PAGE)))
-        deadline = Deadline.after(BUDGET_S, clock)
-        outcome = await resilience.call(attempt, deadline, replicas=replica_set.lightfm.replicas)
+        query = PageQuery(PageRequest(user_id=f"u{number % USERS}", page_size=PAGE))
+        outcome = await client.recommend(query, Deadline(time.monotonic() + BUDGET_S))
         attempts += outcome.attempts
-        return "personal" if isinstance(outcome, Answered) else outcome.reason
+        return outcome.reason if isinstance(outcome, GaveUp) else "personal"
 
     task = asyncio.ensure_future(disturb()) if disturb else None
     load = await drive(page, rate=RATE, seconds=SECONDS)

@@ -23,16 +23,15 @@ from bridge.domain.page import PageListener
 from bridge.feed.experiments import Experiments, load_experiment
 from bridge.feed.page_token import MIN_KEY_BYTES, PageTokens
 from bridge.feed.page_token_keys import SharedKeys
-from bridge.feed.recommend import Recommendations
 from bridge.feed.seen_loader import SeenLoader
 from bridge.feed.seen_videos import SeenVideos
 from bridge.feed.service import FeedService
 from bridge.postgres.pool import Database
 from bridge.recsvc_client.circuit_breaker import Breaker, BreakerPolicy
+from bridge.recsvc_client.client import RecsvcClient
 from bridge.recsvc_client.concurrency_limit import Limiter, LimiterPolicy
 from bridge.recsvc_client.hedging import Hedge, HedgePolicy
 from bridge.recsvc_client.replicas import ReplicaSet
-from bridge.recsvc_client.resilient_call import Resilience
 from bridge.recsvc_client.retry_budget import BudgetPolicy, RetryBudget
 from bridge.settings import BridgeSettings
 from bridge.trending.query import TrendingPolicy
@@ -85,7 +84,9 @@ async def open_feed(
     """
     async with AsyncExitStack() as stack:
         breaker = _breaker(settings, metrics, tell_health)
+        client = await _client(breaker, metrics, stack)
         replica_set = ReplicaSet(
+            client,
             settings.lightfm_grpc_endpoint,
             secrets.tls.current if secrets.tls else None,
             connections=settings.lightfm_connections,
@@ -106,7 +107,7 @@ async def open_feed(
         await stack.enter_async_context(background("seen", loader.keep_loading))
         pages, listeners = await _open_listeners(settings, secrets, database, metrics, stack)
         service = FeedService(
-            Recommendations(replica_set.lightfm, await _resilience(breaker, metrics, stack), board),
+            client,
             board,
             metrics,
             time.monotonic,
@@ -129,7 +130,7 @@ def _breaker(settings: BridgeSettings, metrics: Metrics, tell_health: Callable[[
     return Breaker(policy, time.monotonic, report_breaker(metrics, tell_health))
 
 
-async def _resilience(breaker: Breaker, metrics: Metrics, stack: AsyncExitStack) -> Resilience:
+async def _client(breaker: Breaker, metrics: Metrics, stack: AsyncExitStack) -> RecsvcClient:
     limiter = Limiter(LimiterPolicy(), time.monotonic)
 
     async def report() -> None:
@@ -140,7 +141,7 @@ async def _resilience(breaker: Breaker, metrics: Metrics, stack: AsyncExitStack)
 
     await stack.enter_async_context(background("feed-report", report))
     hedge = Hedge(HedgePolicy())
-    return Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), hedge=hedge, backoff=_backoff)
+    return RecsvcClient(breaker, limiter, RetryBudget(BudgetPolicy()), hedge=hedge, backoff=_backoff)
 
 
 def _backoff(retry: int) -> float:

@@ -1,7 +1,7 @@
 """Pages of the feed as values: what is asked for, what may be on them, and what they came to."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, auto
 from typing import NamedTuple, TypeAlias
@@ -64,28 +64,47 @@ class RankedVideo(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PageQuery:
-    """What a user's next page is made from.
+class PageRequest:
+    """A valid request for a page.
 
     Attributes:
-        user_id: The user.
+        user_id: The user; empty for an anonymous one and for the trending feed.
         page_size: Videos on a full page.
         surface: Where the page is shown, or empty.
         filter: Which videos may be on it.
-        served: Videos that the feed session has shown; none of them is on the page.
-        seen: Videos that the user is known to have seen lately; on the page only where nothing else is left.
-        diversity: How much score is traded for variety, 0 to 1.
+        feed_session_id: The session; empty when the caller named none and this is its first page.
+        experiment_variant_id: The variant that the caller asks for, or empty.
         request_id: The caller's name for the request, or empty.
+        digest: Of the fields that stay the same from page to page.
+        number: The page's place in its session, from 1.
+        served: Videos that the session has shown; none of them is on the page.
     """
 
-    user_id: str
+    user_id: str = ""
     page_size: int
     surface: str = ""
     filter: VideoFilter = EVERYTHING
-    served: Sequence[str] = field(default=())
-    seen: Sequence[str] = field(default=())
-    diversity: float = 0.0
+    feed_session_id: str = ""
+    experiment_variant_id: str = ""
     request_id: str = ""
+    digest: bytes = b""
+    number: int = 1
+    served: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """What a page is made from.
+
+    Attributes:
+        request: What is asked for.
+        seen: Videos that the user is known to have seen lately; on the page only where nothing else is left.
+        diversity: How much score is traded for variety, 0 to 1.
+    """
+
+    request: PageRequest
+    seen: Sequence[str] = ()
+    diversity: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

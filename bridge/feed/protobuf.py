@@ -1,13 +1,12 @@
 """Between feed messages and values; every bad field of a request is named."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from bridge.domain.page import EVERYTHING, FallbackReason, RankedVideo, ServedBy, ServedPage, VideoFilter
+from bridge.domain.page import EVERYTHING, FallbackReason, PageRequest, RankedVideo, ServedBy, ServedPage, VideoFilter
 from bridge.feed.page_token import InvalidPageTokenError, PageToken, PageTokens, request_digest
 from servicekit.grpc.errors import Violation, invalid_argument
 from servicekit.grpc.request_checks import Checker
@@ -22,36 +21,7 @@ _SERVED_BY: Final = {one: pb.ServedBy.Value(f"SERVED_BY_{one.name}") for one in 
 _FALLBACK: Final = {one: pb.FallbackReason.Value(f"FALLBACK_REASON_{one.name}") for one in FallbackReason}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FeedRequest:
-    """A valid request for a page.
-
-    Attributes:
-        user_id: The user; empty for the trending feed.
-        page_size: Videos on a full page.
-        surface: Where the page is shown, or empty.
-        filter: Which videos may be on it.
-        feed_session_id: The session; empty when the caller named none and this is its first page.
-        experiment_variant_id: The variant that the caller asks for, or empty.
-        request_id: The caller's name for the request, or empty.
-        digest: Of the fields that stay the same from page to page.
-        page: The page's place in its session, from 1.
-        served: Videos that the session has shown.
-    """
-
-    user_id: str = ""
-    page_size: int
-    surface: str
-    filter: VideoFilter
-    feed_session_id: str = ""
-    experiment_variant_id: str = ""
-    request_id: str = ""
-    digest: bytes
-    page: int = 1
-    served: tuple[str, ...]
-
-
-def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | None, tokens: PageTokens) -> FeedRequest:
+def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | None, tokens: PageTokens) -> PageRequest:
     """Return the request of a user, None for an anonymous one; INVALID_ARGUMENT that names each bad field."""
     checker = Checker()
     if user is not None:
@@ -67,7 +37,7 @@ def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | No
     variant = message.experiment_variant_id
     digest = request_digest("recommendations", user_id, message.surface, variant, video_filter)
     token = _decode_token(tokens, message.page_token, digest, message.feed_session_id)
-    return FeedRequest(
+    return PageRequest(
         user_id=user_id,
         page_size=page_size,
         surface=message.surface,
@@ -76,12 +46,12 @@ def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | No
         experiment_variant_id=variant,
         request_id=message.request_id,
         digest=digest,
-        page=token.page,
+        number=token.page,
         served=token.served,
     )
 
 
-def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> FeedRequest:
+def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> PageRequest:
     """Return the request; INVALID_ARGUMENT that names each bad field."""
     checker = Checker()
     page_size = checker.page_size(message.page_size)
@@ -91,12 +61,12 @@ def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> FeedR
     checker.finish()
     digest = request_digest("trending", "", message.surface, "", video_filter)
     token = _decode_token(tokens, message.page_token, digest, "")
-    return FeedRequest(
+    return PageRequest(
         page_size=page_size,
         surface=message.surface,
         filter=video_filter,
         digest=digest,
-        page=token.page,
+        number=token.page,
         served=token.served,
     )
 

@@ -10,13 +10,22 @@ import structlog
 from grpc import aio
 
 from bridge.authentication.authenticator import TrustedCallers, Users
-from bridge.domain.deadline import Clock, Deadline, lightfm_deadline
-from bridge.domain.page import FallbackReason, Page, PageListener, PageQuery, RankedVideo, ServedPage
+from bridge.domain.deadline import Clock, Deadline
+from bridge.domain.page import (
+    FallbackReason,
+    Page,
+    PageListener,
+    PageQuery,
+    PageRequest,
+    RankedVideo,
+    ServedBy,
+    ServedPage,
+)
 from bridge.feed.experiments import Algorithm, Assignment, Experiments
 from bridge.feed.page_token import MAX_SERVED, MIN_KEY_BYTES, PageToken, PageTokens
-from bridge.feed.protobuf import FeedRequest, decode_recommendations, decode_trending, encode_page, encode_trending
-from bridge.feed.recommend import Recommendations
+from bridge.feed.protobuf import decode_recommendations, decode_trending, encode_page, encode_trending
 from bridge.feed.seen_videos import SeenVideos
+from bridge.recsvc_client.client import GaveUp, RecsvcClient
 from bridge.trending.ranking import CurrentTrending
 from servicekit.grpc.errors import ServiceError
 from servicekit.telemetry.metrics import Metric, Metrics
@@ -27,13 +36,14 @@ logger = structlog.get_logger(__name__)
 
 FALLBACK_RESERVE_S: Final = 0.010
 """Kept of the caller's own time for the trending page and the way back."""
+TRENDING_ALGORITHM: Final = "trending"
 
 
 class FeedService(FeedServiceServicer):
-    """Serves pages.
+    """Serves pages, which never fail: LightFM ranks them, else they are of what is trending.
 
     Args:
-        feed: Makes them.
+        recsvc: Asks LightFM.
         board: What is trending.
         metrics: Told how long each page took, and which LightFM did not rank.
         clock: Monotonic seconds.
@@ -49,7 +59,7 @@ class FeedService(FeedServiceServicer):
 
     def __init__(
         self,
-        feed: Recommendations,
+        recsvc: RecsvcClient,
         board: CurrentTrending,
         metrics: Metrics,
         clock: Clock,
@@ -63,7 +73,7 @@ class FeedService(FeedServiceServicer):
         new_session: Callable[[], str] = lambda: token_hex(16),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._feed = feed
+        self._recsvc = recsvc
         self._board = board
         self._metrics = metrics
         self._clock = clock
@@ -89,7 +99,7 @@ class FeedService(FeedServiceServicer):
         except ServiceError as error:
             self._observe(started, "none", error.code.name)
             raise
-        page = await self._page(wanted, arm, self._deadline(context))
+        page = await self._page(wanted, arm, context)
         served = self._served(wanted, arm, page)
         reply = encode_page(served, self._next_token(wanted, served.feed_session_id, page.videos, more=page.more))
         self._report(started, served)
@@ -119,33 +129,46 @@ class FeedService(FeedServiceServicer):
         token = self._next_token(wanted, "", page.videos, more=page.more)
         return encode_trending(page.videos, token, trending.computed_at)
 
-    async def _page(self, wanted: FeedRequest, arm: Assignment, deadline: Deadline) -> Page:
-        query = PageQuery(
-            user_id=wanted.user_id,
-            page_size=wanted.page_size,
-            surface=wanted.surface,
-            filter=wanted.filter,
-            served=wanted.served,
-            seen=self._seen.of(wanted.user_id),
-            diversity=arm.diversity,
-            request_id=wanted.request_id,
-        )
+    async def _page(self, wanted: PageRequest, arm: Assignment, context: aio.ServicerContext[Any, Any]) -> Page:
+        """Return the page, at once after LightFM's deadline at the latest."""
+        query = PageQuery(wanted, self._seen.of(wanted.user_id), arm.diversity)
         if not wanted.user_id:
-            return self._feed.trending(query, FallbackReason.ANONYMOUS)
+            return self._trending(query, FallbackReason.ANONYMOUS)
         if arm.algorithm is Algorithm.TRENDING:
-            return self._feed.trending(query, FallbackReason.EXPERIMENT)
-        return await self._feed.page(query, deadline)
+            return self._trending(query, FallbackReason.EXPERIMENT)
+        deadline = lightfm_deadline(self._clock(), budget_s=self._budget_s, caller_s=context.time_remaining())
+        page = await self._recsvc.recommend(query, deadline)
+        if isinstance(page, GaveUp):
+            return self._trending(query, page.reason, page.attempts)
+        if page.videos:
+            return page
+        # The user has seen all that may be shown: better something again than an empty feed.
+        again = self._trending(query, FallbackReason.EXHAUSTED, page.attempts)
+        return again if again.videos else page
 
-    def _deadline(self, context: aio.ServicerContext[Any, Any]) -> Deadline:
-        return lightfm_deadline(
-            self._clock, budget_s=self._budget_s, caller_s=context.time_remaining(), reserve_s=FALLBACK_RESERVE_S
+    def _trending(self, query: PageQuery, reason: FallbackReason, attempts: int = 0) -> Page:
+        wanted = query.request
+        page = self._board.page(
+            wanted.page_size,
+            video_filter=wanted.filter,
+            served=wanted.served,
+            seen=query.seen,
+            surface=wanted.surface,
+        )
+        return Page(
+            videos=page.videos,
+            more=page.more,
+            algorithm=TRENDING_ALGORITHM,
+            served_by=ServedBy.TRENDING,
+            fallback_reason=reason,
+            attempts=attempts,
         )
 
-    def _served(self, wanted: FeedRequest, arm: Assignment, page: Page) -> ServedPage:
+    def _served(self, wanted: PageRequest, arm: Assignment, page: Page) -> ServedPage:
         return ServedPage(
             user_id=wanted.user_id,
             feed_session_id=wanted.feed_session_id or self._new_session(),
-            number=wanted.page,
+            number=wanted.number,
             surface=wanted.surface,
             variant_id=arm.variant_id,
             served_at=self._now(),
@@ -167,15 +190,27 @@ class FeedService(FeedServiceServicer):
         tags = _tags(f"served_by:{served_by}", f"status:{status.lower()}", variant_id=variant_id)
         self._metrics.distribution(Metric.LATENCY, milliseconds, tags=tags)
 
-    def _next_token(self, wanted: FeedRequest, session_id: str, videos: Sequence[RankedVideo], *, more: bool) -> str:
+    def _next_token(self, wanted: PageRequest, session_id: str, videos: Sequence[RankedVideo], *, more: bool) -> str:
         """Return the token of the next page; empty when there is none, or when the session has shown enough."""
         served = (*wanted.served, *[video_id for video_id, _ in videos])
         if not more or not videos or len(served) >= MAX_SERVED:
             return ""
-        token = PageToken(feed_session_id=session_id, request=wanted.digest, page=wanted.page + 1, served=served)
+        token = PageToken(feed_session_id=session_id, request=wanted.digest, page=wanted.number + 1, served=served)
         return self._tokens.encode(token)
 
 
 def _tags(*tags: str, variant_id: str) -> list[str]:
     """Return the tags with that of the variant, where there is one; there are few variants."""
     return [*tags, f"variant:{variant_id}"] if variant_id else [*tags]
+
+
+def lightfm_deadline(now: float, *, budget_s: float, caller_s: float | None) -> Deadline:
+    """Return the instant by which LightFM must have answered.
+
+    Args:
+        now: Monotonic seconds.
+        budget_s: Seconds in which the page is due, retries included.
+        caller_s: Seconds until the caller's own deadline; None when the caller set none.
+    """
+    due = budget_s if caller_s is None else min(budget_s, caller_s)
+    return Deadline(now + due - FALLBACK_RESERVE_S)

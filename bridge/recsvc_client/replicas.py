@@ -8,8 +8,8 @@ from typing import Final, TypeAlias
 import structlog
 from grpc import ChannelConnectivity, aio
 
-from bridge.recsvc_client.client import LightFm, open_channel, warm_up
-from bridge.recsvc_client.connection import keep_connected
+from bridge.recsvc_client.channel import keep_connected, open_channel, warm_up
+from bridge.recsvc_client.client import RecsvcClient
 from servicekit.credentials.tls_files import ClientTls
 
 RESOLVE_S: Final = 10.0
@@ -33,6 +33,7 @@ class ReplicaSet:
     """Keeps the client's channels in step with an endpoint.
 
     Args:
+        client: Calls what is behind the channels.
         endpoint: `host:port`, several of them with commas between, or `dns:///host:port` for each address of a name.
         tls: This program's identity; None for plain text.
         connections: To each address: a server's processes that share its port share connections, not calls.
@@ -43,6 +44,7 @@ class ReplicaSet:
 
     def __init__(
         self,
+        client: RecsvcClient,
         endpoint: str,
         tls: ClientTls | None,
         *,
@@ -51,6 +53,7 @@ class ReplicaSet:
         resolve: Resolve = resolve_by_dns,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._client = client
         self._tls = tls
         self._host = ""
         """The name that certificates of what was looked up must bear."""
@@ -64,7 +67,7 @@ class ReplicaSet:
         self._name = endpoint.removeprefix("dns:///") if endpoint.startswith("dns:///") else ""
         targets = [endpoint] if self._name else static_targets(endpoint)
         self._channels = {target: self._open(target) for target in targets}
-        self.lightfm = LightFm(*self.channels)
+        client.use(self.channels)
 
     @property
     def channels(self) -> list[aio.Channel]:
@@ -127,7 +130,7 @@ class ReplicaSet:
         kept = {target: channel for target, channel in self._channels.items() if target in targets}
         fresh = {target: self._open(target) for target in targets if target not in kept}
         self._channels = kept | fresh
-        self.lightfm.use(self.channels)
+        self._client.use(self.channels)
         logger.info("lightfm.replicas", addresses=sorted(self._channels))
         await _close(gone.values())
 
@@ -148,7 +151,7 @@ class ReplicaSet:
                     left[target] = channels
             before = {target: self._channels[target] for target in taken}
             self._channels |= taken
-            self.lightfm.use(self.channels)
+            self._client.use(self.channels)
         if left:
             logger.warning("lightfm.not_renewed", addresses=sorted(left))
         logger.info("lightfm.renewed", addresses=sorted(taken))

@@ -1,5 +1,6 @@
 """What each gRPC status code from LightFM means for retries, for the circuit breaker and for the user's page."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -12,6 +13,12 @@ from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
 from bridge.domain.page import FallbackReason
+
+FAIR_ATTEMPT_S: Final = 0.075
+"""A shorter attempt that ends by its deadline says nothing about LightFM: the caller left too little time."""
+
+_SLOW: Final = frozenset({FallbackReason.OVERLOADED, FallbackReason.DEADLINE_EXCEEDED})
+"""Reasons to ask another replica first, though the attempt may have been no failure."""
 
 
 class CallOutcome(Enum):
@@ -34,7 +41,13 @@ class CallPolicy:
     @property
     def avoid(self) -> bool:
         """Whether another replica should be asked first for a while: this one failed, or has too much to do."""
-        return self.verdict is CallOutcome.FAILURE or self.reason is FallbackReason.OVERLOADED
+        return self.verdict is CallOutcome.FAILURE or self.reason in _SLOW
+
+    @property
+    def latency_s(self) -> float | None:
+        """What the limiter is told: a failure that comes at once, or by the caller's haste, says nothing of load."""
+        is_late = self.reason is FallbackReason.DEADLINE_EXCEEDED and self.verdict is CallOutcome.FAILURE
+        return math.inf if is_late or self.reason is FallbackReason.OVERLOADED else None
 
 
 def _ruling(verdict: CallOutcome, reason: FallbackReason, *, retry: bool = False) -> CallPolicy:
@@ -72,17 +85,27 @@ RULINGS: Final[Mapping[StatusCode, CallPolicy]] = MappingProxyType(
 )
 """One ruling for each of the 17 codes; OK stands here for completeness and has no fallback."""
 
+ANSWERED: Final = RULINGS[StatusCode.OK]
+
 _NO_MODEL: Final = _ruling(CallOutcome.NEUTRAL, FallbackReason.NO_MODEL)
 """The ruling on UNAVAILABLE with ErrorInfo reason NO_MODEL: asking again at once does not load a model, and neither
 must an open breaker hide the moment when one is loaded."""
 
+_HASTE: Final = _ruling(CallOutcome.NEUTRAL, FallbackReason.DEADLINE_EXCEEDED)
+"""The ruling on a deadline that left LightFM too little time."""
+
 DEFECT: Final = _FAILURE
 """The ruling on anything but a gRPC status, such as a reply that cannot be read."""
 
+UNTOLD: Final = _NEUTRAL
+"""The ruling on a call of which nothing is known."""
 
-def classify(error: aio.AioRpcError) -> CallPolicy:
-    """Return what follows from a failed attempt."""
+
+def classify(error: aio.AioRpcError, granted_s: float = math.inf) -> CallPolicy:
+    """Return what follows from an attempt that failed, for which there were so many seconds."""
     code = error.code()
+    if code is StatusCode.DEADLINE_EXCEEDED and granted_s < FAIR_ATTEMPT_S:
+        return _HASTE
     if code is StatusCode.UNAVAILABLE and _error_reason(error) == "NO_MODEL":
         return _NO_MODEL
     return RULINGS[code]

@@ -10,16 +10,12 @@ from pathlib import Path
 import pytest
 from grpc import StatusCode
 
-from bridge.domain.deadline import Deadline
-from bridge.domain.page import PageQuery
-from bridge.recsvc_client.circuit_breaker import Breaker, BreakerPolicy
-from bridge.recsvc_client.client import LightFmPage, encode_query
-from bridge.recsvc_client.concurrency_limit import Limiter, LimiterPolicy
+from bridge.domain.page import Page
+from bridge.recsvc_client.client import GaveUp, RecsvcClient
 from bridge.recsvc_client.hedging import Hedge, HedgePolicy
 from bridge.recsvc_client.replicas import ReplicaSet, resolve_by_dns, static_targets
-from bridge.recsvc_client.resilient_call import Answered, GaveUp, Resilience
-from bridge.recsvc_client.retry_budget import BudgetPolicy, RetryBudget
 from tests.bridge.support.fault_server import FaultServer, Step, running_fault_server
+from tests.bridge.support.recsvc_client import ask, recsvc_client
 from tests.bridge.support.waiting import until
 
 pytestmark = pytest.mark.peer
@@ -33,14 +29,10 @@ class Pair:
 
     one: FaultServer
     two: FaultServer
-    replica_set: ReplicaSet
-    hedge: Hedge
-    resilience: Resilience
+    client: RecsvcClient
 
-    async def call(self) -> Answered[LightFmPage] | GaveUp:
-        attempt = self.replica_set.lightfm.attempts(encode_query(PageQuery(user_id="u1", page_size=3)))
-        deadline = Deadline.after(0.15, time.monotonic)
-        return await self.resilience.call(attempt, deadline, replicas=self.replica_set.lightfm.replicas)
+    async def call(self) -> Page | GaveUp:
+        return await ask(self.client, 0.15)
 
     @property
     def attempts(self) -> int:
@@ -52,19 +44,16 @@ async def pair() -> AsyncIterator[Pair]:
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(running_fault_server())
         two = await stack.enter_async_context(running_fault_server())
-        replica_set = ReplicaSet(f"{one.address},{two.address}", None)
+        client = recsvc_client(hedge=Hedge(HedgePolicy(initial_s=0.03)))
+        replica_set = ReplicaSet(client, f"{one.address},{two.address}", None)
         stack.push_async_callback(replica_set.close)
         assert await replica_set.warm_up(5)
-        hedge = Hedge(HedgePolicy(initial_s=0.03))
-        breaker = Breaker(BreakerPolicy(), time.monotonic, lambda _, __: None)
-        limiter = Limiter(LimiterPolicy(), time.monotonic)
-        resilience = Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), hedge=hedge, backoff=lambda _: 0.001)
-        yield Pair(one, two, replica_set, hedge, resilience)
+        yield Pair(one, two, client)
 
 
 async def test_calls_are_shared(pair: Pair) -> None:
     for _ in range(20):
-        assert isinstance(await pair.call(), Answered)
+        assert isinstance(await pair.call(), Page)
     assert len(pair.one.requests) == len(pair.two.requests) == 10
 
 
@@ -72,7 +61,7 @@ async def test_hung_replica_costs_no_personal_page(pair: Pair) -> None:
     """Its calls get a rival at the other replica, within the budget, and it soon rests."""
     pair.one.play(otherwise=HUNG)
     outcomes = [await pair.call() for _ in range(30)]
-    assert all(isinstance(outcome, Answered) for outcome in outcomes)
+    assert all(isinstance(outcome, Page) for outcome in outcomes)
     assert max(outcome.attempts for outcome in outcomes) == 2
     assert pair.attempts <= 36
 
@@ -81,7 +70,7 @@ async def test_failing_replica_is_left_alone(pair: Pair) -> None:
     """The retry goes to the other replica, and the next calls go there at once."""
     pair.one.play(otherwise=Step(StatusCode.UNAVAILABLE))
     outcomes = [await pair.call() for _ in range(20)]
-    assert all(isinstance(outcome, Answered) for outcome in outcomes)
+    assert all(isinstance(outcome, Page) for outcome in outcomes)
     assert len(pair.one.requests) == 1
 
 
@@ -115,7 +104,9 @@ async def test_connections_are_told_of() -> None:
     """A replica that goes and comes back is connected to without any call."""
     connections: list[float] = []
     async with running_fault_server() as faults:
-        replica_set = ReplicaSet(faults.address, None, on_connected=lambda: connections.append(time.monotonic()))
+        replica_set = ReplicaSet(
+            recsvc_client(), faults.address, None, on_connected=lambda: connections.append(time.monotonic())
+        )
         await until(lambda: connections)
     async with running_fault_server(port=faults.port):
         await until(lambda: len(connections) == 2)
@@ -125,11 +116,12 @@ async def test_connections_are_told_of() -> None:
 async def test_each_address_gets_as_many_connections_as_asked_for() -> None:
     connections: list[float] = []
     async with running_fault_server() as faults:
+        client = recsvc_client()
         replica_set = ReplicaSet(
-            faults.address, None, connections=3, on_connected=lambda: connections.append(time.monotonic())
+            client, faults.address, None, connections=3, on_connected=lambda: connections.append(time.monotonic())
         )
         await until(lambda: len(connections) == 3)
-        assert replica_set.lightfm.replicas == 3
+        assert client.replicas == 3
         assert _connections_to(faults.port) == 3
         await replica_set.close()
 
@@ -152,22 +144,25 @@ async def test_addresses_of_a_name_are_followed() -> None:
             raise answer
         return answer
 
-    replica_set = ReplicaSet("dns:///localhost:50051", None, resolve=resolve)
+    client = recsvc_client()
+    replica_set = ReplicaSet(client, "dns:///localhost:50051", None, resolve=resolve)
     sizes = []
     for _ in range(3):
         await replica_set.resolve_once()
-        sizes.append(replica_set.lightfm.replicas)
+        sizes.append(client.replicas)
     assert sizes == [2, 2, 1]
     await replica_set.close()
 
 
 async def test_name_of_this_machine() -> None:
     async with running_fault_server() as faults:
-        replica_set = ReplicaSet(f"dns:///localhost:{faults.port}", None)
+        client = recsvc_client()
+        replica_set = ReplicaSet(client, f"dns:///localhost:{faults.port}", None)
         await replica_set.resolve_once()
         await until(lambda: replica_set.channels)
-        reply = await replica_set.lightfm.page(encode_query(PageQuery(user_id="u1", page_size=3)), 5)
-        assert len(reply.videos) == 3
+        page = await ask(client, 5)
+        assert isinstance(page, Page)
+        assert len(page.videos) == 3
         assert "127.0.0.1" in await resolve_by_dns("localhost", faults.port)
         await replica_set.close()
 

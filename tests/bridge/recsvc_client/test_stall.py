@@ -1,26 +1,22 @@
 """After a stall of recsvc, its protections and the bridge's let each other come back: real servers, under load."""
 
 import asyncio
-import random
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import pytest
 
-from bridge.domain.deadline import Deadline
-from bridge.domain.page import PageQuery
-from bridge.recsvc_client.circuit_breaker import Breaker, BreakerPolicy
-from bridge.recsvc_client.client import LightFm, encode_query, open_channel, warm_up
-from bridge.recsvc_client.concurrency_limit import Limiter, LimiterPolicy
+from bridge.domain.page import Page
+from bridge.recsvc_client.channel import open_channel, warm_up
+from bridge.recsvc_client.circuit_breaker import BreakerPolicy
+from bridge.recsvc_client.client import RecsvcClient
 from bridge.recsvc_client.hedging import Hedge, HedgePolicy
-from bridge.recsvc_client.resilient_call import Answered, Resilience
-from bridge.recsvc_client.retry_budget import BudgetPolicy, RetryBudget
 from recsvc.grpc_api.load_shedding import with_shedding
 from servicekit.server.grpc_server import ThreadServer
 from tests.bridge.support.fault_server import SERVICE
+from tests.bridge.support.recsvc_client import ask, recsvc_client
 from tests.bridge.support.waiting import until
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
@@ -71,21 +67,13 @@ def servers() -> Iterator[list[Server]]:
 class Load:
     """Calls that begin every ten milliseconds, whatever becomes of those before, and what the last ones came to."""
 
-    def __init__(self, lightfm: LightFm) -> None:
-        self._lightfm = lightfm
-        clock = time.monotonic
-        self._resilience = Resilience(
-            Breaker(BreakerPolicy(open_s=OPEN_S), clock, lambda _, __: None),
-            Limiter(LimiterPolicy(), clock),
-            RetryBudget(BudgetPolicy()),
-            hedge=Hedge(HedgePolicy()),
-            backoff=lambda retry: retry * random.uniform(0.005, 0.010),
-        )
+    def __init__(self, client: RecsvcClient) -> None:
+        self._client = client
         self.last: deque[bool] = deque(maxlen=IN_ROW)
 
     @property
     def replicas(self) -> int:
-        return self._lightfm.replicas
+        return self._client.replicas
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as calls:
@@ -94,11 +82,7 @@ class Load:
                 await asyncio.sleep(0.01)
 
     async def _call(self) -> None:
-        request = encode_query(PageQuery(user_id="u1", page_size=1))
-        deadline = Deadline.after(BUDGET_S, time.monotonic)
-        attempts = self._lightfm.attempts(request)
-        outcome = await self._resilience.call(attempts, deadline, replicas=self._lightfm.replicas)
-        self.last.append(isinstance(outcome, Answered))
+        self.last.append(isinstance(await ask(self._client, BUDGET_S, page_size=1), Page))
 
     def is_personal(self) -> bool:
         return len(self.last) == IN_ROW and all(self.last)
@@ -108,7 +92,7 @@ class Load:
 async def load(servers: list[Server], request: pytest.FixtureRequest) -> AsyncIterator[Load]:
     channels = [open_channel(f"127.0.0.1:{one.port}", None) for one in servers[: request.param]]
     assert all([await warm_up(channel, 5) for channel in channels])
-    load = Load(LightFm(*channels))
+    load = Load(recsvc_client(*channels, breaker=BreakerPolicy(open_s=OPEN_S), hedge=Hedge(HedgePolicy())))
     running = asyncio.create_task(load.run())
     yield load
     running.cancel()

@@ -48,6 +48,14 @@ def test_calls_go_elsewhere_for_a_while_after_failures_and_refusals() -> None:
     assert avoided == failures | {StatusCode.RESOURCE_EXHAUSTED}
 
 
+@pytest.mark.parametrize(("granted_s", "verdict"), [(0.074, CallOutcome.NEUTRAL), (0.075, CallOutcome.FAILURE)])
+def test_haste_is_no_failure(granted_s: float, verdict: CallOutcome) -> None:
+    """Who waits for too short a time learns nothing of the server, but asks another one the next time."""
+    ruling = classify(_error(StatusCode.DEADLINE_EXCEEDED), granted_s)
+    assert (ruling.verdict, ruling.reason) == (verdict, FallbackReason.DEADLINE_EXCEEDED)
+    assert ruling.avoid
+
+
 def test_missing_model_is_no_outage() -> None:
     """UNAVAILABLE with reason NO_MODEL is not tried again, and does not open the breaker."""
     ruling = classify(_error(StatusCode.UNAVAILABLE, reason="NO_MODEL"))

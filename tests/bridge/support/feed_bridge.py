@@ -13,13 +13,12 @@ from bridge.app.breaker_report import report_breaker
 from bridge.authentication.authenticator import Metadata, TrustedCallers
 from bridge.domain.page import RankedVideo, ServedPage
 from bridge.feed.experiments import Algorithm, Experiment, Experiments, Parameters, Variant
-from bridge.feed.recommend import Recommendations
 from bridge.feed.seen_videos import SeenVideos
 from bridge.feed.service import FeedService
+from bridge.recsvc_client.channel import open_channel
 from bridge.recsvc_client.circuit_breaker import Breaker, BreakerPolicy
-from bridge.recsvc_client.client import LightFm, open_channel
+from bridge.recsvc_client.client import RecsvcClient
 from bridge.recsvc_client.concurrency_limit import Limiter, LimiterPolicy
-from bridge.recsvc_client.resilient_call import Resilience
 from bridge.recsvc_client.retry_budget import BudgetPolicy, RetryBudget
 from bridge.trending.ranking import CurrentTrending, Trending, TrendingVideo
 from servicekit.server.grpc_server import AioServer
@@ -85,11 +84,11 @@ async def running_bridge(agent: DogStatsdServer) -> AsyncIterator[Bridge]:
     async with running_fault_server() as faults, open_channel(faults.address, None) as recsvc:
         breaker = Breaker(BreakerPolicy(), clock, report_breaker(metrics))
         limiter = Limiter(LimiterPolicy(least=100), time.monotonic)
-        resilience = Resilience(breaker, limiter, RetryBudget(BudgetPolicy()), backoff=lambda _: 0.005)
-        feed, seen = Recommendations(LightFm(recsvc), resilience, board), SeenVideos()
+        client = RecsvcClient(breaker, limiter, RetryBudget(BudgetPolicy()), channels=[recsvc], backoff=lambda _: 0.005)
+        seen = SeenVideos()
         pages: list[ServedPage] = []
         service = FeedService(
-            feed,
+            client,
             board,
             metrics,
             time.monotonic,

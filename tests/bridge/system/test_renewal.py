@@ -11,8 +11,9 @@ import psycopg
 from grpc import aio
 from structlog.testing import capture_logs
 
-from bridge.domain.page import PageQuery
-from bridge.recsvc_client.client import OPTIONS, encode_query
+from bridge.domain.page import Page
+from bridge.recsvc_client.channel import OPTIONS
+from bridge.recsvc_client.client import RecsvcClient
 from bridge.recsvc_client.replicas import ReplicaSet
 from deploy.local.child_process import Child
 from deploy.local.postgres import DATABASE, USER, Postgres
@@ -23,6 +24,7 @@ from servicekit.process.ports import free_port
 from servicekit.server.grpc_server import AioServer
 from tests.bridge.support.fault_server import SERVICE, FaultServer
 from tests.bridge.support.program import INTERACTIONS, Program
+from tests.bridge.support.recsvc_client import ask, recsvc_client
 from tests.bridge.support.waiting import until
 from tests.support.certificates import Authority
 from tests.support.grpcurl import Grpcurl
@@ -111,10 +113,11 @@ async def test_no_page_fails_while_channels_change(tmp_path: Path) -> None:
     good = renewed_identity(own).current
     stranger = renewed_identity(Authority(tmp_path, "stranger").issue("stranger")).current
     async with recsvc(server) as faults:
-        replica_set = ReplicaSet(faults.address, good, connections=2, sleep=lambda _: asyncio.sleep(0.01))
+        client = recsvc_client()
+        replica_set = ReplicaSet(client, faults.address, good, connections=2, sleep=lambda _: asyncio.sleep(0.01))
         assert await replica_set.warm_up(20)
         going_over = asyncio.create_task(replica_set.keep_renewed())
-        pages = asyncio.create_task(ask(replica_set))
+        pages = asyncio.create_task(keep_asking(client))
         try:
             before = replica_set.channels
             replica_set.renew(good)
@@ -134,9 +137,11 @@ async def test_no_page_fails_while_channels_change(tmp_path: Path) -> None:
     assert [type(end) for end in ended] == [asyncio.CancelledError] * 2
 
 
-async def ask(replica_set: ReplicaSet) -> None:
+async def keep_asking(client: RecsvcClient) -> None:
     while True:
-        page = await replica_set.lightfm.page(encode_query(PageQuery(user_id="u1", page_size=3)), 20)
+        page = await ask(client, 20)
+        assert isinstance(page, Page)
+        assert page.attempts == 1
         assert len(page.videos) == 3
 
 

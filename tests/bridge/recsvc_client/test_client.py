@@ -5,18 +5,18 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from grpc import StatusCode
+from grpc import StatusCode, aio
 
-from bridge.domain.deadline import Deadline
-from bridge.domain.page import FallbackReason, PageQuery
+from bridge.domain.page import FallbackReason, Page
+from bridge.recsvc_client.channel import open_channel, warm_up
 from bridge.recsvc_client.circuit_breaker import Breaker, BreakerPolicy, BreakerState
-from bridge.recsvc_client.client import LightFm, LightFmPage, encode_query, open_channel, warm_up
+from bridge.recsvc_client.client import GaveUp, RecsvcClient
 from bridge.recsvc_client.concurrency_limit import Limiter, LimiterPolicy
-from bridge.recsvc_client.resilient_call import Answered, GaveUp, Resilience
 from bridge.recsvc_client.retry_budget import BudgetPolicy, RetryBudget
 from bridge.recsvc_client.status_codes import RULINGS
 from tests.bridge.support.clock import FakeClock
 from tests.bridge.support.fault_server import FaultServer, Step, running_fault_server
+from tests.bridge.support.recsvc_client import ask
 from tests.bridge.support.waiting import until
 
 pytestmark = pytest.mark.peer
@@ -32,43 +32,49 @@ SLACK_S = 0.5
 class Caller:
     """Calls the fault server through a breaker on a clock of its own; deadlines are real."""
 
-    def __init__(self, faults: FaultServer, lightfm: LightFm) -> None:
+    def __init__(self, faults: FaultServer, channel: aio.Channel) -> None:
         self.faults = faults
+        self.channel = channel
         self.clock = FakeClock()
-        self.lightfm = lightfm
         self.pauses: list[int] = []
         self.reset()
 
-    def reset(self, budget: BudgetPolicy = BudgetPolicy(), *, limit: int = 100) -> None:  # noqa: B008  # frozen
+    def reset(
+        self,
+        budget: BudgetPolicy = BudgetPolicy(),  # noqa: B008  # frozen
+        *,
+        breaker: BreakerPolicy = BreakerPolicy(),  # noqa: B008  # frozen
+        limiter: LimiterPolicy = LimiterPolicy(least=100),  # noqa: B008  # frozen
+    ) -> None:
         """Start with a closed breaker and a full budget."""
-        self.breaker = Breaker(BreakerPolicy(), self.clock, lambda _, __: None)
-        self.limiter = Limiter(LimiterPolicy(least=limit, initial=limit, most=limit), time.monotonic)
-        self.resilience = Resilience(self.breaker, self.limiter, RetryBudget(budget), backoff=self._backoff)
+        self.breaker = Breaker(breaker, self.clock, lambda _, __: None)
+        self.limiter = Limiter(limiter, time.monotonic)
+        self.client = RecsvcClient(
+            self.breaker, self.limiter, RetryBudget(budget), channels=[self.channel], backoff=self._backoff
+        )
 
     def _backoff(self, retry: int) -> float:
         self.pauses.append(retry)
         return 0.005
 
-    async def call(self, seconds: float = 0.5) -> Answered[LightFmPage] | GaveUp:
+    async def call(self, seconds: float = 0.5) -> Page | GaveUp:
         """Make one call that may take this long."""
-        request = encode_query(PageQuery(user_id="u1", page_size=3))
-        deadline = Deadline.after(seconds, time.monotonic)
-        return await self.resilience.call(lambda timeout_s: self.lightfm.page(request, timeout_s), deadline)
+        return await ask(self.client, seconds)
 
 
 @pytest.fixture
 async def caller() -> AsyncIterator[Caller]:
     async with running_fault_server() as faults, open_channel(faults.address, None) as channel:
         assert await warm_up(channel, 5)
-        yield Caller(faults, LightFm(channel))
+        yield Caller(faults, channel)
 
 
 async def test_reply(caller: Caller) -> None:
     """No error, no problem: one attempt, and the whole deadline for it."""
     outcome = await caller.call()
-    assert isinstance(outcome, Answered)
+    assert isinstance(outcome, Page)
     assert outcome.attempts == 1
-    assert [video.video_id for video in outcome.reply.videos] == ["v000", "v001", "v002"]
+    assert [video.video_id for video in outcome.videos] == ["v000", "v001", "v002"]
     (granted,) = caller.faults.granted_s
     assert granted is not None
     assert 0.05 < granted <= 0.502  # gRPC rounds up to milliseconds
@@ -79,7 +85,7 @@ async def test_reply(caller: Caller) -> None:
 async def test_transient_failure_is_retried(caller: Caller, failures: int) -> None:
     caller.faults.play(*[DOWN] * failures)
     outcome = await caller.call()
-    assert isinstance(outcome, Answered)
+    assert isinstance(outcome, Page)
     assert outcome.attempts == len(caller.faults.requests) == failures + 1
 
 
@@ -143,10 +149,10 @@ async def test_breaker_opens_after_five_calls_and_one_probe_closes_it(caller: Ca
     caller.clock.now += 2
     caller.faults.play(Step(delay_s=0.05))
     probe, *others = await asyncio.gather(*[caller.call() for _ in range(10)])
-    assert isinstance(probe, Answered)
+    assert isinstance(probe, Page)
     assert others == [skipped] * 9
     assert len(caller.faults.requests) == 1
-    assert isinstance(await caller.call(), Answered)
+    assert isinstance(await caller.call(), Page)
 
 
 async def test_probe_is_not_retried(caller: Caller) -> None:
@@ -198,7 +204,7 @@ async def test_caller_that_goes_away_cancels_nothing(caller: Caller) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: not caller.resilience._running)
+    await until(lambda: not caller.client._running)
     assert caller.faults.hung_up == 0
 
 
@@ -214,21 +220,20 @@ async def test_hung_calls_count_though_their_callers_left(caller: Caller) -> Non
 
 async def test_calls_beyond_the_limit_are_shed_at_once(caller: Caller) -> None:
     """The rest is not asked for: it gets its trending page without a wait, and the breaker is none the wiser."""
-    caller.reset(limit=4)
+    caller.reset(limiter=LimiterPolicy(least=4, initial=4, most=4))
     caller.faults.play(otherwise=Step(delay_s=0.05))
     outcomes = await asyncio.gather(*[caller.call() for _ in range(10)])
     assert outcomes[4:] == [GaveUp(FallbackReason.SHED, 0)] * 6
-    assert all(isinstance(outcome, Answered) for outcome in outcomes[:4])
+    assert all(isinstance(outcome, Page) for outcome in outcomes[:4])
     assert len(caller.faults.requests) == 4
     assert (caller.limiter.in_flight, caller.breaker.state) == (0, BreakerState.CLOSED)
 
 
 async def test_limit_falls_while_calls_are_too_late(caller: Caller) -> None:
-    caller.breaker = Breaker(
-        BreakerPolicy(consecutive_failures=10**6, failure_ratio=1), caller.clock, lambda _, __: None
+    caller.reset(
+        breaker=BreakerPolicy(consecutive_failures=10**6, failure_ratio=1),
+        limiter=LimiterPolicy(initial=64, samples=4, window_s=0),
     )
-    caller.limiter = Limiter(LimiterPolicy(initial=64, samples=4, window_s=0), time.monotonic)
-    caller.resilience = Resilience(caller.breaker, caller.limiter, RetryBudget(BudgetPolicy()), backoff=lambda _: 0)
     for _ in range(5):
         await caller.call()
     limit = caller.limiter.limit
@@ -240,8 +245,7 @@ async def test_limit_falls_while_calls_are_too_late(caller: Caller) -> None:
 
 async def test_refusals_lower_the_limit_and_leave_the_breaker_closed(caller: Caller) -> None:
     """An overloaded server is asked less, not given up."""
-    caller.limiter = Limiter(LimiterPolicy(initial=64, samples=4, window_s=0), time.monotonic)
-    caller.resilience = Resilience(caller.breaker, caller.limiter, RetryBudget(BudgetPolicy()), backoff=lambda _: 0)
+    caller.reset(limiter=LimiterPolicy(initial=64, samples=4, window_s=0))
     for _ in range(5):
         await caller.call()
     limit = caller.limiter.limit
@@ -263,18 +267,14 @@ async def test_refused_probes_do_not_keep_the_breaker_open(caller: Caller) -> No
     outcomes = [await caller.call() for _ in range(4)]  # one after the other, without a further wait
 
     assert outcomes[:3] == [GaveUp(FallbackReason.OVERLOADED, 1)] * 3
-    assert isinstance(outcomes[3], Answered)
+    assert isinstance(outcomes[3], Page)
     assert caller.breaker.state is BreakerState.CLOSED
 
 
 async def test_defect_becomes_a_fallback(caller: Caller) -> None:
-    """Whatever goes wrong around the call, the user gets a page."""
-
-    async def broken(_: float) -> LightFmPage:
-        raise TypeError("a defect")
-
-    outcome = await caller.resilience.call(broken, Deadline.after(0.15, time.monotonic))
-    assert outcome == GaveUp(FallbackReason.ERROR, 1)
+    """Whatever goes wrong around the call, such as a channel that was closed before it, the user gets a page."""
+    await caller.channel.close()
+    assert await caller.call() == GaveUp(FallbackReason.ERROR, 1)
 
 
 async def test_dead_server_is_unavailable_at_once_and_found_again() -> None:
@@ -283,9 +283,9 @@ async def test_dead_server_is_unavailable_at_once_and_found_again() -> None:
         assert await warm_up(channel, 5)
     port = faults.port
     async with open_channel(f"127.0.0.1:{port}", None) as channel:
-        caller = Caller(FaultServer(), LightFm(channel))
+        caller = Caller(FaultServer(), channel)
         assert not await warm_up(channel, 0.2)
         assert await caller.call() == GaveUp(FallbackReason.UNAVAILABLE, 3)
         async with running_fault_server(port=port):
             assert await warm_up(channel, 5)
-            assert isinstance(await caller.call(), Answered)
+            assert isinstance(await caller.call(), Page)
