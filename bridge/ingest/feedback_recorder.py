@@ -7,7 +7,7 @@ from bridge.domain.deadline import Clock
 from bridge.domain.event_identity import identity_of
 from bridge.ingest.acknowledgement import NotDurableError
 from bridge.ingest.feedback import Feedback
-from bridge.ingest.transactional_write import COMMIT_TIMEOUT_S, TransactionalWriter
+from bridge.ingest.transactional_write import COMMIT_TIMEOUT_S, NotWrittenError, TransactionalWriter
 from bridge.outbox.late_commits import LateCommit
 
 AWAY: Final = "feedback cannot be made durable now"
@@ -27,15 +27,13 @@ class FeedbackRecorder:
 
     async def record(self, feedback: Feedback, *, timeout_s: float) -> bool:
         """Return whether it was new, as far as can be known, once it is durable; else NotDurableError."""
-        accepted_at, handover = self._clock(), self._writer.handover()
+        accepted_at = self._clock()
         try:
-            return await self._writer.write(
-                feedback.record, timeout_s=min(timeout_s, COMMIT_TIMEOUT_S), handover=handover
-            )
-        except NotDurableError:
+            return await self._writer.write(feedback.record, timeout_s=min(timeout_s, COMMIT_TIMEOUT_S), hand_over=True)
+        except NotWrittenError as error:
+            handover, left_s = error.handover, accepted_at + timeout_s - self._clock()
             if handover is None:
                 raise
-            left_s = accepted_at + timeout_s - self._clock()
             if left_s <= 0 or not await self._writer.may_pass_by(wait_s=0):
                 handover.on_outcome(_identity(feedback), durable=False)
                 raise

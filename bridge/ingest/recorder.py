@@ -16,7 +16,7 @@ from bridge.domain.interaction import Interaction, InteractionListener
 from bridge.ingest.acknowledgement import NotDurableError, Outcome
 from bridge.ingest.commit_queue import CommitQueue, PendingInteraction, TimeoutWheel, fail
 from bridge.ingest.interactions_table import Event
-from bridge.ingest.transactional_write import TransactionalWriter
+from bridge.ingest.transactional_write import NotWrittenError, TransactionalWriter
 from bridge.kafka.message import interaction_message
 from bridge.outbox.late_commits import LateCommit
 
@@ -99,11 +99,10 @@ class Recorder:
             await self._settle(await self._queue.take())
 
     async def _settle(self, batch: Sequence[PendingInteraction]) -> None:
-        handover = self._writer.handover()
         try:
-            recording = await self._writer.write_batch(partial(self._events, batch), handover=handover)
-        except NotDurableError:
-            await self._pass_by(batch, handover)
+            recording = await self._writer.write_batch(partial(self._events, batch))
+        except NotWrittenError as error:
+            await self._pass_by(batch, error.handover)
             await asyncio.sleep(0)
         except psycopg.Error as error:
             await self._settle_apart(batch, error)

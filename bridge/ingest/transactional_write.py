@@ -45,6 +45,14 @@ SELECT ARRAY(SELECT id FROM interactions_outbox WHERE aggregateid = %s)
 logger = structlog.get_logger(__name__)
 
 
+class NotWrittenError(NotDurableError):
+    """Postgres is away, or a commit is late; `handover` is to be told of messages that go to Kafka in its place."""
+
+    def __init__(self, problem: str, handover: LateCommit | None) -> None:
+        super().__init__(problem)
+        self.handover = handover
+
+
 @dataclass(slots=True)
 class _Commit:
     """One commit under way.
@@ -122,32 +130,26 @@ class TransactionalWriter:
         """Whether events have messages."""
         return self._outbox is not None
 
-    def handover(self) -> LateCommit | None:
-        """Return what to tell of messages that go to Kafka in place of a commit; None where there is no Kafka."""
-        return None if self._outbox is None else LateCommit(self._outbox)
-
-    async def write(self, work: "Work[T]", *, timeout_s: float, handover: LateCommit | None = None) -> T:
-        """Return the result of the work once it is durable; NotDurableError when that takes too long.
+    async def write(self, work: "Work[T]", *, timeout_s: float, hand_over: bool = False) -> T:
+        """Return the result of the work once it is durable; NotWrittenError when that takes too long.
 
         Args:
             work: Writes the rows of one event, in one transaction.
             timeout_s: Seconds that this may take.
-            handover: Told of the messages of a commit that is late; without it they are sent when it ends.
+            hand_over: Whether the error's handover settles the messages of a late commit; else they are sent when it
+                ends.
         """
         rows = partial(self._write_event, work, self._clock())
-        return await self._attempt(rows, timeout_s=max(0.0, timeout_s), handover=handover)
+        return await self._attempt(rows, timeout_s=max(0.0, timeout_s), hand_over=hand_over)
 
-    async def write_batch(
-        self, events: Callable[[], Sequence[Event]], *, handover: LateCommit | None = None
-    ) -> Recording:
-        """Record interactions; NotDurableError when Postgres is away, or Kafka can do it where that takes too long.
+    async def write_batch(self, events: Callable[[], Sequence[Event]]) -> Recording:
+        """Record interactions; NotWrittenError when Postgres is away, or Kafka can do it where that takes too long.
 
         Args:
             events: Returns them, with different identities, in the order in which they were accepted.
-            handover: Told of the messages of a commit that is late.
         """
         timeout_s = COMMIT_TIMEOUT_S if self.has_kafka else None
-        return await self._attempt(partial(self._write_events, events), timeout_s=timeout_s, handover=handover)
+        return await self._attempt(partial(self._write_events, events), timeout_s=timeout_s, hand_over=True)
 
     async def may_pass_by(self, *, wait_s: float = math.inf) -> bool:
         """Return whether events may go to Kafka without Postgres: the one rule for all of them.
@@ -184,16 +186,10 @@ class TransactionalWriter:
         else:
             self._outbox.send_unrecorded(message, accepted_at, done)
 
-    async def _attempt(
-        self,
-        rows: Callable[[_Commit], Awaitable[T]],
-        *,
-        timeout_s: float | None,
-        handover: LateCommit | None,
-    ) -> T:
+    async def _attempt(self, rows: Callable[[_Commit], Awaitable[T]], *, timeout_s: float | None, hand_over: bool) -> T:
         """Commit within a time; None tries it also while Postgres is taken to be away, for as long as that takes."""
         if timeout_s is not None and self._availability.away:
-            raise NotDurableError(AWAY)
+            raise self._not_written(AWAY)
         commit = _Commit(self._outbox)
         task = asyncio.create_task(self._commit(rows, commit))
         # Nobody may wait for its outcome any more when it is late or the caller has cancelled the call.
@@ -202,16 +198,21 @@ class TransactionalWriter:
         # Not cancelled when late: psycopg would wait for Postgres to confirm that, and the commit may yet succeed.
         done, _ = await asyncio.wait([task], timeout=timeout_s)
         if not done:
-            commit.handover = handover
-            if handover is not None and timeout_s is not None and timeout_s >= COMMIT_TIMEOUT_S:
+            late = self._not_written(LATE)
+            if hand_over:
+                commit.handover = late.handover
+            if hand_over and timeout_s is not None and timeout_s >= COMMIT_TIMEOUT_S:
                 self._availability.lost()
-            raise NotDurableError(LATE)
+            raise late
         try:
             return task.result()
         except DatabaseUnavailableError:
             if timeout_s is not None:
                 self._availability.lost()
-            raise NotDurableError(AWAY) from None
+            raise self._not_written(AWAY) from None
+
+    def _not_written(self, problem: str) -> NotWrittenError:
+        return NotWrittenError(problem, None if self._outbox is None else LateCommit(self._outbox))
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._running.discard(task)
