@@ -138,7 +138,7 @@ async def serve(settings: BridgeSettings) -> None:
         )
         server.add(feed_pb2_grpc.add_FeedServiceServicer_to_server, feed.service)
         server.add(interaction_pb2_grpc.add_InteractionServiceServicer_to_server, interaction_service)
-        playback = _playback(settings, secrets, ingestion.journal, metrics, stack)
+        playback = _playback(settings, secrets, ingestion.writer, metrics, stack)
         server.add(playback_pb2_grpc.add_PlaybackServiceServicer_to_server, playback)
         with naming_the_holder(settings.bridge_listen):
             port = await server.start(settings.bridge_listen, identity)
@@ -159,7 +159,7 @@ async def serve(settings: BridgeSettings) -> None:
 
 
 def _playback(
-    settings: BridgeSettings, secrets: Secrets, journal: TransactionalWriter, metrics: Metrics, stack: AsyncExitStack
+    settings: BridgeSettings, secrets: Secrets, writer: TransactionalWriter, metrics: Metrics, stack: AsyncExitStack
 ) -> PlaybackService:
     positions = None
     if endpoint := settings.position_sync_endpoint:
@@ -168,7 +168,7 @@ def _playback(
         stack.push_async_callback(positions.close)
         if tls:
             tls.subscribe(on_loop(lambda identity: positions.use(open_channel(endpoint, identity))))
-    return PlaybackService(journal, budget_s=settings.interaction_budget_ms / 1000, positions=positions)
+    return PlaybackService(writer, budget_s=settings.interaction_budget_ms / 1000, positions=positions)
 
 
 def _kafka_policy(settings: BridgeSettings, secrets: Secrets) -> KafkaPolicy | None:

@@ -14,8 +14,8 @@ from bridge.app.secrets import on_loop
 from bridge.background.supervision import background
 from bridge.domain.interaction import InteractionListener
 from bridge.ingest.feedback_recorder import FeedbackRecorder
-from bridge.ingest.recorder import ORDER_WAIT_S, Recorder
-from bridge.ingest.transactional_write import TransactionalWriter
+from bridge.ingest.recorder import Recorder
+from bridge.ingest.transactional_write import ORDER_WAIT_S, TransactionalWriter
 from bridge.kafka.consumer import KafkaReader
 from bridge.kafka.message import INTERACTIONS_TOPIC, UNRECORDED
 from bridge.kafka.producer import PRODUCER
@@ -61,7 +61,7 @@ class Ingestion:
     """Where events go in; without outbox and publisher they are kept in Postgres only."""
 
     recorder: Recorder
-    journal: TransactionalWriter
+    writer: TransactionalWriter
     feedback: FeedbackRecorder
     outbox: Outbox | None = None
     relay: Relay | None = None
@@ -95,16 +95,14 @@ async def open_ingestion(
         else:
             publisher = KafkaPublisher(kafka.client, options=kafka.options, metrics=metrics, stall_s=kafka.stall_s)
             outbox, relay = await _open_outbox(database, publisher, kafka, metrics, stack)
-        recorder = Recorder(
-            database, outbox, time.monotonic, availability, order_wait_s=order_wait_s, listeners=listeners
-        )
+        writer = TransactionalWriter(database, outbox, availability, time.monotonic, order_wait_s=order_wait_s)
+        recorder = Recorder(writer, time.monotonic, listeners=listeners)
         await stack.enter_async_context(background("writer", recorder.write))
         retention = Retention(database, time.monotonic, days=event_id_days, metrics=metrics)
         await stack.enter_async_context(background("retention", retention.run))
-        journal = TransactionalWriter(database, outbox, availability, time.monotonic)
-        feedback = FeedbackRecorder(journal, outbox, availability, time.monotonic, order_wait_s=order_wait_s)
+        feedback = FeedbackRecorder(writer, time.monotonic)
         yield Ingestion(
-            recorder=recorder, journal=journal, feedback=feedback, outbox=outbox, relay=relay, publisher=publisher
+            recorder=recorder, writer=writer, feedback=feedback, outbox=outbox, relay=relay, publisher=publisher
         )
 
 

@@ -1,6 +1,6 @@
 """What a user did, as a value, and the limits that the API documents for it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum, auto
@@ -9,6 +9,7 @@ from uuid import UUID
 
 from bridge.domain.event_identity import content_of
 from servicekit.grpc.request_checks import Checker
+from servicekit.inputs.identifiers import PLAIN, identifier_problem
 from servicekit.inputs.numbers import LARGEST
 
 MAX_AGE: Final = timedelta(days=7)
@@ -97,67 +98,106 @@ InteractionListener: TypeAlias = Callable[[Interaction], None]
 
 def check_interaction(interaction: Interaction, checker: Checker, path: str, now: datetime) -> None:
     """Report every field that breaks a documented limit; `path` is the interaction's own."""
-    checker.identifier(interaction.user_id, f"{path}.user_id")
-    checker.identifier(interaction.video_id, f"{path}.video_id")
-    _check_watch_time(interaction.watch_time_ms, checker, f"{path}.watch_time")
-    check_timestamp(interaction.occurred_at, checker, f"{path}.timestamp", now)
-    check_recommendation(interaction.recommendation, checker, f"{path}.recommendation")
-    _check_rating(interaction, checker, f"{path}.rating")
-    _check_search_query(interaction, checker, f"{path}.search_query")
-    _check_metadata(interaction.metadata, checker, f"{path}.metadata")
+    for name, problem in _problems(interaction, now):
+        checker.report(f"{path}.{name}", problem)
 
 
 def check_timestamp(occurred_at: datetime, checker: Checker, path: str, now: datetime) -> None:
     """Report an instant that is more than 7 days ago or more than 5 minutes ahead."""
-    checker.require(occurred_at <= now + MAX_AHEAD, path, "is more than 5 minutes in the future")
-    checker.require(occurred_at >= now - MAX_AGE, path, "is more than 7 days in the past")
-
-
-def _check_watch_time(milliseconds: int, checker: Checker, path: str) -> None:
-    inside = 0 <= milliseconds <= MAX_WATCH_TIME_MS
-    checker.require(inside, path, f"is {milliseconds}, must be from 0 to {MAX_WATCH_TIME_MS} milliseconds")
+    if problem := _timestamp_problem(occurred_at, now):
+        checker.report(path, problem)
 
 
 def check_recommendation(recommendation: RecommendationContext, checker: Checker, path: str) -> None:
     """Report each bad part of what led to an event."""
-    for name in ("feed_session_id", "algorithm", "model_version", "experiment_variant_id"):
-        value: str = getattr(recommendation, name)
-        if value:
-            checker.identifier(value, f"{path}.{name}")
-    score = recommendation.recommendation_score
-    countable = score is None or abs(score) <= LARGEST  # which does not hold for nan
-    checker.require(countable, f"{path}.recommendation_score", f"must be finite, from {-LARGEST:g} to {LARGEST:g}")
-
-
-def _check_rating(interaction: Interaction, checker: Checker, path: str) -> None:
-    rated = interaction.interaction_type is InteractionType.RATING
-    if interaction.rating is None:
-        checker.require(not rated, path, "is required for a rating")
-        return
-    checker.require(rated, path, "is allowed for a rating only")
-    checker.require(0 <= interaction.rating <= MAX_RATING, path, f"is {interaction.rating}, must be from 0 to 5")
-
-
-def _check_search_query(interaction: Interaction, checker: Checker, path: str) -> None:
-    searched = interaction.interaction_type is InteractionType.SEARCH
-    if not interaction.search_query:
-        checker.require(not searched, path, "is required for a search")
-        return
-    checker.require(searched, path, "is allowed for a search only")
-    check_text(interaction.search_query, MAX_SEARCH_QUERY_BYTES, checker, path)
-
-
-def _check_metadata(metadata: Mapping[str, str], checker: Checker, path: str) -> None:
-    if len(metadata) > MAX_METADATA_ENTRIES:
-        checker.require(False, path, f"has {len(metadata)} entries, at most {MAX_METADATA_ENTRIES} are allowed")  # noqa: FBT003  # the condition is above
-        return
-    for key, value in sorted(metadata.items()):
-        checker.require(bool(key), path, "has an empty key")
-        check_text(key, MAX_METADATA_KEY_BYTES, checker, path)
-        check_text(value, MAX_METADATA_VALUE_BYTES, checker, f"{path}[{key[:MAX_METADATA_KEY_BYTES]!r}]")
+    for name, problem in _recommendation_problems(recommendation):
+        checker.report(f"{path}.{name}", problem)
 
 
 def check_text(value: str, most_bytes: int, checker: Checker, path: str) -> None:
     """Report a text that is too long in UTF-8, or that Postgres cannot store."""
-    checker.require(len(value.encode()) <= most_bytes, path, f"is longer than {most_bytes} bytes")
-    checker.require("\0" not in value, path, "must not contain a NUL character")
+    for problem in _text_problems(value, most_bytes):
+        checker.report(path, problem)
+
+
+def _problems(interaction: Interaction, now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield each bad field and what is wrong with it, in the order of the message's fields."""
+    yield from _always_problems(interaction, now)
+    if interaction.recommendation != NO_RECOMMENDATION:
+        for name, problem in _recommendation_problems(interaction.recommendation):
+            yield f"recommendation.{name}", problem
+    if interaction.rating is not None or interaction.interaction_type is InteractionType.RATING:
+        yield from _rating_problems(interaction)
+    if interaction.search_query or interaction.interaction_type is InteractionType.SEARCH:
+        yield from _search_query_problems(interaction)
+    if interaction.metadata:
+        yield from _metadata_problems(interaction.metadata)
+
+
+def _always_problems(interaction: Interaction, now: datetime) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the fields that every interaction has."""
+    for name, value in (("user_id", interaction.user_id), ("video_id", interaction.video_id)):
+        if not PLAIN.fullmatch(value) and (problem := identifier_problem(value)):
+            yield name, problem
+    if not 0 <= interaction.watch_time_ms <= MAX_WATCH_TIME_MS:
+        yield "watch_time", f"is {interaction.watch_time_ms}, must be from 0 to {MAX_WATCH_TIME_MS} milliseconds"
+    if problem := _timestamp_problem(interaction.occurred_at, now):
+        yield "timestamp", problem
+
+
+def _timestamp_problem(occurred_at: datetime, now: datetime) -> str:
+    if occurred_at > now + MAX_AHEAD:
+        return "is more than 5 minutes in the future"
+    return "is more than 7 days in the past" if occurred_at < now - MAX_AGE else ""
+
+
+def _recommendation_problems(recommendation: RecommendationContext) -> Iterator[tuple[str, str]]:
+    for name in ("feed_session_id", "algorithm", "model_version", "experiment_variant_id"):
+        value: str = getattr(recommendation, name)
+        if value and not PLAIN.fullmatch(value) and (problem := identifier_problem(value)):
+            yield name, problem
+    score = recommendation.recommendation_score
+    if score is not None and not abs(score) <= LARGEST:  # also nan
+        yield "recommendation_score", f"must be finite, from {-LARGEST:g} to {LARGEST:g}"
+
+
+def _rating_problems(interaction: Interaction) -> Iterator[tuple[str, str]]:
+    if interaction.rating is None:
+        yield "rating", "is required for a rating"
+        return
+    if interaction.interaction_type is not InteractionType.RATING:
+        yield "rating", "is allowed for a rating only"
+    if not 0 <= interaction.rating <= MAX_RATING:
+        yield "rating", f"is {interaction.rating}, must be from 0 to 5"
+
+
+def _search_query_problems(interaction: Interaction) -> Iterator[tuple[str, str]]:
+    if not interaction.search_query:
+        yield "search_query", "is required for a search"
+        return
+    if interaction.interaction_type is not InteractionType.SEARCH:
+        yield "search_query", "is allowed for a search only"
+    for problem in _text_problems(interaction.search_query, MAX_SEARCH_QUERY_BYTES):
+        yield "search_query", problem
+
+
+def _metadata_problems(metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if len(metadata) > MAX_METADATA_ENTRIES:
+        yield "metadata", f"has {len(metadata)} entries, at most {MAX_METADATA_ENTRIES} are allowed"
+        return
+    for key, value in sorted(metadata.items()):
+        if not key:
+            yield "metadata", "has an empty key"
+        for problem in _text_problems(key, MAX_METADATA_KEY_BYTES):
+            yield "metadata", problem
+        for problem in _text_problems(value, MAX_METADATA_VALUE_BYTES):
+            yield f"metadata[{key[:MAX_METADATA_KEY_BYTES]!r}]", problem
+
+
+def _text_problems(value: str, most_bytes: int) -> list[str]:
+    problems = []
+    if len(value.encode()) > most_bytes:
+        problems.append(f"is longer than {most_bytes} bytes")
+    if "\0" in value:
+        problems.append("must not contain a NUL character")
+    return problems

@@ -1,4 +1,4 @@
-"""Interactions that wait for their commit, in the order in which they came.
+"""Interactions that wait for their commit, in the order in which they came, and for how long.
 
 Every commit costs the same three programs something, however little it holds. Under load a pause between two of them
 lets more events share one; a lone caller never waits, as its next event comes after the pause.
@@ -6,12 +6,14 @@ lets more events share one; a lone caller never waits, as its next event comes a
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from bridge.domain.deadline import Clock
+from bridge.domain.event_identity import EventIdReusedError
 from bridge.domain.interaction import Interaction
-from bridge.ingest.acknowledgement import PendingInteraction
+from bridge.ingest.acknowledgement import Acknowledgement, NotDurableError, Outcome
 
 BATCH: Final = 500
 MAX_WAITING: Final = 10_000
@@ -24,6 +26,67 @@ METADATA_BYTES: Final = 300
 PAUSE_EACH_S: Final = 0.002
 """Seconds between two batches for each entry of the first, so that the pause grows with the load."""
 MAX_PAUSE_S: Final = 0.01
+TICK_S: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class PendingInteraction:
+    """An interaction under way.
+
+    Attributes:
+        interaction: What was done.
+        identity: Of the user's event.
+        content: Digest of what was done.
+        accepted_at: When it was accepted, on the clock.
+        done: What its caller waits for.
+    """
+
+    interaction: Interaction
+    identity: bytes
+    content: int
+    accepted_at: float
+    done: Outcome
+
+    def acknowledge(self, content: int | None, *, duplicate: bool) -> None:
+        """Tell the caller that it is durable, or that what is recorded under its identifier is something else."""
+        if self.done.done():
+            return
+        if content is not None and content != self.content:
+            self.done.set_exception(EventIdReusedError(self.interaction.event_id))
+        else:
+            self.done.set_result(Acknowledgement(self.interaction.event_id, duplicate))
+
+
+def fail(entries: Iterable[PendingInteraction], error: Exception) -> None:
+    """Give the callers that still wait the error."""
+    for entry in entries:
+        if not entry.done.done():
+            entry.done.set_exception(error)
+
+
+class TimeoutWheel:
+    """Fails futures that have no result in time, up to a tick early. Belongs to one event loop.
+
+    A tick's worth of them shares one timer: a timer for each call would cost more than its wait.
+    """
+
+    def __init__(self) -> None:
+        self._ticks: dict[int, list[asyncio.Future[Any]]] = {}
+
+    def watch(self, done: "asyncio.Future[Any]", timeout_s: float) -> None:
+        """Give the future NotDurableError unless it is done within the time."""
+        loop = done.get_loop()
+        tick = int((loop.time() + timeout_s) / TICK_S)
+        due = self._ticks.get(tick)
+        if due is None:
+            due = self._ticks[tick] = []
+            loop.call_at(tick * TICK_S, self._expire, tick)
+        due.append(done)
+
+    def _expire(self, tick: int) -> None:
+        for done in self._ticks.pop(tick):
+            if not done.done():
+                done.set_exception(NotDurableError("the interaction could not be made durable in time"))
 
 
 class CommitQueue:

@@ -11,12 +11,11 @@ from bridge.domain.interaction import Interaction
 from bridge.ingest.acknowledgement import Acknowledgement, NotDurableError
 from bridge.ingest.feedback_protobuf import decode_feedback
 from bridge.ingest.feedback_recorder import FeedbackRecorder
-from bridge.ingest.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, Request, reused, status_of
-from bridge.ingest.protobuf import decode_interaction
+from bridge.ingest.interaction_stream import RETRY_AFTER_S, UNAVAILABLE, InteractionStream, Request, reused
+from bridge.ingest.protobuf import decode_interaction, status_of
 from bridge.ingest.recorder import Recorder
 from servicekit.grpc.error_mapping import told_of_malformed
-from servicekit.grpc.errors import unavailable
-from servicekit.grpc.request_checks import Checker
+from servicekit.grpc.errors import Violation, invalid_argument, unavailable
 from servicekit.telemetry.metrics import Metric, Metrics
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceServicer
@@ -54,9 +53,8 @@ class InteractionService(InteractionServiceServicer):
         self, request: pb.RecordInteractionRequest, context: aio.ServicerContext[Any, Any]
     ) -> pb.RecordInteractionResponse:
         """Return once the interaction is durable."""
-        checker = Checker()
-        checker.require(request.HasField("interaction"), "interaction", "is required")
-        checker.finish()
+        if not request.HasField("interaction"):
+            raise invalid_argument(Violation("interaction", "is required"))
         interaction = decode_interaction(request.interaction, self._now())
         acknowledgement = await self._record(interaction, context.time_remaining())
         return pb.RecordInteractionResponse(event_id=str(acknowledgement.event_id), status=status_of(acknowledgement))

@@ -11,8 +11,8 @@ import structlog
 from grpc import StatusCode
 
 from bridge.domain.event_identity import EventIdReusedError
-from bridge.ingest.acknowledgement import Acknowledgement, NotDurableError, Outcome
-from bridge.ingest.protobuf import decode_interaction
+from bridge.ingest.acknowledgement import NotDurableError, Outcome
+from bridge.ingest.protobuf import decode_interaction, status_of
 from bridge.ingest.recorder import Recorder
 from servicekit.grpc.errors import INTERNAL, ServiceError, Violation, invalid_argument
 from videowindow.feed.v1 import interaction_pb2 as pb
@@ -119,11 +119,6 @@ class InteractionStream:
             event = self._window.get_nowait()
             if event is not None and isinstance(event.outcome, asyncio.Future) and not event.outcome.cancel():
                 event.outcome.exception()
-
-
-def status_of(acknowledgement: Acknowledgement) -> pb.AcknowledgementStatus.ValueType:
-    """Return the status as callers know it."""
-    return pb.ACKNOWLEDGEMENT_STATUS_DUPLICATE if acknowledgement.duplicate else pb.ACKNOWLEDGEMENT_STATUS_ACCEPTED
 
 
 def reused(error: EventIdReusedError) -> ServiceError:

@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from bridge.domain.interaction import EPOCH, Interaction, InteractionType, RecommendationContext, check_interaction
-from bridge.feed.protobuf import check_timestamp
+from bridge.feed.protobuf import FIRST_SECOND, LAST_SECOND
+from bridge.ingest.acknowledgement import Acknowledgement
 from servicekit.grpc.request_checks import Checker
 from servicekit.inputs.numbers import SMALLEST
 from videowindow.feed.v1 import interaction_pb2 as pb
@@ -20,8 +21,9 @@ def decode_interaction(message: pb.Interaction, now: datetime, path: str = "inte
     now = to_milliseconds(now)  # as precise as what it is compared with
     checker = Checker()
     kind = _TYPES.get(message.interaction_type)
-    known = f"is {message.interaction_type}, which is no known type" if message.interaction_type else "is required"
-    checker.require(kind is not None, f"{path}.interaction_type", known)
+    if kind is None:
+        known = f"is {message.interaction_type}, which is no known type" if message.interaction_type else "is required"
+        checker.report(f"{path}.interaction_type", known)
     interaction = Interaction(
         event_id=decode_uuid(message.event_id, checker, f"{path}.event_id"),
         user_id=message.user_id,
@@ -36,8 +38,14 @@ def decode_interaction(message: pb.Interaction, now: datetime, path: str = "inte
         metadata=dict(message.metadata),
     )
     check_interaction(interaction, checker, path, now)
-    checker.finish()
+    if checker.violations:
+        checker.finish()
     return interaction
+
+
+def status_of(acknowledgement: Acknowledgement) -> pb.AcknowledgementStatus.ValueType:
+    """Return the status as callers know it."""
+    return pb.ACKNOWLEDGEMENT_STATUS_DUPLICATE if acknowledgement.duplicate else pb.ACKNOWLEDGEMENT_STATUS_ACCEPTED
 
 
 def to_milliseconds(instant: datetime) -> datetime:
@@ -60,7 +68,8 @@ def decode_uuid(text: str, checker: Checker, path: str) -> UUID:
     except ValueError:
         event_id = UUID(int=0)
     # UUID() also takes braces, URNs and hyphens anywhere: two spellings of one event would be two for others.
-    checker.require(str(event_id) == text.lower(), path, "must be a UUID such as 123e4567-e89b-12d3-a456-426614174000")
+    if str(event_id) != text.lower():
+        checker.report(path, "must be a UUID such as 123e4567-e89b-12d3-a456-426614174000")
     return event_id
 
 
@@ -77,9 +86,12 @@ class Stamped(Protocol):
 
 def decode_instant(message: Stamped, now: datetime, checker: Checker, path: str) -> datetime:
     """Return when it happened, to the millisecond; now when unset, or when it is no valid timestamp."""
-    if message.HasField("timestamp") and check_timestamp(message.timestamp, checker, path):
-        instant = message.timestamp
+    if not message.HasField("timestamp"):
+        return now
+    instant = message.timestamp
+    if FIRST_SECOND <= instant.seconds <= LAST_SECOND and 0 <= instant.nanos < 10**9:
         return EPOCH + timedelta(seconds=instant.seconds, milliseconds=instant.nanos // 10**6)
+    checker.report(path, "is not a valid timestamp of the years 1 to 9999")
     return now
 
 

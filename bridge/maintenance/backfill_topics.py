@@ -7,8 +7,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from bridge.domain.event_identity import identity_of
 from bridge.domain.interaction import Interaction, check_interaction
-from bridge.ingest.event_recording import Event, record_all, refuse_reused
 from bridge.ingest.feedback import Feedback, read_feedback
+from bridge.ingest.interactions_table import Event, record_all, refuse_reused
 from bridge.kafka.message import INTERACTIONS_TOPIC, read_interaction
 from bridge.kafka.topics import FEEDBACK_TOPIC
 from bridge.maintenance.erasure import forget_before, forget_feedback_before

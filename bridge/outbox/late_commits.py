@@ -17,13 +17,13 @@ class LateCommit:
         self._durable: dict[bytes, bool] = {}
         self._committed: dict[bytes, Message] = {}
 
-    def sent(self, identity: bytes, *, durable: bool) -> None:
+    def on_outcome(self, identity: bytes, *, durable: bool) -> None:
         """Take note of what became of the message of a user's event."""
         self._durable[identity] = durable
         if identity in self._committed:
             self._settle(self._committed[identity], durable=durable)
 
-    def committed(self, messages: Iterable[Message]) -> None:
+    def on_commit(self, messages: Iterable[Message]) -> None:
         """Take note of the rows of the late commit, which the relay has been kept from."""
         for message in messages:
             identity = identity_of_message(message)
@@ -34,6 +34,6 @@ class LateCommit:
 
     def _settle(self, message: Message, *, durable: bool) -> None:
         if durable:
-            self._outbox.sent([message.event_id])
+            self._outbox.mark_acknowledged([message.event_id])
         else:
-            self._outbox.leave(message)
+            self._outbox.leave_to_relay(message)

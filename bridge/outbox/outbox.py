@@ -7,16 +7,18 @@ or a lost acknowledgement makes a message arrive again, with the same `event-id`
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
+import structlog
+
 from bridge.domain.deadline import Clock
 from bridge.kafka.message import Message
 from bridge.kafka.single_sender import Delivery
 from bridge.outbox.pending import PendingByKey
+from bridge.outbox.states import HELD_HERE, SENT_HERE, TRANSITIONS, Happening, State
 from bridge.outbox.table import delete
 from bridge.postgres.pool import Database, DatabaseUnavailableError
 from servicekit.telemetry.metrics import Metric, Metrics
@@ -26,6 +28,11 @@ RETRY_S: Final = 1.0
 MEMORY_S: Final = 1.0
 """Seconds that a deleted row is still known as this process's own: statements that saw it may yet return."""
 
+_UNKNOWN: Final = State.UNKNOWN
+"""A name of the module costs a tenth of an attribute of an enumeration, and this is looked up for every message."""
+
+logger = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -33,6 +40,11 @@ class Accepted:
 
     message: Message
     accepted_at: float
+
+
+def on_undefined(event_id: UUID, happening: Happening, state: State) -> None:
+    """Log what cannot happen to a row in its state, which then stays: a defect must not stop the traffic."""
+    logger.error("outbox.undefined_transition", event_id=str(event_id), happening=happening.name, state=state.name)
 
 
 class Publisher(Protocol):
@@ -50,7 +62,10 @@ class Publisher(Protocol):
 
 
 class Outbox:
-    """The messages of this process between Postgres and Kafka. Belongs to one event loop."""
+    """The messages of this process between Postgres and Kafka. Belongs to one event loop.
+
+    Each row has one state, and what happens to it changes that by `bridge.outbox.states.TRANSITIONS`.
+    """
 
     def __init__(
         self,
@@ -67,74 +82,62 @@ class Outbox:
         self._clock = clock
         self._sleep = sleep
         self._began_at = clock()
-        self.known = False
-        """Whether all that is left in the outbox, as of the last look, is known here: a later message that passes by
+        self.scanned = False
+        """Whether all that is left in the outbox, as of the last scan, is known here: a later message that passes by
         Postgres can then be sent after it."""
-        self._own: set[UUID] = set()
-        self._claimed: set[UUID] = set()
-        """Rows of commits under way: a later message of their key must wait for them, unlike for those in `_own`."""
-        self._left = PendingByKey()
-        self._acknowledged: list[UUID] = []
+        self._states: dict[UUID, State] = {}
+        self._sent_here = 0
+        self._remembered = PendingByKey(evicted=self._on_evicted)
+        """Messages that are left to the relay, for the time when Postgres is away."""
+        self._to_delete: list[UUID] = []
         self._wake = asyncio.Event()
 
     @property
-    def own(self) -> AbstractSet[UUID]:
-        """The rows that this process sends, or has sent, itself."""
-        return self._own
+    def sent_count(self) -> int:
+        """How many rows this process sends, or has sent until a moment ago, itself."""
+        return self._sent_here
 
-    def cares_for(self, event_id: UUID) -> bool:
+    def state(self, event_id: UUID) -> State:
+        """Return where the message of a row is."""
+        return self._states.get(event_id, State.UNKNOWN)
+
+    def is_held(self, event_id: UUID) -> bool:
         """Return whether the relay must leave a row alone: it is being committed here, or sent."""
-        return event_id in self._own or event_id in self._claimed
+        return self._states.get(event_id) in HELD_HERE
 
-    def looked(self, *, complete: bool, settled_s: float) -> None:
-        """Take note of a look at the outbox: whether all of it was seen, and when rows must have shown by then."""
-        self.known = complete and self._clock() - self._began_at > settled_s
+    def left_to_relay(self) -> list[UUID]:
+        """Return the rows that are left to the relay, as far as their messages are remembered."""
+        return self._remembered.event_ids()
 
-    def found(self, messages: Iterable[Message]) -> None:
-        """Take note of what a look at the outbox has shown, in its order."""
-        self._left.found(messages)
-
-    def left(self) -> list[UUID]:
-        """Return the rows that are left to the relay, as far as they are remembered."""
-        return self._left.event_ids()
-
-    def forget(self, event_ids: Iterable[UUID]) -> None:
-        """Take note that rows left to the relay are gone."""
-        self._left.forget(event_ids)
-
-    def claim(self, event_ids: Iterable[UUID]) -> set[UUID]:
+    def begin_commit(self, event_ids: Iterable[UUID]) -> set[UUID]:
         """Make the relay leave these rows alone, before they are committed; return those it did not yet."""
-        claimed = set(event_ids) - self._own - self._claimed
-        self._claimed |= claimed
-        return claimed
+        begun = {event_id for event_id in event_ids if self._states.get(event_id) not in HELD_HERE}
+        for event_id in begun:
+            self._move(event_id, Happening.COMMIT_BEGINS)
+        return begun
 
-    def release(self, event_ids: Iterable[UUID]) -> None:
-        """Leave claimed rows, where there are any, to the relay."""
-        self._claimed.difference_update(event_ids)
+    def end_commit_without(self, event_ids: Iterable[UUID]) -> None:
+        """Hold rows no longer that their commit has not made: where there are any, they are the relay's."""
+        for event_id in event_ids:
+            self._move(event_id, Happening.COMMIT_ENDS_WITHOUT_THE_ROW)
 
-    def relaying(self, event_ids: Iterable[UUID]) -> None:
-        """Take note of rows whose messages the relay sends now: later ones of their keys go straight after them."""
-        self._own.update(event_ids)
-
-    def relayed(self, event_ids: Iterable[UUID]) -> None:
-        """Take note of rows whose messages Kafka has from the relay, or that are gone."""
-        self._own.difference_update(event_ids)
-
-    def dispatch(self, fresh: Sequence[Accepted], waiting: Mapping[UUID, list[UUID]]) -> None:
+    def send_committed(self, fresh: Sequence[Accepted], waiting: Mapping[UUID, list[UUID]]) -> None:
         """Send committed messages, but leave those to the relay that must wait for earlier ones of their key.
 
         Args:
             fresh: In the order in which they were accepted.
             waiting: For each message, the earlier ones of its key that were in the outbox.
         """
-        held: set[str] = set()
+        states, blocked = self._states, set[str]()
         for accepted in fresh:
             message = accepted.message
-            if message.key in held or not self._own.issuperset(waiting[message.event_id]):
-                held.add(message.key)
-                self.leave(message)
+            if message.key in blocked or any(
+                states.get(earlier) not in SENT_HERE for earlier in waiting[message.event_id]
+            ):
+                blocked.add(message.key)
+                self.leave_to_relay(message)
             else:
-                self._send_own(message, accepted.accepted_at)
+                self._send(message, accepted.accepted_at)
 
     def send_unrecorded(self, message: Message, accepted_at: float, done: Callable[[bool], None]) -> None:
         """Send a message that has no row, after those of its key that this process has left in the outbox.
@@ -150,40 +153,96 @@ class Outbox:
                 self._observe(accepted_at)
             done(durable)
 
-        for earlier in self._left.take(message.key):
-            if earlier.event_id not in self._own:  # else the relay has sent it just now
-                self._send_own(earlier, self._clock())
+        for earlier in self._remembered.take(message.key):
+            if self._states.get(earlier.event_id) not in SENT_HERE:  # else the relay has sent it just now
+                self._send(earlier, self._clock())
         self._publisher.publish(message, ended)
 
-    def leave(self, message: Message) -> None:
-        """Leave a message's row to the relay."""
-        self._own.discard(message.event_id)
-        self._claimed.discard(message.event_id)
-        self._left.remember(message)
+    def leave_to_relay(self, message: Message) -> None:
+        """Leave the row of a message to the relay that could not be sent, or must wait for earlier ones of its key."""
+        if self._move(message.event_id, Happening.MESSAGE_HAS_TO_WAIT) is State.LEFT_TO_RELAY:
+            self._remembered.remember(message)
 
-    def sent(self, event_ids: Iterable[UUID]) -> None:
-        """Delete rows, as soon as that can be done, whose messages Kafka has without their having been dispatched."""
-        event_ids = list(event_ids)
-        self._own.update(event_ids)
-        self._claimed.difference_update(event_ids)
-        self._acknowledged += event_ids
+    def on_scan(self, messages: Iterable[Message]) -> None:
+        """Note the rows that a scan of the outbox has shown, in its order: each is left to the relay."""
+        messages = [*messages]
+        for message in messages:
+            self._move(message.event_id, Happening.SCAN_SHOWS_THE_ROW)
+        self._remembered.found(messages)
+
+    def on_repeat(self, message: Message) -> None:
+        """Note an event that was recorded before, by whom and when is not known: its row may be in the outbox yet."""
+        if self._move(message.event_id, Happening.SCAN_SHOWS_THE_ROW) is State.LEFT_TO_RELAY:
+            self._remembered.remember(message)
+
+    def end_scan(self, *, complete: bool, settled_s: float) -> None:
+        """Note that a scan is over: whether it saw the whole outbox, and when rows must have shown by then."""
+        self.scanned = complete and self._clock() - self._began_at > settled_s
+
+    def mark_relaying(self, event_ids: Iterable[UUID]) -> None:
+        """Note rows whose messages the relay sends now: later ones of their keys go straight after them."""
+        for event_id in event_ids:
+            self._move(event_id, Happening.RELAY_SENDS_THE_MESSAGE)
+
+    def mark_relayed(self, event_ids: Iterable[UUID]) -> None:
+        """Note rows whose messages Kafka has from the relay, which is about to delete them."""
+        for event_id in event_ids:
+            self._move(event_id, Happening.RELAY_HAS_SENT_THE_MESSAGE)
+
+    def mark_acknowledged(self, event_ids: Iterable[UUID]) -> None:
+        """Note rows whose messages Kafka has, and delete them as soon as that can be done."""
+        for event_id in event_ids:
+            if self._states.get(event_id) is not State.IN_FLIGHT:  # of others the message may be remembered
+                self._remembered.forget([event_id])
+            self._move(event_id, Happening.KAFKA_ACKNOWLEDGES)
+            self._to_delete.append(event_id)
         self._wake.set()
 
-    def _send_own(self, message: Message, accepted_at: float) -> None:
-        self._own.add(message.event_id)
-        self._claimed.discard(message.event_id)
-        self._publisher.publish(message, partial(self._sent, message, accepted_at))
+    def mark_gone(self, event_ids: Iterable[UUID]) -> None:
+        """Note that rows left to the relay are no longer in the outbox."""
+        event_ids = [*event_ids]
+        self._remembered.forget(event_ids)
+        for event_id in event_ids:
+            self._move(event_id, Happening.ROW_IS_FORGOTTEN)
 
-    def _sent(self, message: Message, accepted_at: float, acknowledged: bool) -> None:  # noqa: FBT001  # a callback
+    def _move(self, event_id: UUID, happening: Happening) -> State:
+        """Change a row's state by the table; return the new one."""
+        before = self._states.get(event_id, _UNKNOWN)
+        after = TRANSITIONS[happening].get(before)
+        if after is None:
+            on_undefined(event_id, happening, before)
+            return before
+        if after is _UNKNOWN and event_id in self._remembered:
+            after = State.LEFT_TO_RELAY
+        if after is before:
+            return after
+        self._sent_here += (after in SENT_HERE) - (before in SENT_HERE)
+        if after is _UNKNOWN:
+            del self._states[event_id]
+        else:
+            self._states[event_id] = after
+        return after
+
+    def _send(self, message: Message, accepted_at: float) -> None:
+        self._move(message.event_id, Happening.MESSAGE_IS_SENT)
+        self._publisher.publish(message, partial(self._on_outcome, message, accepted_at))
+
+    def _on_outcome(self, message: Message, accepted_at: float, acknowledged: bool) -> None:  # noqa: FBT001  # a callback
         if not acknowledged:
-            self.leave(message)
+            self.leave_to_relay(message)
             return
         self._observe(accepted_at)
-        self._acknowledged.append(message.event_id)
-        self._wake.set()
+        self.mark_acknowledged([message.event_id])
 
     def _observe(self, accepted_at: float) -> None:
         self._metrics.distribution(Metric.PUBLISH_LATENCY, (self._clock() - accepted_at) * 1000)
+
+    def _on_evicted(self, event_id: UUID) -> None:
+        self._move(event_id, Happening.ROW_IS_FORGOTTEN)
+
+    def _end_memory(self, event_ids: Iterable[UUID]) -> None:
+        for event_id in event_ids:
+            self._move(event_id, Happening.MEMORY_ENDS)
 
     async def keep_clean(self) -> None:
         """Delete the rows that Kafka has acknowledged; forever."""
@@ -197,12 +256,12 @@ class Outbox:
 
     async def clean(self) -> None:
         """Delete the rows that Kafka has acknowledged; DatabaseUnavailableError leaves them for the next time."""
-        gone = list(self._acknowledged)
+        gone = list(self._to_delete)
         if not gone:
             return
         async with self._database.statements() as connection:
             await delete(connection, gone)
-        del self._acknowledged[: len(gone)]
-        if not self._acknowledged:
+        del self._to_delete[: len(gone)]
+        if not self._to_delete:
             self._wake.clear()
-        asyncio.get_running_loop().call_later(MEMORY_S, self.relayed, gone)
+        asyncio.get_running_loop().call_later(MEMORY_S, self._end_memory, gone)

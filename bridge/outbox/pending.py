@@ -1,7 +1,7 @@
 """Messages that wait in the outbox for the relay, kept in memory for the time when Postgres is away."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from sys import getsizeof
 from typing import Final
 from uuid import UUID
@@ -17,9 +17,18 @@ MESSAGE_BYTES: Final = 1500
 
 
 class PendingByKey:
-    """Remembers messages by key, so that a later message of the key can be sent after them without the outbox."""
+    """Remembers messages by key, so that a later message of the key can be sent after them without the outbox.
 
-    def __init__(self, most: int = MAX_KEYS, max_bytes: int = MAX_BYTES) -> None:
+    Args:
+        most: Messages at most.
+        max_bytes: Bytes of theirs at most.
+        evicted: Told of each message that is forgotten because there are too many.
+    """
+
+    def __init__(
+        self, most: int = MAX_KEYS, max_bytes: int = MAX_BYTES, evicted: Callable[[UUID], None] = lambda _: None
+    ) -> None:
+        self._evicted = evicted
         self._most = most
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -34,7 +43,12 @@ class PendingByKey:
         self._bytes += message_bytes(message)
         self._by_key.setdefault(message.key, []).append(message.event_id)
         while len(self._messages) > self._most or self._bytes > self._max_bytes:
-            self.forget([next(iter(self._messages))])
+            oldest = next(iter(self._messages))
+            self.forget([oldest])
+            self._evicted(oldest)
+
+    def __contains__(self, event_id: UUID) -> bool:
+        return event_id in self._messages
 
     def found(self, messages: Iterable[Message]) -> None:
         """Keep messages that the outbox shows, in its order, which goes before what was left since."""

@@ -84,7 +84,7 @@ class Relay:
 
         While another process relays, nothing is sent.
         """
-        if len(self._outbox.own) > MAX_IN_FLIGHT:
+        if self._outbox.sent_count > MAX_IN_FLIGHT:
             return 0
         sent: list[UUID] = []
         refused: dict[UUID, str] = {}
@@ -95,15 +95,15 @@ class Relay:
                 waiting = self._waiting.topics()
                 found = await left_behind(connection, age_s=YOUNG_S, most=BATCH, without=waiting)
                 # Judged only now: had one of them failed meanwhile, later ones of its key would be sent before it.
-                messages = [message for message in found.messages if not self._outbox.cares_for(message.event_id)]
-                self._outbox.found(messages)
+                messages = [message for message in found.messages if not self._outbox.is_held(message.event_id)]
+                self._outbox.on_scan(messages)
                 sent, refused = await self._send(messages)
                 refused |= found.odd
                 # What a process that has died just now left behind is too young to be found by the first looks.
-                self._outbox.looked(complete=found.rows < BATCH and not waiting, settled_s=YOUNG_S + PAUSE_S)
+                self._outbox.end_scan(complete=found.rows < BATCH and not waiting, settled_s=YOUNG_S + PAUSE_S)
                 await self._remove(connection, sent, refused)
         except DatabaseUnavailableError:
-            self._outbox.sent(sent)  # the rows may still be there: they are not sent again
+            self._outbox.mark_acknowledged(sent)  # the rows may still be there: they are not sent again
             raise
         return len(sent) + len(refused)
 
@@ -111,20 +111,20 @@ class Relay:
         """Delete what Kafka has, and set aside what it will never have."""
         if sent:
             await delete(connection, sent)
-            self._outbox.forget(sent)
+            self._outbox.mark_gone(sent)
             logger.info("outbox.relayed", messages=len(sent))
         if refused:
             await set_aside(connection, refused)
-            self._outbox.forget(refused)
+            self._outbox.mark_gone(refused)
             self._metrics.count(Metric.DEAD_LETTERS, len(refused))
 
     async def _report(self) -> None:
-        left = self._outbox.left()
+        left = self._outbox.left_to_relay()
         async with self._database.connection() as connection:
             self._metrics.gauge(Metric.OUTBOX_DEPTH, await count_waiting(connection))
             self._metrics.gauge(Metric.OUTBOX_DEAD, await count_dead(connection))
             if left:  # some of it may have been sent by other processes
-                self._outbox.forget(set(left) - await still_there(connection, left))
+                self._outbox.mark_gone(set(left) - await still_there(connection, left))
 
     async def _send(self, messages: Sequence[Message]) -> tuple[list[UUID], dict[UUID, str]]:
         """Publish all; return, once the outcome of each is known, those that are durable and why others never will."""
@@ -138,7 +138,7 @@ class Relay:
             await self._sleep(0)
         acknowledged = await asyncio.gather(*outcomes)
         sent = [message.event_id for message, well in zip(messages, acknowledged, strict=False) if well]
-        self._outbox.relayed(sent)
+        self._outbox.mark_relayed(sent)
         durable = {*sent}
         self._waiting.settled(
             failed={message.topic for message in failed},
@@ -156,7 +156,7 @@ class Relay:
         """Send messages at once; those that fail are added to a list before anything else can be sent."""
         loop = asyncio.get_running_loop()
         # Told no earlier, as later messages of their keys are sent straight away from then on.
-        self._outbox.relaying(message.event_id for message in chunk)
+        self._outbox.mark_relaying(message.event_id for message in chunk)
         outcomes = []
         for message in chunk:
             outcome: asyncio.Future[bool] = loop.create_future()
@@ -173,6 +173,6 @@ class Relay:
     ) -> None:
         if not acknowledged:
             failed.append(message)
-            self._outbox.leave(message)  # at once: a later message of its key must not be sent before it
+            self._outbox.leave_to_relay(message)  # at once: a later message of its key must not be sent before it
         if not outcome.done():
             outcome.set_result(acknowledged)

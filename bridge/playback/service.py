@@ -30,7 +30,7 @@ class PlaybackService(PlaybackServiceServicer):
     """Follows playbacks.
 
     Args:
-        journal: Makes events durable.
+        writer: Makes events durable.
         budget_s: Seconds that this may take.
         positions: Told of each position.
         now: The time of day (UTC).
@@ -38,13 +38,13 @@ class PlaybackService(PlaybackServiceServicer):
 
     def __init__(
         self,
-        journal: TransactionalWriter,
+        writer: TransactionalWriter,
         *,
         budget_s: float,
         positions: PositionListener | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._journal = journal
+        self._writer = writer
         self._budget_s = budget_s
         self._positions = positions or NoPositionSync()
         self._now = now
@@ -111,7 +111,7 @@ class PlaybackService(PlaybackServiceServicer):
 
     async def _write(self, work: Work[T], session_id: str) -> T:
         try:
-            return await self._journal.write(work, timeout_s=self._budget_s)
+            return await self._writer.write(work, timeout_s=self._budget_s)
         except UnknownSessionError:
             raise not_found("session", session_id) from None
         except NotDurableError:

@@ -41,11 +41,8 @@ class Availability:
         self._lost_at = 0.0
         self._sleep = sleep
         self._lost = asyncio.Event()
-
-    @property
-    def away(self) -> bool:
+        self.away = False
         """Whether it did not answer when last asked."""
-        return self._lost.is_set()
 
     @property
     def away_s(self) -> float:
@@ -57,6 +54,7 @@ class Availability:
         if not self._lost.is_set():
             self._lost_at = self._clock()
             logger.warning("postgres.away", consequence="interactions are acknowledged by Kafka")
+        self.away = True
         self._lost.set()
 
     async def watch(self) -> None:
@@ -70,4 +68,5 @@ class Availability:
                 if await self._database.answers():
                     logger.info("postgres.back")
                     found_at = self._clock()
+                    self.away = False
                     self._lost.clear()

@@ -21,6 +21,10 @@ class Checker:
         if not condition:
             self.violations.append(Violation(path, description))
 
+    def report(self, path: str, description: str) -> None:
+        """Report the field."""
+        self.violations.append(Violation(path, description))
+
     def identifier(self, value: str, path: str) -> None:
         """Report an identifier that is empty, longer than 128 bytes of UTF-8, or holds control characters."""
         problem = identifier_problem(value)

@@ -1,9 +1,12 @@
 """Identifiers of users, videos and authors."""
 
+import re
 import unicodedata
 from typing import Final
 
 MAX_ID_BYTES: Final = 128
+PLAIN: Final = re.compile(f"[ -~]{{1,{MAX_ID_BYTES}}}")
+"""Matches nearly all good identifiers as a whole; `identifier_problem` tells of the others."""
 
 
 def identifier_problem(value: str) -> str:

@@ -278,7 +278,7 @@ async def test_kafka_hangs(own_database: str, own_kafka: MockKafka) -> None:
                 assert (await _record(running, _event(user, watch_time=number))).status == ACCEPTED
                 assert time.monotonic() - started < 1
             assert running.outbox is not None
-            await until(lambda: running.outbox and not running.outbox._own, timeout_s=20)
+            await until(lambda: running.outbox and running.outbox.sent_count == 0, timeout_s=20)
             for number in range(6, 9):
                 await _record(running, _event(user, watch_time=number))
         finally:

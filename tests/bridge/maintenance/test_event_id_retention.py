@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from bridge.ingest.acknowledgement import Acknowledgement
-from bridge.ingest.recent_event_ids import RecentEvents
-from bridge.ingest.timeout_wheel import TimeoutWheel
+from bridge.ingest.commit_queue import TimeoutWheel
+from bridge.ingest.recorder import RecentEvents
 from bridge.maintenance.event_id_retention import CHUNK, LOCK, Retention
 from deploy.local.postgres import Postgres
 from tests.bridge.support.events import event, record

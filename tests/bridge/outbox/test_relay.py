@@ -67,7 +67,7 @@ async def test_leftovers_are_not_overtaken_when_postgres_goes_too(
             await record(running, event(user, watch_time=1))
             assert own_kafka.child is not None
             own_kafka.child.suspend()
-        await until(lambda: outbox.known, timeout_s=30)
+        await until(lambda: outbox.scanned, timeout_s=30)
         assert own_postgres.child is not None
         own_postgres.child.kill()
         own_kafka.child.resume()
@@ -84,7 +84,7 @@ async def test_repeat_of_what_another_bridge_left_is_not_overtaken(
     async with running_ingestion(own_postgres.url("videowindow"), kafka_bootstrap, order_wait_s=60) as running:
         outbox = running.outbox
         assert outbox is not None
-        await until(lambda: outbox.known, timeout_s=30)
+        await until(lambda: outbox.scanned, timeout_s=30)
         repeated = event(user, watch_time=0)
         with suppress(psycopg.Error, DatabaseUnavailableError):
             async with running.database.connection() as other:
@@ -125,7 +125,7 @@ async def test_message_that_fails_during_a_look_is_not_overtaken(own_database: s
                 await other.execute("UPDATE interactions_outbox SET created_at = now() - interval '1 minute'")
             async with running.database.connection() as other:
                 await other.execute("LOCK TABLE interactions_outbox")  # looks begin, and wait
-                await until(lambda: not outbox.own, timeout_s=20)
+                await until(lambda: outbox.sent_count == 0, timeout_s=20)
                 own_kafka.child.resume()
         finally:
             own_kafka.child.resume()
@@ -138,14 +138,14 @@ async def test_commit_under_way_is_waited_for(own_database: str, kafka_bootstrap
     async with running_ingestion(own_database, kafka_bootstrap) as running:
         outbox = running.outbox
         assert outbox is not None
-        assert outbox.claim([first]) == {first}
+        assert outbox.begin_commit([first]) == {first}
         message = Message(
             event_id=second, topic=INTERACTIONS_TOPIC, key="u", kind="watch", value="{}", headers={"event-id": "e"}
         )
-        outbox.dispatch([Accepted(message, 0)], {second: [first]})
-        assert outbox.left() == [second]
-        assert outbox.cares_for(first)
-        assert not outbox.cares_for(second)
+        outbox.send_committed([Accepted(message, 0)], {second: [first]})
+        assert outbox.left_to_relay() == [second]
+        assert outbox.is_held(first)
+        assert not outbox.is_held(second)
 
 
 async def test_what_others_have_sent_is_forgotten(own_database: str, kafka_bootstrap: str) -> None:
@@ -163,9 +163,9 @@ async def test_what_others_have_sent_is_forgotten(own_database: str, kafka_boots
             first, second = event(user), event(user)
             await record(running, first)
             await record(running, second)
-            assert [str(one) for one in outbox.left()] == [first.event_id, second.event_id]
+            assert [str(one) for one in outbox.left_to_relay()] == [first.event_id, second.event_id]
             async with running.database.connection() as another_process:
                 await another_process.execute("DELETE FROM interactions_outbox WHERE id = %s", [first.event_id])
             await relay._report()
-            assert [str(one) for one in outbox.left()] == [second.event_id]
+            assert [str(one) for one in outbox.left_to_relay()] == [second.event_id]
             await asyncio.sleep(0)

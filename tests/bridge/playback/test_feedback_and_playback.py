@@ -180,7 +180,7 @@ async def test_feedback_while_postgres_hangs(own_postgres: Postgres, kafka_boots
     )
     query = "SELECT event_id::text, sentiment, comment, recommendation_score FROM recommendation_feedback"
     async with running_ingestion(own_postgres.url("videowindow"), kafka_bootstrap, budget_s=5) as running:
-        await until(lambda: running.outbox and running.outbox.known, timeout_s=20)
+        await until(lambda: running.outbox and running.outbox.scanned, timeout_s=20)
         assert own_postgres.child is not None
         own_postgres.child.suspend()
         try:

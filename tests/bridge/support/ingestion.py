@@ -43,7 +43,7 @@ class Ingestion:
 
     def away(self) -> bool:
         """Return whether Postgres is taken to be away."""
-        return self.recorder._availability.away
+        return self.recorder._writer._availability.away
 
     async def rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Return what a query finds."""
@@ -95,7 +95,7 @@ async def running_ingestion(
         recorder, outbox = ingestion.recorder, ingestion.outbox
         interactions = InteractionService(recorder, ingestion.feedback, metrics, budget_s=budget_s)
         server.add(add_InteractionServiceServicer_to_server, interactions)
-        playback = PlaybackService(ingestion.journal, budget_s=budget_s, positions=positions)
+        playback = PlaybackService(ingestion.writer, budget_s=budget_s, positions=positions)
         server.add(add_PlaybackServiceServicer_to_server, playback)
         port = await server.start("127.0.0.1:0")
         stack.push_async_callback(server.drain, 1)

@@ -13,8 +13,7 @@ import pytest
 
 from bridge.domain.interaction import Interaction, InteractionType
 from bridge.ingest import commit_queue
-from bridge.ingest.acknowledgement import PendingInteraction
-from bridge.ingest.commit_queue import CommitQueue
+from bridge.ingest.commit_queue import CommitQueue, PendingInteraction
 from bridge.kafka.message import Message
 from bridge.outbox.pending import PendingByKey
 

@@ -81,7 +81,7 @@ async def test_postgres_killed_under_load(own_postgres: Postgres, kafka_bootstra
     url = own_postgres.url("videowindow")
     async with running_ingestion(url, kafka_bootstrap, order_wait_s=60) as running:
         assert running.outbox is not None
-        await until(lambda: running.outbox and running.outbox.known)
+        await until(lambda: running.outbox and running.outbox.scanned)
         slowest, stopping = 0.0, False
 
         async def act(user: str) -> int:
@@ -196,7 +196,7 @@ async def test_both_away(own_postgres: Postgres, own_kafka: MockKafka) -> None:
         try:
             await record(running, event(user, watch_time=1))
             assert running.outbox is not None
-            await until(lambda: running.outbox and not running.outbox._own, timeout_s=20)
+            await until(lambda: running.outbox and running.outbox.sent_count == 0, timeout_s=20)
             own_postgres.child.kill()
             started = time.monotonic()
             with pytest.raises(aio.AioRpcError) as caught:

@@ -1,0 +1,23 @@
+"""Fixtures of all of the bridge's tests."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+
+from bridge.outbox import outbox
+from bridge.outbox.states import Happening, State
+
+
+@pytest.fixture(autouse=True)
+def defined_transitions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Raise for what the outbox's table of transitions does not know, and fail the test where nobody saw that."""
+    undefined: list[str] = []
+
+    def refuse(event_id: UUID, happening: Happening, state: State) -> None:
+        undefined.append(f"{happening.name} in {state.name}")
+        raise AssertionError(f"{happening.name} in {state.name} ({event_id})")
+
+    monkeypatch.setattr(outbox, "on_undefined", refuse)
+    yield
+    assert not undefined, "the outbox's table does not know this"
