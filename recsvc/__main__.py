@@ -101,6 +101,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
                 precomputed_users=settings.recsvc_precomputed_users,
                 verifier=settings.verifier(),
                 shares_port=link is not None,
+                direct_calls=settings.recsvc_direct_calls,
             )
             if kafka:
                 kafka.subscribe(server.renew_kafka)

@@ -27,7 +27,7 @@ from recsvc.users.kafka_message import UserInteraction
 from recsvc.users.profiles import MAX_INTERACTIONS, Profiles
 from recsvc.workers.change_counter import SharedCounter
 from servicekit.credentials.server_identity import ServerIdentity
-from servicekit.server.grpc_server import ThreadServer
+from servicekit.server.choice import threaded_server
 from servicekit.storage.object_store import ObjectStore
 from servicekit.telemetry.metrics import Metrics
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
@@ -78,6 +78,7 @@ class RecommendationServer:
         precomputed_users: Trained users whose pages are found ahead.
         shares_port: Other processes listen on the port as well: this one joins them when its model is loaded.
         verifier: Knows whose models are served; None serves anybody's.
+        direct_calls: Whether calls are answered on gRPC's core, which knows the pinned release of grpcio only.
         now: The time (UTC).
     """
 
@@ -95,6 +96,7 @@ class RecommendationServer:
         precomputed_users: int = 0,
         shares_port: bool = False,
         verifier: Verifier | None = None,
+        direct_calls: bool = True,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._now = now
@@ -102,7 +104,7 @@ class RecommendationServer:
         self.trust = registry.trust
         """Takes the verifier that counts from now on."""
         self.live = LiveModel(retry_after_s=poll_interval_s)
-        self._rpc = ThreadServer(
+        self._rpc = threaded_server(direct=direct_calls)(
             SERVICES,
             threads=threads,
             options=SHARED if shares_port else (),

@@ -19,7 +19,7 @@ from bridge.recsvc_client.hedging import Hedge, HedgePolicy
 from bridge.recsvc_client.resilient_call import Answered, Resilience
 from bridge.recsvc_client.retry_budget import BudgetPolicy, RetryBudget
 from recsvc.grpc_api.load_shedding import with_shedding
-from servicekit.server.grpc_server import ThreadServer
+from servicekit.server.thread_server import ThreadServer
 from tests.bridge.support.fault_server import SERVICE
 from tests.bridge.support.waiting import until
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
