@@ -1,10 +1,9 @@
 """`python -m recsvc`: start the server, and end it cleanly on SIGTERM or Ctrl-C."""
 
-import argparse
 import os
 import sys
 from contextlib import closing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -12,6 +11,7 @@ from recsvc.settings import RecsvcSettings
 from recsvc.workers.shared_port import SharedPort
 from recsvc.workers.supervisor import Supervisor
 from recsvc.workers.supervisor_link import SupervisorLink
+from servicekit.configuration.command_line import CommandLine
 from servicekit.configuration.settings import fail
 from servicekit.credentials.client_identity import renewed_identity
 from servicekit.credentials.renewal import Renewals
@@ -20,7 +20,10 @@ from servicekit.process.listening import naming_the_holder, wait_until_free
 from servicekit.process.termination import thread_termination
 from servicekit.storage.object_store import open_store
 from servicekit.telemetry.logs import configure_logs
-from servicekit.telemetry.metrics import connect_metrics
+from servicekit.telemetry.metrics import Metrics, connect_metrics
+
+if TYPE_CHECKING:
+    from recsvc.app import RecommendationServer
 
 logger = structlog.get_logger("recsvc")
 
@@ -30,12 +33,9 @@ NO_MODEL: Final = 1
 
 def main() -> None:
     """Serve until told to stop."""
-    argparse.ArgumentParser(
-        prog="python -m recsvc",
-        description="Serve recommendations of the live LightFM model over gRPC.",
-        epilog="environment:\n" + RecsvcSettings.describe(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    CommandLine("recsvc", "Serve recommendations of the live LightFM model over gRPC.", RecsvcSettings).parse(
+        sys.argv[1:]
+    )
     link = SupervisorLink.inherited()
     settings = RecsvcSettings.load(warn=link is None)  # the supervisor has told it
     configure_logs(settings.log_level, service="recsvc")
@@ -72,7 +72,6 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
     # Read when numpy is imported. Parallel BLAS would only make the calls fight over the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from modelstore.artefact import ArtefactError  # noqa: PLC0415  # imports numpy
-    from recsvc.app import RecommendationServer  # noqa: PLC0415  # imports numpy
 
     stopping = thread_termination()
     if link:
@@ -88,25 +87,7 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
             identity = server_credentials(settings.recsvc_listen, tls)
             if tls:  # the server reads them itself: this tells of their end
                 renewals.add(renewed_identity(tls))
-            kafka = renewals.add(settings.renewed_kafka_client()) if settings.kafka_bootstrap_servers else None
-            server = RecommendationServer(
-                open_store(settings.model_store_url),
-                settings.model_cache_dir.expanduser(),
-                metrics,
-                threads=settings.recsvc_threads,
-                poll_interval_s=settings.model_poll_interval_s,
-                profile_interactions=settings.recsvc_profile_interactions,
-                kafka=kafka.current if kafka else None,
-                freshness_interval_s=settings.recsvc_freshness_interval_s,
-                precomputed_users=settings.recsvc_precomputed_users,
-                verifier=settings.verifier(),
-                shares_port=link is not None,
-                direct_calls=settings.recsvc_direct_calls,
-            )
-            if kafka:
-                kafka.subscribe(server.renew_kafka)
-            if verifier := settings.renewed_verifier():
-                renewals.add(verifier).subscribe(server.trust)
+            server = _server(settings, metrics, renewals, shares_port=link is not None)
             with naming_the_holder(settings.recsvc_listen):
                 port = server.start(settings.recsvc_listen, identity)
         except ArtefactError as error:
@@ -120,6 +101,34 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
         logger.info("server.draining")
         server.stop(settings.recsvc_drain_grace_s, lame_duck_s=settings.recsvc_lame_duck_s)
     logger.info("server.stopped")
+
+
+def _server(
+    settings: RecsvcSettings, metrics: Metrics, renewals: Renewals, *, shares_port: bool
+) -> "RecommendationServer":
+    """Return the server, which follows the files of its credentials from when it serves."""
+    from recsvc.app import RecommendationServer  # noqa: PLC0415  # imports numpy
+
+    kafka = renewals.add(settings.renewed_kafka_client()) if settings.kafka_bootstrap_servers else None
+    server = RecommendationServer(
+        open_store(settings.model_store_url),
+        settings.model_cache_dir.expanduser(),
+        metrics,
+        threads=settings.recsvc_threads,
+        poll_interval_s=settings.model_poll_interval_s,
+        profile_interactions=settings.recsvc_profile_interactions,
+        kafka=kafka.current if kafka else None,
+        freshness_interval_s=settings.recsvc_freshness_interval_s,
+        precomputed_users=settings.recsvc_precomputed_users,
+        verifier=settings.verifier(),
+        shares_port=shares_port,
+        direct_calls=settings.recsvc_direct_calls,
+    )
+    if kafka:
+        kafka.subscribe(server.renew_kafka)
+    if verifier := settings.renewed_verifier():
+        renewals.add(verifier).subscribe(server.trust)
+    return server
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from recsvc.users.profiles import MAX_INTERACTIONS, Profiles
 from recsvc.workers.change_counter import SharedCounter
 from servicekit.credentials.server_identity import ServerIdentity
 from servicekit.server.choice import threaded_server
+from servicekit.server.threaded import ThreadedServer
 from servicekit.storage.object_store import ObjectStore
 from servicekit.telemetry.metrics import Metrics
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
@@ -61,6 +62,16 @@ SHARED: Final = (("grpc.so_reuseport", 1),)
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _rpc_server(*, threads: int, shares_port: bool, direct_calls: bool) -> ThreadedServer:
+    return threaded_server(direct=direct_calls)(
+        SERVICES,
+        threads=threads,
+        options=SHARED if shares_port else (),
+        decorators=[with_api_version, with_shedding],
+        error_metadata=RELEASE,
+    )
 
 
 class RecommendationServer:
@@ -104,31 +115,22 @@ class RecommendationServer:
         self.trust = registry.trust
         """Takes the verifier that counts from now on."""
         self.live = LiveModel(retry_after_s=poll_interval_s)
-        self._rpc = threaded_server(direct=direct_calls)(
-            SERVICES,
-            threads=threads,
-            options=SHARED if shares_port else (),
-            decorators=[with_api_version, with_shedding],
-            error_metadata=RELEASE,
-        )
+        self._rpc = _rpc_server(threads=threads, shares_port=shares_port, direct_calls=direct_calls)
         self._shares_port = shares_port
+        copies, news = ModelCache(registry, cache), SharedCounter(cache / NEWS)
         self.watcher = ModelWatcher(
             registry,
-            ModelCache(registry, cache),
+            copies,
             self.live,
             metrics,
             interval_s=poll_interval_s,
             now=now,
             on_live=self._went_live,
-            news=SharedCounter(cache / NEWS),
+            news=news,
         )
         self._forgotten = ErasedUsers(store)
-        self.audience = UserDirectory(
-            Profiles(most=profile_interactions),
-            ProfileLog(cache / JOURNAL),
-            now_ms=self._now_ms,
-            share=self._forgotten.add,
-        )
+        profiles, log = Profiles(most=profile_interactions), ProfileLog(cache / JOURNAL)
+        self.audience = UserDirectory(profiles, log, now_ms=self._now_ms, share=self._forgotten.add)
         self.freshness = LivePopularity(self.live, interval_s=freshness_interval_s)
         self._reader = self._live_interactions(kafka, metrics) if kafka else None
         recommender = Recommender(self.live, self.audience)

@@ -1,6 +1,5 @@
 """Local copies of models, verified at every load, and a note of which one was live last."""
 
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,8 +10,9 @@ from typing import Final
 from pydantic import ValidationError
 
 from modelstore.artefact import ArtefactError, Model, read
-from modelstore.folder_lock import folder_lock
 from modelstore.registry import Pointer, Registry, checked
+from servicekit.files.lock import FileLock
+from servicekit.files.replacement import write_whole
 
 LAST: Final = "last.json"
 DAMAGED: Final = frozenset({"manifest", "signature", "missing", "size", "checksum"})
@@ -44,7 +44,7 @@ class ModelCache:
             read: Verifies the model in a folder and returns it.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        with folder_lock(self._folder, patience_s=PATIENCE_S):
+        with FileLock.of_folder(self._folder, patience_s=PATIENCE_S):
             return self._sound(pointer, read)
 
     def _sound(self, pointer: Pointer, read: Callable[[Path], Model]) -> Model:
@@ -70,12 +70,10 @@ class ModelCache:
         if before is None and last == pointer:
             return  # it was live before this process started
         before = before or last or pointer
-        partial = self._folder / f".{LAST}.{os.getpid()}"
-        partial.write_text(pointer.model_dump_json(), encoding="utf-8")
-        partial.replace(self._folder / LAST)
+        write_whole(self._folder / LAST, pointer.model_dump_json())
         keep = {pointer.version, before.version}
         # While another process loads a model nothing is dropped: it comes here next.
-        with suppress(BlockingIOError), folder_lock(self._folder):
+        with suppress(BlockingIOError), FileLock.of_folder(self._folder):
             for folder in self._folder.iterdir():
                 if folder.is_dir() and not folder.name.startswith(".") and folder.name not in keep:
                     shutil.rmtree(folder, ignore_errors=True)

@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).parents[3]
 LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]
 POISONED: Final = """
 import sys, types
-import grpc, grpc._channel, grpc._server, grpc.aio, grpc.experimental.aio  # these have found what they need of their own
+import grpc, grpc._channel, grpc._server, grpc.aio, grpc.experimental.aio  # these have what they need
 
 class Poisoned(types.ModuleType):
     def __getattr__(self, name):
