@@ -17,6 +17,9 @@ OWNERS: Final = {
         "recsvc/profile_log/log.py": "what is appended to one file",
         "recsvc/profile_log/compaction.py": "replaces the file under its own lock, which goes with the file",
     },
+    "OrderedDict": {
+        "bridge/outbox/pending.py": "bounded by bytes, and mostly taken out by key",
+    },
     "ArgumentParser": {
         "servicekit/configuration/command_line.py": "the command line itself",
         "deploy/local/__main__.py": "a development tool with options of its own, which reads no settings",
