@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from modelstore.folder_lock import folder_lock
+from servicekit.files.lock import FileLock
 
 _PREFIX: Final = ".download-"
 
@@ -18,7 +18,7 @@ def partial_folder(cache: Path) -> Iterator[Path]:
     for left in cache.glob("*"):
         if not left.name.startswith(_PREFIX):
             continue
-        with suppress(OSError), folder_lock(left):  # BlockingIOError: a download of a living process
+        with suppress(OSError), FileLock.of_folder(left):  # BlockingIOError: a download of a living process
             shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=cache) as name, folder_lock(Path(name)):
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=cache) as name, FileLock.of_folder(Path(name)):
         yield Path(name)

@@ -1,6 +1,5 @@
 """`python -m recsvc`: start the server, and end it cleanly on SIGTERM or Ctrl-C."""
 
-import argparse
 import os
 import sys
 from contextlib import closing
@@ -12,6 +11,7 @@ from recsvc.settings import RecsvcSettings
 from recsvc.workers.shared_port import SharedPort
 from recsvc.workers.supervisor import Supervisor
 from recsvc.workers.supervisor_link import SupervisorLink
+from servicekit.configuration.command_line import CommandLine
 from servicekit.configuration.settings import fail
 from servicekit.credentials.client_identity import renewed_identity
 from servicekit.credentials.renewal import Renewals
@@ -33,12 +33,9 @@ NO_MODEL: Final = 1
 
 def main() -> None:
     """Serve until told to stop."""
-    argparse.ArgumentParser(
-        prog="python -m recsvc",
-        description="Serve recommendations of the live LightFM model over gRPC.",
-        epilog="environment:\n" + RecsvcSettings.describe(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    CommandLine("recsvc", "Serve recommendations of the live LightFM model over gRPC.", RecsvcSettings).parse(
+        sys.argv[1:]
+    )
     link = SupervisorLink.inherited()
     settings = RecsvcSettings.load(warn=link is None)  # the supervisor has told it
     configure_logs(settings.log_level, service="recsvc")
@@ -125,6 +122,7 @@ def _server(
         precomputed_users=settings.recsvc_precomputed_users,
         verifier=settings.verifier(),
         shares_port=shares_port,
+        direct_calls=settings.recsvc_direct_calls,
     )
     if kafka:
         kafka.subscribe(server.renew_kafka)

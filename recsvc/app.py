@@ -27,7 +27,8 @@ from recsvc.users.kafka_message import UserInteraction
 from recsvc.users.profiles import MAX_INTERACTIONS, Profiles
 from recsvc.workers.change_counter import SharedCounter
 from servicekit.credentials.server_identity import ServerIdentity
-from servicekit.server.grpc_server import ThreadServer
+from servicekit.server.choice import threaded_server
+from servicekit.server.threaded import ThreadedServer
 from servicekit.storage.object_store import ObjectStore
 from servicekit.telemetry.metrics import Metrics
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
@@ -78,6 +79,7 @@ class RecommendationServer:
         precomputed_users: Trained users whose pages are found ahead.
         shares_port: Other processes listen on the port as well: this one joins them when its model is loaded.
         verifier: Knows whose models are served; None serves anybody's.
+        direct_calls: Whether calls are answered on gRPC's core, which knows the pinned release of grpcio only.
         now: The time (UTC).
     """
 
@@ -95,6 +97,7 @@ class RecommendationServer:
         precomputed_users: int = 0,
         shares_port: bool = False,
         verifier: Verifier | None = None,
+        direct_calls: bool = True,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._now = now
@@ -102,25 +105,22 @@ class RecommendationServer:
         self.trust = registry.trust
         """Takes the verifier that counts from now on."""
         self.live = LiveModel(retry_after_s=poll_interval_s)
-        self._rpc = _rpc_server(threads, shares_port=shares_port)
+        self._rpc = _rpc_server(threads=threads, shares_port=shares_port, direct_calls=direct_calls)
         self._shares_port = shares_port
+        copies, news = ModelCache(registry, cache), SharedCounter(cache / NEWS)
         self.watcher = ModelWatcher(
             registry,
-            ModelCache(registry, cache),
+            copies,
             self.live,
             metrics,
             interval_s=poll_interval_s,
             now=now,
             on_live=self._went_live,
-            news=SharedCounter(cache / NEWS),
+            news=news,
         )
         self._forgotten = ErasedUsers(store)
-        self.audience = UserDirectory(
-            Profiles(most=profile_interactions),
-            ProfileLog(cache / JOURNAL),
-            now_ms=self._now_ms,
-            share=self._forgotten.add,
-        )
+        profiles, log = Profiles(most=profile_interactions), ProfileLog(cache / JOURNAL)
+        self.audience = UserDirectory(profiles, log, now_ms=self._now_ms, share=self._forgotten.add)
         self.freshness = LivePopularity(self.live, interval_s=freshness_interval_s)
         self._reader = self._live_interactions(kafka, metrics) if kafka else None
         recommender = Recommender(self.live, self.audience)
@@ -187,9 +187,9 @@ class RecommendationServer:
             self.freshness.stop()
 
 
-def _rpc_server(threads: int, *, shares_port: bool) -> ThreadServer:
+def _rpc_server(*, threads: int, shares_port: bool, direct_calls: bool) -> ThreadedServer:
     """Return a server without services yet, in which no page waits behind what is slow."""
-    rpc = ThreadServer(
+    rpc = threaded_server(direct=direct_calls)(
         SERVICES,
         threads=threads,
         options=SHARED if shares_port else (),

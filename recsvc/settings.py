@@ -46,6 +46,11 @@ class RecsvcSettings(KafkaSettings):
     recsvc_threads: int = Field(
         8, ge=1, le=256, description="pages that a process makes at once, and a quarter as many batches"
     )
+    recsvc_direct_calls: bool = Field(
+        True,  # noqa: FBT003  # as all defaults are given
+        description="whether calls are answered on gRPC's core, which takes the pinned release of grpcio; false"
+        " serves by any release, for more processor time",
+    )
     recsvc_lame_duck_s: Number = Field(
         0.5, ge=0, le=600, description="seconds at shutdown in which it serves on while health says NOT_SERVING"
     )

@@ -7,34 +7,30 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from retrain.commands import forget, import_data, models, report, runs
-from retrain.commands.parser import add_command
 from retrain.exit_status import BAD_INPUT, BUSY, FAILED, REJECTED, SIGNALLED
 from retrain.settings import ExportSettings, RetrainSettings
 from servicekit.configuration.arguments import whole
+from servicekit.configuration.command_line import CommandLine
 from servicekit.storage.object_store import open_store
 from servicekit.telemetry.logs import configure_logs
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command and return its exit status; `run` is the one that is meant where none is named."""
-    named = bool(arguments) and (not arguments[0].startswith("-") or arguments[0] in ("-h", "--help"))
-    options = _parser().parse_args(arguments if named else ["run", *arguments])
-    status: int = options.command(options)
-    return status
+    return _command_line().run(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m retrain",
-        description="Train LightFM on exported interactions and publish the model that the servers load.",
-        epilog="environment of run:\n" + RetrainSettings.describe(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _command_line() -> CommandLine:
+    commands = CommandLine(
+        "retrain",
+        "Train LightFM on exported interactions and publish the model that the servers load.",
+        RetrainSettings,
+        default="run",
     )
-    commands = parser.add_subparsers(title="commands", required=True)
-    run = add_command(commands, "run", "train, evaluate and publish (the default)", _run, RetrainSettings)
+    run = commands.add("run", "train, evaluate and publish (the default)", _run, RetrainSettings)
     run.add_argument(
         "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="last day to use (default: the newest)"
     )
@@ -47,22 +43,18 @@ def _parser() -> argparse.ArgumentParser:
     import_data.add(commands)
     report.add(commands)
     forget.add(commands)
-    export = add_command(
-        commands, "export", "write a day's interactions from Postgres, as run reads them", _export, ExportSettings
+    export = commands.add(
+        "export", "write a day's interactions from Postgres, as run reads them", _export, ExportSettings
     )
     export.add_argument(
         "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the day, UTC (default: yesterday)"
     )
     _add_simulate(commands)
-    return parser
+    return commands
 
 
-def _add_simulate(commands: Any) -> None:
-    simulate = commands.add_parser(
-        "simulate",
-        help="write a SIMULATED feed, laid out as real exports are",
-        description="Write a SIMULATED feed, laid out as real exports are.",
-    )
+def _add_simulate(commands: CommandLine) -> None:
+    simulate = commands.add("simulate", "write a SIMULATED feed, laid out as real exports are", _simulate)
     simulate.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="where exports/ and videos.parquet go"
     )
@@ -81,7 +73,6 @@ def _add_simulate(commands: Any) -> None:
         metavar="N",
         help="the same seed gives the same feed (default: 1)",
     )
-    simulate.set_defaults(command=_simulate)
 
 
 MAX_SIMULATED: Final = 100_000_000

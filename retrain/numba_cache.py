@@ -6,7 +6,6 @@ or run code of another version. Here each compiled function is a file, named by 
 
 import hashlib
 import pickle
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
@@ -18,6 +17,7 @@ import numpy as np
 from numba.core.caching import FunctionCache
 
 from retrain.compiled_sources import compiled_sources
+from servicekit.files.replacement import PRIVATE, write_whole
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -64,12 +64,8 @@ class _Files:
         """Save it if that can be done."""
         content = pickle.dumps(data)
         path = self._path(key)
-        beside = path.with_suffix(f".{uuid.uuid4().hex}")
         with suppress(OSError):
-            beside.write_bytes(_digest(content) + b"\n" + content)
-            beside.replace(path)
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            write_whole(path, _digest(content) + b"\n" + content, mode=PRIVATE)
 
     def _path(self, key: object) -> Path:
         told = repr((*self._of, key)).encode()

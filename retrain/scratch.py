@@ -1,6 +1,5 @@
 """Folders for the scratch files of a run; those of runs that were killed are swept away by the next one."""
 
-import fcntl
 import os
 import shutil
 import stat
@@ -9,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from servicekit.files.lock import FileLock
 
 PREFIX: Final = "retrain-"
 LOCK: Final = ".lock"
@@ -35,12 +36,12 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     sweep(parent)
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as name:
         folder = Path(name)
-        descriptor = _locked(folder)
+        lock = _locked(folder)
         try:
             yield folder
         finally:
-            if descriptor is not None:
-                os.close(descriptor)
+            if lock is not None:
+                lock.close()
 
 
 def sweep(parent: Path) -> None:
@@ -48,21 +49,15 @@ def sweep(parent: Path) -> None:
     for folder in parent.glob("*"):
         if not folder.name.startswith(PREFIX) or not (folder / LOCK).exists():
             continue  # somebody else's, or about to be locked
-        descriptor = _locked(folder)
-        if descriptor is not None:
+        lock = _locked(folder)
+        if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
-            os.close(descriptor)
+            lock.close()
 
 
-def _locked(folder: Path) -> int | None:
-    """Return a descriptor that holds the folder's lock, None when another process does."""
+def _locked(folder: Path) -> FileLock | None:
+    """Return the folder's lock, None when another process holds it, or there can be none."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return FileLock(folder / LOCK, mode=0o600)
     except OSError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor

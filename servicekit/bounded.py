@@ -1,7 +1,8 @@
 """Containers for what callers send, bounded by bytes: a bound by count is none where callers choose the size.
 
-Each entry's size is given when it is put in. Sizes are those that the process pays for, objects and their headers
-included, so that a container's bound is what it takes of the memory.
+The map is bounded by count, or by what its owner counts. In the others, each entry's size is given when it is put in.
+Sizes are those that the process pays for, objects and their headers included, so that a container's bound is what it
+takes of the memory.
 """
 
 from collections import OrderedDict, deque
@@ -11,6 +12,7 @@ from typing import Final, Generic, TypeVar
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
 ENTRY_BYTES: Final = 200
 """What a container adds for an entry of its own: its place, its size, its part of spare room."""
@@ -81,6 +83,37 @@ class BoundedQueue(Generic[Item]):
         return dropped
 
 
+class BoundedMap(OrderedDict[Key, Value]):
+    """A value for each key, of at most so many; what was put longest ago is dropped first.
+
+    Reading is a dictionary's own, and costs no more.
+
+    Args:
+        most: Keys at most; None where the owner drops by `drop_while`.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        super().__init__()
+        self._most = most
+
+    def put(self, key: Key, value: Value) -> tuple[Key, Value] | None:
+        """Set the key's value, which makes it the latest; return what was dropped for it, if anything was."""
+        self[key] = value
+        self.move_to_end(key)
+        if self._most is not None and len(self) > self._most:
+            return self.popitem(last=False)
+        return None
+
+    def oldest(self) -> tuple[Key, Value]:
+        """Return what was put longest ago; StopIteration where there is nothing."""
+        return next(iter(self.items()))
+
+    def drop_while(self, is_over: Callable[[], bool]) -> Iterator[tuple[Key, Value]]:
+        """Drop the oldest, and yield it, for as long as its owner says."""
+        while is_over():
+            yield self.popitem(last=False)
+
+
 class BoundedTexts(Generic[Key]):
     """A text for each key, of at most so many bytes; what was set longest ago is forgotten first.
 
@@ -92,7 +125,7 @@ class BoundedTexts(Generic[Key]):
     def __init__(self, max_bytes: int, max_keys: int) -> None:
         self._max_bytes = max_bytes
         self._max_keys = max_keys
-        self._texts: OrderedDict[Key, str] = OrderedDict()
+        self._texts: BoundedMap[Key, str] = BoundedMap()
         self.bytes = 0
         """Bytes of all keys and texts."""
 
@@ -108,14 +141,16 @@ class BoundedTexts(Generic[Key]):
         before = self._texts.pop(key, None)
         if before is not None:
             self.bytes -= _entry_bytes(key, before)
-        self._texts[key] = text
+        self._texts[key] = text  # the latest, as it was taken out
         self.bytes += _entry_bytes(key, text)
         forgotten: list[Key] = []
-        while self.bytes > self._max_bytes or len(self._texts) > self._max_keys:
-            oldest, text = self._texts.popitem(last=False)
-            self.bytes -= _entry_bytes(oldest, text)
+        for oldest, dropped in self._texts.drop_while(self._is_over):
+            self.bytes -= _entry_bytes(oldest, dropped)
             forgotten.append(oldest)
         return forgotten
+
+    def _is_over(self) -> bool:
+        return self.bytes > self._max_bytes or len(self._texts) > self._max_keys
 
 
 def _entry_bytes(key: Hashable, text: str) -> int:

@@ -41,11 +41,12 @@ def run_topics(settings: BridgeSettings) -> int:
     return DIFFERENT if any(report.differences for report in reports) else 0
 
 
-def run_migrate(settings: BridgeSettings) -> None:
-    """Bring the schema up to date, or say that it is newer than this program, and what is amiss."""
+def run_migrate(settings: BridgeSettings) -> int:
+    """Bring the schema up to date, or say that it is newer than this program, and what is amiss; return 0."""
     schema = migrate(settings.database_url)
     sys.stdout.write(f"Database schema: {schema}\n")
     sys.stdout.writelines(f"  {note}\n" for note in schema.notes)
+    return 0
 
 
 def run_dead_letters(settings: BridgeSettings, *, replay: bool) -> int:

@@ -6,8 +6,6 @@ bridge signs with what it found on disk, or with a key of its own that it accept
 
 import asyncio
 import json
-import os
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +17,7 @@ import structlog
 from bridge.background.job import Job
 from bridge.feed.page_token import MAX_KEYS, MIN_KEY_BYTES, PageTokens
 from bridge.postgres.pool import Database
+from servicekit.files.replacement import PRIVATE, write_whole
 from servicekit.inputs.json_fields import JsonObject
 from servicekit.telemetry.metrics import NO_METRICS, Metrics
 
@@ -142,10 +141,4 @@ def _read(path: Path) -> list[bytes]:
 def _write(path: Path, keys: Sequence[bytes]) -> None:
     """Replace the file as a whole; only its owner may read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".page_token_keys", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            json.dump({"keys": " ".join(key.hex() for key in keys)}, handle)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_whole(path, json.dumps({"keys": " ".join(key.hex() for key in keys)}), mode=PRIVATE)

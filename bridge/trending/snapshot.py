@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from bridge.domain.page import RankedVideo
 from bridge.trending.ranking import Trending, TrendingVideo
+from servicekit.files.replacement import PRIVATE, write_whole
 
 FORMAT: Final = 2
 
@@ -21,15 +20,7 @@ def save_snapshot(path: Path, trending: Trending) -> None:
     content = {"computed_at": trending.computed_at.isoformat(), "videos": videos, "surface_scores": scores}
     body = json.dumps(content, ensure_ascii=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".trending", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-            json.dump({"format": FORMAT, "sha256": _checksum(body), "body": body}, handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_whole(path, json.dumps({"format": FORMAT, "sha256": _checksum(body), "body": body}), mode=PRIVATE)
 
 
 def load_snapshot(path: Path) -> Trending:

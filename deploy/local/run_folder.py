@@ -1,6 +1,5 @@
 """The folder that keeps what the local system knows between two runs: one for each data set."""
 
-import fcntl
 import hashlib
 import json
 import re
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from deploy.local.child_process import ChildError
+from servicekit.files.lock import FileLock
+from servicekit.files.replacement import PRIVATE, write_whole
 from servicekit.process.ports import free_port, is_free
 
 ROOT: Final = Path(__file__).parents[2]
@@ -49,21 +50,17 @@ class State:
 
     def keep_database_url(self, url: str) -> None:
         """Leave the URL where commands that people type find it, so that nobody has to print it."""
-        draft = self.folder / ".database-url"
-        draft.unlink(missing_ok=True)
-        draft.touch(mode=0o600)
-        draft.write_text(url, encoding="utf-8")
-        draft.replace(self.database_url)
+        write_whole(self.database_url, url, mode=PRIVATE)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other runs out; ChildError when there is one."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ChildError(f"it runs already on {self.folder}: stop it first (Ctrl-C in its terminal)") from None
+        try:
+            lock = FileLock(self.folder / "lock")
+        except BlockingIOError:
+            raise ChildError(f"it runs already on {self.folder}: stop it first (Ctrl-C in its terminal)") from None
+        with lock:
             yield
 
     def port(self, name: str) -> int:

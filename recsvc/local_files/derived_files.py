@@ -16,8 +16,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from modelstore.artefact import ArtefactError, FileEntry, Manifest, digest
-from modelstore.folder_lock import folder_lock
 from recsvc.local_files.memory import return_free_memory
+from servicekit.files.lock import FileLock
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class DerivedFiles:
         """Wait until no other process makes it; yield False when that took too long or nothing can be kept."""
         with ExitStack() as stack:
             try:
-                stack.enter_context(folder_lock(self._model, patience_s=PATIENCE_S))
+                stack.enter_context(FileLock.of_folder(self._model, patience_s=PATIENCE_S))
             except OSError as error:
                 logger.warning("kept.not_shared", what=self._name, problem=str(error))
                 yield False

@@ -1,6 +1,5 @@
 """Local copies of models, and a note of which one was live last."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,8 +9,9 @@ from typing import Final
 from pydantic import ValidationError
 
 from modelstore.artefact import MANIFEST, ArtefactError, read_manifest
-from modelstore.folder_lock import folder_lock
 from modelstore.registry import Pointer, Registry, checked
+from servicekit.files.lock import FileLock
+from servicekit.files.replacement import write_whole
 
 LAST: Final = "last.json"
 PATIENCE_S: Final = 1_000.0
@@ -37,7 +37,7 @@ class ModelCache:
         BlockingIOError when one takes too long.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        with folder_lock(self._folder, patience_s=PATIENCE_S):
+        with FileLock.of_folder(self._folder, patience_s=PATIENCE_S):
             yield
 
     def download(self, pointer: Pointer) -> Path:
@@ -69,12 +69,10 @@ class ModelCache:
         if before is None and last == pointer:
             return  # it was live before this process started
         before = before or last or pointer
-        partial = self._folder / f".{LAST}.{os.getpid()}"
-        partial.write_text(pointer.model_dump_json(), encoding="utf-8")
-        partial.replace(self._folder / LAST)
+        write_whole(self._folder / LAST, pointer.model_dump_json())
         keep = {pointer.version, before.version}
         # While another process loads a model nothing is dropped: it comes here next.
-        with suppress(BlockingIOError), folder_lock(self._folder):
+        with suppress(BlockingIOError), FileLock.of_folder(self._folder):
             for folder in self._folder.iterdir():
                 if folder.is_dir() and not folder.name.startswith(".") and folder.name not in keep:
                     shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,6 @@ from it; when too few are left, the whole ranking is asked. So an answer from a 
 """
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import compress, islice, repeat
 from operator import not_
@@ -19,6 +18,7 @@ from recsvc.pages.request_exclusions import RequestExclusions
 from recsvc.precompute.shortlists import Precomputed
 from recsvc.ranking.exact import Exclusions, Ranked, Ranker
 from recsvc.ranking.video_fingerprints import Fingerprints
+from servicekit.bounded import BoundedMap
 
 LENGTH: Final = 256
 """Videos of a shortlist: a dozen pages."""
@@ -45,9 +45,8 @@ class Shortlists:
     """
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
         self._precomputed: Precomputed | None = None
-        self._lists: OrderedDict[str, _Shortlist] = OrderedDict()
+        self._lists: BoundedMap[str, _Shortlist] = BoundedMap(kept)
         self._lock = threading.Lock()
 
     def top(self, serving: ServingModel, user_id: str, user: User, count: int, unwanted: RequestExclusions) -> Ranked:
@@ -86,17 +85,14 @@ class Shortlists:
         ranked = ranker.top(user, LENGTH, Exclusions((user.seen,)))
         made = _Shortlist(ranker, user, ranked, len(ranked) < LENGTH)
         with self._lock:
-            self._lists[user_id] = made
-            self._lists.move_to_end(user_id)
-            if len(self._lists) > self._kept:
-                self._lists.popitem(last=False)
+            self._lists.put(user_id, made)
             self._drop_stale(ranker)
         return made
 
     def _drop_stale(self, ranker: Ranker) -> None:
         """Drop some of the lists that no call will read again: each keeps a whole ranker or model in memory."""
         for _ in range(STALE_DROPPED):
-            oldest = next(iter(self._lists.values()))
+            _, oldest = self._lists.oldest()
             if oldest.ranker is ranker:
                 return
             self._lists.popitem(last=False)

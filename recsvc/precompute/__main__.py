@@ -4,7 +4,6 @@ A process of its own, so that the work can have the lowest priority without hold
 one interpreter wait for each other.
 """
 
-import fcntl
 import os
 import shutil
 import sys
@@ -19,6 +18,7 @@ from modelstore.artefact import ArtefactError, Model, read
 from recsvc.domain.user import user_at
 from recsvc.precompute.shortlists import FOLDER, LENGTH, PLACES, ROWS, SCORES, published
 from recsvc.ranking.exact import Exclusions, RankingQuery
+from servicekit.files.lock import FOR_EVER, FileLock
 
 TOGETHER: Final = 64
 LOWEST_PRIORITY: Final = 19
@@ -31,8 +31,7 @@ def main() -> None:
     os.nice(LOWEST_PRIORITY)
     folder, most, parent = Path(sys.argv[1]), int(sys.argv[2]), os.getppid()
     try:
-        with (folder / _LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(folder / _LOCK, patience_s=FOR_EVER):
             if not (folder / FOLDER).exists():
                 precompute(read(folder, checked=True), folder, most=most, wanted=lambda: os.getppid() == parent)
     except (ArtefactError, OSError) as error:  # the model is gone, or the disk is full

@@ -10,6 +10,7 @@ from typing import BinaryIO, Final, Self
 
 from recsvc.profile_log.entry import erasure, owner
 from recsvc.profile_log.lines import Pause, whole_lines
+from servicekit.files.replacement import sync_folder
 from servicekit.user_fingerprint import user_fingerprint
 
 _HEADER: Final = re.compile(rb'\{"compaction":"(\d{12})","base":"(\d{15})","late":"([01])"\}\n')
@@ -112,11 +113,7 @@ class Compaction:
         self._target.write(Header(self._number, base, self._late).encode())
         self._sync()
         self._partial.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else the file before, without what is added from now on, may be back after a crash
-        finally:
-            os.close(folder)
+        sync_folder(self._path.parent)
         return True
 
     def _size(self) -> int:

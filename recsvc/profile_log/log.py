@@ -7,7 +7,6 @@ that they go on where they were. Applying an entry twice must change nothing: wh
 """
 
 import errno
-import fcntl
 import os
 import threading
 import time
@@ -22,6 +21,7 @@ from recsvc.profile_log.compaction import Compaction, Header, no_pause
 from recsvc.profile_log.entry import Entry, Erasure, decode, encode
 from recsvc.profile_log.lines import Pause, whole_lines
 from recsvc.workers.change_counter import SharedCounter
+from servicekit.files.lock import FOR_EVER, lock
 
 MAX_BYTES: Final = 64 * 2**20
 """A larger file loses its oldest updates, until it has half of this; erasures stay."""
@@ -154,7 +154,7 @@ class ProfileLog:
         """Open the file that the path names, and hold its lock: another one may have replaced it meanwhile."""
         while True:
             with open_private(self._path, os.O_APPEND) as handle:
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                lock(handle.fileno(), patience_s=FOR_EVER)
                 if os.fstat(handle.fileno()).st_ino == self._path.stat().st_ino:
                     yield handle
                     return
@@ -181,7 +181,7 @@ def _only_one(path: Path) -> Iterator[bool]:
     """Yield whether no other process is in this block."""
     with open_private(path) as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle.fileno())
         except BlockingIOError:
             yield False
         else:

@@ -1,7 +1,6 @@
 """Users who were folded into a model, kept for their next page."""
 
 import threading
-from collections import OrderedDict
 from typing import Final
 
 from recsvc.domain.user import User
@@ -9,6 +8,7 @@ from recsvc.model.fold_in import FoldIn
 from recsvc.model.serving_model import ServingModel
 from recsvc.users.folded_user import folded
 from recsvc.users.profiles import Profile, fingerprint
+from servicekit.bounded import BoundedMap
 
 MAX_KEPT: Final = 10_000
 MAX_STALE_DROPPED: Final = 8
@@ -19,7 +19,7 @@ class FoldedUsers:
     """The users who were asked for last, for many threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[bytes, FoldIn, User]] = OrderedDict()
+        self._kept: BoundedMap[str, tuple[bytes, FoldIn, User]] = BoundedMap(MAX_KEPT)
         self._names: dict[bytes, str] = {}
         self._keeping = threading.Lock()
 
@@ -37,11 +37,10 @@ class FoldedUsers:
             return kept[2]
         user = folded(serving, base, tuple(profile), ())._replace(interactions=profile)
         with self._keeping:
-            self._kept[user_id] = (profile.packed, serving.fold_in, user)
-            self._kept.move_to_end(user_id)
+            dropped = self._kept.put(user_id, (profile.packed, serving.fold_in, user))
             self._names[fingerprint(user_id)] = user_id
-            if len(self._kept) > MAX_KEPT:
-                self._drop(next(iter(self._kept)))
+            if dropped:
+                del self._names[fingerprint(dropped[0])]
             self._drop_stale(serving.fold_in)
         return user
 
@@ -58,7 +57,7 @@ class FoldedUsers:
     def _drop_stale(self, fold_in: FoldIn) -> None:
         """Drop some users of earlier models, which they keep in memory."""
         for _ in range(MAX_STALE_DROPPED):
-            user_id, (_, earlier, _) = next(iter(self._kept.items()))
+            user_id, (_, earlier, _) = self._kept.oldest()
             if earlier is fold_in:
                 return
             self._drop(user_id)

@@ -5,7 +5,6 @@ the live model's data end, so what was known before a restart is known again; no
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaException, TopicPartition
 
 from recsvc.users.kafka_message import MalformedError, UserInteraction, parse
+from servicekit.bounded import BoundedMap
 from servicekit.kafka.client import quiet_logger
 from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.telemetry.metrics import Metric, Metrics
@@ -65,7 +65,7 @@ class InteractionConsumer:
         self._receive = receive
         self._forget = forget
         self._metrics = metrics
-        self._recent: OrderedDict[bytes, None] = OrderedDict()
+        self._recent: BoundedMap[bytes, None] = BoundedMap(REMEMBERED)
         self._trouble = ""
         self._begin_ms: int | None = None
         """The time that the first read began with."""
@@ -208,9 +208,7 @@ class InteractionConsumer:
         event_id = named + user  # an id counts for its user only: anybody may have sent the same
         if event_id in self._recent:
             return True
-        self._recent[event_id] = None
-        if len(self._recent) > REMEMBERED:
-            self._recent.popitem(last=False)
+        self._recent.put(event_id, None)
         return False
 
     def _report(self, trouble: str) -> None:

@@ -9,7 +9,6 @@ threads for a tenth of a second whenever the garbage collector looks at them.
 
 import struct
 import threading
-from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from operator import itemgetter
@@ -17,6 +16,7 @@ from sys import getsizeof
 from typing import Final, Self, TypeVar
 
 from recsvc.domain.interaction import Interaction, InteractionType
+from servicekit.bounded import BoundedMap
 from servicekit.user_fingerprint import user_fingerprint
 
 R = TypeVar("R", bound=tuple[object, ...])
@@ -125,7 +125,7 @@ class Profiles:
     def __init__(self, *, most: int = MAX_INTERACTIONS, most_a_user: int = MAX_PER_USER) -> None:
         self._most = most
         self._most_a_user = most_a_user
-        self._profiles: OrderedDict[str, bytes] = OrderedDict()
+        self._profiles: BoundedMap[str, bytes] = BoundedMap()
         self._held = 0
         self._bytes = 0
         self._forgotten: dict[bytes, int] = {}
@@ -164,10 +164,8 @@ class Profiles:
             profile = Profile.of(merged, updated_at_ms=now_ms)
             self._count(user_id, known, -1)
             self._count(user_id, profile, 1)
-            self._profiles[user_id] = profile.packed
-            self._profiles.move_to_end(user_id)
-            while self._held > self._most or self._bytes > self._most * BYTES_EACH:
-                oldest, dropped = self._profiles.popitem(last=False)
+            self._profiles.put(user_id, profile.packed)
+            for oldest, dropped in self._profiles.drop_while(self._is_over):
                 self._count(oldest, Profile(dropped), -1)
             return profile
 
@@ -198,6 +196,9 @@ class Profiles:
     def _kept(self, user_id: str) -> Profile | None:
         packed = self._profiles.get(user_id)
         return None if packed is None else Profile(packed)
+
+    def _is_over(self) -> bool:
+        return self._held > self._most or self._bytes > self._most * BYTES_EACH
 
     def _trim(self, user_id: str, at_ms: int) -> None:
         profile = self._kept(user_id)

@@ -2,19 +2,16 @@
 
 import argparse
 import sys
-from typing import Any
 
-from retrain.commands.parser import add_command
 from retrain.exit_status import FAILED
 from retrain.settings import RetrainSettings
+from servicekit.configuration.command_line import CommandLine
 from servicekit.storage.object_store import open_store
 
 
-def add(commands: Any) -> None:
-    """Add it to a parser's commands."""
-    forget = add_command(
-        commands, "forget", "rewrite the exports without the users who were erased", _forget, RetrainSettings
-    )
+def add(commands: CommandLine) -> None:
+    """Add it to the program's commands."""
+    forget = commands.add("forget", "rewrite the exports without the users who were erased", _forget, RetrainSettings)
     forget.add_argument("--dry-run", action="store_true", help="say which files hold their rows, and stop")
 
 

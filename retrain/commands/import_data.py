@@ -6,12 +6,13 @@ import shlex
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from retrain.errors import RunError
 from retrain.exit_status import BAD_INPUT, FAILED
 from servicekit.configuration.arguments import memory, number
+from servicekit.configuration.command_line import CommandLine
 from servicekit.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -45,13 +46,10 @@ examples:
 """
 
 
-def add(commands: Any) -> None:
-    """Add it to a parser's commands."""
-    parser = commands.add_parser(
-        "import",
-        help="write ratings or interactions in a public layout, or CSV, as run reads them",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add(commands: CommandLine) -> None:
+    """Add it to the program's commands."""
+    parser = commands.add(
+        "import", "write ratings or interactions in a public layout, or CSV, as run reads them", _import, epilog=EPILOG
     )
     parser.add_argument(
         "source", type=Path, help="a folder in a known layout, a CSV file (.gz as well) or a parquet file"
@@ -90,7 +88,6 @@ def add(commands: Any) -> None:
     columns.add_argument(
         "--delimiter", type=_character, default=",", metavar="CHARACTER", help="default: a comma; \\t for a tab"
     )
-    parser.set_defaults(command=_import)
 
 
 def _import(options: argparse.Namespace) -> int:

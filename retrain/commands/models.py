@@ -6,33 +6,31 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from modelstore.signature import SigningKey
-from retrain.commands.parser import add_command
 from retrain.errors import RunError
 from retrain.exit_status import BAD_INPUT, FAILED
 from retrain.settings import StoreSettings
+from servicekit.configuration.command_line import CommandLine
 from servicekit.configuration.settings import fail
 from servicekit.storage.object_store import open_store
 
 
-def add(commands: Any) -> None:
-    """Add them to a parser's commands."""
-    activate = add_command(
-        commands, "activate", "make a published version live: roll back, or on", _activate, StoreSettings
-    )
+def add(commands: CommandLine) -> None:
+    """Add them to the program's commands."""
+    activate = commands.add("activate", "make a published version live: roll back, or on", _activate, StoreSettings)
     activate.add_argument("version", help="name of a published version")
     activate.add_argument("--pin", action="store_true", help="keep it live when newer versions are published")
-    key = commands.add_parser("key", help="make a key pair to sign models with")
+    key = commands.add("key", "make a key pair to sign models with", _key)
     key.add_argument("path", type=Path, help="file for the private key; the public one goes to <path>.pub")
-    key.set_defaults(command=_key)
-    sign = add_command(
-        commands, "sign", "sign a version that was published before there was a key", _sign, StoreSettings
-    )
+    sign = commands.add("sign", "sign a version that was published before there was a key", _sign, StoreSettings)
     sign.add_argument("version", help="name of a published version")
-    bring = add_command(
-        commands, "import-lightfm", "publish a LightFM model that was pickled elsewhere", _import_lightfm, StoreSettings
+    bring = commands.add(
+        "import-lightfm",
+        "publish a LightFM model that was pickled elsewhere",
+        _import_lightfm,
+        StoreSettings,
     )
     bring.add_argument(
         "pickle", type=Path, help="the model, alone or in a tuple, list or dict beside its Dataset or mapping()"

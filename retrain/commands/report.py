@@ -3,17 +3,16 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from retrain.commands.parser import add_command
 from retrain.exit_status import FAILED
 from retrain.settings import StoreSettings
+from servicekit.configuration.command_line import CommandLine
 from servicekit.storage.object_store import ObjectNotFoundError, open_store
 
 
-def add(commands: Any) -> None:
-    """Add it to a parser's commands."""
-    parser = add_command(commands, "report", "write the page of a run's report", _report, StoreSettings)
+def add(commands: CommandLine) -> None:
+    """Add it to the program's commands."""
+    parser = commands.add("report", "write the page of a run's report", _report, StoreSettings)
     parser.add_argument("version", nargs="?", help="a published version, or the name of a rejected run (default: live)")
     parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")
 

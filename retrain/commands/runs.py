@@ -4,29 +4,24 @@ import argparse
 import sys
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
 
-from retrain.commands.parser import add_command
 from retrain.exit_status import FAILED
 from retrain.settings import RetrainSettings, StoreSettings
 from servicekit.configuration.arguments import whole
+from servicekit.configuration.command_line import CommandLine
 from servicekit.process.termination import thread_termination
 from servicekit.storage.object_store import open_store
 from servicekit.telemetry.logs import configure_logs
 from servicekit.telemetry.metrics import connect_metrics
 
 
-def add(commands: Any) -> None:
-    """Add them to a parser's commands."""
-    schedule = add_command(
-        commands, "schedule", "run each night at 02:00 UTC, missed days first", _schedule, RetrainSettings
-    )
+def add(commands: CommandLine) -> None:
+    """Add them to the program's commands."""
+    schedule = commands.add("schedule", "run each night at 02:00 UTC, missed days first", _schedule, RetrainSettings)
     schedule.add_argument("--once", action="store_true", help="run what is due now, and end")
-    status = add_command(commands, "status", "list the last runs", _status, RetrainSettings)
+    status = commands.add("status", "list the last runs", _status, RetrainSettings)
     status.add_argument("--count", type=whole(1, 10_000), default=10, metavar="N", help="so many (default: 10)")
-    prune = add_command(
-        commands, "prune", "remove old versions, never what is live or its parent", _prune, StoreSettings
-    )
+    prune = commands.add("prune", "remove old versions, never what is live or its parent", _prune, StoreSettings)
     prune.add_argument("--dry-run", action="store_true", help="say what would go, and stop")
 
 

@@ -1,6 +1,5 @@
 """Leaves a report of a run: beside the model in the store, and as a file where people look."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -33,6 +32,7 @@ from retrain.report.data import (
 )
 from retrain.report.html import MAX_NIGHTS, render
 from retrain.settings import RetrainSettings
+from servicekit.files.replacement import write_whole
 from servicekit.storage.object_store import ObjectNotFoundError, ObjectStore
 
 logger = structlog.get_logger("retrain")
@@ -82,9 +82,7 @@ def read_report(store: ObjectStore, version: str) -> RunReport:
 def write_page(report: RunReport, path: Path) -> None:
     """Write the page of a report to a file, which is replaced as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(render(report), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, render(report))
 
 
 def report_of(

@@ -1,7 +1,6 @@
 """The log of runs: a table of Postgres where there is one, else files of this machine."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from retrain.errors import Reason, RunError
 from retrain.postgres import Connection, connect
 from retrain.run_log.row import RunRow, State
+from servicekit.files.replacement import write_whole
 
 MAX_FILES: Final = 1000
 """Runs kept in files."""
@@ -120,12 +120,7 @@ class FileRuns:
         """Write a run, in place of what was known of it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{row.started_at:%Y%m%dT%H%M%S%f}-{row.run_id}.json"
-        partial = path.with_suffix(f".{os.getpid()}")
-        try:
-            partial.write_text(row.model_dump_json(indent=2), encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, row.model_dump_json(indent=2))
         for old in sorted(self._folder.glob("*.json"))[:-MAX_FILES]:
             old.unlink(missing_ok=True)
 

@@ -1,6 +1,5 @@
 """One run at a time: a lock that ends with the process that holds it, or soon afterwards."""
 
-import fcntl
 import os
 import socket
 import threading
@@ -14,6 +13,7 @@ import psycopg
 from retrain.errors import Reason, RunError
 from retrain.postgres import connect
 from retrain.settings import RetrainSettings
+from servicekit.files.lock import FileLock
 
 KEY: Final = 4_702_001
 """Of the session's lock by which releases before this one excluded each other."""
@@ -124,7 +124,7 @@ class PostgresLock:
             return connection.execute(query, values).fetchone()
 
 
-class FileLock:
+class LocalLock:
     """A lock on a file: between runs of one machine that share a folder.
 
     Args:
@@ -136,11 +136,9 @@ class FileLock:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = FileLock(path)
         except BlockingIOError:
-            os.close(self._descriptor)
             raise RunError(Reason.BUSY, f"another run is under way: it holds {path}") from None
 
     def check(self) -> None:
@@ -148,12 +146,12 @@ class FileLock:
 
     def release(self) -> None:
         """Let others have it."""
-        os.close(self._descriptor)
+        self._lock.close()
 
 
 def take_lock(conninfo: str | None, path: Path) -> Lock:
     """Return the lock: in the database where there is one, else on the file."""
-    return PostgresLock(conninfo, lease_s=LEASE_S) if conninfo else FileLock(path)
+    return PostgresLock(conninfo, lease_s=LEASE_S) if conninfo else LocalLock(path)
 
 
 def run_lock(settings: RetrainSettings) -> Lock:

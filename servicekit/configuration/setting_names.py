@@ -57,6 +57,7 @@ PROGRAMS: Final = frozenset(
         "MODEL_VERSIONS_KEPT",
         "PAGE_TOKEN_KEYS",
         "POSITION_SYNC_ENDPOINT",
+        "RECSVC_DIRECT_CALLS",
         "RECSVC_DRAIN_GRACE_S",
         "RECSVC_FRESHNESS_INTERVAL_S",
         "RECSVC_LAME_DUCK_S",

@@ -165,8 +165,8 @@ def _default(field: FieldInfo) -> str:
         return "by the machine"
     if field.default is None:
         return "optional"
-    # A sequence is given as JSON.
-    return f"default {json.dumps(field.default) if isinstance(field.default, tuple) else field.default}"
+    # As the environment would give it: sequences and truth values are JSON.
+    return f"default {json.dumps(field.default) if isinstance(field.default, tuple | bool) else field.default}"
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

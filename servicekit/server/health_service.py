@@ -11,10 +11,8 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from servicekit.grpc_core.conversation import Conversation, Conversations
+from servicekit.server.health_states import HEALTH_SERVICE, NOT_SERVING, UNKNOWN
 
-SERVING: Final = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
-HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 OPEN: Final = 1_000
 """Checks and watches that may be open."""
 
@@ -71,7 +69,7 @@ class HealthService:
         watcher = _Watcher(conversation)
         with self._lock:
             self._watchers.setdefault(service, set()).add(watcher)
-            watcher.tell(self._states.get(service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN))
+            watcher.tell(self._states.get(service, UNKNOWN))
         conversation.at_end(lambda: self._forget(service, watcher))
 
     def _forget(self, service: str, watcher: _Watcher) -> None:

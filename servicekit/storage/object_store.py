@@ -5,16 +5,16 @@ S3 is reached by boto3's usual configuration (`AWS_*`, `AWS_ENDPOINT_URL_S3` for
 """
 
 import base64
-import fcntl
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from servicekit.files.lock import FOR_EVER, FileLock
+from servicekit.files.replacement import creating, replacing
 from servicekit.storage.store_url import Bucket, Folder, read_store_url
 
 CONNECT_S: Final = 3.0
@@ -106,14 +106,14 @@ class FileStore:
         """Write a small object if its tag is still this (`MISSING`: if there is none), else ObjectChangedError."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path.parent):
+        with FileLock(path.parent / ".lock", patience_s=FOR_EVER):  # compare-and-swap needs a moment without writers
             try:
                 current = self.read(key).tag
             except ObjectNotFoundError:
                 current = MISSING
             if current != tag:
                 raise ObjectChangedError(f"{self.url}/{key}")
-            with _replacing(path) as temporary:
+            with replacing(path) as temporary:
                 temporary.write_bytes(data)
 
     def download(self, key: str, path: Path) -> None:
@@ -122,17 +122,17 @@ class FileStore:
             source = self._path(key).open("rb")
         except _NO_OBJECT:
             raise ObjectNotFoundError(f"{self.url}/{key}") from None
-        with source, _replacing(path) as temporary:
+        with source, replacing(path) as temporary:
             _copy(source.fileno(), temporary)
 
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object."""
-        self._take(path, key, _replacing)
+        self._take(path, key, replacing)
 
     def create(self, path: Path, key: str) -> None:
         """Copy a file to a new object; ObjectChangedError when there is one of this key."""
         try:
-            self._take(path, key, _creating)
+            self._take(path, key, creating)
         except FileExistsError:
             raise ObjectChangedError(f"{self.url}/{key}") from None
 
@@ -156,60 +156,6 @@ class FileStore:
         if key.startswith("/") or ".." in key.split("/"):
             raise ValueError(f"{key!r} leaves the store")
         return self.root / key
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock file: compare-and-swap needs a moment without other writers."""
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a file beside the path; afterwards it is on disk and stands in the path's place."""
-    with _beside(path, lambda temporary: temporary.replace(path)) as temporary:
-        yield temporary
-
-
-@contextmanager
-def _creating(path: Path) -> Iterator[Path]:
-    """Yield a file beside the path; afterwards it is on disk and stands there; FileExistsError if something did."""
-    with _beside(path, path.hardlink_to) as temporary:
-        yield temporary
-
-
-@contextmanager
-def _beside(path: Path, place: Callable[[Path], object]) -> Iterator[Path]:
-    """Yield a file beside the path; afterwards it is on disk, and `place` has put it where it belongs."""
-    descriptor, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _sync(temporary)
-        place(temporary)
-        _sync_folder(path.parent)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk does not say where it is
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    path.chmod(0o644)
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _copy(source: int, target: Path) -> None:
@@ -281,7 +227,7 @@ class S3Store:
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object to a file; ObjectNotFoundError when there is none."""
-        with self._told(key), _replacing(path) as temporary:
+        with self._told(key), replacing(path) as temporary:
             self._client.download_file(self._bucket, self._prefix + key, str(temporary))
 
     def upload(self, path: Path, key: str) -> None:

@@ -17,7 +17,7 @@ from recsvc.settings import RecsvcSettings
 from retrain.settings import RetrainSettings
 from servicekit.configuration.settings import Settings
 from servicekit.credentials.tls_files import TlsFiles, server_credentials
-from servicekit.server.grpc_server import ThreadServer
+from servicekit.server.thread_server import ThreadServer
 
 pytestmark = pytest.mark.process
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servicekit.bounded import ENTRY_BYTES, BoundedQueue, BoundedTexts
+from servicekit.bounded import ENTRY_BYTES, BoundedMap, BoundedQueue, BoundedTexts
 
 SIZES = st.lists(st.integers(0, 1000), max_size=60)
 BOUND = 5 * ENTRY_BYTES
@@ -61,3 +61,19 @@ def test_texts_forget_those_set_longest_ago(entries: list[tuple[str, str]]) -> N
         assert texts.bytes <= 4000
         assert len(texts) == len(kept) <= 4
     assert {key: texts.get(key) for key in kept} == kept
+
+
+def test_a_map_drops_what_was_put_longest_ago() -> None:
+    kept: BoundedMap[str, int] = BoundedMap(2)
+    assert (kept.put("a", 1), kept.put("b", 2), kept.put("a", 3)) == (None, None, None)
+    assert kept.oldest() == ("b", 2)
+    assert kept.put("c", 4) == ("b", 2)
+    assert dict(kept) == {"a": 3, "c": 4}
+
+
+def test_a_map_without_a_bound_of_its_own_drops_while_its_owner_says_so() -> None:
+    kept: BoundedMap[str, int] = BoundedMap()
+    for number in range(5):
+        assert kept.put(str(number), number) is None
+    assert list(kept.drop_while(lambda: sum(kept.values()) > 7)) == [("0", 0), ("1", 1), ("2", 2)]
+    assert dict(kept) == {"3": 3, "4": 4}

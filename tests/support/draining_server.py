@@ -1,4 +1,4 @@
-"""`python -m tests.support.draining_server threads|asyncio`: a server that prints its port, and drains at SIGTERM.
+"""`python -m tests.support.draining_server direct|plain|asyncio`: a server that prints its port, and drains at SIGTERM.
 
 It waits for quiet for longer than a server does in production, as callers in tests get little of the processor.
 """
@@ -15,8 +15,9 @@ import grpc
 
 from servicekit.grpc.gate import Quiet
 from servicekit.process.termination import aio_termination, thread_termination
-from servicekit.server.grpc_server import AioServer, ThreadServer
+from servicekit.server.grpc_server import AioServer
 from tests.support.echo import SERVICE
+from tests.support.thread_servers import KINDS
 
 TAKES_S: Final = 0.002
 REPLIES: Final = 10
@@ -46,10 +47,10 @@ async def both_aio(requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[byte
         yield request
 
 
-def threads() -> None:
+def threads(kind: str) -> None:
     """Serve with threads."""
     stopping = thread_termination()
-    server = ThreadServer([], threads=4)
+    server = KINDS[kind]([], threads=4)
     methods: Any = {
         "Echo": grpc.unary_unary_rpc_method_handler(echo),
         "Stream": grpc.unary_stream_rpc_method_handler(many),
@@ -75,5 +76,7 @@ async def serve_aio() -> None:
 
 
 if __name__ == "__main__":
-    with patch("servicekit.server.grpc_server.Quiet", partial(Quiet, quiet_s=0.5, within_s=10)):
-        threads() if sys.argv[1] == "threads" else asyncio.run(serve_aio())
+    patient = partial(Quiet, quiet_s=0.5, within_s=10)
+    modules = [f"servicekit.server.{name}_server.Quiet" for name in ("grpc", "thread", "plain")]
+    with patch(modules[0], patient), patch(modules[1], patient), patch(modules[2], patient):
+        asyncio.run(serve_aio()) if sys.argv[1] == "asyncio" else threads(sys.argv[1])

@@ -1,6 +1,6 @@
 """Many handshakes at once with a server in a process of its own, while its certificate is renewed again and again.
 
-`python -m tests.support.tls_storm threads|asyncio <folder>` is that server: it prints its port.
+`python -m tests.support.tls_storm direct|plain|asyncio <folder>` is that server: it prints its port.
 """
 
 import asyncio
@@ -19,12 +19,13 @@ from typing import Final
 
 from servicekit.credentials.server_identity import ServerIdentity
 from servicekit.credentials.tls_files import TlsFiles
-from servicekit.server.grpc_server import AioServer, ThreadServer
+from servicekit.server.grpc_server import AioServer
+from tests.support import thread_servers
 from tests.support.certificates import Authority
 from tests.support.polling import wait_for
 
 ROOT: Final = Path(__file__).parents[2]
-KINDS: Final = ("threads", "asyncio")
+KINDS: Final = (*thread_servers.KINDS, "asyncio")
 NAME: Final = "server"
 INTERVAL_S: Final = 0.05
 _GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
@@ -128,7 +129,7 @@ def _main(arguments: Sequence[str]) -> None:
     if kind == "asyncio":
         asyncio.run(_serve_aio(identity))
     else:
-        server = ThreadServer([], threads=2)
+        server = thread_servers.KINDS[kind]([], threads=2)
         print(server.start("127.0.0.1:0", identity), flush=True)  # noqa: T201  # for who started it
         threading.Event().wait()
 

@@ -138,8 +138,15 @@ async def test_a_user_whom_nobody_knows_is_not_erased(postgres_url: str, kafka_b
     assert again.stdout.startswith("erased before ")
 
 
+@pytest.mark.parametrize("command", ["", "serve", "migrate", "topics", "erase", "dead-letters", "replay"])
+def test_each_command_tells_its_options_and_settings(run: Run, command: str) -> None:
+    done = run(*[command] * bool(command), "--help")
+    assert (done.returncode, "BRIDGE_LISTEN" in done.stdout) == (0, True), done.stderr
+    assert ("--user ID" in done.stdout) is (command == "erase")
+
+
 def test_erase_needs_a_user(run: Run) -> None:
     assert run("erase").returncode == 2
-    assert "--user goes with erase only" in run("serve", "--user", "u").stderr
-    assert "go with erase only" in run("migrate", "--dry-run").stderr
+    assert "unrecognized arguments: --user u" in run("serve", "--user", "u").stderr
+    assert "unrecognized arguments: --dry-run" in run("migrate", "--dry-run").stderr
     assert "--user: must not contain control characters" in run("erase", "--user", "u\n").stderr

@@ -14,7 +14,7 @@ from bridge.recsvc_client.circuit_breaker import BreakerPolicy
 from bridge.recsvc_client.client import RecsvcClient
 from bridge.recsvc_client.hedging import Hedge, HedgePolicy
 from recsvc.grpc_api.load_shedding import with_shedding
-from servicekit.server.grpc_server import ThreadServer
+from servicekit.server.thread_server import ThreadServer
 from tests.bridge.support.fault_server import SERVICE
 from tests.bridge.support.recsvc_client import ask, recsvc_client
 from tests.bridge.support.waiting import until

@@ -76,7 +76,7 @@ def main() -> None:
     AioServer.set_serving = then_watch  # type: ignore[method-assign]
     path = Path(os.environ.pop("WATCHED"))
     atexit.register(lambda: path.write_text(json.dumps(found, indent=2), encoding="utf-8"))
-    bridge.main()
+    sys.exit(bridge.main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from recsvc.grpc_api.load_shedding import (
     with_shedding,
 )
 from servicekit.grpc.errors import ServiceError
-from servicekit.server.grpc_server import ThreadServer
 from tests.bridge.support.clock import FakeClock
 from tests.recsvc.support.calls import Failure
+from tests.support.thread_servers import KINDS
 
 pytestmark = pytest.mark.peer
 
@@ -133,8 +133,8 @@ def test_a_call_that_fails_leaves_no_thread_at_work() -> None:
     assert not occupation.may_have_waited(clock.now)
 
 
-@pytest.fixture
-def slow() -> Iterator[tuple[grpc.Channel, Counter[str]]]:
+@pytest.fixture(params=KINDS)
+def slow(request: pytest.FixtureRequest) -> Iterator[tuple[grpc.Channel, Counter[str]]]:
     """Serve on one thread, with answers that take 50 ms."""
     done = Counter[str]()
 
@@ -143,7 +143,7 @@ def slow() -> Iterator[tuple[grpc.Channel, Counter[str]]]:
         done["answers"] += 1
         return request
 
-    server = ThreadServer([], threads=1, decorators=[with_shedding])
+    server = KINDS[request.param]([], threads=1, decorators=[with_shedding])
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     server.add_methods(SERVICE, {"Answer": handler})
     port = server.start("127.0.0.1:0")

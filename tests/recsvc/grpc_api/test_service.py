@@ -24,24 +24,35 @@ pytestmark = pytest.mark.peer
 API = "videowindow.lightfm.v2025_9"
 
 
+@pytest.fixture(scope="module", params=[True, False], ids=["direct", "plain"])
+def direct_calls(request: pytest.FixtureRequest) -> bool:
+    """Whether the server speaks to gRPC's core itself: both kinds keep the same promises."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server's models are: version 3 live, 1 and 2 published before."""
-    folder = tmp_path_factory.mktemp("served")
+def folder(tmp_path_factory: pytest.TempPathFactory, *, direct_calls: bool) -> Path:
+    """Where a server's models are: version 3 live, 1 and 2 published before."""
+    folder = tmp_path_factory.mktemp(f"served-{direct_calls}")
     for version in ("1", "2", "3"):
         publish(folder / "store", random_model(int(version), version=version))
     return folder
 
 
-def server_of(folder: Path) -> RecommendationServer:
+def server_of(folder: Path, *, direct_calls: bool) -> RecommendationServer:
     return RecommendationServer(
-        FileStore(folder / "store"), folder / "cache", NoMetrics(), threads=4, poll_interval_s=0.02
+        FileStore(folder / "store"),
+        folder / "cache",
+        NoMetrics(),
+        threads=4,
+        poll_interval_s=0.02,
+        direct_calls=direct_calls,
     )
 
 
 @pytest.fixture(scope="module")
-def port(folder: Path) -> Iterator[int]:
-    server = server_of(folder)
+def port(folder: Path, *, direct_calls: bool) -> Iterator[int]:
+    server = server_of(folder, direct_calls=direct_calls)
     yield server.start("127.0.0.1:0")
     server.stop(1)
 
@@ -309,9 +320,9 @@ def test_from_the_command_line(port: int, grpcurl: Grpcurl) -> None:
     assert wrong.bad_fields == ["user_id", "page_size"]
 
 
-def test_health_follows_the_first_model(tmp_path: Path) -> None:
+def test_health_follows_the_first_model(tmp_path: Path, *, direct_calls: bool) -> None:
     """NOT_SERVING and UNAVAILABLE until a model is live; then serving, without a restart."""
-    server = server_of(tmp_path)
+    server = server_of(tmp_path, direct_calls=direct_calls)
     with Client.to(server.start("127.0.0.1:0")) as client:
         try:
             assert [client.status(name) for name in ("", *SERVICES)] == ["NOT_SERVING"] * 3
@@ -327,9 +338,9 @@ def test_health_follows_the_first_model(tmp_path: Path) -> None:
             server.stop(1)
 
 
-def test_a_swap_between_pages_repeats_nothing(tmp_path: Path) -> None:
+def test_a_swap_between_pages_repeats_nothing(tmp_path: Path, *, direct_calls: bool) -> None:
     publish(tmp_path / "store", random_model(1, version="1"))
-    server = server_of(tmp_path)
+    server = server_of(tmp_path, direct_calls=direct_calls)
     with Client.to(server.start("127.0.0.1:0")) as client:
         try:
             first = recommend(client, "nobody", page_size=30)

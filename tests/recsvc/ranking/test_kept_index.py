@@ -12,13 +12,13 @@ import faiss
 import numpy as np
 import pytest
 
-from modelstore.folder_lock import folder_lock
 from recsvc.domain.user import User, UserState
 from recsvc.local_files import derived_files
 from recsvc.ranking import approximate, inverted_file
 from recsvc.ranking.approximate import IndexedRanker, kept_index, ranker_of
 from recsvc.ranking.exact import ExactRanker, Exclusions, Ranker
 from recsvc.ranking.inverted_file import InvertedFile
+from servicekit.files.lock import FileLock
 from tests.recsvc.support.models import manifest_of
 from tests.support.polling import wait_for
 
@@ -148,7 +148,7 @@ def test_a_builder_that_hangs_is_not_waited_for_long(
 ) -> None:
     """Its turn is respected: nothing is written beside it."""
     monkeypatch.setattr(derived_files, "PATIENCE_S", 0.2)
-    with folder_lock(tmp_path):
+    with FileLock.of_folder(tmp_path):
         loaded(tmp_path)
     assert len(builds) == 1
     assert not (tmp_path / "index").exists()

@@ -17,7 +17,7 @@ from retrain.errors import Reason, RunError
 from retrain.run_log.row import RunRow, State
 from retrain.run_log.store import FileRuns, PostgresRuns, Runs
 from retrain.scheduling import lock as lock_module
-from retrain.scheduling.lock import KEY, FileLock, PostgresLock
+from retrain.scheduling.lock import KEY, LocalLock, PostgresLock
 from retrain.scheduling.tracked_run import store_failures
 from servicekit.storage.object_store import FileStore
 from tests.support.pgbouncer import pgbouncer
@@ -117,14 +117,14 @@ def test_runs_are_listed_for_people() -> None:
 
 
 @pytest.fixture(params=["postgres", "files"])
-def take(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], "PostgresLock | FileLock"]:
+def take(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], "PostgresLock | LocalLock"]:
     if request.param == "files":
-        return lambda: FileLock(tmp_path / "lock")
+        return lambda: LocalLock(tmp_path / "lock")
     conninfo = request.getfixturevalue("database")
     return lambda: PostgresLock(conninfo)
 
 
-def test_one_holds_the_lock_until_it_is_released(take: Callable[[], "PostgresLock | FileLock"]) -> None:
+def test_one_holds_the_lock_until_it_is_released(take: Callable[[], "PostgresLock | LocalLock"]) -> None:
     lock = take()
     lock.check()
     with pytest.raises(RunError) as caught:
@@ -209,7 +209,7 @@ def test_the_lock_of_a_killed_process_is_free(request: pytest.FixtureRequest, tm
         assert holder.stdout.readline() == b"held\n"
         holder.kill()
         holder.wait()
-    lock = PostgresLock(conninfo) if conninfo else FileLock(path)
+    lock = PostgresLock(conninfo) if conninfo else LocalLock(path)
     lock.check()
     lock.release()
 

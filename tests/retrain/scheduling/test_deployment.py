@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with moto, without types
 
-from retrain.__main__ import _parser
+from retrain.__main__ import _command_line
 from retrain.settings import ExportSettings, RetrainSettings
 from servicekit.configuration.settings import Settings
 
@@ -27,7 +27,7 @@ def unit(name: str) -> configparser.ConfigParser:
 def parsed(arguments: list[str]) -> argparse.Namespace:
     """Return the program's arguments; SystemExit when it does not know them."""
     assert arguments[0] == "retrain"
-    return _parser().parse_args(arguments[1:])
+    return _command_line().parse(arguments[1:])
 
 
 def cron_job(name: str, settings: type[Settings]) -> tuple[Any, argparse.Namespace, set[str]]:

@@ -15,7 +15,8 @@ from servicekit.credentials.pinned_handshake import VisitError, visit
 from servicekit.credentials.server_identity import Pem, ServerIdentity
 from servicekit.credentials.tls_files import TlsFiles
 from servicekit.process.ports import free_port
-from servicekit.server.grpc_server import AioServer, ThreadServer
+from servicekit.server.grpc_server import AioServer
+from servicekit.server.thread_server import ThreadServer
 from tests.support.certificates import Authority
 from tests.support.polling import wait_for
 from tests.support.tls_storm import KINDS, renew, storm

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from servicekit.credentials.tls_files import InsecureListenError, TlsFiles, is_loopback, server_credentials
-from servicekit.server.grpc_server import ThreadServer
+from servicekit.server.thread_server import ThreadServer
 from tests.support.certificates import Authority
 from tests.support.echo import SERVICE, caller, handlers
 from tests.support.polling import wait_for

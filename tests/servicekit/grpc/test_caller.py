@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from servicekit.credentials.tls_files import TlsFiles, server_credentials
 from servicekit.grpc.caller import audited
 from servicekit.grpc.errors import ServiceError
-from servicekit.server.grpc_server import ThreadServer
+from servicekit.server.thread_server import ThreadServer
 from tests.support.certificates import Authority
 from tests.support.echo import SERVICE, caller, handlers
 from tests.support.polling import wait_for

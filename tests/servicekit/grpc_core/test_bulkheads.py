@@ -14,10 +14,12 @@ from grpc_status import rpc_status
 
 from servicekit.grpc.open_streams import OpenStreams
 from servicekit.grpc_core import bulkhead
-from servicekit.server import health_service, reflection_service
-from servicekit.server.grpc_server import AioServer, ThreadServer
+from servicekit.server import health_service, plain_health, plain_reflection, reflection_service
+from servicekit.server.grpc_server import AioServer
+from servicekit.server.threaded import ThreadedServer
 from tests.support.echo import SERVICE, caller
 from tests.support.polling import wait_for
+from tests.support.thread_servers import KINDS
 
 pytestmark = pytest.mark.peer
 
@@ -70,8 +72,8 @@ def methods(store: Store) -> dict[str, Any]:
     }
 
 
-def serve(store: Store, **changes: Any) -> tuple[ThreadServer, str]:
-    server = ThreadServer([], threads=4, **changes)
+def serve(store: Store, kind: str = "direct", **changes: Any) -> tuple[ThreadedServer, str]:
+    server = KINDS[kind]([], threads=4, **changes)
     server.bulkhead("stores", running=2, waiting=3, methods=[STORE])
     server.add_methods(SERVICE, methods(store))
     address = f"127.0.0.1:{server.start('127.0.0.1:0')}"
@@ -79,9 +81,15 @@ def serve(store: Store, **changes: Any) -> tuple[ThreadServer, str]:
     return server, address
 
 
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which server."""
+    return str(request.param)
+
+
 @pytest.fixture
-def address(store: Store) -> Iterator[str]:
-    server, address = serve(store)
+def address(store: Store, kind: str) -> Iterator[str]:
+    server, address = serve(store, kind)
     yield address
     store.back.set()
     server.drain(0)
@@ -89,6 +97,7 @@ def address(store: Store) -> Iterator[str]:
 
 @pytest.fixture
 def impatient(store: Store) -> Iterator[str]:
+    """A server that speaks to gRPC's core: a plain one cannot end a call before its handler has begun."""
     server, address = serve(store, first_message_s=0.4)
     yield address
     store.back.set()
@@ -190,13 +199,19 @@ def test_a_batch_whose_caller_left_is_given_up(channel: grpc.Channel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "method"), [(health_service, WATCH), (reflection_service, REFLECTION), (bulkhead, MANY)]
+    ("kind", "module", "method"),
+    [
+        ("direct", health_service, WATCH),
+        ("direct", reflection_service, REFLECTION),
+        ("direct", bulkhead, MANY),
+        ("plain", plain_reflection, REFLECTION),
+    ],
 )
 def test_no_more_calls_of_a_kind_are_open_than_the_server_takes(
-    monkeypatch: pytest.MonkeyPatch, store: Store, module: Any, method: str
+    monkeypatch: pytest.MonkeyPatch, store: Store, kind: str, module: Any, method: str
 ) -> None:
     monkeypatch.setattr(module, "OPEN", 5)
-    server, address = serve(store)
+    server, address = serve(store, kind)
     done = threading.Event()
     with grpc.insecure_channel(address, LOCAL) as channel:
         idle = [silent(channel, method, done) for _ in range(5)]
@@ -208,6 +223,29 @@ def test_no_more_calls_of_a_kind_are_open_than_the_server_takes(
         for one in idle:
             one.cancel()
     server.drain(0)
+
+
+def test_a_plain_server_takes_so_many_watchers(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    """Each of them holds a thread, from its message on; when one leaves, the next one is taken."""
+    monkeypatch.setattr(plain_health, "WATCHERS", 3)
+    server, address = serve(store, "plain")
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch  # type: ignore[attr-defined]  # the stubs lack it
+        taken = [watch(health_pb2.HealthCheckRequest()) for _ in range(3)]
+        assert [next(one).status for one in taken] == [health_pb2.HealthCheckResponse.SERVING] * 3
+        with pytest.raises(grpc.RpcError) as raised:
+            next(watch(health_pb2.HealthCheckRequest()))
+        assert reason(raised.value) == CROWDED
+        taken[0].cancel()
+        wait_for(lambda: is_taken(watch(health_pb2.HealthCheckRequest())), what="the next one is taken")
+    server.drain(0)
+
+
+def is_taken(watch: Any) -> bool:
+    try:
+        return bool(next(watch).status == health_pb2.HealthCheckResponse.SERVING)
+    except grpc.RpcError:
+        return False
 
 
 async def both_ways(requests: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
@@ -297,8 +335,8 @@ async def test_watchers_and_streams_end_with_a_reason_when_an_asyncio_server_doe
         await asyncio.wait_for(draining, 15)
 
 
-def test_watchers_end_with_a_reason_when_a_server_does(store: Store) -> None:
-    server, address = serve(store)
+def test_watchers_end_with_a_reason_when_a_server_does(store: Store, kind: str) -> None:
+    server, address = serve(store, kind)
     with grpc.insecure_channel(address, LOCAL) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())  # type: ignore[attr-defined]
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING

@@ -16,11 +16,12 @@ import pytest
 from grpc import aio
 
 from servicekit.grpc.gate import Gate, Quiet
-from servicekit.server.grpc_server import AioServer, ThreadServer
+from servicekit.server.grpc_server import AioServer
 from servicekit.server.server_options import OPTIONS
 from tests.support.draining_server import REPLIES
 from tests.support.echo import SERVICE, caller, handlers
 from tests.support.polling import wait_for
+from tests.support.thread_servers import KINDS
 
 pytestmark = pytest.mark.peer
 
@@ -30,7 +31,7 @@ CALLERS: Final = 8
 OLD: Final = (("grpc.max_connection_age_ms", 150),)
 
 
-@pytest.fixture(params=["threads", "asyncio"])
+@pytest.fixture(params=[*KINDS, "asyncio"])
 def server(request: pytest.FixtureRequest) -> Iterator[tuple["subprocess.Popen[str]", str, str]]:
     """A server, its address, and its kind."""
     command = [sys.executable, "-m", "tests.support.draining_server", request.param]
@@ -46,7 +47,7 @@ def unary(channel: grpc.Channel, _: str) -> bool:
 
 def stream(channel: grpc.Channel, kind: str) -> bool:
     method = f"/{SERVICE}/Stream"
-    if kind == "threads":
+    if kind in KINDS:
         one: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(method)
         return len(list(one(b"one", timeout=60))) == REPLIES
     both: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
@@ -82,9 +83,10 @@ def test_no_call_is_cancelled_when_a_server_is_told_to_end(
     assert ends == {"UNAVAILABLE": CALLERS}
 
 
-def test_connections_that_get_old_cut_no_call_off() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_connections_that_get_old_cut_no_call_off(kind: str) -> None:
     """Callers connect anew, maybe to another replica, while calls and streams go on."""
-    server = ThreadServer([], threads=4, options=OLD)
+    server = KINDS[kind]([], threads=4, options=OLD)
     methods: Any = handlers(Echo=lambda request, _: request)
     renewed = threading.Event()
 

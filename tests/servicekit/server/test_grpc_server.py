@@ -14,10 +14,12 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from servicekit.server.grpc_server import AioServer, ThreadServer
+from servicekit.server.grpc_server import AioServer
+from servicekit.server.threaded import ThreadedServer
 from tests.support.echo import SERVICE, caller, handlers, is_refused
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
+from tests.support.thread_servers import KINDS
 
 pytestmark = pytest.mark.peer
 
@@ -68,9 +70,9 @@ def gate() -> Gate:
     return Gate()
 
 
-@pytest.fixture
-def thread_server(gate: Gate) -> Iterator[tuple[ThreadServer, str]]:
-    server = ThreadServer(["grpc.health.v1.Health"], threads=4)
+@pytest.fixture(params=KINDS)
+def thread_server(request: pytest.FixtureRequest, gate: Gate) -> Iterator[tuple[ThreadedServer, str]]:
+    server = KINDS[request.param](["grpc.health.v1.Health"], threads=4)
     server.add_methods(SERVICE, handlers(Wait=gate.handle))
     yield server, f"127.0.0.1:{server.start('127.0.0.1:0')}"
     server.drain(0)
@@ -84,7 +86,7 @@ async def aio_server(gate: Gate) -> AsyncIterator[tuple[AioServer, str]]:
     await server.drain(0)
 
 
-def test_a_server_does_not_serve_until_told(thread_server: tuple[ThreadServer, str]) -> None:
+def test_a_server_does_not_serve_until_told(thread_server: tuple[ThreadedServer, str]) -> None:
     server, address = thread_server
     assert health(address) == health(address, "grpc.health.v1.Health") == "NOT_SERVING"
     server.set_serving(serving=True)
@@ -98,22 +100,23 @@ async def test_an_asyncio_server_does_not_serve_until_told(aio_server: tuple[Aio
     assert await asyncio.to_thread(health, address) == "SERVING"
 
 
-def test_health_of_an_unknown_service_is_not_found(thread_server: tuple[ThreadServer, str]) -> None:
+def test_health_of_an_unknown_service_is_not_found(thread_server: tuple[ThreadedServer, str]) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         health(thread_server[1], "no.Such")
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_reflection_answers_grpcurl(thread_server: tuple[ThreadServer, str], grpcurl: Grpcurl) -> None:
+def test_reflection_answers_grpcurl(thread_server: tuple[ThreadedServer, str], grpcurl: Grpcurl) -> None:
     server, address = thread_server
     assert "grpc.health.v1.Health" in grpcurl.services(address)
     server.set_serving(serving=True)
     assert grpcurl(address, "grpc.health.v1.Health/Check").message == {"status": "SERVING"}
 
 
-def test_a_taken_address_is_refused(thread_server: tuple[ThreadServer, str]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_taken_address_is_refused(thread_server: tuple[ThreadedServer, str], kind: str) -> None:
     with pytest.raises(RuntimeError):
-        ThreadServer([], threads=1).start(thread_server[1])
+        KINDS[kind]([], threads=1).start(thread_server[1])
 
 
 async def test_a_taken_address_is_refused_by_an_asyncio_server(aio_server: tuple[AioServer, str]) -> None:
@@ -122,7 +125,7 @@ async def test_a_taken_address_is_refused_by_an_asyncio_server(aio_server: tuple
 
 
 def test_draining_lets_running_calls_finish_and_refuses_new_ones(
-    thread_server: tuple[ThreadServer, str], gate: Gate
+    thread_server: tuple[ThreadedServer, str], gate: Gate
 ) -> None:
     server, address = thread_server
     with grpc.insecure_channel(address, LOCAL) as channel, grpc.insecure_channel(address, LOCAL) as late:
@@ -151,7 +154,7 @@ async def test_an_asyncio_server_drains_likewise(aio_server: tuple[AioServer, st
         await asyncio.wait_for(draining, 10)
 
 
-def test_draining_does_not_wait_longer_than_its_grace(thread_server: tuple[ThreadServer, str], gate: Gate) -> None:
+def test_draining_does_not_wait_longer_than_its_grace(thread_server: tuple[ThreadedServer, str], gate: Gate) -> None:
     server, address = thread_server
     with grpc.insecure_channel(address, LOCAL) as channel:
         running = caller(channel, "Wait").future(b"mine", timeout=10)
@@ -178,7 +181,7 @@ def test_signals_ask_for_the_end_and_nothing_else(kind: str, number: signal.Sign
     assert (process.returncode, errors) == (0, "")
 
 
-def test_watchers_of_health_that_leave_do_not_lock_the_server(thread_server: tuple[ThreadServer, str]) -> None:
+def test_watchers_of_health_that_leave_do_not_lock_the_server(thread_server: tuple[ThreadedServer, str]) -> None:
     """While health changes, watchers come and go; there are more of them than the server has threads."""
     server, address = thread_server
     with grpc.insecure_channel(address, LOCAL) as channel:
