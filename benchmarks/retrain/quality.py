@@ -7,46 +7,35 @@ The data ends there, so there are no later days to judge by. `RETRAIN_QUALITY=fu
 
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 
 from benchmarks.report import Row
+from benchmarks.retrain.split import DAYS, THREADS, Split
 from retrain.data.duckdb_session import DuckDbSession
 from retrain.data.exports import choose_window
 from retrain.data.input_files import fetch
-from retrain.data.prepare import Interactions, Positives, prepare
-from retrain.embeddings import Embeddings
+from retrain.data.prepare import prepare
 from retrain.evaluation.confidence import interval
 from retrain.evaluation.held_out_day import PAGE_SIZE, HeldOutDay
 from retrain.evaluation.metrics import hits, ndcg, quality, recall
 from retrain.evaluation.page_ranking import Scores
 from retrain.evaluation.segments import slices
-from retrain.hyperparameters import Hyperparameters
-from retrain.pipeline.fits import DAY, Fits
-from retrain.pipeline.observer import RunObserver
-from retrain.pipeline.progress_bar import Lines
-from retrain.pipeline.train import learn_before
 from retrain.settings import RetrainSettings
-from retrain.training.lightfm_trainer import Trainer
 from retrain.training.serving_vectors import served, spread_ratio
 from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.logs import configure_logs
 
 DATA: Final = Path(__file__).parents[3] / "shared" / "data" / "kuairand"
 FULL: Final = os.environ.get("RETRAIN_QUALITY") == "full"
-DAYS: Final = timedelta(days=2)
 WEIGHTS: Final = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5)
-THREADS: Final = len(os.sched_getaffinity(0))
 EASE_PENALTIES: Final = (100.0, 300.0, 1000.0) if FULL else (300.0,)
 ALS_SETTINGS: Final = (
     [(factors, weight, penalty) for factors in (64, 128) for weight in (5.0, 20.0, 60.0) for penalty in (10.0, 50.0)]
@@ -56,72 +45,6 @@ ALS_SETTINGS: Final = (
 """Factors, confidence of a positive, regularisation."""
 
 Options = Mapping[str, Any]
-
-
-class Split:
-    """The data, cut in two: what is known, and what is judged by.
-
-    Args:
-        interactions: All of it.
-        cut: End of what is known.
-        settings: Half-lives and hyperparameters.
-    """
-
-    def __init__(self, interactions: Interactions, cut: datetime, settings: RetrainSettings) -> None:
-        self._interactions, self._cut, self._settings = interactions, cut, settings
-        self.shape = (interactions.counts.users, interactions.counts.videos)
-        self.positives = interactions.positives(cut, half_life=settings.half_life())
-        self.watched, self.liked = self._day(watched=True), self._day(watched=False)
-        self._learnt: dict[tuple[int, int], Embeddings] = {}
-        self.seconds: dict[str, float] = {}
-
-    def lightfm(self, factors: int, epochs: int) -> Embeddings:
-        """Return what LightFM learns, its passes compiled."""
-        key = (factors, epochs)
-        if key not in self._learnt:
-            parameters = Hyperparameters(
-                loss="warp",
-                factors=factors,
-                learning_rate=self._settings.retrain_learning_rate,
-                threads=THREADS,
-                seed=self._settings.retrain_seed,
-            )
-            trainer = Trainer(parameters)
-            begin = time.monotonic()
-            trainer.fit(self.positives, range(epochs))
-            self.seconds[f"{epochs} epochs, {factors} factors"] = time.monotonic() - begin
-            self._learnt[key] = trainer.representations(self.shape)
-        return self._learnt[key]
-
-    def as_a_run(self) -> Embeddings:
-        """Return what a run would serve, which learns the last two days by themselves."""
-        fits = Fits(self._settings, self._interactions, progress=Lines(), observer=RunObserver())
-        begin = time.monotonic()
-        learn_before(fits, self._cut - DAY)
-        fits.fit("final", self._cut)
-        self.seconds["as a run"] = time.monotonic() - begin
-        return fits.representations()
-
-    def tastes(self, half_life_places: float) -> Positives:
-        """Return what users liked last."""
-        return self._interactions.tastes(
-            self._cut, half_life=self._settings.half_life(), half_life_places=half_life_places
-        )
-
-    def matrix(self, weight: float = 1.0) -> Any:
-        """Return the positives as a (U, V) matrix, each of the same weight."""
-        pairs = self.positives.pairs
-        values = np.full(len(pairs), weight, np.float32)
-        return sp.csr_matrix((values, (pairs.users, pairs.videos)), self.shape)
-
-    def _day(self, *, watched: bool) -> HeldOutDay:
-        return HeldOutDay.build(
-            self._interactions.targets(self._cut, self._cut + DAYS, watched=watched),
-            self._interactions.seen(self._cut),
-            self._interactions.popularity(self._cut, half_life=self._settings.popularity_half_life()),
-            most_users=10**9,
-            seed=0,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

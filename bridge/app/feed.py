@@ -85,18 +85,7 @@ async def open_feed(
     async with AsyncExitStack() as stack:
         breaker = _breaker(settings, metrics, tell_health)
         client = await _client(breaker, metrics, stack)
-        replica_set = ReplicaSet(
-            client,
-            settings.lightfm_grpc_endpoint,
-            secrets.tls.current if secrets.tls else None,
-            connections=settings.lightfm_connections,
-            on_connected=breaker.allow_probe,
-        )
-        stack.push_async_callback(replica_set.close)
-        await stack.enter_async_context(background("replicas", replica_set.keep_resolved))
-        if secrets.tls:
-            secrets.tls.subscribe(on_loop(replica_set.renew))
-            await stack.enter_async_context(background("identity", replica_set.keep_renewed))
+        replica_set = await _replica_set(client, breaker, settings, secrets, stack)
         await stack.enter_async_context(background("schema", database.keep_schema))
         tokens = PageTokens([token_bytes(MIN_KEY_BYTES)])
         board, _ = await asyncio.gather(
@@ -119,6 +108,25 @@ async def open_feed(
             listeners=[loader.note, *pages],
         )
         yield FeedParts(service, replica_set, [seen.note, *listeners])
+
+
+async def _replica_set(
+    client: RecsvcClient, breaker: Breaker, settings: BridgeSettings, secrets: Secrets, stack: AsyncExitStack
+) -> ReplicaSet:
+    """Return the replicas of recsvc, followed as they move and as this program's identity is renewed."""
+    replica_set = ReplicaSet(
+        client,
+        settings.lightfm_grpc_endpoint,
+        secrets.tls.current if secrets.tls else None,
+        connections=settings.lightfm_connections,
+        on_connected=breaker.allow_probe,
+    )
+    stack.push_async_callback(replica_set.close)
+    await stack.enter_async_context(background("replicas", replica_set.keep_resolved))
+    if secrets.tls:
+        secrets.tls.subscribe(on_loop(replica_set.renew))
+        await stack.enter_async_context(background("identity", replica_set.keep_renewed))
+    return replica_set
 
 
 def _breaker(settings: BridgeSettings, metrics: Metrics, tell_health: Callable[[bool], None]) -> Breaker:

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tests.rules.kept_versions import (
+from tests.rules.support.kept_versions import (
     COMMAND,
     KEPT,
     PACKAGES,

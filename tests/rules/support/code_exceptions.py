@@ -55,7 +55,7 @@ THREADS: Final[Mapping[str, str]] = {
     "servicekit/credentials/server_identity.py:ServerIdentity.begin": TO_BE_RUN,
     "servicekit/grpc_core/bulkhead.py:Bulkhead.__init__": "a runner itself: an error of a call is logged",
     "servicekit/grpc_core/completions.py:Completions.__init__": "a runner itself: an error of an event is logged",
-    "servicekit/server/grpc_server.py:ThreadServer.__init__": ENDS_WITH_ITS_CALL,
+    "servicekit/server/thread_server.py:ThreadServer.__init__": ENDS_WITH_ITS_CALL,
     "servicekit/telemetry/dogstatsd.py:DogStatsd.__init__": "below what a shared runner would log to",
     "servicekit/telemetry/line_writer.py:LineWriter.__init__": "below what a shared runner would log to",
     "servicekit/process/periodic_thread.py:PeriodicThread.__init__": THE_RUNNER,

@@ -1,4 +1,4 @@
-"""`python -m tests.rules.kept_versions --write`: note of which source each version of a kept thing is.
+"""`python -m tests.rules.support.kept_versions --write`: note of which source each version of a kept thing is.
 
 What a program keeps, and trusts when it comes back to it, tells by a constant in which format or by which method it
 was made. Whoever changes the makers must think of that constant: so their digests stand in a file beside this one, and
@@ -16,10 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 PACKAGES: Final = ("bridge", "modelstore", "recsvc", "retrain", "servicekit")
 NOTED: Final = Path(__file__).with_suffix(".json")
-COMMAND: Final = "python -m tests.rules.kept_versions --write"
+COMMAND: Final = "python -m tests.rules.support.kept_versions --write"
 SQL_TOKENS: Final = re.compile(r"('(?:[^']|'')*')|--[^\n]*|\s+")
 Versions = dict[str, dict[str, Any]]
 
