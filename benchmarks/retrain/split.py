@@ -1,5 +1,6 @@
 """The data of a quality benchmark, cut in two: what is known, and what is judged by."""
 
+import os
 import time
 from datetime import datetime, timedelta
 from typing import Any, Final
