@@ -1,4 +1,4 @@
-"""Lists of rows in compressed form."""
+"""Many lists of row numbers in two arrays: all lists end to end, and where each begins (compressed sparse rows)."""
 
 from dataclasses import dataclass
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger("recsvc")
 
 NO_MODEL: Final = 1
-"""Exit status when the only model there is must not be served."""
+"""The only model there is must not be served."""
 
 
 def main() -> None:

@@ -11,4 +11,4 @@ REJECTED: Final = 3
 BUSY: Final = 4
 """Another run is under way."""
 SIGNALLED: Final = 128
-"""It was told to end: plus the number of the signal, as shells have it."""
+"""A signal ended it: 128 plus the number of the signal, as shells have it."""

@@ -1,4 +1,4 @@
-"""What the bridge shows to others, and knows them by: certificates and passwords, each as of now."""
+"""The certificates, passwords and keys of the bridge, each as its file holds it now."""
 
 import asyncio
 from collections.abc import Callable

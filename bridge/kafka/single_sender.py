@@ -1,4 +1,4 @@
-"""Messages that Kafka will never take, such as those that are larger than the topic allows.
+"""Sends messages one by one, and tells which of them Kafka will never take, such as those too large for the topic.
 
 Brokers refuse a whole batch for one message in it, so which one it is shows only when each goes alone.
 """

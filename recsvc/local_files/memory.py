@@ -1,4 +1,4 @@
-"""Memory that was freed, and that the allocator still holds."""
+"""Gives memory back to the system that was freed and that the allocator still holds."""
 
 import ctypes
 

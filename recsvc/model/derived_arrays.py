@@ -31,7 +31,7 @@ class DerivedArrays(NamedTuple):
     by_fingerprint: NDArray[np.int32]
     """(V,) rows in the order of their fingerprints."""
     heads: NDArray[np.bytes_]
-    """(V,) the first bytes of each video's entry in a reply; see `wire`."""
+    """(V,) the first bytes of each video's entry in a reply; see `wire_format`."""
     lengths: NDArray[np.float32]
     """(V,) lengths of the videos' factors."""
     fold_in_scale: NDArray[np.float64]

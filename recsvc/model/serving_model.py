@@ -30,7 +30,7 @@ class ServingModel:
     fold_in: FoldIn
     neighbours: Neighbours
     heads: NDArray[np.bytes_]
-    """(V,) the first bytes of each video's entry in a reply; see `wire`."""
+    """(V,) the first bytes of each video's entry in a reply; see `wire_format`."""
     prior: NDArray[np.float32]
     """(V,) the popularity part of the scores, of the model's popularity or a fresher one."""
 

@@ -1,4 +1,4 @@
-"""The journal's file made anew, without what was erased and what is too old to keep."""
+"""Makes the file of the profile log anew, without what was erased and what is too old to keep."""
 
 import os
 import re

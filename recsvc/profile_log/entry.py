@@ -1,4 +1,4 @@
-"""What the journal holds: what callers told of users, and who must be forgotten; one line of JSON each.
+"""What the profile log holds: what callers told of users, and who must be forgotten; one line of JSON each.
 
 Lines are read with the same care as what callers send: a file may be damaged, or written by a later release.
 """

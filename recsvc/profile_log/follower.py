@@ -1,4 +1,4 @@
-"""Keeps a process in step with the journal, in a thread: no call waits for the file."""
+"""Keeps a process in step with the profile log, in a thread: no call waits for the file."""
 
 import time
 from collections.abc import Callable

@@ -33,7 +33,7 @@ class InputFiles:
     catalogue: Path | None
     history: Path | None
     erased: Path | None = None
-    """Users who must not be trained on, see `erasures`."""
+    """Users who must not be trained on, see `erased_users`."""
 
     def check(self, folder: Path) -> None:
         """Raise RunError for the first file that has a wrong column; the folder is for scratch files."""

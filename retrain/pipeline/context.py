@@ -34,7 +34,7 @@ class RunContext:
     smoke_server: Callable[[Path], SmokeServer] | None = None
     """Starts, in an empty folder, what serves the written model for a test; None serves none."""
     fence: Callable[[], None] = unfenced
-    """Raises RunFailure when nothing may be published any more."""
+    """Raises RunError when nothing may be published any more."""
     force: bool = False
     """Publish whatever the gate finds."""
     checkpoints: CheckpointStore | None = None

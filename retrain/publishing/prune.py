@@ -33,7 +33,7 @@ def plan_pruning(store: ObjectStore, *, keep: int, now: datetime) -> Pruning:
     """Return which versions of a store are to be removed, and which reports of runs that published nothing.
 
     Args:
-        store: Of the models; a broken live pointer raises RunFailure.
+        store: Of the models; a broken live pointer raises RunError.
         keep: Newest versions that stay, besides the live one and its parent; and as many reports.
         now: The time (UTC).
     """

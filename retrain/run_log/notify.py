@@ -1,4 +1,4 @@
-"""Where runs are kept and who is told of them, as the settings say."""
+"""Opens the log of runs that the settings name, and tells Datadog and Snowflake of a run that has ended."""
 
 from datetime import UTC, datetime
 

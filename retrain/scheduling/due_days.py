@@ -1,4 +1,4 @@
-"""The nightly schedule: which days are due, and one run after the other until all of them are done."""
+"""Which days are due, and the schedule that runs them one after another, whatever stores there are."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

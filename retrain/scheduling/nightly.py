@@ -1,4 +1,4 @@
-"""The schedule and the log of runs, wired to real stores."""
+"""The schedule over the stores that the settings name: looks up what is due, and reports runs that hang."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""An address to listen on: waited for when it is taken, as its holder may only be passing, and then told of by name.
+"""Waits until an address is free to listen on, and names the process that has it when it is not.
 
 The ports that the programs have by default lie among those that Linux gives to the near end of any connection. Such a
 connection ends; a server stays.

@@ -99,7 +99,7 @@ def input_views() -> Iterator[tuple[InputViews, Any]]:
 
 
 def check_columns(path: Path, columns: Mapping[str, str]) -> None:
-    """Raise RunFailure unless the file has these columns."""
+    """Raise RunError unless the file has these columns."""
     with input_views() as (views, _):
         views.parquet("checked", [path], columns)
 
