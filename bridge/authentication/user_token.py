@@ -145,7 +145,7 @@ def _check_times(claims: Mapping[str, Any], policy: TokenPolicy, now: float) -> 
     if starts > now + LEEWAY_S:
         raise BadTokenError(TokenFault.EARLY, "the bearer token is not valid yet (`iat`, `nbf`)")
     if expires - issued > policy.max_lifetime_s:
-        detail = f"the bearer token lives for more than {policy.max_lifetime_s:g} s (`iat` to `exp`)"
+        detail = f"the bearer token lives for more than {policy.max_lifetime_s:.0f} s (`iat` to `exp`)"
         raise BadTokenError(TokenFault.LIFETIME, detail)
 
 

@@ -40,5 +40,5 @@ def _forget(options: argparse.Namespace) -> int:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return FAILED
     done = "would be removed" if options.dry_run else "removed"
-    sys.stdout.write(f"{rows:,} rows of erased users {done} from the exports; {len(erased):,} users were erased\n")
+    sys.stdout.write(f"{rows:,} rows of erased users {done} from the exports; {len(erased):,} erased users in all\n")
     return FAILED if failed else 0

@@ -58,7 +58,9 @@ def test_no_name_is_a_pattern() -> None:
 
 
 def test_no_statement_names_a_file() -> None:
-    for path in sorted((ROOT / "retrain" / "sql").glob("*.sql")):
+    statements = sorted((ROOT / "retrain" / "data" / "sql").glob("*.sql"))
+    assert statements
+    for path in statements:
         text = path.read_text(encoding="utf-8")
         assert not [reader for reader in READERS if f"{reader}(" in text], path.name
 
