@@ -241,9 +241,9 @@ def _judged(feed: Path, day: date, models: dict[str, Path]) -> tuple[dict[str, N
             users, videos = interactions.users(), interactions.videos()
             fit = plain_fit(interactions.positives(since, half_life=settings.half_life()), settings)
         for model, path in models.items():
-            champion = LiveModel.of(read(path), users, videos)
-            weight = champion.manifest.popularity_weight
-            (pages,) = held_out.pages(champion.representations_of(held_out.users).scores, (weight,))
+            live_model = LiveModel.of(read(path), users, videos)
+            weight = live_model.manifest.popularity_weight
+            (pages,) = held_out.pages(live_model.representations_of(held_out.users).scores, (weight,))
             gains[model] = ndcg(hits(pages, held_out.relevant), held_out.relevant.lengths())
     begin = time.monotonic()
     fit()

@@ -64,7 +64,7 @@ class LiveModel:
         return self.manifest.data_until > instant
 
 
-def load_champion(registry: Registry, folder: Path, users: IdMap, videos: IdMap) -> LiveModel | None:
+def load_live_model(registry: Registry, folder: Path, users: IdMap, videos: IdMap) -> LiveModel | None:
     """Return the live model, None where there is none that can be served.
 
     Args:

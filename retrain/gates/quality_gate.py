@@ -81,7 +81,7 @@ def judge(
     day: HeldOutDay,
     evaluation: Evaluation,
     candidate: Embeddings,
-    champion: LiveModel | None,
+    live_model: LiveModel | None,
     *,
     since: datetime,
     until: datetime,
@@ -94,36 +94,36 @@ def judge(
         day: The held-out day.
         evaluation: The candidate's quality on it.
         candidate: What was learnt before the day, of its users.
-        champion: The live model; None where there is none.
+        live_model: The live model; None where there is none.
         since: The day's beginning.
         until: Its end.
         threads: Threads to use.
         seed: Of the resampling.
     """
-    grown = tuple(_growth_problems(day, candidate, champion)) if champion else ()
+    grown = tuple(_growth_problems(day, candidate, live_model)) if live_model else ()
     if evaluation.users < MIN_USERS:
         return Verdict(users=evaluation.users, problems=grown)
     popularity, current, live = _beside_popularity(evaluation, seed), None, None
-    if champion and not champion.knows(since):
-        current, live = _beside_live(evaluation, day, live_pages(champion, day, threads=threads), seed)
-    elif champion and (recorded := _recorded(champion, until)) is not None:
+    if live_model and not live_model.knows(since):
+        current, live = _beside_live(evaluation, day, live_pages(live_model, day, threads=threads), seed)
+    elif live_model and (recorded := _recorded(live_model, until)) is not None:
         current = _beside_record(evaluation, recorded, seed)
     return Verdict(
         users=evaluation.users,
         comparisons=(popularity, current) if current else (popularity,),
         problems=(
             *grown,
-            *popularity_problems(popularity, lift_of(champion)),
+            *popularity_problems(popularity, lift_of(live_model)),
             *(live_problems(current) if current else ()),
             *page_problems(evaluation.lightfm_prior, evaluation.popularity, live),
         ),
     )
 
 
-def _growth_problems(day: HeldOutDay, candidate: Embeddings, champion: LiveModel) -> Iterator[str]:
+def _growth_problems(day: HeldOutDay, candidate: Embeddings, live_model: LiveModel) -> Iterator[str]:
     # Newcomers, whom only the live model may know by now, have no vector in the candidate.
     known = day.users[candidate.of(day.users).user_factors.any(axis=1)]
-    return length_problems(candidate.of(known), champion.representations_of(known), "the live model's")
+    return length_problems(candidate.of(known), live_model.representations_of(known), "the live model's")
 
 
 def _beside_popularity(evaluation: Evaluation, seed: int) -> Comparison:
@@ -146,26 +146,26 @@ def _beside_record(evaluation: Evaluation, recorded: float, seed: int) -> Compar
     return Comparison(rival="live", ndcg=recorded, difference=difference, on="the same day, as recorded")
 
 
-def live_pages(champion: LiveModel, day: HeldOutDay, *, threads: int = 1) -> NDArray[np.int64]:
+def live_pages(live_model: LiveModel, day: HeldOutDay, *, threads: int = 1) -> NDArray[np.int64]:
     """Return the live model's pages, (n, 20).
 
     Popularity is that of the day, as servers keep it fresh between nights.
     """
-    weight, scores = champion.manifest.popularity_weight, champion.representations_of(day.users).scores
+    weight, scores = live_model.manifest.popularity_weight, live_model.representations_of(day.users).scores
     pages: NDArray[np.int64] = day.pages(scores, (weight,), threads=threads)[0]
     return pages
 
 
-def _recorded(champion: LiveModel, until: datetime) -> float | None:
+def _recorded(live_model: LiveModel, until: datetime) -> float | None:
     """Return the NDCG that a model of the same days was judged to have: it has learnt from the held-out day since."""
-    if champion.manifest.data_until != until:
+    if live_model.manifest.data_until != until:
         return None
-    return champion.manifest.metrics.get(f"lightfm_prior.ndcg@{PAGE_SIZE}")
+    return live_model.manifest.metrics.get(f"lightfm_prior.ndcg@{PAGE_SIZE}")
 
 
-def lift_of(champion: LiveModel | None) -> float | None:
+def lift_of(live_model: LiveModel | None) -> float | None:
     """Return how much better than popularity the live model was when it was judged, as a share of popularity's NDCG."""
-    metrics = champion.manifest.metrics if champion else {}
+    metrics = live_model.manifest.metrics if live_model else {}
     ndcg, popular = (metrics.get(f"{name}.ndcg@{PAGE_SIZE}", 0.0) for name in ("lightfm_prior", "popularity"))
     return ndcg / popular - 1 if ndcg > popular > 0 else None
 

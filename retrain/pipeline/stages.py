@@ -16,7 +16,7 @@ from retrain.data.prepare import Interactions, prepare
 from retrain.errors import Reason, RunError
 from retrain.evaluation import page_ranking
 from retrain.evaluation.held_out_day import POPULARITY_FLOOR, HeldOutDay
-from retrain.evaluation.live_model import LiveModel, load_champion
+from retrain.evaluation.live_model import LiveModel, load_live_model
 from retrain.gates.data_gate import data_problems
 from retrain.gates.smoke_test import SmokeServer
 from retrain.pipeline.best_effort import best_effort
@@ -78,11 +78,11 @@ def _learnt(job: RunContext, work: WorkIdentity) -> Learnt:
             interactions = _prepared(job, session)
             _check_data(job, interactions)
         with observer.stage("gate"):
-            champion = load_champion(job.registry, job.folder / "live", interactions.users(), interactions.videos())
-        trained = train(job, work, interactions, champion)
+            live_model = load_live_model(job.registry, job.folder / "live", interactions.users(), interactions.videos())
+        trained = train(job, work, interactions, live_model)
         model = assemble(job, interactions, trained, parent=work.parent)
         with observer.stage("showcase"):
-            observer.note(_showcase(job, interactions, trained, model, champion))
+            observer.note(_showcase(job, interactions, trained, model, live_model))
     return Learnt(interactions=interactions, trained=trained, model=model)
 
 
@@ -176,7 +176,7 @@ def _data_findings(interactions: Interactions) -> DataFindings:
 
 
 def _showcase(
-    job: RunContext, interactions: Interactions, trained: Trained, model: Model, champion: LiveModel | None
+    job: RunContext, interactions: Interactions, trained: Trained, model: Model, live_model: LiveModel | None
 ) -> Showcase:
     """Return pages as they will be served, beside those of the model that is live until then."""
     return showcase(
@@ -184,7 +184,7 @@ def _showcase(
         HeldOutDay.after(model.seen, model.popularity),
         trained.representations.scores,
         trained.popularity_weight,
-        champion,
+        live_model,
         since=job.window.until,
         threads=job.settings.retrain_threads,
         seed=job.settings.retrain_seed,

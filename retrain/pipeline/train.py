@@ -38,7 +38,7 @@ TRIAL_USERS: Final = 5000
 """Users, at most, that a trial is judged on: pages of three models are made for them."""
 
 
-def train(job: RunContext, work: WorkIdentity, interactions: Interactions, champion: LiveModel | None) -> Trained:
+def train(job: RunContext, work: WorkIdentity, interactions: Interactions, live_model: LiveModel | None) -> Trained:
     """Fit as the plan says, and in the other way where the gate refuses what came of it.
 
     Planned is to go on from the last run's checkpoint, or from nothing where there is none or a full fit is due.
@@ -47,18 +47,18 @@ def train(job: RunContext, work: WorkIdentity, interactions: Interactions, champ
         job: What to work with.
         work: Names what fits are kept under.
         interactions: What to learn from.
-        champion: The live model; None where there is none.
+        live_model: The live model; None where there is none.
     """
     start, *others = _starts(job)
     for other in others:
         try:
-            return _train(job, work, interactions, champion, start)
+            return _train(job, work, interactions, live_model, start)
         except RunError as failure:
             if failure.reason is not Reason.QUALITY:
                 raise
             logger.warning("fit.refused", warm=start is not None, problem=str(failure))
             start = other and other.after_full_fit(job.window.until)
-    return _train(job, work, interactions, champion, start)
+    return _train(job, work, interactions, live_model, start)
 
 
 def _starts(job: RunContext) -> list[Checkpoint | None]:
@@ -77,7 +77,7 @@ def _train(
     job: RunContext,
     work: WorkIdentity,
     interactions: Interactions,
-    champion: LiveModel | None,
+    live_model: LiveModel | None,
     start: Checkpoint | None,
 ) -> Trained:
     """Fit in time order, so that the last day is judged before it is learnt from.
@@ -98,8 +98,8 @@ def _train(
     if judged is None:
         return _trained(job, fits, weight)
     job.observer.note(judged)
-    with _shown_when_refused(job, interactions, fits, judged, champion):
-        return _gated(job, interactions, fits, judged, champion)
+    with _shown_when_refused(job, interactions, fits, judged, live_model):
+        return _gated(job, interactions, fits, judged, live_model)
 
 
 def learn_before(fits: Fits, last: datetime) -> bool:
@@ -125,7 +125,7 @@ def _judged(job: RunContext, fits: Fits, weight: float, *, fewest: int) -> Judge
 
 
 def _gated(
-    job: RunContext, interactions: Interactions, fits: Fits, judged: Judged, champion: LiveModel | None
+    job: RunContext, interactions: Interactions, fits: Fits, judged: Judged, live_model: LiveModel | None
 ) -> Trained:
     """Learn from the last day what may go live; RunError when it may not."""
     settings = job.settings
@@ -134,14 +134,14 @@ def _gated(
             fits.held_out(midnight(job.window.last)),
             judged.evaluation,
             judged.candidate,
-            champion,
+            live_model,
             since=midnight(job.window.last),
             until=job.window.until,
             threads=settings.retrain_threads,
             seed=settings.retrain_seed,
         )
     _require(job, verdict)
-    rival = _rival(job, interactions, fits, champion) if champion else None
+    rival = _rival(job, interactions, fits, live_model) if live_model else None
     trial = _tried(job, fits, rival, judged.evaluation.weight) if rival else None
     trained = _trained(job, fits, _next_weight(judged.evaluation), judged.evaluation)
     final = trained.representations
@@ -194,18 +194,18 @@ class _Rival:
     """How much better than popularity it was when it was judged."""
 
 
-def _rival(job: RunContext, interactions: Interactions, fits: Fits, champion: LiveModel) -> _Rival | None:
+def _rival(job: RunContext, interactions: Interactions, fits: Fits, live_model: LiveModel) -> _Rival | None:
     """Return what a trial can be compared with, None where the live model knows the day, or users are few."""
     last, until = midnight(job.window.last), job.window.until
     middle = interactions.middle(last, until)
-    if middle is None or champion.knows(last):
+    if middle is None or live_model.knows(last):
         return None
     with job.observer.stage("gate"):
         half = fits.part_of_day(middle, until).sample(TRIAL_USERS, seed=job.settings.retrain_seed)
         if len(half.users) < MIN_USERS:
             return None
-        pages = live_pages(champion, half, threads=job.settings.retrain_threads)
-    return _Rival(since=middle, half=half, pages=pages, lift=lift_of(champion))
+        pages = live_pages(live_model, half, threads=job.settings.retrain_threads)
+    return _Rival(since=middle, half=half, pages=pages, lift=lift_of(live_model))
 
 
 def _tried(job: RunContext, fits: Fits, rival: _Rival, weight: float) -> HalfDayCandidate:
@@ -227,7 +227,7 @@ def _tried(job: RunContext, fits: Fits, rival: _Rival, weight: float) -> HalfDay
 
 @contextmanager
 def _shown_when_refused(
-    job: RunContext, interactions: Interactions, fits: Fits, judged: Judged, champion: LiveModel | None
+    job: RunContext, interactions: Interactions, fits: Fits, judged: Judged, live_model: LiveModel | None
 ) -> Iterator[None]:
     """Let the report of what the gate refuses show the pages that were judged on the last day."""
     try:
@@ -241,7 +241,7 @@ def _shown_when_refused(
                         fits.held_out(midnight(job.window.last)),
                         judged.candidate.scores,
                         judged.evaluation.weight,
-                        champion,
+                        live_model,
                         since=midnight(job.window.last),
                         threads=job.settings.retrain_threads,
                         seed=job.settings.retrain_seed,

@@ -32,7 +32,7 @@ def showcase(
     day: HeldOutDay,
     scores: Scores,
     weight: float,
-    champion: LiveModel | None,
+    live_model: LiveModel | None,
     *,
     since: datetime,
     threads: int = 1,
@@ -45,7 +45,7 @@ def showcase(
         day: The day.
         scores: The candidate's.
         weight: That of the popularity prior.
-        champion: The live model; None where there is none.
+        live_model: The live model; None where there is none.
         since: The day's beginning.
         threads: Threads to use.
         seed: Of the choice of users.
@@ -53,8 +53,8 @@ def showcase(
     day = day.sample(MAX_USERS, seed=seed)
     (served,) = day.pages(scores, (weight,), threads=threads)
     pages = {SERVED: served, BASELINE: day.popular_pages()}
-    if champion:
-        pages[LIVE] = live_pages(champion, day, threads=threads)
+    if live_model:
+        pages[LIVE] = live_pages(live_model, day, threads=threads)
     return Showcase(bands=_bands(pages, day.popularity), samples=_samples(interactions, day, pages, since))
 
 

@@ -89,6 +89,6 @@ def test_the_command_says_what_it_removes(
     monkeypatch.setenv("INTERACTIONS_URL", exports.as_uri())
     monkeypatch.setenv("MODEL_STORE_URL", models.as_uri())
     assert main(["forget", "--dry-run"]) == 0
-    assert "2 rows of erased users would be removed from the exports; 2 users were erased" in capsys.readouterr().out
+    assert "2 rows of erased users would be removed from the exports; 2 erased users in all" in capsys.readouterr().out
     assert main(["forget"]) == 0
     assert users(exports / "2026-03-01/interactions-0000.parquet") == ["stays", "back"]
