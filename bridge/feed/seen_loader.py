@@ -8,6 +8,7 @@ from bridge.background.job import Job
 from bridge.domain.page import ServedBy, ServedPage
 from bridge.feed.seen_videos import MAX_VIDEOS, SeenVideos
 from bridge.postgres.pool import Database
+from servicekit.inputs.identifiers import MAX_ID_BYTES
 from servicekit.telemetry.metrics import NO_METRICS, Metrics
 
 MAX_WAITING: Final = 1000
@@ -15,12 +16,13 @@ BATCH: Final = 100
 PAUSE_S: Final = 0.2
 RETRY_S: Final = 5.0
 
-_SEEN: Final = """
+_SEEN: Final = f"""
 SELECT asked, ARRAY(
     SELECT video_id FROM user_interactions WHERE user_id = asked AND interaction_type <> 'search'
+        AND octet_length(video_id) <= {MAX_ID_BYTES}
     ORDER BY occurred_at DESC LIMIT %(videos)s
 ) FROM unnest(%(users)s::text[]) AS asked
-"""
+"""  # noqa: S608  # its parts are constants
 
 
 class SeenLoader:

@@ -64,7 +64,8 @@ class KafkaReader:
         config: How to reach the brokers.
         topics: Their names.
         group: The consumer group.
-        header: Only messages with this header, and tombstones, are returned.
+        header: Only messages with this header, and tombstones, are returned; and those whose headers cannot be read,
+            as nobody knows whether they have it, without any.
     """
 
     def __init__(self, config: Mapping[str, Any], topics: Iterable[str], *, group: str, header: str) -> None:
@@ -118,9 +119,8 @@ class KafkaReader:
         self._tell(message.error())
         if message.error():
             return None
-        headers = message.headers() or ()
-        value = message.value()
-        if value is not None and all(name != self._header for name, _ in headers):
+        headers, value = readable_headers(message), message.value()
+        if headers is not None and value is not None and all(name != self._header for name, _ in headers):
             return None
         return Received(
             topic=message.topic(),
@@ -129,7 +129,7 @@ class KafkaReader:
             timestamp_ms=message.timestamp()[1],
             key=_text(message.key()),
             value=value,
-            headers={name: _text(content) for name, content in headers},
+            headers={name: _text(content) for name, content in headers or ()},
         )
 
     def _tell(self, error: KafkaError | None) -> None:
@@ -137,6 +137,14 @@ class KafkaReader:
         if error is not None and error != self._problem:
             logger.warning("kafka.not_reading", error=error.str())
         self._problem = error
+
+
+def readable_headers(message: Any) -> Sequence[tuple[str, Any]] | None:
+    """Return a message's headers, which may be asked for once; None where the name of one is no UTF-8."""
+    try:
+        return message.headers() or ()
+    except (SystemError, UnicodeDecodeError):  # the client raises the one because of the other
+        return None
 
 
 def _text(content: bytes | None) -> str:

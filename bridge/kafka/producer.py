@@ -122,12 +122,11 @@ class Producer:
         """Queue a message; BufferError when the queue is full, KafkaException when it cannot be sent now."""
         if self._retired or self._failing.is_set():
             raise KafkaException(KafkaError(KafkaError._FAIL))  # noqa: SLF001  # a public constant of librdkafka
+        content = _encoded(message)
         number = next(self._numbers)
         self._producer.produce(
             message.topic,
-            key=message.key.encode(),
-            value=None if message.value is None else message.value.encode(),
-            headers=[(name, value.encode()) for name, value in message.headers.items()],
+            **content,
             on_delivery=lambda error, _: self._end(number, error),
         )
         self._pending[number] = done
@@ -207,3 +206,19 @@ class Producer:
 
     def _look_for_end(self, error: KafkaError) -> None:
         self.broken = self.broken or error.fatal()
+
+
+def _encoded(message: Message) -> dict[str, Any]:
+    """Return key, value and headers as they are sent; KafkaException for half of a surrogate pair.
+
+    No text of Postgres holds one, but its JSON does. The client would end the process for one in a header's name.
+    """
+    try:
+        return {
+            "key": message.key.encode(),
+            "value": None if message.value is None else message.value.encode(),
+            "headers": [(name.encode().decode(), value.encode()) for name, value in message.headers.items()],
+        }
+    except UnicodeEncodeError as error:
+        refusal = KafkaError(KafkaError.INVALID_RECORD, f"no UTF-8: {error.reason}")
+        raise KafkaException(refusal) from None

@@ -9,7 +9,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Producer as LibrdkafkaProducer
 
-from bridge.kafka.consumer import CONSUMER
+from bridge.kafka.consumer import CONSUMER, readable_headers
 from bridge.kafka.dead_letters import PREFIX
 from bridge.kafka.message import DEAD_LETTER_TOPIC
 from bridge.kafka.producer import PRODUCER
@@ -190,7 +190,7 @@ def _flush(producer: LibrdkafkaProducer) -> None:
 
 
 def _letter(message: Any) -> Letter:
-    headers = message.headers() or ()
+    headers = readable_headers(message) or ()  # of one that cannot be read nobody knows where it came from
     return Letter(
         key=message.key(),
         value=message.value(),

@@ -76,14 +76,17 @@ class Backfill:
         self._publisher = publisher
         self._metrics = metrics
         self._sleep = sleep
+        self._unsettled: Sequence[Received] = ()
+        """What was read: it is dealt with again after a defect, as the reader has gone on."""
 
     async def run(self) -> None:
         """Copy what comes; forever."""
         await self._database.ready.wait()
         while True:
-            received = await self._reader.read()
-            if received:
-                await self._settle(received)
+            self._unsettled = self._unsettled or await self._reader.read()
+            if self._unsettled:
+                await self._settle(self._unsettled)
+            self._unsettled = ()
             self._reader.commit()
 
     async def _settle(self, received: Sequence[Received]) -> None:

@@ -12,10 +12,14 @@ from bridge.domain.page import RankedVideo
 from bridge.postgres.pool import Connection, Database
 from bridge.trending.ranking import Trending, TrendingVideo
 from servicekit.grpc.request_checks import MAX_PAGE_SIZE
-from servicekit.inputs.identifiers import identifier_problem
+from servicekit.inputs.identifiers import MAX_ID_BYTES, identifier_problem
 
 FETCH_ROWS: Final = 500
 """Rows decoded at a time: the event loop must not be held for long."""
+MAX_TAGS: Final = 200
+"""Tags of a video, which has fewer than ten as a rule; one with more is set aside."""
+MAX_TAG_BYTES: Final = 8192
+"""Bytes of all tags of a video."""
 LAST_INSTANT: Final = datetime(9999, 12, 31, tzinfo=UTC)
 
 _NOW: Final = "SELECT now()"
@@ -55,6 +59,11 @@ _WEIGHT: Final = """
 * exp(-ln(2.0::float8) * least(100, greatest(0, min(age_s)) / greatest(%(half_life_s)s, 0.001)))
 """
 
+# All of a ranking is in memory: no row may be large.
+_FEW_TAGS: Final = f"""
+cardinality(tags) <= {MAX_TAGS} AND octet_length(array_to_string(tags, '')) <= {MAX_TAG_BYTES}
+"""
+
 _RANKING: Final = f"""
 {_DEEDS}, users AS (
     SELECT video_id, user_id, {_WEIGHT} AS weight FROM deeds GROUP BY video_id, user_id
@@ -63,6 +72,7 @@ _RANKING: Final = f"""
 ), tagged AS (
     SELECT video_id, row_number() OVER (PARTITION BY tag ORDER BY score DESC, video_id) AS place
     FROM scored JOIN videos USING (video_id), unnest(tags) AS tag
+    WHERE {_FEW_TAGS}
 ), chosen AS (
     (SELECT video_id FROM scored ORDER BY score DESC, video_id LIMIT %(most)s)
     UNION
@@ -71,7 +81,8 @@ _RANKING: Final = f"""
 ), ranked AS (
     SELECT video_id, score FROM scored JOIN chosen USING (video_id)
 )
-SELECT video_id, score, coalesce(author_id, ''), coalesce(tags, '{{}}'), duration_ms,
+SELECT left(video_id, {MAX_ID_BYTES + 1}), score, left(coalesce(author_id, ''), {MAX_ID_BYTES + 1}),
+       CASE WHEN videos.video_id IS NULL THEN '{{}}' WHEN {_FEW_TAGS} THEN tags END, duration_ms,
        CASE WHEN published_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 00:00Z'
            THEN (extract(epoch FROM published_at) * 1000000)::bigint END
 FROM ranked LEFT JOIN videos USING (video_id) ORDER BY score DESC, video_id
@@ -81,7 +92,8 @@ FROM ranked LEFT JOIN videos USING (video_id) ORDER BY score DESC, video_id
 _SURFACES: Final = f"""
 {_DEEDS}, sessions AS (
     SELECT DISTINCT ON (feed_session_id) feed_session_id, surface FROM feed_cache
-    WHERE page = 1 AND surface <> '' AND feed_session_id IN (SELECT feed_session_id FROM deeds)
+    WHERE page = 1 AND octet_length(surface) BETWEEN 1 AND {MAX_ID_BYTES}
+      AND feed_session_id IN (SELECT feed_session_id FROM deeds)
 ), users AS (
     SELECT surface, video_id, user_id, {_WEIGHT} AS weight
     FROM deeds JOIN sessions USING (feed_session_id) GROUP BY surface, video_id, user_id
@@ -90,7 +102,8 @@ _SURFACES: Final = f"""
            row_number() OVER (PARTITION BY surface ORDER BY sum(weight) DESC, video_id) AS place
     FROM users GROUP BY surface, video_id HAVING sum(weight) > 0
 )
-SELECT surface, video_id, score FROM scored WHERE place <= %(most_of_surface)s AND surface IN (
+SELECT surface, left(video_id, {MAX_ID_BYTES + 1}), score FROM scored
+WHERE place <= %(most_of_surface)s AND surface IN (
     SELECT surface FROM scored GROUP BY surface ORDER BY sum(score) DESC, surface LIMIT %(surfaces)s
 )
 """  # noqa: S608  # its parts are constants
@@ -189,6 +202,10 @@ def _video(row: tuple[Any, ...]) -> TrendingVideo:
         raise ValueError(f"the id {problem}")
     if not math.isfinite(score):
         raise ValueError("the score is no number")
+    if len(author_id) > MAX_ID_BYTES:
+        raise ValueError("the author's id is too long")
+    if tags is None:
+        raise ValueError(f"it has more than {MAX_TAGS} tags, or more than {MAX_TAG_BYTES} bytes of them")
     return TrendingVideo(
         ranked=RankedVideo(video_id, score),
         author_id=author_id,

@@ -38,6 +38,12 @@ SELECT user_id, video_id, interaction_type, watch_time_ms,
     to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
 FROM user_interactions WHERE occurred_at >= %s AND occurred_at < %s ORDER BY occurred_at, event_id
 """
+# A time may be infinite, or one that the list of the erased, whose numbers have bounds, could not be read back with.
+_ERASED: Final = """
+SELECT mark, (
+    extract(epoch FROM least(greatest(erased_at, '1970-01-01 00:00Z'), '9999-12-31 00:00Z')) * 1000
+)::bigint FROM erased_users
+"""
 
 
 class DayNotOverError(Exception):
@@ -104,8 +110,7 @@ def read_erased(conninfo: str) -> dict[bytes, int]:
 
 
 def _erased(connection: "psycopg.Connection[Any]") -> dict[bytes, int]:
-    cursor = connection.execute("SELECT mark, (extract(epoch FROM erased_at) * 1000)::bigint FROM erased_users")
-    return dict(cursor.fetchall())
+    return dict(connection.execute(_ERASED).fetchall())
 
 
 def _batches(connection: "psycopg.Connection[Any]", day: date) -> Iterator[pa.RecordBatch]:

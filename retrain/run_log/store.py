@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 import psycopg
-from psycopg.rows import dict_row
 from pydantic import ValidationError
 
 from retrain.errors import Reason, RunError
@@ -91,9 +90,11 @@ class PostgresRuns:
         return self._rows("WHERE logged_at IS NULL AND state <> 'running' ORDER BY started_at, run_id", [])
 
     def _rows(self, which: str, values: list[Any]) -> list[RunRow]:
-        with self._connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(f"SELECT * FROM retrain_runs {which}", values)
-            return [RunRow.model_validate(row) for row in cursor.fetchall()]
+        # As text: one odd value, such as a time that is infinite, would make the client refuse all rows.
+        query = f"SELECT row_to_json(retrain_runs)::text FROM retrain_runs {which}"
+        with self._connection() as connection:
+            texts = [text for (text,) in connection.execute(query, values).fetchall()]
+        return [row for text in texts if (row := _row(text)) is not None]
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
@@ -148,8 +149,15 @@ class FileRuns:
     def _rows(self) -> list[RunRow]:
         rows = []
         for path in sorted(self._folder.glob("*.json")):
-            try:
-                rows.append(RunRow.model_validate_json(path.read_bytes()))
-            except (FileNotFoundError, ValidationError):
-                continue  # of another version of this program, or just removed
+            with suppress(FileNotFoundError):  # just removed
+                row = _row(path.read_bytes())
+                rows += [row] if row else []
         return rows
+
+
+def _row(text: str | bytes) -> RunRow | None:
+    """Return a run from how it is kept; None for what is none, or one of another version of this program."""
+    try:
+        return RunRow.model_validate_json(text)
+    except ValidationError:
+        return None

@@ -17,6 +17,10 @@ def identifier_problem(value: str) -> str:
         return "must not be empty"
     if len(value.encode("utf-8", "surrogatepass")) > MAX_ID_BYTES:
         return f"is longer than {MAX_ID_BYTES} bytes"
-    if not value.isprintable() and any(unicodedata.category(character) == "Cc" for character in value):
-        return "must not contain control characters"
+    if not value.isprintable():
+        categories = {*map(unicodedata.category, value)}
+        if "Cc" in categories:
+            return "must not contain control characters"
+        if "Cs" in categories:  # as JSON may hold, such as a token's claims
+            return "must not contain half of a surrogate pair"
     return ""

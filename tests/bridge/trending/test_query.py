@@ -347,6 +347,37 @@ async def test_bad_ids_are_counted_and_named_once(database: Database, dogstatsd:
     await until(lambda: sum(packet.values[0] for packet in dogstatsd.packets("feed.jobs.rows_set_aside", tag)) == 6)
 
 
+async def test_large_rows_are_set_aside(database: Database) -> None:
+    """A megabyte in one row of a table that others fill is not brought into the memory of a bridge."""
+    set_aside = SetAside("trending")
+    videos = ("good", "tagged", "long tag", "long author", "x" * 1_000_000)
+    catalogue = {
+        "good": "'a', array_fill('t'::text, ARRAY[200])",
+        "tagged": "'a', array_fill('t'::text, ARRAY[201])",
+        "long tag": "'a', ARRAY[repeat('t', 1000000)]",
+        "long author": "repeat('a', 1000000), ARRAY['t']",
+    }
+    async with database.connection() as connection:
+        for video in videos:
+            await connection.execute(
+                "INSERT INTO user_interactions (user_id, video_id, interaction_type, occurred_at, feed_session_id)"
+                " VALUES ('u', %s, 'like', now(), 's')",
+                [video],
+            )
+        for video, columns in catalogue.items():
+            insert = f"INSERT INTO videos (video_id, author_id, tags) VALUES (%s, {columns})"  # noqa: S608  # constants
+            await connection.execute(insert, [video])
+        await connection.execute(
+            "INSERT INTO feed_cache (created_at, feed_session_id, page, user_id, surface, served_by, fallback_reason,"
+            " algorithm, model_version, experiment_variant_id, video_ids)"
+            " VALUES (now(), 's', 1, 'u', repeat('s', 1000000), '', '', '', '', '', '{}')"
+        )
+    trending = await compute_trending(database, replace(POLICY, unknown_videos=True), THEN, set_aside)
+    assert [video.ranked.video_id for video in trending.videos] == ["good"]
+    assert trending.surface_scores == {}
+    assert set_aside.report() == 4
+
+
 @pytest.mark.parametrize("days", [-30, -8, 8, 30, 3000])
 async def test_one_wrong_clock_leaves_the_ranking(database: Database, days: float) -> None:
     """A bridge whose clock is wrong stores an interaction: the window is that of Postgres, and all others stay."""

@@ -15,6 +15,7 @@ import pytest
 from bridge.postgres.migrate import migrate
 from deploy.local.postgres import Postgres
 from retrain.data.columns import INTERACTIONS
+from retrain.data.erased_users import read_erasures
 from retrain.data.export_day import BATCH_ROWS, DayNotOverError, export_day
 from retrain.data.exports import choose_window, list_days
 from servicekit.storage.object_store import FileStore
@@ -88,6 +89,20 @@ def test_repeated_export_is_the_same(database: str, tmp_path: Path) -> None:
     assert (tmp_path / first.files[0]).read_bytes() == content
     _record(database, [("late", "v", "like", 0, START)])
     assert export_day(database, store, DAY).rows == count + 1
+
+
+def test_an_odd_time_of_an_erasure_stops_no_export(database: str, tmp_path: Path) -> None:
+    """Whatever Postgres takes for a time, days are exported, and the list that is written can be read back."""
+    times = ["infinity", "-infinity", "4000-01-01 BC", "290000-01-01", "2026-03-14 12:00Z"]
+    with psycopg.connect(database) as connection:
+        for number, time in enumerate(times):
+            connection.execute("INSERT INTO erased_users VALUES (%s, %s)", [bytes([number]), time])
+    store = FileStore(tmp_path)
+    for _ in range(2):
+        export_day(database, store, DAY)
+    last = 253_402_214_400_000
+    noon = round(START.timestamp() * 1000) + 12 * 3_600_000
+    assert [*read_erasures(store).values()] == [last, 0, 0, last, noon]
 
 
 def test_failed_export_is_not_complete(database: str, tmp_path: Path) -> None:

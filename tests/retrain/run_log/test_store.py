@@ -96,6 +96,30 @@ def test_the_table_lets_only_one_run_be_under_way(database: str) -> None:
     runs.end_orphans(NOW)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("quality", "('{\"a\": 1' || repeat('0', 5000) || '}')::jsonb"),
+        ("quality", "(repeat('[', 3000) || repeat(']', 3000))::jsonb"),
+        ("stage_seconds", "'{\"a\": null}'"),
+        ("run_date", "'infinity'"),
+        ("started_at", "'infinity'"),
+    ],
+)
+def test_an_odd_row_hides_no_other(database: str, column: str, value: str) -> None:
+    """Other programs may write to the table: what is no run is passed over, and the nightly runs go on."""
+    runs, good, odd = PostgresRuns(database), ended(begun()), ended(begun(1))
+    with psycopg.connect(database) as connection:
+        connection.execute("DELETE FROM retrain_runs")
+    runs.save(good)
+    runs.save(odd)
+    with psycopg.connect(database) as connection:
+        change = f"UPDATE retrain_runs SET {column} = {value} WHERE run_id = %s"  # noqa: S608  # constants
+        connection.execute(change, [odd.run_id])
+    assert runs.recent(5) == [good]
+    assert runs.unlogged() == [good]
+
+
 def test_a_missing_table_or_server_is_one_line(postgres_server: object, tmp_path: Path) -> None:
     empty = postgres_server.create_database(f"test_{uuid4().hex}")  # type: ignore[attr-defined]  # a fixture's
     with pytest.raises(RunError, match=r"^the table retrain_runs is missing: python -m bridge migrate$"):
