@@ -25,6 +25,9 @@ SignatureAlgorithm: TypeAlias = Literal["RS256", "PS256", "ES256", "EdDSA"]
 
 RELOAD_S: Final = 30.0
 MAX_KEYS: Final = 100
+MIN_RSA_BITS: Final = 2048
+_PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi"})
+"""Members of a JSON Web Key that only its owner may know."""
 _TYPES: Final = {"RSA": ("RS256", "PS256"), "EC": ("ES256",), "OKP": ("EdDSA",)}
 """What keys of a type can verify."""
 
@@ -152,7 +155,18 @@ def _pem_key(text: str) -> PublicKey:
     name = next((name for kind, name in types if isinstance(key, kind)), "")
     if not name:
         raise ValueError("its key is of a type that is not supported")
+    _require_strength(key)
     return PublicKey(_TYPES[name], key)
+
+
+def _require_strength(key: Any) -> None:
+    """Refuse keys that RFC 7518 does not allow for these algorithms; ValueError says which would do."""
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415  # slow to import
+
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        raise ValueError(f"has {key.key_size} bits, at least {MIN_RSA_BITS} are needed")
+    if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError(f"is of the curve {key.curve.name}, ES256 needs P-256")  # noqa: TRY004  # as all that is wrong with a key
 
 
 def _key_set(entries: Iterable[Any]) -> KeySet:
@@ -175,9 +189,10 @@ def _key(entry: Any) -> PublicKey:
     kind, use, operations, algorithm = (fields.get(name) for name in ("kty", "use", "key_ops", "alg"))
     if not isinstance(kind, str) or kind not in _TYPES:
         raise ValueError("is a shared secret" if kind == "oct" else "is of a type that is not supported")
-    if "d" in fields:
+    if _PRIVATE & fields.keys():
         raise ValueError("is a private key: replace it, as others may have read it")
-    if use not in (None, "sig") or (operations is not None and "verify" not in operations):
+    verifies = operations is None or (isinstance(operations, list) and "verify" in operations)
+    if use not in (None, "sig") or not verifies:
         raise ValueError("is not for verifying signatures")
     possible = _TYPES[kind]
     if algorithm is not None and algorithm not in possible:
@@ -186,7 +201,9 @@ def _key(entry: Any) -> PublicKey:
     if name is not None and (not isinstance(name, str) or identifier_problem(name)):
         raise ValueError("has a kid that is no text of 1 to 128 bytes")
     allowed = (algorithm,) if algorithm else possible
-    return PublicKey(allowed, jwt.PyJWK(fields, algorithm or possible[0]).key, name or "")
+    key = jwt.PyJWK(fields, algorithm or possible[0]).key
+    _require_strength(key)
+    return PublicKey(allowed, key, name or "")
 
 
 def _title(entry: Any, place: int) -> str:

@@ -348,3 +348,27 @@ async def test_keys_are_renewed(keys: Path) -> None:
 def test_named_users() -> None:
     """Without keys, callers name the user, and tokens are not looked at."""
     assert TrustedCallers().user("u1", _bearer("garbage")) == "u1"
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        (rsa.generate_private_key(public_exponent=65537, key_size=1024), "1024 bits"),  # noqa: S505  # which is the point
+        (ec.generate_private_key(ec.SECP384R1()), "secp384r1"),
+    ],
+)
+def test_a_weak_key_verifies_nothing(tmp_path: Path, key: Any, problem: str) -> None:
+    """As RFC 7518 has it for these algorithms."""
+    path = tmp_path / "key.pem"
+    path.write_bytes(_pem(key))
+    with pytest.raises(ValueError, match=problem):
+        KeyFile(path)
+
+
+def test_a_weak_key_of_a_set_is_set_aside(tmp_path: Path) -> None:
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505  # which is the point
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [_jwk(weak, "weak"), _jwk(RSA_KEY, "good")]}), encoding="utf-8")
+    with structlog.testing.capture_logs() as logs:
+        KeyFile(path).find("good")
+    assert "1024 bits" in logs[0]["keys"]["weak"]
