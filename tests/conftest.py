@@ -1,5 +1,6 @@
 """The real peers that tests speak to. Nothing listens on a fixed port, and everything ends with the run."""
 
+import os
 import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from deploy.local.kafka.choice import KafkaChoice, choose_kafka
 from deploy.local.kafka.mock import MockKafka
@@ -24,6 +26,8 @@ SHARED_DATA: Final = ROOT.parent / "shared" / "data"
 # How long a case takes says more of the machine than of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+# Workers that make its files at once would read each other's halves.
+set_hypothesis_home_dir(ROOT / ".hypothesis" / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
 
 KAFKA: Final = pytest.StashKey[KafkaChoice]()
 

@@ -53,7 +53,7 @@ def _users(path: Path, *, anonymous: bool = False, policy: TokenPolicy = POLICY)
 
 def _token(key: Any = RSA_KEY, *, algorithm: str = "RS256", key_id: str | None = None, **changes: Any) -> str:
     now = int(time.time())
-    claims = {"sub": "u1", "aud": "feed", "iss": "https://issuer.example", "iat": now, "exp": now + 60, **changes}
+    claims = {"sub": "u1", "aud": "feed", "iss": "https://issuer.example", "iat": now, "exp": now + 3600, **changes}
     kept = {name: value for name, value in claims.items() if value is not None}
     return jwt.encode(kept, key, algorithm=algorithm, headers={"kid": key_id} if key_id else None)
 
@@ -111,7 +111,7 @@ NOW: Final = int(time.time())
 
 def _raw(payload: bytes | None = None, **changes: Any) -> str:
     """A well-signed token of any payload, which libraries would not make."""
-    claims = {"sub": "u1", "aud": "feed", "iss": "https://issuer.example", "iat": NOW, "exp": NOW + 60, **changes}
+    claims = {"sub": "u1", "aud": "feed", "iss": "https://issuer.example", "iat": NOW, "exp": NOW + 3600, **changes}
     return jwt.PyJWS().encode(json.dumps(claims).encode() if payload is None else payload, RSA_KEY, algorithm="RS256")
 
 
@@ -123,8 +123,8 @@ def _with_header(header: bytes) -> str:
     ("token", "reason"),
     [
         (_token(exp=NOW - 60), "TOKEN_EXPIRED"),
-        (_token(nbf=NOW + 600), "TOKEN_NOT_YET_VALID"),
-        (_token(iat=NOW + 600), "TOKEN_NOT_YET_VALID"),
+        (_token(nbf=NOW + 7200), "TOKEN_NOT_YET_VALID"),
+        (_token(iat=NOW + 7200), "TOKEN_NOT_YET_VALID"),
         (_token(exp=NOW + 400 * 86_400), "TOKEN_LIVES_TOO_LONG"),
         (_token(exp=None), "TOKEN_CLAIM_MISSING"),
         (_token(iat=None), "TOKEN_CLAIM_MISSING"),

@@ -218,7 +218,8 @@ async def test_no_poison_stops_the_backfill(ingestion: Ingestion, kafka_bootstra
     keys = {poison, "\0" + poison, ""}
     letters = await asyncio.to_thread(read_topic, kafka_bootstrap, DEAD_LETTER_TOPIC, keys, decode=bytes)
     ours = [one for one in letters if one.key or not one.value]
-    assert len(ours) == len(POISON) + len(ODD_HEADERS) + 1
+    places = {one.headers["__connect.errors.offset"] for one in ours}  # a reader that takes over writes some again
+    assert len(places) == len(POISON) + len(ODD_HEADERS) + 1
     assert {one.headers["__connect.errors.topic"] for one in ours} == {INTERACTIONS_TOPIC}
     shown = await asyncio.to_thread(_run, "dead-letters", own_database, kafka_bootstrap)
     assert "JSONDecodeError" in shown.stdout

@@ -176,7 +176,12 @@ def test_the_refusal_says_when_to_come_back(slow: tuple[grpc.Channel, Counter[st
     for _ in range(60):
         call(b"learn", timeout=5)
 
-    failure = Failure.of(lambda: call(b"hurried", timeout=ANSWER_S / 2))
+    for _ in range(20):  # a busy machine may answer after the deadline
+        at_work = call.future(b"at work", timeout=5)
+        failure = Failure.of(lambda: call(b"hurried", timeout=ANSWER_S * 1.5))
+        assert at_work.result() == b"at work"
+        if failure.code is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            break
 
     assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert failure.retry_after_s == pytest.approx(0.1)

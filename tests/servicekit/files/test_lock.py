@@ -10,6 +10,8 @@ import pytest
 
 from servicekit.files.lock import FOR_EVER, FileLock
 
+pytestmark = pytest.mark.process
+
 ROOT: Final = Path(__file__).parents[3]
 HOLDER: Final = """
 import sys, time

@@ -15,6 +15,8 @@ from tests.support.echo import SERVICE, caller, handlers
 from tests.support.polling import wait_for
 from tests.support.thread_servers import KINDS
 
+pytestmark = pytest.mark.process
+
 ROOT: Final = Path(__file__).parents[3]
 LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]
 POISONED: Final = """
