@@ -56,8 +56,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Let a unit test that opens a socket or starts a process fail."""
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Let a unit test that opens a socket or starts a process fail; its end may be that of other tests' peers as well."""
+    with isolated() if item.get_closest_marker(UNIT) else nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Hold a unit test to the same while it runs."""
     with isolated() if item.get_closest_marker(UNIT) else nullcontext():
         return (yield)
 
