@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """Let a unit test that opens a socket or starts a process fail, but not at its end, which may be that of all peers."""
+    """Let a unit test that opens a socket or starts a process fail; its end may be that of all peers."""
     with isolated() if item.get_closest_marker(UNIT) else nullcontext():
         return (yield)
 
