@@ -214,6 +214,7 @@ def test_no_more_calls_of_a_kind_are_open_than_the_server_takes(
     server, address = serve(store, kind)
     done = threading.Event()
     with grpc.insecure_channel(address, LOCAL) as channel:
+        grpc.channel_ready_future(channel).result(20)  # calls that wait for a connection begin in any order
         idle = [silent(channel, method, done) for _ in range(5)]
         with pytest.raises(grpc.RpcError) as raised:
             next(silent(channel, method, done))
