@@ -37,6 +37,7 @@ from bridge.settings import BridgeSettings
 from bridge.trending.query import TrendingPolicy
 from bridge.trending.ranking import CurrentTrending
 from bridge.trending.refresher import TrendingRefresher
+from bridge.visibility.hidden import Hidden
 from servicekit.telemetry.metrics import Metric, Metrics
 
 REPORT_S: Final = 10.0
@@ -72,6 +73,8 @@ async def open_feed(
     database: Database,
     metrics: Metrics,
     tell_health: Callable[[bool], None],
+    *,
+    hidden: Hidden,
 ) -> AsyncIterator[FeedParts]:
     """Run what the feed needs until the block ends; the database is the caller's to open and close.
 
@@ -81,6 +84,7 @@ async def open_feed(
         database: For trending and for served pages.
         metrics: Where all report to.
         tell_health: Told whether calls to LightFM pass.
+        hidden: What no page may show.
     """
     async with AsyncExitStack() as stack:
         breaker = _breaker(settings, metrics, tell_health)
@@ -105,6 +109,7 @@ async def open_feed(
             experiments=_experiments(settings),
             seen=seen,
             tokens=tokens,
+            hidden=hidden,
             listeners=[loader.note, *pages],
         )
         yield FeedParts(service, replica_set, [seen.note, *listeners])

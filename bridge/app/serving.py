@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from bridge.app.catalogue import open_catalogue, open_hidden
 from bridge.app.feed import FeedParts, open_feed
 from bridge.app.ingestion import Ingestion, KafkaPolicy, open_ingestion
 from bridge.app.secrets import Secrets, on_loop
@@ -24,9 +25,10 @@ from servicekit.process.listening import naming_the_holder
 from servicekit.process.termination import aio_termination
 from servicekit.server.grpc_server import AioServer
 from servicekit.telemetry.metrics import Metrics, connect_metrics
-from videowindow.feed.v1 import feed_pb2_grpc, interaction_pb2_grpc, playback_pb2_grpc
+from videowindow.feed.v1 import catalogue_pb2_grpc, feed_pb2_grpc, interaction_pb2_grpc, playback_pb2_grpc
 
 SERVICES: Final = (
+    "videowindow.feed.v1.CatalogueService",
     "videowindow.feed.v1.FeedService",
     "videowindow.feed.v1.InteractionService",
     "videowindow.feed.v1.PlaybackService",
@@ -73,13 +75,22 @@ async def _open_services(
     """Open what answers calls, and add it to the server."""
     server.report(LIGHTFM, serving=True)
     database = await _open_database(server, settings, secrets, stack)
+    hidden = await stack.enter_async_context(open_hidden(settings.trending_snapshot_path, metrics))
     feed = await stack.enter_async_context(
-        open_feed(settings, secrets, database, metrics, lambda serving: server.report(LIGHTFM, serving=serving))
+        open_feed(
+            settings,
+            secrets,
+            database,
+            metrics,
+            lambda serving: server.report(LIGHTFM, serving=serving),
+            hidden=hidden,
+        )
     )
+    kafka = _kafka_policy(settings, secrets)
     ingestion = await stack.enter_async_context(
         open_ingestion(
             database,
-            _kafka_policy(settings, secrets),
+            kafka,
             metrics,
             feed.listeners,
             order_wait_s=settings.interaction_order_wait_s,
@@ -93,6 +104,8 @@ async def _open_services(
     server.add(interaction_pb2_grpc.add_InteractionServiceServicer_to_server, interaction_service)
     playback = _playback(settings, secrets, ingestion.writer, metrics, stack)
     server.add(playback_pb2_grpc.add_PlaybackServiceServicer_to_server, playback)
+    catalogue = await stack.enter_async_context(open_catalogue(hidden, database, ingestion, kafka, metrics))
+    server.add(catalogue_pb2_grpc.add_CatalogueServiceServicer_to_server, catalogue)
     return feed, ingestion
 
 

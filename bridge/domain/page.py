@@ -78,6 +78,7 @@ class PageRequest:
         digest: Of the fields that stay the same from page to page.
         number: The page's place in its session, from 1.
         served: Videos that the session has shown; none of them is on the page.
+        country: Where the user is; empty when unknown.
     """
 
     user_id: str = ""
@@ -90,6 +91,7 @@ class PageRequest:
     digest: bytes = b""
     number: int = 1
     served: tuple[str, ...] = ()
+    country: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,15 @@ class PageQuery:
         request: What is asked for.
         seen: Videos that the user is known to have seen lately; on the page only where nothing else is left.
         diversity: How much score is traded for variety, 0 to 1.
+        reserve: Videos to ask for beyond the page, in the place of those that may not be shown.
+        hidden_author_ids: Authors none of whose videos may be on it, as which those are is not known here.
     """
 
     request: PageRequest
     seen: Sequence[str] = ()
     diversity: float = 0.0
+    reserve: int = 0
+    hidden_author_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

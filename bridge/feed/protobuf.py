@@ -1,5 +1,6 @@
 """Between feed messages and values; every bad field of a request is named."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -17,6 +18,7 @@ FIRST_SECOND: Final = -62_135_596_800
 LAST_SECOND: Final = 253_402_300_799
 """The years 1 to 9999, as `google.protobuf.Timestamp` defines them."""
 
+COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _SERVED_BY: Final = {one: pb.ServedBy.Value(f"SERVED_BY_{one.name}") for one in ServedBy}
 _FALLBACK: Final = {one: pb.FallbackReason.Value(f"FALLBACK_REASON_{one.name}") for one in FallbackReason}
 
@@ -33,6 +35,7 @@ def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | No
         if value:
             checker.identifier(value, name)
     video_filter = _decode_filter(message.filter, checker) if message.HasField("filter") else EVERYTHING
+    country = _decode_country(message, checker) if message.HasField("context") else ""
     checker.finish()
     variant = message.experiment_variant_id
     digest = request_digest("recommendations", user_id, message.surface, variant, video_filter)
@@ -48,6 +51,7 @@ def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | No
         digest=digest,
         number=token.page,
         served=token.served,
+        country=country,
     )
 
 
@@ -58,6 +62,7 @@ def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> PageR
     if message.surface:
         checker.identifier(message.surface, "surface")
     video_filter = _decode_filter(message.filter, checker) if message.HasField("filter") else EVERYTHING
+    country = _decode_country(message, checker) if message.HasField("context") else ""
     checker.finish()
     digest = request_digest("trending", "", message.surface, "", video_filter)
     token = _decode_token(tokens, message.page_token, digest, "")
@@ -68,11 +73,12 @@ def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> PageR
         digest=digest,
         number=token.page,
         served=token.served,
+        country=country,
     )
 
 
-def encode_page(served: ServedPage, token: str) -> pb.GetRecommendationsResponse:
-    """Return the reply."""
+def encode_page(served: ServedPage, token: str, hidden_as_of: datetime | None) -> pb.GetRecommendationsResponse:
+    """Return the reply, with how old the knowledge of what is hidden is where that matters."""
     page = served.page
     reply = pb.GetRecommendationsResponse(
         next_page_token=token,
@@ -84,14 +90,20 @@ def encode_page(served: ServedPage, token: str) -> pb.GetRecommendationsResponse
         experiment_variant_id=served.variant_id,
         attempts=page.attempts,
     )
+    if hidden_as_of is not None:
+        reply.hidden_as_of.FromDatetime(hidden_as_of)
     _add_videos(reply, page.videos)
     return reply
 
 
-def encode_trending(videos: Sequence[RankedVideo], token: str, computed_at: datetime) -> pb.GetTrendingResponse:
-    """Return the reply."""
+def encode_trending(
+    videos: Sequence[RankedVideo], token: str, computed_at: datetime, hidden_as_of: datetime | None
+) -> pb.GetTrendingResponse:
+    """Return the reply, with how old the knowledge of what is hidden is where that matters."""
     reply = pb.GetTrendingResponse(next_page_token=token)
     reply.computed_at.FromDatetime(computed_at)
+    if hidden_as_of is not None:
+        reply.hidden_as_of.FromDatetime(hidden_as_of)
     _add_videos(reply, videos)
     return reply
 
@@ -107,6 +119,13 @@ def check_timestamp(value: Timestamp, checker: Checker, path: str) -> bool:
     valid = FIRST_SECOND <= value.seconds <= LAST_SECOND and 0 <= value.nanos < 10**9
     checker.require(valid, path, "is not a valid timestamp of the years 1 to 9999")
     return valid
+
+
+def _decode_country(message: pb.GetRecommendationsRequest | pb.GetTrendingRequest, checker: Checker) -> str:
+    country = message.context.country
+    if country and not COUNTRY.fullmatch(country):
+        checker.report("context.country", "is no ISO 3166-1 alpha-2 code such as DE")
+    return country
 
 
 def _decode_token(tokens: PageTokens, text: str, digest: bytes, session_id: str) -> PageToken:

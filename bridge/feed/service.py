@@ -4,39 +4,28 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from secrets import token_bytes, token_hex
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from grpc import aio
 
 from bridge.authentication.authenticator import TrustedCallers, Users
-from bridge.domain.deadline import Clock, Deadline
-from bridge.domain.page import (
-    FallbackReason,
-    Page,
-    PageListener,
-    PageQuery,
-    PageRequest,
-    RankedVideo,
-    ServedBy,
-    ServedPage,
-)
-from bridge.feed.experiments import Algorithm, Assignment, Experiments
+from bridge.domain.deadline import Clock
+from bridge.domain.page import Page, PageListener, PageRequest, RankedVideo, ServedPage
+from bridge.feed.experiments import Assignment, Experiments
+from bridge.feed.page_maker import NOTHING_BARRED, PageMaker
 from bridge.feed.page_token import MAX_SERVED, MIN_KEY_BYTES, PageToken, PageTokens
 from bridge.feed.protobuf import decode_recommendations, decode_trending, encode_page, encode_trending
 from bridge.feed.seen_videos import SeenVideos
-from bridge.recsvc_client.client import GaveUp, RecsvcClient
+from bridge.recsvc_client.client import RecsvcClient
 from bridge.trending.ranking import CurrentTrending
+from bridge.visibility.hidden import Hidden
 from servicekit.grpc.errors import ServiceError
 from servicekit.telemetry.metrics import Metric, Metrics
 from videowindow.feed.v1 import feed_pb2 as pb
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceServicer
 
 logger = structlog.get_logger(__name__)
-
-FALLBACK_RESERVE_S: Final = 0.010
-"""Kept of the caller's own time for the trending page and the way back."""
-TRENDING_ALGORITHM: Final = "trending"
 
 
 class FeedService(FeedServiceServicer):
@@ -52,6 +41,7 @@ class FeedService(FeedServiceServicer):
         experiments: Say how that user's pages are made.
         seen: What users have seen lately.
         tokens: Makes and reads page tokens; by default with a key of its own, which no other bridge knows.
+        hidden: Says what no page may show; by default nothing is hidden.
         listeners: Told of each served page.
         new_session: Makes names of feed sessions.
         now: The time of day (UTC).
@@ -69,19 +59,19 @@ class FeedService(FeedServiceServicer):
         experiments: Experiments | None = None,
         seen: SeenVideos | None = None,
         tokens: PageTokens | None = None,
+        hidden: Hidden | None = None,
         listeners: Sequence[PageListener] = (),
         new_session: Callable[[], str] = lambda: token_hex(16),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._recsvc = recsvc
         self._board = board
         self._metrics = metrics
         self._clock = clock
-        self._budget_s = budget_s
         self._users = users or TrustedCallers()
         self._experiments = experiments or Experiments()
-        self._seen = seen or SeenVideos()
         self._tokens = tokens or PageTokens([token_bytes(MIN_KEY_BYTES)])
+        self._pages = PageMaker(recsvc, board, clock, budget_s=budget_s, seen=seen or SeenVideos(), hidden=hidden)
+        self._hidden = hidden
         self._listeners = listeners
         self._new_session = new_session
         self._now = now
@@ -99,9 +89,10 @@ class FeedService(FeedServiceServicer):
         except ServiceError as error:
             self._observe(started, "none", error.code.name)
             raise
-        page = await self._page(wanted, arm, context)
+        page = await self._pages.page(wanted, arm, context.time_remaining())
         served = self._served(wanted, arm, page)
-        reply = encode_page(served, self._next_token(wanted, served.feed_session_id, page.videos, more=page.more))
+        token = self._next_token(wanted, served.feed_session_id, page.videos, more=page.more)
+        reply = encode_page(served, token, self._hidden.as_of if self._hidden else None)
         self._report(started, served)
         if self._logs_pages:
             logger.debug(
@@ -125,44 +116,12 @@ class FeedService(FeedServiceServicer):
         trending = self._board.current  # once: a refresh may come between two looks
         if trending is None:
             return pb.GetTrendingResponse()
-        page = trending.at(wanted.surface).page(wanted.page_size, video_filter=wanted.filter, served=wanted.served)
+        barred = self._hidden.bars(wanted.country) if self._hidden else NOTHING_BARRED
+        page = trending.at(wanted.surface).page(
+            wanted.page_size, video_filter=wanted.filter, served=wanted.served, barred=barred
+        )
         token = self._next_token(wanted, "", page.videos, more=page.more)
-        return encode_trending(page.videos, token, trending.computed_at)
-
-    async def _page(self, wanted: PageRequest, arm: Assignment, context: aio.ServicerContext[Any, Any]) -> Page:
-        """Return the page, at once after LightFM's deadline at the latest."""
-        query = PageQuery(wanted, self._seen.of(wanted.user_id), arm.diversity)
-        if not wanted.user_id:
-            return self._trending(query, FallbackReason.ANONYMOUS)
-        if arm.algorithm is Algorithm.TRENDING:
-            return self._trending(query, FallbackReason.EXPERIMENT)
-        deadline = lightfm_deadline(self._clock(), budget_s=self._budget_s, caller_s=context.time_remaining())
-        page = await self._recsvc.recommend(query, deadline)
-        if isinstance(page, GaveUp):
-            return self._trending(query, page.reason, page.attempts)
-        if page.videos:
-            return page
-        # The user has seen all that may be shown: better something again than an empty feed.
-        again = self._trending(query, FallbackReason.EXHAUSTED, page.attempts)
-        return again if again.videos else page
-
-    def _trending(self, query: PageQuery, reason: FallbackReason, attempts: int = 0) -> Page:
-        wanted = query.request
-        page = self._board.page(
-            wanted.page_size,
-            video_filter=wanted.filter,
-            served=wanted.served,
-            seen=query.seen,
-            surface=wanted.surface,
-        )
-        return Page(
-            videos=page.videos,
-            more=page.more,
-            algorithm=TRENDING_ALGORITHM,
-            served_by=ServedBy.TRENDING,
-            fallback_reason=reason,
-            attempts=attempts,
-        )
+        return encode_trending(page.videos, token, trending.computed_at, self._hidden.as_of if self._hidden else None)
 
     def _served(self, wanted: PageRequest, arm: Assignment, page: Page) -> ServedPage:
         return ServedPage(
@@ -202,15 +161,3 @@ class FeedService(FeedServiceServicer):
 def _tags(*tags: str, variant_id: str) -> list[str]:
     """Return the tags with that of the variant, where there is one; there are few variants."""
     return [*tags, f"variant:{variant_id}"] if variant_id else [*tags]
-
-
-def lightfm_deadline(now: float, *, budget_s: float, caller_s: float | None) -> Deadline:
-    """Return the instant by which LightFM must have answered.
-
-    Args:
-        now: Monotonic seconds.
-        budget_s: Seconds in which the page is due, retries included.
-        caller_s: Seconds until the caller's own deadline; None when the caller set none.
-    """
-    due = budget_s if caller_s is None else min(budget_s, caller_s)
-    return Deadline(now + due - FALLBACK_RESERVE_S)

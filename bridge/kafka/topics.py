@@ -21,6 +21,7 @@ SESSION_CREATED_TOPIC: Final = "playback.session-created"
 POSITION_UPDATED_TOPIC: Final = "playback.position-updated"
 SESSION_ENDED_TOPIC: Final = "playback.session-ended"
 FEATURES_TOPIC: Final = "processed_features"
+CATALOGUE_TOPIC: Final = "feed.catalogue.v1"
 USER_TOPICS: Final = (
     INTERACTIONS_TOPIC,
     FEEDBACK_TOPIC,
@@ -64,7 +65,12 @@ def topics(replication: int) -> list[Topic]:
         "cleanup.policy": "delete",
     }
     names = {**dict.fromkeys(USER_TOPICS, 6), DEAD_LETTER_TOPIC: 1}
-    return [Topic(name=name, partitions=n, replication=replication, config=config) for name, n in names.items()]
+    # A hide that Kafka alone has must stand there until it is in Postgres, whatever was written for its key since.
+    compacted = {"cleanup.policy": "compact", "retention.ms": "-1", "min.compaction.lag.ms": str(RETENTION_MS)}
+    return [
+        *[Topic(name=name, partitions=n, replication=replication, config=config) for name, n in names.items()],
+        Topic(name=CATALOGUE_TOPIC, partitions=6, replication=replication, config=config | compacted),
+    ]
 
 
 def ensure_topics(client: Mapping[str, Any], wanted: list[Topic]) -> list[TopicReport]:

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
+from bridge.catalogue.visibility_table import take_in
 from bridge.domain.event_identity import identity_of
 from bridge.domain.interaction import Interaction, check_interaction
 from bridge.ingest.feedback import Feedback, read_feedback
 from bridge.ingest.interactions_table import Event, record_all, refuse_reused
 from bridge.kafka.message import INTERACTIONS_TOPIC, read_interaction
-from bridge.kafka.topics import FEEDBACK_TOPIC
+from bridge.kafka.topics import CATALOGUE_TOPIC, FEEDBACK_TOPIC
 from bridge.maintenance.erasure import forget_before, forget_feedback_before
 from bridge.postgres.pool import Connection
+from bridge.visibility.record import KafkaHide, read_kafka_hide
 from servicekit.grpc.request_checks import Checker
 
 T = TypeVar("T")
@@ -67,6 +69,15 @@ async def _record_feedback(connection: Connection, feedback: Sequence[Feedback])
     return fresh
 
 
+async def _take_in_hides(connection: Connection, hides: Sequence[KafkaHide]) -> int:
+    return await take_in(connection, hides)
+
+
+async def _forget_nothing(connection: Connection, key: str, until_ms: int) -> int:  # noqa: ARG001  # all topics' readers take them
+    """Do nothing: a tombstone says that a video was deleted, of which Postgres has told."""
+    return 0
+
+
 def _identity(event: Interaction | Feedback) -> bytes:
     return identity_of(event.event_id, event.user_id)
 
@@ -91,6 +102,14 @@ BACKFILL_TOPICS: Final[Mapping[str, BackfillTopic[Any]]] = {
         occurred_at=_occurred_at,
         record=_record_feedback,
         forget=forget_feedback_before,
+    ),
+    CATALOGUE_TOPIC: BackfillTopic(
+        read=lambda value, _: read_kafka_hide(value),
+        identity=lambda hide: hide.hide_id.bytes + f"{hide.kind}:{hide.id}".encode(),
+        content=lambda _: 0,
+        occurred_at=lambda hide: hide.since,
+        record=_take_in_hides,
+        forget=_forget_nothing,
     ),
 }
 """By topic."""

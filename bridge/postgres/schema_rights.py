@@ -19,7 +19,10 @@ OTHERS: Final = {
     "playback_sessions": ("SELECT", "INSERT", "UPDATE"),
     "feed_cache": ("INSERT",),
     "page_token_keys": ("SELECT", "INSERT", "DELETE"),
-    "videos": ("SELECT",),
+    "videos": ("SELECT", "INSERT", "UPDATE"),
+    "video_visibility": ("SELECT", "INSERT", "UPDATE"),
+    "author_visibility": ("SELECT", "INSERT", "UPDATE"),
+    "catalogue_shape": ("SELECT", "INSERT"),
 }
 """Each stands for something that the bridge can do without."""
 

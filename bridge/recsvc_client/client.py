@@ -243,7 +243,7 @@ def _encode(query: PageQuery) -> pb.RecommendRequest:
     wanted = query.request
     message = pb.RecommendRequest(
         user_id=wanted.user_id,
-        page_size=wanted.page_size,
+        page_size=wanted.page_size + query.reserve,
         surface=wanted.surface,
         exclude_video_ids=wanted.served,
         diversity=query.diversity,
@@ -253,6 +253,8 @@ def _encode(query: PageQuery) -> pb.RecommendRequest:
         message.exclude_video_ids.extend(query.seen)
     if wanted.filter != EVERYTHING:
         message.filter.CopyFrom(_encode_filter(wanted.filter))
+    if query.hidden_author_ids:
+        message.filter.none_author_ids.extend(query.hidden_author_ids)
     return message
 
 

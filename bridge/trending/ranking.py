@@ -28,6 +28,8 @@ class TrendingVideo:
     published_at_us: int | None = None
 
 
+Barred: TypeAlias = Callable[[str, str], bool]
+"""Tells of a video and its author, empty when unknown, whether no page may show it."""
 SURFACE_BOOST: Final = 4.0
 """How many times more a user's deed counts on the surface where it was done."""
 
@@ -86,15 +88,18 @@ class Trending:
         video_filter: VideoFilter = EVERYTHING,
         served: Collection[str] = (),
         seen: Collection[str] = (),
+        barred: Barred = lambda _, __: False,
     ) -> TrendingPage:
-        """Return the best `size` videos that pass the filter and were not served; those seen come last."""
+        """Return the best `size` videos that pass the filter and may be shown, without those served; seen ones last."""
         skipped = frozenset(served)
         late = frozenset(seen) - skipped
         keep = _predicate(video_filter)
         matching = (
             video.ranked
             for video in self._candidates(video_filter)
-            if video.ranked.video_id not in skipped and keep(video)
+            if video.ranked.video_id not in skipped
+            and not barred(video.ranked.video_id, video.author_id)
+            and keep(video)
         )  # lazy: an unfiltered page looks at little more than itself
         ordered = _late_last(matching, late) if late else matching
         videos = list(islice(ordered, size))
@@ -123,11 +128,12 @@ class CurrentTrending:
         served: Collection[str] = (),
         seen: Collection[str] = (),
         surface: str = "",
+        barred: Barred = lambda _, __: False,
     ) -> TrendingPage:
         """Return a page of a surface's current ranking; an empty one before there is any."""
         if self.current is None:
             return TrendingPage([], more=False)
-        return self.current.at(surface).page(size, video_filter=video_filter, served=served, seen=seen)
+        return self.current.at(surface).page(size, video_filter=video_filter, served=served, seen=seen, barred=barred)
 
 
 def _late_last(videos: Iterator[RankedVideo], late: Collection[str]) -> Iterator[RankedVideo]:

@@ -170,7 +170,7 @@ def mapped_aio(handler: Handler, method: str, gate: Gate, streams: OpenStreams) 
     """Return an asyncio server's handler with error mapping around it.
 
     Args:
-        handler: Of one request with one reply or with news, or of a stream of both.
+        handler: Of one request with one reply or with news, of a stream with one reply, or of a stream of both.
         method: Full name of the method, for logs.
         gate: Passed by each call.
         streams: All open ones of the server.
@@ -201,6 +201,7 @@ def _mapped_stream(handler: Handler, method: str, gate: Gate, streams: OpenStrea
     codec = (_forgiving(handler.request_deserializer), handler.response_serializer)
     both: Any = handler.stream_stream
     news: Any = handler.unary_stream
+    many: Any = handler.stream_unary
 
     @asynccontextmanager
     async def passed(context: aio.ServicerContext[Any, Any]) -> AsyncIterator[OpenStream]:
@@ -220,12 +221,19 @@ def _mapped_stream(handler: Handler, method: str, gate: Gate, streams: OpenStrea
             async for reply in both(_each_checked(stream.each(requests), told=told), context):
                 yield reply
 
+    async def sum_up(requests: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+        async with passed(context) as stream:
+            return await many(_each_checked(stream.each(requests), told=False), context)
+        return None  # the call was ended with a status
+
     async def tell(request: Any, context: aio.ServicerContext[Any, Any]) -> None:
         async with passed(context) as stream:
             await stream.until_ended(news(_checked(request), context))
 
     if both is not None:
         return grpc.stream_stream_rpc_method_handler(replies, *codec)
+    if many is not None:
+        return grpc.stream_unary_rpc_method_handler(sum_up, *codec)
     if iscoroutinefunction(news):  # it writes what it has to tell, as long as its caller listens
         return grpc.unary_stream_rpc_method_handler(tell, *codec)  # gRPC takes both
     raise TypeError(f"{method} streams one way only")

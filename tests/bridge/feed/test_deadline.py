@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.feed.service import FALLBACK_RESERVE_S, lightfm_deadline
+from bridge.feed.page_maker import FALLBACK_RESERVE_S, lightfm_deadline
 
 SECONDS = st.floats(0, 10)
 

@@ -25,29 +25,31 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evideowindow/feed/v1/feed.proto\x12\x13videowindow.feed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x01\n\x0bVideoFilter\x12\x10\n\x08\x61ny_tags\x18\x01 \x03(\t\x12\x11\n\tnone_tags\x18\x02 \x03(\t\x12\x16\n\x0e\x61ny_author_ids\x18\x03 \x03(\t\x12\x17\n\x0fnone_author_ids\x18\x04 \x03(\t\x12\x1c\n\x0fmin_duration_ms\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0fmax_duration_ms\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x33\n\x0fpublished_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x12\n\x10_min_duration_msB\x12\n\x10_max_duration_ms\",\n\tFeedVideo\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"\xe2\x01\n\x19GetRecommendationsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07surface\x18\x04 \x01(\t\x12\x30\n\x06\x66ilter\x18\x05 \x01(\x0b\x32 .videowindow.feed.v1.VideoFilter\x12\x17\n\x0f\x66\x65\x65\x64_session_id\x18\x06 \x01(\t\x12\x1d\n\x15\x65xperiment_variant_id\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\"\xc9\x02\n\x1aGetRecommendationsResponse\x12.\n\x06videos\x18\x01 \x03(\x0b\x32\x1e.videowindow.feed.v1.FeedVideo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x30\n\tserved_by\x18\x04 \x01(\x0e\x32\x1d.videowindow.feed.v1.ServedBy\x12<\n\x0f\x66\x61llback_reason\x18\x05 \x01(\x0e\x32#.videowindow.feed.v1.FallbackReason\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x17\n\x0f\x66\x65\x65\x64_session_id\x18\x07 \x01(\t\x12\x1d\n\x15\x65xperiment_variant_id\x18\x08 \x01(\t\x12\x10\n\x08\x61ttempts\x18\t \x01(\x05\"~\n\x12GetTrendingRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07surface\x18\x03 \x01(\t\x12\x30\n\x06\x66ilter\x18\x04 \x01(\x0b\x32 .videowindow.feed.v1.VideoFilter\"\x8f\x01\n\x13GetTrendingResponse\x12.\n\x06videos\x18\x01 \x03(\x0b\x32\x1e.videowindow.feed.v1.FeedVideo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0b\x63omputed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*T\n\x08ServedBy\x12\x19\n\x15SERVED_BY_UNSPECIFIED\x10\x00\x12\x15\n\x11SERVED_BY_LIGHTFM\x10\x01\x12\x16\n\x12SERVED_BY_TRENDING\x10\x02*\xec\x02\n\x0e\x46\x61llbackReason\x12\x1f\n\x1b\x46\x41LLBACK_REASON_UNSPECIFIED\x10\x00\x12%\n!FALLBACK_REASON_DEADLINE_EXCEEDED\x10\x01\x12\x1f\n\x1b\x46\x41LLBACK_REASON_UNAVAILABLE\x10\x02\x12\x1e\n\x1a\x46\x41LLBACK_REASON_OVERLOADED\x10\x03\x12\x19\n\x15\x46\x41LLBACK_REASON_ERROR\x10\x04\x12 \n\x1c\x46\x41LLBACK_REASON_CIRCUIT_OPEN\x10\x05\x12\x1c\n\x18\x46\x41LLBACK_REASON_NO_MODEL\x10\x06\x12\x18\n\x14\x46\x41LLBACK_REASON_SHED\x10\x07\x12\x1d\n\x19\x46\x41LLBACK_REASON_ANONYMOUS\x10\x08\x12\x1e\n\x1a\x46\x41LLBACK_REASON_EXPERIMENT\x10\t\x12\x1d\n\x19\x46\x41LLBACK_REASON_EXHAUSTED\x10\n2\xe6\x01\n\x0b\x46\x65\x65\x64Service\x12u\n\x12GetRecommendations\x12..videowindow.feed.v1.GetRecommendationsRequest\x1a/.videowindow.feed.v1.GetRecommendationsResponse\x12`\n\x0bGetTrending\x12\'.videowindow.feed.v1.GetTrendingRequest\x1a(.videowindow.feed.v1.GetTrendingResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1evideowindow/feed/v1/feed.proto\x12\x13videowindow.feed.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x01\n\x0bVideoFilter\x12\x10\n\x08\x61ny_tags\x18\x01 \x03(\t\x12\x11\n\tnone_tags\x18\x02 \x03(\t\x12\x16\n\x0e\x61ny_author_ids\x18\x03 \x03(\t\x12\x17\n\x0fnone_author_ids\x18\x04 \x03(\t\x12\x1c\n\x0fmin_duration_ms\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0fmax_duration_ms\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\x33\n\x0fpublished_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x12\n\x10_min_duration_msB\x12\n\x10_max_duration_ms\",\n\tFeedVideo\x12\x10\n\x08video_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\"!\n\x0eRequestContext\x12\x0f\n\x07\x63ountry\x18\x01 \x01(\t\"\x98\x02\n\x19GetRecommendationsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07surface\x18\x04 \x01(\t\x12\x30\n\x06\x66ilter\x18\x05 \x01(\x0b\x32 .videowindow.feed.v1.VideoFilter\x12\x17\n\x0f\x66\x65\x65\x64_session_id\x18\x06 \x01(\t\x12\x1d\n\x15\x65xperiment_variant_id\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x34\n\x07\x63ontext\x18\t \x01(\x0b\x32#.videowindow.feed.v1.RequestContext\"\xfb\x02\n\x1aGetRecommendationsResponse\x12.\n\x06videos\x18\x01 \x03(\x0b\x32\x1e.videowindow.feed.v1.FeedVideo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x11\n\talgorithm\x18\x03 \x01(\t\x12\x30\n\tserved_by\x18\x04 \x01(\x0e\x32\x1d.videowindow.feed.v1.ServedBy\x12<\n\x0f\x66\x61llback_reason\x18\x05 \x01(\x0e\x32#.videowindow.feed.v1.FallbackReason\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x17\n\x0f\x66\x65\x65\x64_session_id\x18\x07 \x01(\t\x12\x1d\n\x15\x65xperiment_variant_id\x18\x08 \x01(\t\x12\x10\n\x08\x61ttempts\x18\t \x01(\x05\x12\x30\n\x0chidden_as_of\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\x12GetTrendingRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07surface\x18\x03 \x01(\t\x12\x30\n\x06\x66ilter\x18\x04 \x01(\x0b\x32 .videowindow.feed.v1.VideoFilter\x12\x34\n\x07\x63ontext\x18\x05 \x01(\x0b\x32#.videowindow.feed.v1.RequestContext\"\xc1\x01\n\x13GetTrendingResponse\x12.\n\x06videos\x18\x01 \x03(\x0b\x32\x1e.videowindow.feed.v1.FeedVideo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0b\x63omputed_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0chidden_as_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*T\n\x08ServedBy\x12\x19\n\x15SERVED_BY_UNSPECIFIED\x10\x00\x12\x15\n\x11SERVED_BY_LIGHTFM\x10\x01\x12\x16\n\x12SERVED_BY_TRENDING\x10\x02*\xec\x02\n\x0e\x46\x61llbackReason\x12\x1f\n\x1b\x46\x41LLBACK_REASON_UNSPECIFIED\x10\x00\x12%\n!FALLBACK_REASON_DEADLINE_EXCEEDED\x10\x01\x12\x1f\n\x1b\x46\x41LLBACK_REASON_UNAVAILABLE\x10\x02\x12\x1e\n\x1a\x46\x41LLBACK_REASON_OVERLOADED\x10\x03\x12\x19\n\x15\x46\x41LLBACK_REASON_ERROR\x10\x04\x12 \n\x1c\x46\x41LLBACK_REASON_CIRCUIT_OPEN\x10\x05\x12\x1c\n\x18\x46\x41LLBACK_REASON_NO_MODEL\x10\x06\x12\x18\n\x14\x46\x41LLBACK_REASON_SHED\x10\x07\x12\x1d\n\x19\x46\x41LLBACK_REASON_ANONYMOUS\x10\x08\x12\x1e\n\x1a\x46\x41LLBACK_REASON_EXPERIMENT\x10\t\x12\x1d\n\x19\x46\x41LLBACK_REASON_EXHAUSTED\x10\n2\xe6\x01\n\x0b\x46\x65\x65\x64Service\x12u\n\x12GetRecommendations\x12..videowindow.feed.v1.GetRecommendationsRequest\x1a/.videowindow.feed.v1.GetRecommendationsResponse\x12`\n\x0bGetTrending\x12\'.videowindow.feed.v1.GetTrendingRequest\x1a(.videowindow.feed.v1.GetTrendingResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'videowindow.feed.v1.feed_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SERVEDBY']._serialized_start=1224
-  _globals['_SERVEDBY']._serialized_end=1308
-  _globals['_FALLBACKREASON']._serialized_start=1311
-  _globals['_FALLBACKREASON']._serialized_end=1675
+  _globals['_SERVEDBY']._serialized_start=1468
+  _globals['_SERVEDBY']._serialized_end=1552
+  _globals['_FALLBACKREASON']._serialized_start=1555
+  _globals['_FALLBACKREASON']._serialized_end=1919
   _globals['_VIDEOFILTER']._serialized_start=89
   _globals['_VIDEOFILTER']._serialized_end=341
   _globals['_FEEDVIDEO']._serialized_start=343
   _globals['_FEEDVIDEO']._serialized_end=387
-  _globals['_GETRECOMMENDATIONSREQUEST']._serialized_start=390
-  _globals['_GETRECOMMENDATIONSREQUEST']._serialized_end=616
-  _globals['_GETRECOMMENDATIONSRESPONSE']._serialized_start=619
-  _globals['_GETRECOMMENDATIONSRESPONSE']._serialized_end=948
-  _globals['_GETTRENDINGREQUEST']._serialized_start=950
-  _globals['_GETTRENDINGREQUEST']._serialized_end=1076
-  _globals['_GETTRENDINGRESPONSE']._serialized_start=1079
-  _globals['_GETTRENDINGRESPONSE']._serialized_end=1222
-  _globals['_FEEDSERVICE']._serialized_start=1678
-  _globals['_FEEDSERVICE']._serialized_end=1908
+  _globals['_REQUESTCONTEXT']._serialized_start=389
+  _globals['_REQUESTCONTEXT']._serialized_end=422
+  _globals['_GETRECOMMENDATIONSREQUEST']._serialized_start=425
+  _globals['_GETRECOMMENDATIONSREQUEST']._serialized_end=705
+  _globals['_GETRECOMMENDATIONSRESPONSE']._serialized_start=708
+  _globals['_GETRECOMMENDATIONSRESPONSE']._serialized_end=1087
+  _globals['_GETTRENDINGREQUEST']._serialized_start=1090
+  _globals['_GETTRENDINGREQUEST']._serialized_end=1270
+  _globals['_GETTRENDINGRESPONSE']._serialized_start=1273
+  _globals['_GETTRENDINGRESPONSE']._serialized_end=1466
+  _globals['_FEEDSERVICE']._serialized_start=1922
+  _globals['_FEEDSERVICE']._serialized_end=2152
 # @@protoc_insertion_point(module_scope)

@@ -197,6 +197,30 @@ class FeedVideo(_message.Message):
 Global___FeedVideo: _TypeAlias = FeedVideo  # noqa: Y015
 
 @_typing.final
+class RequestContext(_message.Message):
+    """Where a page is asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    country: _builtins.str
+    """The user's country, an ISO 3166-1 alpha-2 code such as "DE": videos that are denied there are left out. Empty when
+    unknown: no video is left out for its countries. It may change from page to page.
+    """
+    def __init__(
+        self,
+        *,
+        country: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country", b"country"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestContext: _TypeAlias = RequestContext  # noqa: Y015
+
+@_typing.final
 class GetRecommendationsRequest(_message.Message):
     """Asks for one page."""
 
@@ -210,6 +234,7 @@ class GetRecommendationsRequest(_message.Message):
     FEED_SESSION_ID_FIELD_NUMBER: _builtins.int
     EXPERIMENT_VARIANT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user. Required; an unknown one is a cold user, not an error. Where the server asks for users' bearer
     tokens, the user is the token's subject: this may be empty, and another user is PERMISSION_DENIED; without a
@@ -218,8 +243,8 @@ class GetRecommendationsRequest(_message.Message):
     page_size: _builtins.int
     """Videos a page: 0 means 20, more than 500 means 500, negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
-    """`next_page_token` of the page before; empty for the first page. All other fields but `page_size` and
-    `request_id` must stay as they were; `feed_session_id` may be left empty.
+    """`next_page_token` of the page before; empty for the first page. All other fields but `page_size`, `request_id` and
+    `context` must stay as they were; `feed_session_id` may be left empty.
     """
     surface: _builtins.str
     """Where the page is shown, such as "home"."""
@@ -233,6 +258,10 @@ class GetRecommendationsRequest(_message.Message):
     def filter(self) -> Global___VideoFilter:
         """Restricts the videos."""
 
+    @_builtins.property
+    def context(self) -> Global___RequestContext:
+        """Where the page is asked for."""
+
     def __init__(
         self,
         *,
@@ -244,10 +273,11 @@ class GetRecommendationsRequest(_message.Message):
         feed_session_id: _builtins.str = ...,
         experiment_variant_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        context: Global___RequestContext | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["experiment_variant_id", b"experiment_variant_id", "feed_session_id", b"feed_session_id", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id", "surface", b"surface", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "experiment_variant_id", b"experiment_variant_id", "feed_session_id", b"feed_session_id", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "request_id", b"request_id", "surface", b"surface", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -268,6 +298,7 @@ class GetRecommendationsResponse(_message.Message):
     FEED_SESSION_ID_FIELD_NUMBER: _builtins.int
     EXPERIMENT_VARIANT_ID_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
+    HIDDEN_AS_OF_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last one."""
     algorithm: _builtins.str
@@ -288,6 +319,10 @@ class GetRecommendationsResponse(_message.Message):
     def videos(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeedVideo]:
         """The videos, best first; no video twice in one feed session."""
 
+    @_builtins.property
+    def hidden_as_of(self) -> _timestamp_pb2.Timestamp:
+        """How old the knowledge is of what is hidden (UTC), while the bridge reaches neither Postgres nor Kafka; else unset."""
+
     def __init__(
         self,
         *,
@@ -300,10 +335,11 @@ class GetRecommendationsResponse(_message.Message):
         feed_session_id: _builtins.str = ...,
         experiment_variant_id: _builtins.str = ...,
         attempts: _builtins.int = ...,
+        hidden_as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hidden_as_of", b"hidden_as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "attempts", b"attempts", "experiment_variant_id", b"experiment_variant_id", "fallback_reason", b"fallback_reason", "feed_session_id", b"feed_session_id", "model_version", b"model_version", "next_page_token", b"next_page_token", "served_by", b"served_by", "videos", b"videos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "attempts", b"attempts", "experiment_variant_id", b"experiment_variant_id", "fallback_reason", b"fallback_reason", "feed_session_id", b"feed_session_id", "hidden_as_of", b"hidden_as_of", "model_version", b"model_version", "next_page_token", b"next_page_token", "served_by", b"served_by", "videos", b"videos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -319,6 +355,7 @@ class GetTrendingRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SURFACE_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Videos a page: 0 means 20, more than 500 means 500, negative is INVALID_ARGUMENT."""
     page_token: _builtins.str
@@ -329,6 +366,10 @@ class GetTrendingRequest(_message.Message):
     def filter(self) -> Global___VideoFilter:
         """Restricts the videos."""
 
+    @_builtins.property
+    def context(self) -> Global___RequestContext:
+        """Where the page is asked for."""
+
     def __init__(
         self,
         *,
@@ -336,10 +377,11 @@ class GetTrendingRequest(_message.Message):
         page_token: _builtins.str = ...,
         surface: _builtins.str = ...,
         filter: Global___VideoFilter | None = ...,
+        context: Global___RequestContext | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "surface", b"surface"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "surface", b"surface"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -354,6 +396,7 @@ class GetTrendingResponse(_message.Message):
     VIDEOS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     COMPUTED_AT_FIELD_NUMBER: _builtins.int
+    HIDDEN_AS_OF_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last one."""
     @_builtins.property
@@ -364,16 +407,21 @@ class GetTrendingResponse(_message.Message):
     def computed_at(self) -> _timestamp_pb2.Timestamp:
         """When this ranking was computed (UTC)."""
 
+    @_builtins.property
+    def hidden_as_of(self) -> _timestamp_pb2.Timestamp:
+        """How old the knowledge is of what is hidden (UTC), while the bridge reaches neither Postgres nor Kafka; else unset."""
+
     def __init__(
         self,
         *,
         videos: _abc.Iterable[Global___FeedVideo] | None = ...,
         next_page_token: _builtins.str = ...,
         computed_at: _timestamp_pb2.Timestamp | None = ...,
+        hidden_as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["computed_at", b"computed_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["computed_at", b"computed_at", "hidden_as_of", b"hidden_as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["computed_at", b"computed_at", "next_page_token", b"next_page_token", "videos", b"videos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["computed_at", b"computed_at", "hidden_as_of", b"hidden_as_of", "next_page_token", b"next_page_token", "videos", b"videos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

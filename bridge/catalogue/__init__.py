@@ -1,0 +1,1 @@
+"""The catalogue: videos in and out, hides and restorations."""
