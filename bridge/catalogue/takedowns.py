@@ -27,6 +27,9 @@ from bridge.visibility.record import KafkaHide
 AWAY: Final = "the hide cannot be made durable now"
 KAFKA_RESERVE_S: Final = 0.5
 """Seconds of a caller's time that are left to Kafka where Postgres does not answer."""
+LEAST_S: Final = 0.1
+RETRY_S: Final = 0.25
+"""Seconds between two attempts to reach Postgres while Kafka has not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +88,22 @@ class Takedowns:
         """
         due = self._clock() + timeout_s
         hides = {name: self._new_id() for name in names}
-        try:
-            patience_s = min(timeout_s, COMMIT_TIMEOUT_S, max(0.1, timeout_s - KAFKA_RESERVE_S))
-            taken = await self._store(kind, hides, reason, actor, patience_s)
-        except NotDurableError:
-            taken = None
-        if taken is not None:
-            self._hidden.take_in(one.state for one in taken.values())
-            await self._hidden.keep()
-            return {name: Hid(one.revision, one.created) for name, one in taken.items()}
-        since = self._now()
-        return await self._send(
-            [
-                KafkaHide(kind=kind, id=name, hide_id=hide_id, reason=reason, actor=actor, since=since)
-                for name, hide_id in hides.items()
-            ],
-            due - self._clock(),
-        )
+        sending: _Sending | None = None
+        while True:
+            left_s = due - self._clock()
+            patience_s = min(left_s, COMMIT_TIMEOUT_S, max(LEAST_S, left_s - KAFKA_RESERVE_S))
+            try:
+                taken = await self._store(kind, hides, reason, actor, patience_s)
+            except NotDurableError:
+                sending = sending or self._send(kind, hides, reason, actor)
+            else:
+                self._hidden.take_in(one.state for one in taken.values())
+                await self._hidden.keep()
+                return {name: Hid(one.revision, one.created) for name, one in taken.items()}
+            # Postgres may be back before Kafka is.
+            left_s = due - self._clock()
+            if await sending.ended(max(0.0, min(RETRY_S, left_s))) or left_s <= RETRY_S:
+                return await self._sent(sending)
 
     async def restore(
         self, kind: Kind, wanted: Mapping[str, int], *, reason: str, actor: str, timeout_s: float
@@ -148,27 +150,61 @@ class Takedowns:
             )
             self._publisher.publish(message, _ignore)
 
-    async def _send(self, hides: Sequence[KafkaHide], timeout_s: float) -> dict[str, Hid]:
-        """Make hides durable in Kafka; those that it has already from here are."""
-        known = [one for one in hides if self._hidden.set.is_untaken(one.kind, one.id)]
-        fresh = [one for one in hides if not self._hidden.set.is_untaken(one.kind, one.id)]
-        if self._publisher is None or timeout_s <= 0:
-            raise NotDurableError(AWAY)
-        loop = asyncio.get_running_loop()
-        outcomes: list[asyncio.Future[bool]] = []
-        for one in fresh:
-            outcome: asyncio.Future[bool] = loop.create_future()
-            self._publisher.publish(one.message(), _setter(outcome))
-            outcomes.append(outcome)
-        if outcomes:
-            await asyncio.wait(outcomes, timeout=timeout_s)
-        durable = [one for one, outcome in zip(fresh, outcomes, strict=True) if outcome.done() and outcome.result()]
-        if not known and not durable:
+    def _send(self, kind: Kind, hides: Mapping[str, UUID], reason: str, actor: str) -> "_Sending":
+        """Begin to make hides durable in Kafka; those that it has already from here are."""
+        known = [name for name in hides if self._hidden.set.is_untaken(kind, name)]
+        sending, since = _Sending(known), self._now()
+        for name in hides.keys() - {*known}:
+            hide = KafkaHide(kind=kind, id=name, hide_id=hides[name], reason=reason, actor=actor, since=since)
+            outcome = sending.add(hide)
+            if self._publisher is None:
+                outcome.set_result(False)
+            else:
+                self._publisher.publish(hide.message(), _setter(outcome))
+        return sending
+
+    async def _sent(self, sending: "_Sending") -> dict[str, Hid]:
+        """Return the hides that Kafka has; NotDurableError when it has none."""
+        durable = sending.durable()
+        if not sending.known and not durable:
             raise NotDurableError(AWAY)
         self._hidden.take_in(one.change() for one in durable)
         await self._hidden.keep()
-        created = {one.id for one in durable}
-        return {one.id: Hid(0, one.id in created) for one in (*known, *durable)}
+        return dict.fromkeys(sending.known, Hid(0, created=False)) | {one.id: Hid(0, created=True) for one in durable}
+
+
+class _Sending:
+    """Hides on their way to Kafka.
+
+    Args:
+        known: What is hidden by Kafka already.
+    """
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self.known = known
+        self._outcomes: list[tuple[KafkaHide, asyncio.Future[bool]]] = []
+
+    def add(self, hide: KafkaHide) -> "asyncio.Future[bool]":
+        """Return what is to be told whether Kafka has a hide."""
+        outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._outcomes.append((hide, outcome))
+        return outcome
+
+    async def ended(self, timeout_s: float) -> bool:
+        """Return whether Kafka has all of them, within a time; one that it has not taken waits for Postgres."""
+        waiting = [outcome for _, outcome in self._outcomes if not outcome.done()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout_s)
+        elif not self._has_all():
+            await asyncio.sleep(timeout_s)
+        return self._has_all()
+
+    def durable(self) -> list[KafkaHide]:
+        """Return those that Kafka has."""
+        return [hide for hide, outcome in self._outcomes if outcome.done() and outcome.result()]
+
+    def _has_all(self) -> bool:
+        return len(self.durable()) == len(self._outcomes)
 
 
 def _setter(outcome: "asyncio.Future[bool]") -> Callable[[bool], None]:
