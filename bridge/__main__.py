@@ -3,11 +3,13 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import psycopg
 import uvloop
 
 from bridge.app.admin_commands import run_dead_letters, run_erase, run_migrate, run_topics
+from bridge.app.catalogue_commands import run_export, run_import
 from bridge.app.serving import serve
 from bridge.settings import BridgeSettings
 from servicekit.configuration.arguments import identifier
@@ -41,6 +43,15 @@ def _command_line() -> CommandLine:
     erase.add_argument("--user", type=identifier, metavar="ID", required=True, help="the user to erase")
     erase.add_argument("--dry-run", action="store_true", help="print what would be deleted, and delete nothing")
     erase.add_argument("--force", action="store_true", help="go on where nothing is known of the user")
+    catalogue = add("catalogue", "store the videos of a file, or write all videos to one", _catalogue)
+    catalogue.add_argument("action", choices=("import", "export"), help="which of the two")
+    catalogue.add_argument("file", type=Path, metavar="FILE", help="parquet, or JSON lines (.jsonl)")
+    catalogue.add_argument("--dry-run", action="store_true", help="import: change nothing, print what would be done")
+    catalogue.add_argument(
+        "--new-embeddings",
+        action="store_true",
+        help="import: forget the embeddings of all videos first, as those of the file have another length",
+    )
     add(
         "dead-letters", "show what could not be processed", lambda settings, _: run_dead_letters(settings, replay=False)
     )
@@ -72,6 +83,14 @@ def _serve(settings: BridgeSettings, _: argparse.Namespace) -> int:
 
 def _erase(settings: BridgeSettings, options: argparse.Namespace) -> int:
     return run_erase(settings, options.user, dry_run=options.dry_run, force=options.force)
+
+
+def _catalogue(settings: BridgeSettings, options: argparse.Namespace) -> int:
+    if options.action == "import":
+        return run_import(settings, options.file, dry_run=options.dry_run, new_embeddings=options.new_embeddings)
+    if options.dry_run or options.new_embeddings:
+        raise ValueError("--dry-run and --new-embeddings are options of import")
+    return run_export(settings, options.file)
 
 
 if __name__ == "__main__":

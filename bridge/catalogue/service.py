@@ -146,7 +146,7 @@ class CatalogueService(CatalogueServiceServicer):
     ) -> list[pb.UpsertResult]:
         given = [decode_video(video, f"videos[{first + place}]") for place, video in enumerate(videos)]
         try:
-            outcomes = await self._store.store(given, timeout_s=_allowed(STORE_S, context))
+            outcomes = await self._store.store(given, timeout_s=_allowed(STORE_S, context.time_remaining()))
         except NotDurableError as error:
             raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None
         for outcome in outcomes:
@@ -172,7 +172,11 @@ class CatalogueService(CatalogueServiceServicer):
         if good:
             try:
                 outcomes = await self._takedowns.hide(
-                    kind, good, reason=request.reason, actor=request.actor, timeout_s=_allowed(TAKEDOWN_S, context)
+                    kind,
+                    good,
+                    reason=request.reason,
+                    actor=request.actor,
+                    timeout_s=_allowed(TAKEDOWN_S, context.time_remaining()),
                 )
             except NotDurableError as error:
                 raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None
@@ -204,7 +208,11 @@ class CatalogueService(CatalogueServiceServicer):
         if wanted:
             try:
                 outcomes = await self._takedowns.restore(
-                    kind, wanted, reason=request.reason, actor=request.actor, timeout_s=_allowed(TAKEDOWN_S, context)
+                    kind,
+                    wanted,
+                    reason=request.reason,
+                    actor=request.actor,
+                    timeout_s=_allowed(TAKEDOWN_S, context.time_remaining()),
                 )
             except NotDurableError as error:
                 raise unavailable(UNAVAILABLE, str(error), retry_after_s=RETRY_AFTER_S) from None
@@ -280,8 +288,7 @@ def _count_result(result: pb.UpsertResult, reply: pb.ImportVideosResponse) -> No
         reply.unchanged += 1
 
 
-def _allowed(budget_s: float, context: aio.ServicerContext[Any, Any]) -> float:
-    caller_s = context.time_remaining()
+def _allowed(budget_s: float, caller_s: float | None) -> float:
     return budget_s if caller_s is None else min(budget_s, caller_s - REPLY_RESERVE_S)
 
 

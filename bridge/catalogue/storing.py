@@ -1,19 +1,20 @@
 """Stores videos: what can be is stored, and each that cannot be is refused by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from grpc import StatusCode
 
 from bridge.catalogue import videos_table
 from bridge.catalogue.video import Video, check_video
 from bridge.catalogue.videos_table import Upserted
-from bridge.ingest.transactional_write import TransactionalWriter
 from bridge.kafka.message import Message
 from bridge.postgres.pool import Connection
 from servicekit.grpc.errors import ServiceError, Violation, invalid_argument
 from servicekit.grpc.request_checks import Checker
+
+T = TypeVar("T")
 
 MAX_VIDEOS: Final = 1000
 """Videos that are stored at once."""
@@ -34,6 +35,15 @@ class Given:
     violations: tuple[Violation, ...] = ()
 
 
+class Writer(Protocol):
+    """Writes to Postgres."""
+
+    async def write(
+        self, work: Callable[[Connection], Awaitable[tuple[T, Sequence[Message]]]], *, timeout_s: float
+    ) -> T:
+        """Return the result of the work once it is durable."""
+
+
 class VideoStore:
     """Stores videos in Postgres.
 
@@ -41,9 +51,8 @@ class VideoStore:
         writer: Writes.
     """
 
-    def __init__(self, writer: TransactionalWriter) -> None:
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._embedding_length: int | None = None
 
     async def store(self, given: Sequence[Given], *, timeout_s: float) -> list[Upserted | ServiceError]:
         """Return what became of each; NotDurableError, with nothing stored as far as is known, without Postgres."""
@@ -70,9 +79,7 @@ class VideoStore:
         }
         if not lengths:
             return {}
-        if {*lengths.values()} != {self._embedding_length}:
-            self._embedding_length = await videos_table.embedding_length(connection, next(iter(lengths.values())))
-        right = self._embedding_length
+        right = await videos_table.embedding_length(connection, next(iter(lengths.values())))
         return {
             place: invalid_argument(
                 Violation(f"{given[place].path}.embedding", f"has {length} numbers, those of all others have {right}")

@@ -148,6 +148,13 @@ async def embedding_length(connection: Connection, wanted: int) -> int:
     return int(row[0]) if row else wanted
 
 
+async def forget_embeddings(connection: Connection) -> int:
+    """Forget the embeddings of all videos, so that others may be of another length; return how many there were."""
+    cursor = await connection.execute("UPDATE videos SET embedding = NULL WHERE embedding IS NOT NULL")
+    await connection.execute("DELETE FROM catalogue_shape")
+    return cursor.rowcount
+
+
 async def read(connection: Connection, video_ids: Sequence[str]) -> list[Entry]:
     """Return what is stored of videos, in their order; nothing of those of which nothing is."""
     rows = await (await connection.execute(_READ, [[*video_ids]])).fetchall()

@@ -224,7 +224,6 @@ def _mapped_stream(handler: Handler, method: str, gate: Gate, streams: OpenStrea
     async def sum_up(requests: Any, context: aio.ServicerContext[Any, Any]) -> Any:
         async with passed(context) as stream:
             return await many(_each_checked(stream.each(requests), told=False), context)
-        return None  # the call was ended with a status
 
     async def tell(request: Any, context: aio.ServicerContext[Any, Any]) -> None:
         async with passed(context) as stream:

@@ -46,17 +46,17 @@ async def test_a_hidden_video_leaves_the_pages_of_all_bridges(
         (result,) = await one.hide("v001")
         assert (result.id, result.hidden.created, result.hidden.durable_on) == ("v001", True, POSTGRES)
         assert await one.ids() == ["v000", "v002", "v003", "v004", "t000"]
-        await until(lambda: other.hides("v001"))
+        await other.until_hidden("v001")
         assert (await other.ids())[:4] == ["v000", "v002", "v003", "v004"]
         await one.hide("v007")
-        await until(lambda: other.hides("v007"))
+        await other.until_hidden("v007")
         following = await other.page(page_token=before.next_page_token)
         assert "v007" not in [video.video_id for video in following.videos]
         assert len(following.videos) == 5
         lifted = await other.restore("v001", result.hidden.revision)
         assert lifted.restored.changed
         assert "v001" in await other.ids()
-        await until(lambda: one.shows("v001"))
+        await one.until_shown("v001")
         assert not before.HasField("hidden_as_of")
 
 
@@ -93,18 +93,19 @@ async def test_a_hidden_author_takes_all_videos_along_also_later_ones(
         await one.hide("v010")
         (result,) = await one.hide_authors("a1")
         for bridge in (one, other):
-            await until(lambda bridge=bridge: bridge.hides("v010", "v011"))
+            await bridge.until_hidden("v010", "v011")
             assert bridge.shows("v012")
         await other.upsert(
             pb.CatalogueVideo(video_id="v012", author_id="a1"), pb.CatalogueVideo(video_id="v011", author_id="a3")
         )
         for bridge in (one, other):
-            await until(lambda bridge=bridge: bridge.hides("v012") and bridge.shows("v011"))
+            await bridge.until_hidden("v012")
+            await bridge.until_shown("v011")
         await one.hide_authors("ta0")  # who has no video in the catalogue, but some that are trending
         assert "t000" not in await one.trending()
         await one.restore_author("a1", result.hidden.revision)
         for bridge in (one, other):
-            await until(lambda bridge=bridge: bridge.shows("v012"))
+            await bridge.until_shown("v012")
             assert bridge.hides("v010")  # its own hide stands
 
 
@@ -121,7 +122,7 @@ async def test_postgres_away(own_postgres: Postgres, kafka_bootstrap: str, tmp_p
         assert (result.hidden.durable_on, result.hidden.revision, result.hidden.created) == (KAFKA, 0, True)
         (repeat,) = await one.hide(name)
         assert (repeat.hidden.durable_on, repeat.hidden.created) == (KAFKA, False)
-        await until(lambda: other.hides(name))
+        await other.until_hidden(name)
         for call in (
             one.upsert(pb.CatalogueVideo(video_id=name)),
             one.restore(name, hide.revision),
@@ -152,7 +153,7 @@ async def test_postgres_away(own_postgres: Postgres, kafka_bootstrap: str, tmp_p
         assert (await one.restore(name, hide.revision)).error.reason == "HIDE_SUPERSEDED"
         assert (await one.restore(name, found.hidden.revision)).restored.changed
         for bridge in (one, other):
-            await until(lambda bridge=bridge: bridge.shows(name))
+            await bridge.until_shown(name)
 
 
 async def test_kafka_away(postgres_url: str, own_kafka: MockKafka, tmp_path: Path, recsvc: FaultServer) -> None:
@@ -161,7 +162,7 @@ async def test_kafka_away(postgres_url: str, own_kafka: MockKafka, tmp_path: Pat
         own_kafka.child.kill()
         (result,) = await one.hide("v020")
         assert result.hidden.durable_on == POSTGRES
-        await until(lambda: other.hides("v020"))
+        await other.until_hidden("v020")
         assert not (await other.page()).HasField("hidden_as_of")
 
 
@@ -172,7 +173,7 @@ async def test_both_away(own_postgres: Postgres, own_kafka: MockKafka, tmp_path:
         await bridge.upsert(pb.CatalogueVideo(video_id="v031", author_id="a30"))
         await bridge.hide("v030")
         await bridge.hide_authors("a30")
-        await until(lambda: bridge.hides("v030", "v031"))
+        await bridge.until_hidden("v030", "v031")
     assert own_kafka.child is not None
     assert own_postgres.child is not None
     own_kafka.child.kill()
@@ -213,4 +214,4 @@ async def test_a_hide_of_kafka_alone_survives_a_restart_with_both_away(
 async def test_without_kafka(postgres_url: str, tmp_path: Path, recsvc: FaultServer) -> None:
     async with two_bridges(postgres_url, None, tmp_path, recsvc) as (one, other):
         await one.hide("v050")
-        await until(lambda: other.hides("v050"))
+        await other.until_hidden("v050")

@@ -115,6 +115,14 @@ class CatalogueBridge:
         bars = self.hidden.bars("")
         return not any(bars(one, "") for one in video_ids)
 
+    async def until_hidden(self, *video_ids: str) -> None:
+        """Return once it keeps all these videos from pages."""
+        await until(lambda: self.hides(*video_ids))
+
+    async def until_shown(self, *video_ids: str) -> None:
+        """Return once it keeps none of them from pages."""
+        await until(lambda: self.shows(*video_ids))
+
 
 @asynccontextmanager
 async def running_catalogue(
@@ -129,7 +137,6 @@ async def running_catalogue(
     """Run a bridge until the block ends; without Kafka where no bootstrap is given."""
     metrics = metrics or NoMetrics()
     server = AioServer(["videowindow.feed.v1.FeedService", "videowindow.feed.v1.CatalogueService"])
-    folder.mkdir(exist_ok=True)
     async with AsyncExitStack() as stack:
         database = Database(url)
         await database.open()
