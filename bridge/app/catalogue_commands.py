@@ -53,7 +53,7 @@ class Tally:
         """Say how far it is, now and then."""
         if time.monotonic() - self.told_at > PROGRESS_S:
             self.told_at = time.monotonic()
-            sys.stderr.write(f"{self.read:,} rows, {self.odd:,} set aside\n")
+            sys.stderr.write(f"{self.read:,} rows, {self.odd:,} refused\n")
 
 
 class _DirectWriter:
@@ -131,7 +131,7 @@ def _print(tally: Tally, *, dry_run: bool) -> None:
     sys.stdout.write(f"{'rows':28} {tally.read:,}\n")
     for change in ("created", "updated", "unchanged"):
         sys.stdout.write(f"{would + change:28} {tally.changes[change]:,}\n")
-    sys.stdout.write(f"{'set aside':28} {tally.odd:,}\n")
+    sys.stdout.write(f"{'refused':28} {tally.odd:,}\n")
     sys.stdout.writelines(f"  {line}\n" for line in tally.named)
 
 

@@ -27,7 +27,7 @@ from bridge.visibility.record import KafkaHide
 AWAY: Final = "the hide cannot be made durable now"
 KAFKA_RESERVE_S: Final = 0.5
 """Seconds of a caller's time that are left to Kafka where Postgres does not answer."""
-LEAST_S: Final = 0.1
+MIN_PATIENCE_S: Final = 0.1
 RETRY_S: Final = 0.25
 """Seconds between two attempts to reach Postgres while Kafka has not answered."""
 
@@ -91,7 +91,7 @@ class Takedowns:
         sending: _Sending | None = None
         while True:
             left_s = due - self._clock()
-            patience_s = min(left_s, COMMIT_TIMEOUT_S, max(LEAST_S, left_s - KAFKA_RESERVE_S))
+            patience_s = min(left_s, COMMIT_TIMEOUT_S, max(MIN_PATIENCE_S, left_s - KAFKA_RESERVE_S))
             try:
                 taken = await self._store(kind, hides, reason, actor, patience_s)
             except NotDurableError:
