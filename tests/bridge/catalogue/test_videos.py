@@ -213,13 +213,12 @@ async def test_lists_are_paged_and_filtered(bridge: CatalogueBridge) -> None:
 async def test_bad_requests_name_their_fields(bridge: CatalogueBridge) -> None:
     calls, invalid = bridge.catalogue, StatusCode.INVALID_ARGUMENT
     first = await calls.ListVideos(pb.ListVideosRequest(page_size=1), timeout=20)
+    tokens = {"short": "%", "long": "x" * 9999, "changed": f"A{first.next_page_token[1:]}"}
     lists = [
         (pb.ListVideosRequest(page_size=-1), "page_size"),
         (pb.ListVideosRequest(visibility=9), "visibility"),
         (pb.ListVideosRequest(author_id="a" * 129), "author_id"),
-        (pb.ListVideosRequest(page_token="%"), "page_token"),
-        (pb.ListVideosRequest(page_token="x" * 9999), "page_token"),
-        (pb.ListVideosRequest(page_token=f"A{first.next_page_token[1:]}"), "page_token"),
+        *[(pb.ListVideosRequest(page_token=token), "page_token") for token in tokens.values()],
         (pb.ListVideosRequest(page_token=first.next_page_token, author_id="a"), "page_token"),
     ]
     for request, field in lists:
