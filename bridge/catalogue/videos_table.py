@@ -54,7 +54,7 @@ _HIDDEN_AUTHOR: Final = """
  AND EXISTS (SELECT FROM author_visibility AS a WHERE a.author_id = videos.author_id AND a.hidden))
 """
 _BY_AUTHOR: Final = "(%(author_id)s = '' OR author_id = %(author_id)s)"
-# Each part is read by an index, in order, no further than a page.
+# All of it is read in the order of ids, no further than a page, or else by author.
 _ALL: Final = f"""
 SELECT video_id FROM videos WHERE video_id > %(after)s AND {_BY_AUTHOR} ORDER BY video_id LIMIT %(most)s
 """  # noqa: S608  # its parts are constants

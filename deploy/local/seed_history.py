@@ -31,6 +31,10 @@ IMPORTS: Final = "CREATE TABLE IF NOT EXISTS local_imports (file text PRIMARY KE
 MEMORY: Final = "1GiB"
 INTERACTION_COLUMNS: Final = ("user_id", "video_id", "interaction_type", "watch_time_ms", "occurred_at")
 VIDEO_COLUMNS: Final = ("video_id", "author_id", "tags", "duration_ms", "published_at")
+INCOMING: Final = """
+CREATE TEMP TABLE incoming_videos AS
+SELECT video_id, author_id, tags, duration_ms, published_at FROM videos WITH NO DATA
+"""
 KEEP_VIDEOS: Final = """
 INSERT INTO videos (video_id, author_id, tags, duration_ms, published_at)
 SELECT DISTINCT ON (video_id) * FROM incoming_videos
@@ -82,7 +86,7 @@ def _import_interactions(connection: Connection, file: Path, until: datetime, se
 
 
 def _import_videos(connection: Connection, file: Path, seeded: Seeded) -> None:
-    connection.execute("CREATE TEMP TABLE incoming_videos AS SELECT * FROM videos WITH NO DATA")
+    connection.execute(INCOMING)
     with _read(file, "video_rows", VIDEOS, lenient=True) as (warehouse, lines):
         seeded.left_out.update(dict(warehouse.rows("seeded_video_faults")))
         warehouse.copy("seeded_videos", lines)

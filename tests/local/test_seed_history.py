@@ -83,7 +83,8 @@ def test_history_and_catalogue_are_imported_once(tmp_path: Path, database: str) 
             ("v1", "a1", ["cats", 'a "quoted", tag', "back\\slash"], 87433, "2025-08-30"),
             ("v,2", None, [], None, None),
         ]
-        assert connection.execute("SELECT count(*) FROM interactions_outbox").fetchone() == (0,)
+        topics = connection.execute("SELECT DISTINCT aggregatetype FROM interactions_outbox").fetchall()
+        assert topics == [("feed.catalogue.v1",)]
 
 
 def test_what_is_odd_is_left_out_and_counted(tmp_path: Path, database: str) -> None:

@@ -86,6 +86,14 @@ async def test_odd_rows_of_others_have_records_too(database: Database) -> None:
             read_record(f"video:{name}", json.dumps(record).encode())
 
 
+async def test_rows_too_large_for_any_index_are_taken_as_before(database: Database) -> None:
+    async with database.connection() as connection:
+        name = random.Random(1).randbytes(1300).hex()
+        await connection.execute(SEEDED, [name, "a" * 1_000_000])
+        count = "SELECT count(*) FROM interactions_outbox WHERE length(aggregateid) > 1000"
+        assert await rows(connection, count) == [(0,)]
+
+
 async def test_videos_of_before_are_announced_a_few_at_a_time(database: Database) -> None:
     async with database.connection() as connection:
         await connection.execute("ALTER TABLE videos DISABLE TRIGGER USER")

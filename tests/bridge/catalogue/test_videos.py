@@ -216,7 +216,7 @@ async def test_bad_requests_name_their_fields(bridge: CatalogueBridge) -> None:
     tokens = {"short": "%", "long": "x" * 9999, "changed": f"A{first.next_page_token[1:]}"}
     lists = [
         (pb.ListVideosRequest(page_size=-1), "page_size"),
-        (pb.ListVideosRequest(visibility=9), "visibility"),
+        (pb.ListVideosRequest.FromString(b"\x20\x09"), "visibility"),
         (pb.ListVideosRequest(author_id="a" * 129), "author_id"),
         *[(pb.ListVideosRequest(page_token=token), "page_token") for token in tokens.values()],
         (pb.ListVideosRequest(page_token=first.next_page_token, author_id="a"), "page_token"),

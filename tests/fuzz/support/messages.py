@@ -9,7 +9,7 @@ from tests.fuzz.support.values import DOUBLES, Values, times
 NEEDED: Final = frozenset(
     (
         "user_id", "video_id", "video_ids", "interaction", "interactions", "interaction_type", "session_id", "requests",
-        "sentiment", "duration_ms",
+        "sentiment", "duration_ms", "videos", "author_ids", "restorations", "id", "reason", "actor",
     )
 )  # fmt: skip
 """Fields without which methods refuse a request, so that others would never be looked at."""
@@ -102,7 +102,7 @@ class Messages:
     def _set(self, message: Any, field: Any, *, oddness: float, share: float, depth: int) -> None:
         odd = self._rng.random() < oddness
         if field.type == field.TYPE_MESSAGE and field.message_type.GetOptions().map_entry:
-            self._map(getattr(message, field.name), field, odd=odd)
+            self._map(getattr(message, field.name), field, odd=odd, depth=depth)
         elif field.is_repeated:
             count = self._rng.choice(MANY[1:4])
             if odd:
@@ -123,12 +123,14 @@ class Messages:
         else:
             setattr(message, field.name, self._values.odd(field) if odd else self._values.plausible(field))
 
-    def _map(self, entries: Any, field: Any, *, odd: bool) -> None:
+    def _map(self, entries: Any, field: Any, *, odd: bool, depth: int) -> None:
         key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
         one = self._values.odd if odd else self._values.plausible
         for _ in range(self._rng.choice(MANY[:5])):
             if value.type != value.TYPE_MESSAGE:
                 entries[one(key)] = one(value)
+            elif depth < MAX_DEPTH:
+                self._fill(entries[one(key)], oddness=float(odd), share=0.5, depth=depth + 1)
 
     def _make_one_odd(self, message: Any) -> None:
         """Change one field anywhere in a message that is right but for it."""

@@ -11,6 +11,7 @@ down_revision = "0011"
 branch_labels = None
 depends_on = None
 
+# Authors are found by a hash, as those that other programs write may be too long for an index in order.
 # Rows of before have no revision until a bridge announces them, a few at a time.
 # `changed_in` lets followers read what was committed since their last look: revisions are not committed in order.
 TABLES = """
@@ -27,7 +28,7 @@ ALTER TABLE videos
     ADD COLUMN IF NOT EXISTS revision bigint,
     ADD COLUMN IF NOT EXISTS changed_in xid8;
 COMMENT ON COLUMN videos.revision IS 'of the last change; null until it has been announced';
-CREATE INDEX IF NOT EXISTS videos_author ON videos (author_id, video_id);
+CREATE INDEX IF NOT EXISTS videos_author ON videos USING hash (author_id);
 CREATE INDEX IF NOT EXISTS videos_changed ON videos (changed_in);
 CREATE INDEX IF NOT EXISTS videos_unannounced ON videos (video_id) WHERE revision IS NULL;
 
@@ -75,6 +76,7 @@ CREATE TABLE IF NOT EXISTS catalogue_shape (
 COMMENT ON TABLE catalogue_shape IS 'how many numbers each embedding has, as the first one had';
 """
 
+# An id of more than 128 bytes is none of this API, and has no record.
 # A key's outbox row takes the place of the one before, as each tells the whole state. One that the relay is about to
 # delete is passed over, as waiting for it could end in a deadlock.
 RECORDS = """
@@ -130,6 +132,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
         FROM unnest(ids) AS one (id)
         LEFT JOIN videos ON videos.video_id = one.id
         LEFT JOIN video_visibility AS seen ON seen.video_id = one.id
+        WHERE octet_length(one.id) <= 128
     ) AS states HAVING count(*) > 0
 $$;
 
@@ -145,7 +148,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
                 'reason', reason, 'actor', actor, 'since', catalogue_instant(since), 'revision', hide_revision
             ) END
         ) AS payload
-        FROM author_visibility WHERE author_id = ANY(ids)
+        FROM author_visibility WHERE author_id = ANY(ids) AND octet_length(author_id) <= 128
     ) AS states HAVING count(*) > 0
 $$;
 """
