@@ -63,7 +63,10 @@ class Messages:
         part = message
         for field in path[:-1]:
             below = getattr(part, field.name)
-            part = (below[0] if below else below.add()) if field.is_repeated else below
+            if is_map(field):
+                part = below["a"]
+            else:
+                part = (below[0] if below else below.add()) if field.is_repeated else below
         self._fill(part, oddness=0.0, share=0.3)
         self._values.fit(part, path[-1])
         if path[-1].type == path[-1].TYPE_MESSAGE:
@@ -101,7 +104,7 @@ class Messages:
 
     def _set(self, message: Any, field: Any, *, oddness: float, share: float, depth: int) -> None:
         odd = self._rng.random() < oddness
-        if field.type == field.TYPE_MESSAGE and field.message_type.GetOptions().map_entry:
+        if is_map(field):
             self._map(getattr(message, field.name), field, odd=odd, depth=depth)
         elif field.is_repeated:
             count = self._rng.choice(MANY[1:4])
@@ -144,7 +147,7 @@ class Messages:
     def _places(self, message: Any) -> "list[tuple[Any, Any]]":
         places = [(message, field) for field in message.DESCRIPTOR.fields]
         for field, value in message.ListFields():
-            if field.type == field.TYPE_MESSAGE and not field.message_type.GetOptions().map_entry:
+            if field.type == field.TYPE_MESSAGE and not is_map(field):
                 for part in value[:3] if field.is_repeated else [value]:
                     places += self._places(part)
         return places
@@ -184,10 +187,19 @@ class Messages:
         return data + inner
 
 
+def is_map(field: Any) -> bool:
+    """Return whether a field is a map."""
+    return field.type == field.TYPE_MESSAGE and bool(field.message_type.GetOptions().map_entry)
+
+
 def paths(descriptor: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Return the fields that lead to each float and each time of a message, itself the last."""
     for field in descriptor.fields:
-        if (field.type in (field.TYPE_DOUBLE, field.TYPE_FLOAT) and not field.is_repeated) or (
+        if is_map(field):
+            value = field.message_type.fields_by_name["value"]
+            if value.type == value.TYPE_MESSAGE and len(above) < MAX_DEPTH:
+                yield from paths(value.message_type, (*above, field))
+        elif (field.type in (field.TYPE_DOUBLE, field.TYPE_FLOAT) and not field.is_repeated) or (
             field.type == field.TYPE_MESSAGE and field.message_type.full_name == TIMESTAMP
         ):
             yield (*above, field)

@@ -1,0 +1,1 @@
+"""Benchmarks of the catalogue: how fast videos come in, how fast hidden ones leave, what that costs a page."""
