@@ -2,7 +2,8 @@
 
 gRPC's core cancels calls that it has received and not handed over yet, and those that come before callers have learnt
 that the server is about to end. While the gate is shut, whoever awaits an answer calls no further, so that no call is
-in either state; those behind the gate have been handed over, and are answered.
+in either state; those behind the gate have been handed over, and are answered. Where calls come all the same, an
+asyncio server's gate refuses them, and the core is left alone.
 """
 
 import asyncio
@@ -10,9 +11,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-QUIET_S: Final = 0.04
-"""Seconds without a new call after which it is quiet, once all that passed have ended."""
-QUIET_WITHIN_S: Final = 0.15
+from servicekit.grpc.limits import STOPPING
+
+QUIET_S: Final = 0.08
+"""Seconds without a new call after which it is quiet, once all that passed have ended: callers that have been answered
+take some time to call again where processors are busy, and those that come by chance leave gaps."""
+QUIET_WITHIN_S: Final = 0.25
 """Seconds after which the wait for quiet ends in any case: so long a page can wait, and where calls come all the time
 it is never quiet."""
 TOLD_S: Final = 0.05
@@ -28,14 +32,17 @@ class Gate:
         self.ends = 0
         self._waiting = 0
         self._opened: asyncio.Event | None = None
+        self._refuses = False
 
     @property
-    def is_shut(self) -> bool:
-        """Return whether calls have to wait."""
+    def is_watched(self) -> bool:
+        """Return whether calls have to ask for their passage."""
         return self._opened is not None
 
     async def passage(self) -> None:
-        """Wait until it is open."""
+        """Wait until it is open; ServiceError where calls are refused."""
+        if self._refuses:
+            raise STOPPING
         if self._opened is not None:
             self._waiting += 1
             try:
@@ -50,6 +57,12 @@ class Gate:
     def shut(self) -> None:
         """Keep calls that arrive from now on waiting."""
         self._opened = asyncio.Event()
+
+    def refuse(self) -> None:
+        """Let those pass that wait, and nobody else."""
+        self._refuses = True
+        if self._opened is not None:
+            self._opened.set()
 
     def open(self) -> None:
         """Let all pass."""
@@ -85,20 +98,23 @@ class Quiet:
         self._until = clock() + within_s
         self._since = clock()
         self._count = arrivals()
+        self._is_quiet = False
 
     def is_over(self) -> bool:
         """Return whether the wait is over; ask again and again."""
         now, count = self._clock(), self._arrivals()
         if count != self._count or self._running():
             self._count, self._since = count, now
-        return now - self._since >= self._quiet_s or now >= self._until
+        self._is_quiet = now - self._since >= self._quiet_s
+        return self._is_quiet or now >= self._until
 
     def wait(self) -> None:
         """Wait."""
         while not self.is_over():
             time.sleep(_POLL_S)
 
-    async def wait_aio(self) -> None:
-        """Wait, and let other tasks run."""
+    async def wait_aio(self) -> bool:
+        """Wait, let other tasks run, and return whether it is quiet."""
         while not self.is_over():  # noqa: ASYNC110  # it waits for nothing to happen
             await asyncio.sleep(_POLL_S)
+        return self._is_quiet

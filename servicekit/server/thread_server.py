@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -12,7 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from servicekit.credentials.server_identity import ServerIdentity
 from servicekit.grpc.error_mapping import Handler
 from servicekit.grpc.gate import TOLD_S, Quiet
-from servicekit.grpc.limits import FIRST_MESSAGE_S
+from servicekit.grpc.limits import FIRST_MESSAGE_S, STRAGGLERS_S
 from servicekit.grpc_core.bulkhead import Bulkhead
 from servicekit.grpc_core.completions import PATIENCE
 from servicekit.grpc_core.direct_unary_calls import UnaryCalls
@@ -21,9 +20,6 @@ from servicekit.server.health_states import HEALTH_SERVICE, NOT_SERVING, SERVING
 from servicekit.server.reflection_service import ReflectionService
 from servicekit.server.server_options import merged
 from servicekit.server.threaded import STREAMS_WAITING, ThreadedServer
-
-STRAGGLERS_S: Final = 1.0
-"""Seconds in which calls that have come without their message must send it at a drain."""
 
 
 class ThreadServer(ThreadedServer):
