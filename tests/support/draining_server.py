@@ -81,6 +81,6 @@ if __name__ == "__main__":
         asyncio.run(serve_aio())
         sys.exit()
     patient = partial(Quiet, quiet_s=0.5, within_s=10)
-    modules = [f"servicekit.server.{name}_server.Quiet" for name in ("grpc", "thread", "plain")]
-    with patch(modules[0], patient), patch(modules[1], patient), patch(modules[2], patient):
+    modules = [f"servicekit.server.{name}.Quiet" for name in ("grpc_server", "threaded")]
+    with patch(modules[0], patient), patch(modules[1], patient):
         asyncio.run(serve_aio()) if sys.argv[1] == "asyncio" else threads(sys.argv[1])
