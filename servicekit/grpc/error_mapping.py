@@ -185,7 +185,7 @@ def mapped_aio(handler: Handler, method: str, gate: Gate, streams: OpenStreams) 
             try:
                 request = await messages.receive(context)
                 if gate.is_watched:
-                    await gate.passage()
+                    await gate.passage(context.peer())
                 return await unary(_checked(request), context)
             except aio.AbortError:
                 raise
@@ -210,8 +210,13 @@ def _mapped_stream(handler: Handler, method: str, gate: Gate, streams: OpenStrea
         try:
             async with _AioMapping(context, method):
                 with streams.opened(method) as stream:
-                    await gate.passage()
-                    yield stream
+                    if gate.is_watched:
+                        await gate.passage(context.peer())
+                    gate.streams += 1
+                    try:
+                        yield stream
+                    finally:
+                        gate.streams -= 1
                     stream.check()
         finally:
             gate.ends += 1

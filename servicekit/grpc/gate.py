@@ -19,6 +19,8 @@ take some time to call again where processors are busy, and those that come by c
 QUIET_WITHIN_S: Final = 0.25
 """Seconds after which the wait for quiet ends in any case: so long a page can wait, and where calls come all the time
 it is never quiet."""
+RECENT_S: Final = 0.25
+"""Seconds before the gate is shut in which a connection must have called to be awaited: its callers may be slow."""
 TOLD_S: Final = 0.05
 """Seconds in which callers learn that the server is about to end."""
 _POLL_S: Final = 0.005
@@ -30,19 +32,21 @@ class Gate:
     def __init__(self) -> None:
         self.arrivals = 0
         self.ends = 0
+        self.streams = 0
+        self.is_watched = False
+        """Whether calls have to ask for their passage."""
         self._waiting = 0
         self._opened: asyncio.Event | None = None
         self._refuses = False
+        self._last_calls: dict[str, float] = {}
+        self._callers: set[str] = set()
 
-    @property
-    def is_watched(self) -> bool:
-        """Return whether calls have to ask for their passage."""
-        return self._opened is not None
-
-    async def passage(self) -> None:
+    async def passage(self, peer: str) -> None:
         """Wait until it is open; ServiceError where calls are refused."""
         if self._refuses:
             raise STOPPING
+        self._callers.discard(peer)
+        self._last_calls[peer] = time.monotonic()
         if self._opened is not None:
             self._waiting += 1
             try:
@@ -51,12 +55,23 @@ class Gate:
                 self._waiting -= 1
 
     def running(self) -> int:
-        """Return how many calls have passed and not ended."""
-        return self.arrivals - self.ends - self._waiting
+        """Return how many calls have passed and not ended, without streams, which last."""
+        return self.arrivals - self.ends - self._waiting - self.streams
+
+    def awaited(self) -> int:
+        """Return how many of those that called shortly before it was shut have not called again."""
+        return len(self._callers)
+
+    def watch(self) -> None:
+        """Remember who calls from now on."""
+        self.is_watched = True
 
     def shut(self) -> None:
         """Keep calls that arrive from now on waiting."""
+        self.is_watched = True
         self._opened = asyncio.Event()
+        since = time.monotonic() - RECENT_S
+        self._callers = {peer for peer, at in self._last_calls.items() if at > since}
 
     def refuse(self) -> None:
         """Let those pass that wait, and nobody else."""
@@ -69,6 +84,7 @@ class Gate:
         if self._opened is not None:
             self._opened.set()
             self._opened = None
+            self.is_watched = False
 
 
 class Quiet:

@@ -130,6 +130,10 @@ class AioServer(GrpcServer):
         """Return how many calls are answered; one without its message is waited for later."""
         return self._gate.running() - len(self._streams.messages)
 
+    def _expected(self) -> int:
+        """Return how many calls are answered or about to come: a caller that has been answered may be slow."""
+        return self._running() + self._gate.awaited()
+
     async def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
 
@@ -137,11 +141,12 @@ class AioServer(GrpcServer):
             grace_s: Seconds after which they are cancelled.
             lame_duck_s: Seconds between the word and the first refusal.
         """
+        self._gate.watch()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(lame_duck_s)
         if grace_s:
             self._gate.shut()
-        if not grace_s or await Quiet(lambda: self._gate.arrivals, self._running).wait_aio():
+        if not grace_s or await Quiet(lambda: self._gate.arrivals, self._expected).wait_aio():
             await self._stop(grace_s)
         else:
             await self._refuse(grace_s)
@@ -167,7 +172,7 @@ class AioServer(GrpcServer):
         until = time.monotonic() + grace_s
         self._gate.refuse()
         self._streams.dismiss()
-        while self._running() and time.monotonic() < until:  # noqa: ASYNC110  # it waits for nothing to happen
+        while self._running() + self._gate.streams and time.monotonic() < until:  # noqa: ASYNC110  # it waits for nothing to happen
             await asyncio.sleep(_POLL_S)
         self._streams.messages.end(STOPPING)
         await asyncio.sleep(TOLD_S)  # the last replies are on their way

@@ -189,17 +189,32 @@ def test_where_it_is_never_quiet_the_wait_ends_all_the_same() -> None:
     assert quiet.is_over()
 
 
+async def test_callers_of_late_are_awaited() -> None:
+    """One that is slow would call while the server ends."""
+    gate = Gate()
+    gate.watch()
+    for peer in ("slow", "swift"):
+        await gate.passage(peer)
+    gate.shut()
+    assert gate.awaited() == 2
+    swift = asyncio.create_task(gate.passage("swift"))
+    await asyncio.sleep(0)
+    assert gate.awaited() == 1
+    gate.open()
+    await swift
+
+
 async def test_a_gate_lets_those_pass_that_wait_and_refuses_all_others() -> None:
     gate = Gate()
     gate.shut()
     gate.arrivals += 1
-    waiting = asyncio.create_task(gate.passage())
+    waiting = asyncio.create_task(gate.passage("one"))
     await asyncio.sleep(0)
     gate.refuse()
     await waiting
     assert gate.running() == 1
     with pytest.raises(ServiceError, match="about to end"):
-        await gate.passage()
+        await gate.passage("other")
 
 
 async def test_calls_behind_a_shut_gate_pass_when_it_opens() -> None:
@@ -207,7 +222,7 @@ async def test_calls_behind_a_shut_gate_pass_when_it_opens() -> None:
 
     async def call(number: int) -> None:
         gate.arrivals += 1
-        await gate.passage()
+        await gate.passage("one")
         passed.append(number)
         gate.ends += 1
 
