@@ -17,8 +17,8 @@ from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.grpcurl import Grpcurl
-from tests.support.isolation import isolated
-from tests.support.kinds import KINDS, SYSTEM, UNIT, kind_of
+from tests.support.run.isolation import isolated
+from tests.support.run.kinds import KINDS, SYSTEM, UNIT, kind_of
 
 ROOT: Final = Path(__file__).parents[1]
 SHARED_DATA: Final = ROOT.parent / "shared" / "data"
@@ -60,7 +60,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Share files out as `make test` says, by file, without starting a system on several workers."""
     if config.getvalue("dist") != "loadfile":
         return None
-    from tests.support.schedule import BySystem  # noqa: PLC0415  # only whoever hands tests out needs it
+    from tests.support.run.schedule import BySystem  # noqa: PLC0415  # only whoever hands tests out needs it
 
     return BySystem(config, log)
 
