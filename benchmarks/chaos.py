@@ -4,7 +4,7 @@ from benchmarks import knob
 from benchmarks.report import Row
 from tests.chaos.__main__ import SECONDS
 from tests.chaos.__main__ import run as strike
-from tests.chaos.nemeses import NEMESES
+from tests.chaos.nemeses.kinds import NEMESES
 
 SEED = knob.whole("CHAOS_SEED", 1)
 DURATION = knob.number("CHAOS_SECONDS", SECONDS)

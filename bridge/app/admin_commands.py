@@ -15,14 +15,15 @@ from bridge.maintenance.erasure import Found, erase, find, tombstones_left
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.rejected_messages import MAX_SHOWN, count_dead, put_back, show_dead
 from bridge.outbox.relay import Relay
-from bridge.postgres.migrate import migrate
+from bridge.postgres.migrate import migrate, require_schema
 from bridge.postgres.pool import Database, DatabaseUnavailableError
 from bridge.settings import BridgeSettings
 from servicekit.inputs.identifiers import identifier_problem
 from servicekit.telemetry.metrics import NoMetrics
 
 DIFFERENT: Final = 1
-"""Exit status when something is not as it should be."""
+"""The command did its work, and something is not as it should be: a topic differs, there are dead letters, the user
+is not known, or tombstones wait."""
 TOMBSTONE_S: Final = 15.0
 TOMBSTONE_PAUSE_S: Final = 0.5
 
@@ -117,7 +118,10 @@ def run_erase(settings: BridgeSettings, user_id: str, *, dry_run: bool = False, 
     """
     if problem := identifier_problem(user_id):
         raise ValueError(f"--user: {problem}")
-    migrate(settings.database_url)
+    if dry_run:
+        require_schema(settings.database_url)
+    else:
+        migrate(settings.database_url)
     return asyncio.run(_erase(settings, user_id, dry_run=dry_run, force=force))
 
 

@@ -82,6 +82,21 @@ def migrate(conninfo: str) -> Schema:
     return Schema(revision, head(), [*notes, *_make_partitions(conninfo)])
 
 
+def require_schema(conninfo: str) -> None:
+    """Return when this program can use the schema that is there, and change nothing.
+
+    Raises:
+        psycopg.OperationalError: Postgres is out of reach.
+        SchemaError: The schema cannot be used, or is not up to date.
+    """
+    with connect(conninfo) as connection:
+        revision = _revision(connection)
+        if revision is None or (revision in known_revisions() and revision != head()):
+            found = f"is of revision {revision}" if revision else "is not made yet"
+            raise SchemaError(f"the schema {found}, and {head()} is needed: run `python -m bridge migrate` first")
+        _check_revision(connection, revision)
+
+
 def connect(conninfo: str) -> Connection:
     """Return a connection that works through a pooler, which knows no prepared statements."""
     return psycopg.connect(conninfo, prepare_threshold=None)

@@ -84,8 +84,12 @@ def run_program(
 ) -> int:
     """Run a program of the system to its end, its output shown here or logged, and return its status.
 
+    What is shown is what it prints for people, and of its log events the errors, unless LOG_LEVEL asks for more.
+
     ChildError when it fails with another status than the foreseen one.
     """
+    if log is None:
+        env = {"LOG_LEVEL": "error", **env}
     program = Child.start(name, [sys.executable, "-m", *module], log=log, env=env, cwd=ROOT)
     try:
         status = program.process.wait(DAY_S)

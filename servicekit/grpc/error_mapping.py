@@ -173,17 +173,19 @@ def mapped_aio(handler: Handler, method: str, gate: Gate, streams: OpenStreams) 
         handler: Of one request with one reply or with news, or of a stream of both.
         method: Full name of the method, for logs.
         gate: Passed by each call.
-        streams: All open ones of the server.
+        streams: All open ones of the server, and its unary calls that wait for their messages.
     """
     codec = (_forgiving(handler.request_deserializer), handler.response_serializer)
     unary: Any = handler.unary_unary
     if unary is not None:
+        messages = streams.messages
 
-        async def call(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+        async def call(_: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             gate.arrivals += 1
             try:
-                if gate.is_shut:
-                    await gate.passage()
+                request = await messages.receive(context)
+                if gate.is_watched:
+                    await gate.passage(context.peer())
                 return await unary(_checked(request), context)
             except aio.AbortError:
                 raise
@@ -193,7 +195,7 @@ def mapped_aio(handler: Handler, method: str, gate: Gate, streams: OpenStreams) 
                 gate.ends += 1
             return await context.abort_with_status(status)
 
-        return grpc.unary_unary_rpc_method_handler(call, *codec)
+        return grpc.stream_unary_rpc_method_handler(call, *codec)  # gRPC takes both
     return _mapped_stream(handler, method, gate, streams)
 
 
@@ -208,8 +210,13 @@ def _mapped_stream(handler: Handler, method: str, gate: Gate, streams: OpenStrea
         try:
             async with _AioMapping(context, method):
                 with streams.opened(method) as stream:
-                    await gate.passage()
-                    yield stream
+                    if gate.is_watched:
+                        await gate.passage(context.peer())
+                    gate.streams += 1
+                    try:
+                        yield stream
+                    finally:
+                        gate.streams -= 1
                     stream.check()
         finally:
             gate.ends += 1
@@ -220,12 +227,13 @@ def _mapped_stream(handler: Handler, method: str, gate: Gate, streams: OpenStrea
             async for reply in both(_each_checked(stream.each(requests), told=told), context):
                 yield reply
 
-    async def tell(request: Any, context: aio.ServicerContext[Any, Any]) -> None:
+    async def tell(requests: Any, context: aio.ServicerContext[Any, Any]) -> None:
         async with passed(context) as stream:
-            await stream.until_ended(news(_checked(request), context))
+            request = _checked(await stream.first(requests))
+            await stream.until_ended(news(request, context))
 
     if both is not None:
         return grpc.stream_stream_rpc_method_handler(replies, *codec)
     if iscoroutinefunction(news):  # it writes what it has to tell, as long as its caller listens
-        return grpc.unary_stream_rpc_method_handler(tell, *codec)  # gRPC takes both
+        return grpc.stream_stream_rpc_method_handler(tell, *codec)
     raise TypeError(f"{method} streams one way only")

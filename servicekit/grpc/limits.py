@@ -8,6 +8,10 @@ from servicekit.grpc.errors import ServiceError, unavailable
 
 FIRST_MESSAGE_S: Final = 60.0
 """Seconds in which a caller must send the message that its call waits for."""
+LOOKS: Final = 4
+"""Looks at a call of an asyncio server within that time."""
+STRAGGLERS_S: Final = 1.0
+"""Seconds in which calls that have come without their message must send it at a drain."""
 IDLE_S: Final = 900.0
 """Seconds after which a stream of interactions without any is ended; its client opens another one."""
 RETRY_AFTER_S: Final = 1.0

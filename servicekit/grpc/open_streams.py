@@ -1,4 +1,4 @@
-"""The open streams of an asyncio server: no more than a set number, none silent for ever, all ended before the server.
+"""The open calls of an asyncio server: so many streams, none silent for ever, all ended before the server.
 
 A stream ends as if its caller had sent the last message, so that all which came before is answered, and then with an
 error that says why.
@@ -12,13 +12,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from servicekit.grpc.errors import ServiceError
-from servicekit.grpc.limits import FIRST_MESSAGE_S, IDLE_S, SILENT, STOPPING, crowded
+from servicekit.grpc.first_messages import MISSING, FirstMessages
+from servicekit.grpc.limits import FIRST_MESSAGE_S, IDLE_S, LOOKS, SILENT, STOPPING, crowded
 
 LIMIT: Final = 1_000
 """Streams of one method that may be open."""
-LOOKS: Final = 4
-"""Looks at a stream within the time that its first message may take."""
-
 
 T = TypeVar("T")
 
@@ -28,7 +26,7 @@ class _InterruptedError(Exception):
 
 
 class OpenStreams:
-    """All open streams of a server.
+    """All open streams of a server, and its unary calls as long as their messages have not come.
 
     Args:
         limit: Streams of one method that may be open.
@@ -37,6 +35,7 @@ class OpenStreams:
     """
 
     def __init__(self, *, limit: int = LIMIT, first_message_s: float = FIRST_MESSAGE_S, idle_s: float = IDLE_S) -> None:
+        self.messages = FirstMessages()
         self._limit = limit
         self._interval_s = first_message_s / LOOKS
         self._idle_looks = max(LOOKS, round(idle_s / self._interval_s))
@@ -63,6 +62,7 @@ class OpenStreams:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
+            self.messages.look()
             for stream in self._all():
                 stream.look()
 
@@ -107,6 +107,13 @@ class OpenStream:
                 return
             self._looks, self._allowed = 0, self._idle_looks
             yield request
+
+    async def first(self, requests: AsyncIterator[Any]) -> Any:
+        """Return the only request; ServiceError where there is none, or the stream is ended."""
+        with suppress(StopAsyncIteration, _InterruptedError):
+            return await self._interruptible(anext(requests))
+        self.check()
+        raise MISSING
 
     async def until_ended(self, news: Awaitable[None]) -> None:
         """Wait for a handler that waits for news, not for its caller, until the stream is ended."""

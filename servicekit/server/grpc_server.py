@@ -1,9 +1,10 @@
 """The life of a gRPC server: built with health and reflection, NOT_SERVING until told otherwise, drained at the end."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc import aio
@@ -13,9 +14,13 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from servicekit.credentials.server_identity import ServerIdentity
 from servicekit.grpc.error_mapping import Handler, mapped_aio
 from servicekit.grpc.gate import TOLD_S, Gate, Quiet
+from servicekit.grpc.limits import STOPPING, STRAGGLERS_S
 from servicekit.grpc.open_streams import OpenStreams
 from servicekit.server.health_states import HEALTH_SERVICE, NOT_SERVING, SERVING
+from servicekit.server.own_connections import end_connections
 from servicekit.server.server_options import merged
+
+_POLL_S: Final = 0.005
 
 Register: TypeAlias = Callable[[Any, Any], None]
 """A generated function that adds a servicer's methods to a server."""
@@ -35,6 +40,7 @@ class GrpcServer(ABC):
     """What all kinds of server have in common: how services are added."""
 
     _grpc: Any
+    _port: int
     _identity: ServerIdentity | None = None
 
     def add(self, register: Register, servicer: object) -> None:
@@ -56,6 +62,7 @@ class GrpcServer(ABC):
         else:
             port = self._grpc.add_insecure_port(address)
         self._identity = identity
+        self._port = port
         return port
 
     def _end_identity(self) -> None:
@@ -119,6 +126,14 @@ class AioServer(GrpcServer):
         self._told.add(told)
         told.add_done_callback(self._told.discard)
 
+    def _running(self) -> int:
+        """Return how many calls are answered; one without its message is waited for later."""
+        return self._gate.running() - len(self._streams.messages)
+
+    def _expected(self) -> int:
+        """Return how many calls are answered or about to come: a caller that has been answered may be slow."""
+        return self._running() + self._gate.awaited()
+
     async def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
 
@@ -126,16 +141,40 @@ class AioServer(GrpcServer):
             grace_s: Seconds after which they are cancelled.
             lame_duck_s: Seconds between the word and the first refusal.
         """
+        self._gate.watch()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(lame_duck_s)
         if grace_s:
             self._gate.shut()
-            await Quiet(lambda: self._gate.arrivals, self._gate.running).wait_aio()
+        if not grace_s or await Quiet(lambda: self._gate.arrivals, self._expected).wait_aio():
+            await self._stop(grace_s)
+        else:
+            await self._refuse(grace_s)
+        await self._streams.end()
+        await asyncio.to_thread(self._end_identity)
+
+    async def _stop(self, grace_s: float) -> None:
+        """Have gRPC's core tell callers, and end when the last call has."""
         stopping = asyncio.ensure_future(self._grpc.stop(grace_s))
         if grace_s:
             await asyncio.wait([stopping], timeout=TOLD_S)
         self._gate.open()
         self._streams.dismiss()
+        await asyncio.wait([stopping], timeout=STRAGGLERS_S)
+        self._streams.messages.end(STOPPING)
         await stopping
-        await self._streams.end()
-        await asyncio.to_thread(self._end_identity)
+
+    async def _refuse(self, grace_s: float) -> None:
+        """Answer what has come, refuse what comes, and end the connections.
+
+        As long as calls come, gRPC's core would cancel those of the moment in which it begins to end.
+        """
+        until = time.monotonic() + grace_s
+        self._gate.refuse()
+        self._streams.dismiss()
+        while self._running() + self._gate.streams and time.monotonic() < until:  # noqa: ASYNC110  # it waits for nothing to happen
+            await asyncio.sleep(_POLL_S)
+        self._streams.messages.end(STOPPING)
+        await asyncio.sleep(TOLD_S)  # the last replies are on their way
+        end_connections(self._port)
+        await self._grpc.stop(None)  # without a wait between the two, in which callers could connect anew

@@ -1,12 +1,13 @@
 """Fixtures of all of the bridge's tests."""
 
 from collections.abc import Iterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from bridge.outbox import outbox
 from bridge.outbox.states import Happening, State
+from deploy.local.postgres import Postgres
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +22,9 @@ def defined_transitions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(outbox, "on_undefined", refuse)
     yield
     assert not undefined, "the outbox's table does not know this"
+
+
+@pytest.fixture
+def own_database(postgres_server: Postgres) -> str:
+    """URL of an empty database of the test's own, which no other relay looks at."""
+    return postgres_server.create_database(f"test_{uuid4().hex}")

@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Final
 
-from tests.chaos.cluster import Cluster
+from tests.chaos.system.cluster import Cluster
 
 STOP_S: Final = 20.0
 
 
 class Nemesis(ABC):
-    """Breaks one thing, and heals it again. To add one, write a class and name it in `tests/chaos/nemeses.py`.
+    """Breaks one thing, and heals it again. To add one, write a class and name it in `tests/chaos/nemeses/kinds.py`.
 
     Attributes:
         name: A few words by which it is chosen; its class's docstring says more.

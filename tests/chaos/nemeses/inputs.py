@@ -13,9 +13,9 @@ import grpc
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.chaos.cluster import Cluster
-from tests.chaos.identities import ALGORITHM, AUDIENCE, ISSUER
-from tests.chaos.nemesis import Attack, Nemesis
+from tests.chaos.load.identities import ALGORITHM, AUDIENCE, ISSUER
+from tests.chaos.nemeses.nemesis import Attack, Nemesis
+from tests.chaos.system.cluster import Cluster
 from videowindow.feed.v1 import feed_pb2 as pb
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub
 

@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from tests.chaos.connections import ReconnectStorm, SlowLoris
-from tests.chaos.dependencies import FullDisk, HungAgentName, HungEndpointName, HungStore
-from tests.chaos.inputs import ForgedPageTokens, ForgedTokens
-from tests.chaos.nemesis import Nemesis
-from tests.chaos.poison import PoisonMessages, PoisonRows
-from tests.chaos.processes import BridgeRestart, Killing, Stall, WorkerTermination, WrongClock
+from tests.chaos.nemeses.connections import ReconnectStorm, SlowLoris
+from tests.chaos.nemeses.dependencies import FullDisk, HungAgentName, HungEndpointName, HungStore
+from tests.chaos.nemeses.inputs import ForgedPageTokens, ForgedTokens
+from tests.chaos.nemeses.nemesis import Nemesis
+from tests.chaos.nemeses.poison import PoisonMessages, PoisonRows
+from tests.chaos.nemeses.processes import BridgeRestart, Killing, Stall, WorkerTermination, WrongClock
 
 NEMESES: Final[tuple[type[Nemesis], ...]] = (
     ForgedPageTokens,

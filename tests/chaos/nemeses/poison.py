@@ -10,8 +10,8 @@ import psycopg
 from confluent_kafka import Producer
 
 from bridge.kafka.message import INTERACTIONS_TOPIC
-from tests.chaos.cluster import POISON, Cluster
-from tests.chaos.nemesis import Attack, Nemesis
+from tests.chaos.nemeses.nemesis import Attack, Nemesis
+from tests.chaos.system.cluster import POISON, Cluster
 from tests.support.polling import wait_for
 
 PAUSE_S: Final = 0.5

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Final
 import grpc
 
 from deploy.probe import health
-from tests.chaos.cluster import CHANNELS, RECSVC, Cluster
-from tests.chaos.nemesis import Attack, Nemesis
+from tests.chaos.nemeses.nemesis import Attack, Nemesis
+from tests.chaos.system.cluster import CHANNELS, RECSVC, Cluster
 from tests.support.polling import wait_for
 
 CLIENTS: Final = 50

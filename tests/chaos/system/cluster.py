@@ -14,13 +14,13 @@ from deploy.local.child_process import descendants
 from deploy.local.kafka.choice import Kafka
 from deploy.local.program import Service
 from deploy.probe import serves
-from tests.chaos.agent import Agent
-from tests.chaos.generator import Generator
-from tests.chaos.identities import Identities, bearer
-from tests.chaos.load import Plan, writers
-from tests.chaos.names import AGENT, MODEL_SERVER, NameServer
-from tests.chaos.store import Store, running_store
-from tests.chaos.watch import Watch
+from tests.chaos.load.driver import Plan, writers
+from tests.chaos.load.generator import Generator
+from tests.chaos.load.identities import Identities, bearer
+from tests.chaos.system.agent import Agent
+from tests.chaos.system.names import AGENT, MODEL_SERVER, NameServer
+from tests.chaos.system.store import Store, running_store
+from tests.chaos.system.watch import Watch
 from tests.consistency.disk import Disk
 from tests.consistency.history import SEVERAL, Acknowledged
 from tests.consistency.readback import Told

@@ -9,8 +9,8 @@ from typing import Final
 
 from deploy.local.child_process import Child
 from deploy.local.program import ROOT
-from tests.chaos.call import INTERACTION, PAGE, PERSONAL, Call
-from tests.chaos.load import TIMEOUT_S, Plan
+from tests.chaos.load.call import INTERACTION, PAGE, PERSONAL, Call
+from tests.chaos.load.driver import TIMEOUT_S, Plan
 
 POLL_S: Final = 0.05
 SHARE: Final = 0.99
@@ -42,7 +42,7 @@ class Generator:
         path = self._folder / "load.json"
         self._plan.save(path)
         self._output.touch()
-        command = [sys.executable, "-m", "tests.chaos.load", str(path)]
+        command = [sys.executable, "-m", "tests.chaos.load.driver", str(path)]
         self._child = Child.start("load", command, log=self._folder / "load.log", cwd=ROOT)
 
     def stop(self) -> None:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Final
 
 import grpc
 
-from tests.chaos.cluster import CHANNELS, RECSVC, Cluster
-from tests.chaos.names import NameServer
-from tests.chaos.nemesis import Attack, Nemesis
+from tests.chaos.nemeses.nemesis import Attack, Nemesis
+from tests.chaos.system.cluster import CHANNELS, RECSVC, Cluster
+from tests.chaos.system.names import NameServer
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import ModelServiceStub

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.load <plan>`: open-loop load on bridges, from a process of its own, until SIGTERM.
+"""`python -m tests.chaos.load.driver <plan>`: open-loop load on bridges, from a process of its own, until SIGTERM.
 
 Each call that has ended becomes a line of the plan's output, with its latency from when it was due. A caller whom a
 bridge tells UNAVAILABLE turns to the next bridge, as clients with several addresses do; nothing else is tried again.
@@ -20,9 +20,9 @@ from grpc import StatusCode, aio
 
 from benchmarks.open_loop import arrivals
 from servicekit.credentials.tls_files import TlsFiles
-from tests.chaos.call import ACKNOWLEDGED, INTERACTION, PAGE, PERSONAL, SHORT, TRENDING, Call
-from tests.chaos.event_stream import EventStream, StreamBrokenError
-from tests.chaos.identities import bearer
+from tests.chaos.load.call import ACKNOWLEDGED, INTERACTION, PAGE, PERSONAL, SHORT, TRENDING, Call
+from tests.chaos.load.event_stream import EventStream, StreamBrokenError
+from tests.chaos.load.identities import bearer
 from tests.consistency.clients import OPTIONS
 from videowindow.feed.v1 import feed_pb2, interaction_pb2
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub

@@ -11,8 +11,8 @@ import grpc
 
 from deploy.local.child_process import Child
 from deploy.local.program import Service
-from tests.chaos.cluster import BRIDGES, POISON, RECSVC, Cluster, start_bridge
-from tests.chaos.nemesis import Nemesis
+from tests.chaos.nemeses.nemesis import Nemesis
+from tests.chaos.system.cluster import BRIDGES, POISON, RECSVC, Cluster, start_bridge
 from tests.support.polling import wait_for
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1.interaction_pb2_grpc import InteractionServiceStub
@@ -22,7 +22,7 @@ AHEAD_S: Final = 30 * 24 * 3600
 EVENTS: Final = 20
 RESTART_S: Final = 60.0
 ALL_SERVE: Final = '"workers.all_serving"'
-AHEAD: Final = Path(__file__).with_name("ahead")
+AHEAD: Final = Path(__file__).parents[1] / "ahead"
 
 
 class Stall(Nemesis):
