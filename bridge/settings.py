@@ -1,4 +1,4 @@
-"""Settings of the bridge, from the environment."""
+"""Reads the settings of the bridge from the environment."""
 
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -35,7 +35,7 @@ MAX_HALVINGS: Final = 700
 
 
 def connection_string(value: str) -> str:
-    """Return how Postgres is reached; ValueError for what does not say so."""
+    """Return the connection string of Postgres; ValueError for a text that is none."""
     try:
         conninfo_to_dict(value)
     except psycopg.Error:
@@ -44,7 +44,7 @@ def connection_string(value: str) -> str:
 
 
 class BridgeSettings(KafkaSettings):
-    """What the bridge is started with."""
+    """Settings of the bridge."""
 
     bridge_listen: ListenAddress = Field("127.0.0.1:50052", description="host:port to listen on")
     bridge_lame_duck_s: Number = Field(
@@ -188,15 +188,15 @@ class BridgeSettings(KafkaSettings):
         return value
 
     def token_keys(self) -> list[bytes]:
-        """Return the keys of page tokens; none where bridges share theirs through Postgres."""
+        """Return the keys of page tokens; none if bridges share theirs through Postgres."""
         return _keys(self.page_token_keys) if self.page_token_keys else []
 
     def tls(self) -> TlsFiles | None:
-        """Return the TLS identity, None for plain text; ValueError when it is given in part."""
+        """Return the TLS files, None for plain text; ValueError if only some are given."""
         return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)
 
     def token_policy(self) -> TokenPolicy:
-        """Return which users' tokens are good; ValueError when the settings do not say."""
+        """Return the requirements on users' tokens; ValueError if the settings are incomplete."""
         if not (self.user_token_audience and self.user_token_issuer):
             raise ValueError("USER_KEYS_PATH needs USER_TOKEN_AUDIENCE and USER_TOKEN_ISSUER")
         return TokenPolicy(

@@ -1,4 +1,4 @@
-"""A trained model on disk: a folder of `.npy` files and `manifest.json`, written last.
+"""Writes and reads a trained model on disk: a folder of `.npy` files, and `manifest.json`, written last.
 
 Nothing in it is a pickle, and nothing is copied on load: arrays are memory-mapped, so that all processes of a machine
 share one copy. Every file's size and SHA-256 stand in the manifest.
@@ -63,7 +63,7 @@ FileName: TypeAlias = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{
 
 
 class FileEntry(BaseModel):
-    """What a file must be."""
+    """Size and digest of a file."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,7 +72,7 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a model is, and what its files must be."""
+    """Description of a model and of its files."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -101,7 +101,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Catalogue:
-    """What is known of each video besides its representation."""
+    """Attributes of each video besides its representation."""
 
     authors: IdMap
     author_rows: NDArray[np.int32]
@@ -117,7 +117,7 @@ class Catalogue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A trained model: exported LightFM representations, and what serving needs beside them."""
+    """A trained model: exported LightFM representations, and the other arrays that serving needs."""
 
     manifest: Manifest
     users: IdMap
@@ -160,7 +160,7 @@ def write(model: Model, folder: Path) -> Manifest:
 
 
 def read_manifest(data: bytes) -> Manifest:
-    """Return a manifest; ArtefactError when it is not one that this code can read."""
+    """Return a manifest; ArtefactError when this code cannot read it."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise ArtefactError("manifest", f"manifest.json has {len(data)} bytes, at most {MAX_MANIFEST_BYTES} are read")
     try:
@@ -214,7 +214,7 @@ def read(folder: Path, *, checked: bool = False) -> Model:
 
 
 def check_numbers(model: Model) -> None:
-    """Return when pages can be ranked by a model's numbers; else raise ArtefactError."""
+    """Raise ArtefactError unless pages can be ranked by a model's numbers."""
     if not len(model.videos):
         raise ArtefactError("empty", "the model has no videos")
     if problem := numbers_problem(model):
@@ -222,7 +222,7 @@ def check_numbers(model: Model) -> None:
 
 
 def write_arrays(arrays: Iterable[tuple[str, NDArray[Any]]], folder: Path) -> dict[str, FileEntry]:
-    """Write named arrays as `<name>.npy` into an empty folder, and return what the files are."""
+    """Write named arrays as `<name>.npy` into an empty folder, and return the files' sizes and digests."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
     for name, array in arrays:

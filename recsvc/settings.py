@@ -1,4 +1,4 @@
-"""Settings of the server, from the environment."""
+"""Reads the settings of the server from the environment."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -34,7 +34,7 @@ def _public_keys(pem: str) -> str:
 
 
 class RecsvcSettings(KafkaSettings):
-    """What the server is started with."""
+    """Settings of the server."""
 
     recsvc_listen: ListenAddress = Field("127.0.0.1:50051", description="host:port to listen on")
     recsvc_workers: int = Field(
@@ -91,15 +91,15 @@ class RecsvcSettings(KafkaSettings):
     )
 
     def renewed_verifier(self) -> Renewed[Verifier] | None:
-        """Return the same as its file will say, None where the keys come from no file."""
+        """Return the verifier that follows its file, None if the keys come from no file."""
         path = secret_file(VERIFY_KEY)
         parse = text_of(VERIFY_KEY)
         return Renewed({VERIFY_KEY: path}, lambda contents: Verifier.parse(parse(contents))) if path else None
 
     def verifier(self) -> Verifier | None:
-        """Return what knows whose models are served, None where anybody's are."""
+        """Return the verifier of served models, None if signatures are not required."""
         return Verifier.parse(self.model_verify_key) if self.model_verify_key else None
 
     def tls(self) -> TlsFiles | None:
-        """Return the TLS identity, None for plain text; ValueError when it is given in part."""
+        """Return the TLS files, None for plain text; ValueError if only some are given."""
         return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)

@@ -1,4 +1,4 @@
-"""Settings of the training job, from the environment."""
+"""Reads the settings of the training job from the environment."""
 
 import math
 import os
@@ -38,14 +38,14 @@ WARM_EPOCHS: Final = 1.5
 
 
 class SigningSettings(Settings):
-    """What a program that publishes or signs models is started with."""
+    """Settings of a program that publishes or signs models."""
 
     model_signing_key: Annotated[SecretStr, AfterValidator(_private_key)] | None = Field(
         None, description="private key, PEM, that signs models (`python -m retrain key` makes one); none: not signed"
     )
 
     def signing_key(self) -> SigningKey | None:
-        """Return the key that signs models, None where they are not signed."""
+        """Return the key that signs models, None if they are not signed."""
         return SigningKey.parse(self.model_signing_key.get_secret_value()) if self.model_signing_key else None
 
 
@@ -62,7 +62,7 @@ class StoreSettings(SigningSettings):
 
 
 class RetrainSettings(StoreSettings):
-    """What a run is started with."""
+    """Settings of a run."""
 
     interactions_url: StoreUrl = Field(
         description="folder that holds the YYYY-MM-DD/*.parquet exports, file:///folder or s3://bucket/prefix"
@@ -155,11 +155,11 @@ class RetrainSettings(StoreSettings):
         return self.export_marker == "required"
 
     def conninfo(self) -> str | None:
-        """Return where Postgres is, with the password of now, None where there is none."""
+        """Return the connection string of Postgres with the present password, None without Postgres."""
         return secret_now("DATABASE_URL", self.database_url.get_secret_value()) if self.database_url else None
 
     def snowflake(self) -> SnowflakeAccount | None:
-        """Return the Snowflake account, None where there is none."""
+        """Return the Snowflake account, None without Snowflake."""
         if not (self.snowflake_account and self.snowflake_user and self.snowflake_password and self.snowflake_database):
             return None
         return SnowflakeAccount(
@@ -189,7 +189,7 @@ class RetrainSettings(StoreSettings):
         return timedelta(days=self.retrain_popularity_half_life_days)
 
     def hyperparameters(self) -> Hyperparameters:
-        """Return how LightFM learns."""
+        """Return the parameters of LightFM."""
         return Hyperparameters(
             loss=self.retrain_loss,
             factors=self.retrain_factors,
@@ -212,13 +212,13 @@ class RetrainSettings(StoreSettings):
         }
 
     def method(self) -> dict[str, object]:
-        """Return those that a state of training must have in common with the next one."""
+        """Return the settings that a state of training must have in common with the next one."""
         apart = {"retrain_warm_start", "retrain_full_fit_days", "retrain_window_days"}
         return {name: value for name, value in self.recipe().items() if name not in apart}
 
 
 class ExportSettings(Settings):
-    """What an export is started with."""
+    """Settings of an export."""
 
     database_url: SecretPostgresUrl = Field(
         description="Postgres of the bridge, postgresql://user:password@host:port/database"

@@ -1,4 +1,4 @@
-"""A model of random numbers in a store, for benchmarks of serving: its size matters, its taste does not."""
+"""Publishes a model of random numbers for benchmarks in which only its size matters."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Latency of `Recommend` while another model goes live every two seconds, under open-loop load.
+"""Measures the latency of `Recommend` while another model goes live every two seconds, under open-loop load.
 
 The server runs with its default settings on one machine with the caller; models of 20,000 videos x 64 take turns. Times
 with and without swaps take turns as well, ten seconds each: a machine that is slow for a while is slow for both.
@@ -83,7 +83,7 @@ def _row(when: str, load: Load, between: Load, swaps: int) -> Row:
 
 @contextmanager
 def _swapping(registry: Registry, served: Sequence[str]) -> Iterator[list[str]]:
-    """Move the pointer every two seconds of a turn, in a thread; yield what was served when the two were over."""
+    """Move the pointer every two seconds of a turn, in a thread; yield the loads that were served by then."""
     ended, swaps = threading.Event(), list[str]()
 
     def swap() -> None:

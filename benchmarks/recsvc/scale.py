@@ -1,4 +1,4 @@
-"""What recsvc needs as catalogue and audience grow: start, memory, latency and throughput, beside other ways to rank.
+"""Measures recsvc as catalogue and audience grow: start, memory, latency and throughput, beside other ways to rank.
 
 Each step publishes a model of that size and serves it in one process on one core; the caller sits on another. `start`
 is the time until the server answers: with nothing on this machine, and again from its local copy. `PSS` is what the
@@ -174,7 +174,7 @@ def _model(fit: LightFM, videos: int, users: int) -> Model:
 
 @contextmanager
 def _recsvc(folder: Path, core: int) -> Iterator[tuple[Service, float]]:
-    """Run the server on one core; how long it took until it served."""
+    """Run the server on one core, and measure the time until it served."""
     address = f"127.0.0.1:{free_port()}"
     environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
         "RECSVC_LISTEN": address,

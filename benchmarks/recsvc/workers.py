@@ -1,4 +1,4 @@
-"""What worker processes bring: calls a second and memory with one and with two of them on one port.
+"""Measures worker processes: calls a second and memory with one and with two of them on one port.
 
 Plain calls cost the caller as much as the server, and both share the machine's cores; calls that fold the user in and
 rank anew are the server's work. Memory is the processes' proportional share (PSS), in which a page that two processes
@@ -108,7 +108,7 @@ def _memory(pid: int) -> tuple[float, float]:
 
 @contextmanager
 def _recsvc(folder: Path, workers: int) -> Iterator[Service]:
-    """Run recsvc with so many workers, all of them serving; it ends with the block."""
+    """Run recsvc with some workers until the block ends; yield once all of them serve."""
     address = f"127.0.0.1:{free_port()}"
     environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
         "RECSVC_LISTEN": address,

@@ -1,4 +1,4 @@
-"""Nights one after another: each goes on from the one before, goes live, and is compared with a full fit.
+"""Runs nights one after another: each continues from the one before, goes live, and is compared with a full fit.
 
 Each night is a process of its own, `python -m retrain run`, and its model is seen on a page of a running recsvc. A
 model is judged on the day after its data, which it knows nothing of. Days are those of KuaiRand-Pure where it stands

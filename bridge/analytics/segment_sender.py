@@ -1,4 +1,4 @@
-"""Events to Segment: bounded, in batches, sent again when that may help, and every one accounted for.
+"""Sends events to Segment in bounded batches, with retries, and counts every event that is lost.
 
 A sender of its own, as Segment's library cannot say what it delivered, keeps a queue that only blocks or loses events
 uncounted, and may wait forever when it is flushed. The API's limits are those of Segment's HTTP tracking API, batch:
@@ -35,7 +35,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentPolicy:
-    """How much waits, and how long."""
+    """Bounds of the queue, and times of sending."""
 
     waiting_bytes: int = 16 << 20
     """Bytes of the events that wait at most, about 16,000 of pages of 20 videos; further ones are lost and counted."""
@@ -86,7 +86,7 @@ class SegmentSender:
         self._thread.start()
 
     def send(self, event: Event) -> None:
-        """Leave an event to be sent; lost, and counted, when it cannot be, or when too many wait."""
+        """Queue an event; drop and count it when it cannot be sent, or when too many wait."""
         try:
             encoded = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         except (ValueError, TypeError, RecursionError):
@@ -101,7 +101,7 @@ class SegmentSender:
             self._lose(1, "queue_full")
 
     def renew(self, write_key: str) -> None:
-        """Send with this key from the next request on."""
+        """Use this key from the next request on."""
         key = base64.b64encode(f"{write_key}:".encode()).decode()
         self._headers = {
             "authorization": f"Basic {key}",
@@ -110,7 +110,7 @@ class SegmentSender:
         }
 
     def close(self, *, flush_s: float) -> int:
-        """Send what waits for up to `flush_s` seconds, and return how many events were left."""
+        """Send waiting events for up to `flush_s` seconds, and return the number of unsent ones."""
         self._give_up_at = time.monotonic() + flush_s
         self._stopping.set()
         self._thread.join(flush_s + self._policy.timeout_s)
@@ -129,7 +129,7 @@ class SegmentSender:
                 return
 
     def _gather(self) -> list[bytes]:
-        """Take the events of one request."""
+        """Take the events of one request from the queue."""
         batch: list[bytes] = []
         size = 0
         while self._waiting and len(batch) < self._policy.batch and size < MAX_BATCH_BYTES - MAX_EVENT_BYTES:
@@ -181,7 +181,7 @@ class SegmentSender:
         self._metrics.count(Metric.ANALYTICS_LOST, events, tags=[f"reason:{reason}"])
 
     def _note(self, problem: str | None) -> None:
-        """Log that Segment began, or ceased, to take events."""
+        """Log the first failure and the first success after failures."""
         if problem is None and not self._well:
             logger.info("segment.accepting")
         if problem is not None and self._well:

@@ -1,4 +1,4 @@
-"""Who the user is: the subject of a bearer token, where tokens are asked for."""
+"""Identifies the user of a call: by the subject of a bearer token where tokens are required."""
 
 import time
 from collections import Counter

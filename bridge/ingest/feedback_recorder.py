@@ -1,4 +1,4 @@
-"""Takes feedback in: durable in Postgres or, while that is away, in Kafka, from where a `Backfill` brings it there."""
+"""Records feedback in Postgres or, while that is away, in Kafka, from where a `Backfill` copies it to Postgres."""
 
 import asyncio
 from typing import Final
@@ -26,7 +26,7 @@ class FeedbackRecorder:
         self._clock = clock
 
     async def record(self, feedback: Feedback, *, timeout_s: float) -> bool:
-        """Return whether it was new, as far as can be known, once it is durable; else NotDurableError."""
+        """Record feedback durably, and return whether it was new, as far as is known; NotDurableError otherwise."""
         accepted_at = self._clock()
         try:
             return await self._writer.write(feedback.record, timeout_s=min(timeout_s, COMMIT_TIMEOUT_S), hand_over=True)

@@ -1,4 +1,4 @@
-"""Takes interactions in: durable first, then acknowledged, then published.
+"""Records interactions: makes each durable, then acknowledges it, then publishes it.
 
 Durable is in Postgres; while that is away, in Kafka, from where a `Backfill` brings them to Postgres later.
 """
@@ -38,7 +38,7 @@ class RecentEvents:
         return len(self._contents)
 
     def content(self, identity: bytes) -> int | None:
-        """Return the content of a remembered event; None where it is not known."""
+        """Return the content of a remembered event; None if the event is unknown."""
         return self._contents[identity]
 
     def add(self, identity: bytes, content: int | None) -> None:
@@ -70,7 +70,7 @@ class Recorder:
         self._recent = RecentEvents()
 
     def submit(self, interaction: Interaction, *, timeout_s: float) -> Outcome:
-        """Return the future outcome; cancelling it gives the interaction up where its turn has not come.
+        """Queue an interaction and return its future outcome; cancelling that before its turn withdraws it.
 
         Args:
             interaction: What was done.
@@ -90,11 +90,11 @@ class Recorder:
 
     @property
     def waiting(self) -> int:
-        """How many interactions have not had their turn."""
+        """Return the number of interactions whose turn has not come."""
         return len(self._queue)
 
     async def write(self) -> None:
-        """Commit what arrives, batch by batch; forever."""
+        """Commit arriving interactions, batch by batch; forever."""
         while True:
             await self._settle(await self._queue.take())
 
@@ -112,7 +112,7 @@ class Recorder:
             self._acknowledge(batch, recording.new, recording.contents)
 
     def _events(self, batch: Sequence[PendingInteraction]) -> list[Event]:
-        """Return what is to be recorded; of several entries of one event, the first."""
+        """Return the events to record; of several entries of one event, the first."""
         distinct: dict[bytes, Event] = {}
         for entry in batch:
             if entry.identity not in distinct:
@@ -132,7 +132,7 @@ class Recorder:
         await self._settle(batch[middle:])
 
     async def _pass_by(self, batch: Sequence[PendingInteraction], handover: LateCommit | None) -> None:
-        """Leave the batch to Kafka, or try Postgres again when that is back before order allows it."""
+        """Leave the batch to Kafka, or try Postgres again if it returns while order does not allow Kafka yet."""
         if handover is None:
             fail(batch, NotDurableError(AWAY))
         elif await self._writer.may_pass_by():
@@ -168,7 +168,7 @@ class Recorder:
     def _acknowledge(
         self, batch: Sequence[PendingInteraction], new: set[bytes], contents: Mapping[bytes, int | None]
     ) -> None:
-        """Tell each caller; of several that sent one new event in a batch the first is the one that did."""
+        """Acknowledge each entry; of several entries of one new event the first is not a duplicate."""
         for entry in batch:
             identity = entry.identity
             content = contents[identity]

@@ -1,4 +1,4 @@
-"""From the outbox to Kafka: straight after the commit, and by a relay for what was left behind.
+"""Sends outbox messages to Kafka: straight after the commit, or by the relay when they were left behind.
 
 A row is deleted once Kafka has its message. The order of each key is kept: a message is sent straight away only when
 all earlier messages of its key are in this process's own producer; otherwise the relay sends it after them. A crash
@@ -43,7 +43,7 @@ class Accepted:
 
 
 def on_undefined(event_id: UUID, happening: Happening, state: State) -> None:
-    """Log what cannot happen to a row in its state, which then stays: a defect must not stop the traffic."""
+    """Log an event that the state of a row does not allow, and keep the state: a defect must not stop the traffic."""
     logger.error("outbox.undefined_transition", event_id=str(event_id), happening=happening.name, state=state.name)
 
 
@@ -54,11 +54,11 @@ class Publisher(Protocol):
         """Send a message and call `done` once, with whether it is durable."""
 
     async def send_singly(self, messages: Sequence[Message]) -> list[Delivery]:
-        """Send messages alone, in order, while nobody else sends any of their keys; return what became of each."""
+        """Send messages alone, in order, while nobody else sends any of their keys; return the outcome of each."""
 
     @property
     def refusals(self) -> int:
-        """How often messages were refused in a way that trying again does not mend."""
+        """Return how often messages were refused for a reason that a retry does not cure."""
 
 
 class Outbox:
@@ -94,35 +94,35 @@ class Outbox:
 
     @property
     def sent_count(self) -> int:
-        """How many rows this process sends, or has sent until a moment ago, itself."""
+        """Return the number of rows that this process sends, or has just sent, itself."""
         return self._sent_here
 
     def state(self, event_id: UUID) -> State:
-        """Return where the message of a row is."""
+        """Return the state of a row's message."""
         return self._states.get(event_id, State.UNKNOWN)
 
     def is_held(self, event_id: UUID) -> bool:
-        """Return whether the relay must leave a row alone: it is being committed here, or sent."""
+        """Return whether the relay must leave a row alone: this process commits it or sends it."""
         return self._states.get(event_id) in HELD_HERE
 
     def left_to_relay(self) -> list[UUID]:
-        """Return the rows that are left to the relay, as far as their messages are remembered."""
+        """Return the rows left to the relay whose messages are remembered."""
         return self._remembered.event_ids()
 
     def begin_commit(self, event_ids: Iterable[UUID]) -> set[UUID]:
-        """Make the relay leave these rows alone, before they are committed; return those it did not yet."""
+        """Hold these rows back from the relay before their commit; return those that were not held yet."""
         begun = {event_id for event_id in event_ids if self._states.get(event_id) not in HELD_HERE}
         for event_id in begun:
             self._move(event_id, Happening.COMMIT_BEGINS)
         return begun
 
     def end_commit_without(self, event_ids: Iterable[UUID]) -> None:
-        """Hold rows no longer that their commit has not made: where there are any, they are the relay's."""
+        """Release rows that the commit did not insert: if they exist, the relay sends them."""
         for event_id in event_ids:
             self._move(event_id, Happening.COMMIT_ENDS_WITHOUT_THE_ROW)
 
     def send_committed(self, fresh: Sequence[Accepted], waiting: Mapping[UUID, list[UUID]]) -> None:
-        """Send committed messages, but leave those to the relay that must wait for earlier ones of their key.
+        """Send committed messages, except those that must wait for earlier ones of their key: the relay sends these.
 
         Args:
             fresh: In the order in which they were accepted.
@@ -159,38 +159,38 @@ class Outbox:
         self._publisher.publish(message, ended)
 
     def leave_to_relay(self, message: Message) -> None:
-        """Leave the row of a message to the relay that could not be sent, or must wait for earlier ones of its key."""
+        """Leave a message's row to the relay: it could not be sent, or must wait for earlier ones of its key."""
         if self._move(message.event_id, Happening.MESSAGE_HAS_TO_WAIT) is State.LEFT_TO_RELAY:
             self._remembered.remember(message)
 
     def on_scan(self, messages: Iterable[Message]) -> None:
-        """Note the rows that a scan of the outbox has shown, in its order: each is left to the relay."""
+        """Record the rows that a scan of the outbox found, in order: each is left to the relay."""
         messages = [*messages]
         for message in messages:
             self._move(message.event_id, Happening.SCAN_SHOWS_THE_ROW)
         self._remembered.found(messages)
 
     def on_repeat(self, message: Message) -> None:
-        """Note an event that was recorded before, by whom and when is not known: its row may be in the outbox yet."""
+        """Record an event that an unknown process recorded before: its row may still be in the outbox."""
         if self._move(message.event_id, Happening.SCAN_SHOWS_THE_ROW) is State.LEFT_TO_RELAY:
             self._remembered.remember(message)
 
     def end_scan(self, *, complete: bool, settled_s: float) -> None:
-        """Note that a scan is over: whether it saw the whole outbox, and when rows must have shown by then."""
+        """Record the end of a scan: whether it read the whole outbox, and up to when rows must have shown."""
         self.scanned = complete and self._clock() - self._began_at > settled_s
 
     def mark_relaying(self, event_ids: Iterable[UUID]) -> None:
-        """Note rows whose messages the relay sends now: later ones of their keys go straight after them."""
+        """Mark rows whose messages the relay sends now: later ones of their keys go straight after them."""
         for event_id in event_ids:
             self._move(event_id, Happening.RELAY_SENDS_THE_MESSAGE)
 
     def mark_relayed(self, event_ids: Iterable[UUID]) -> None:
-        """Note rows whose messages Kafka has from the relay, which is about to delete them."""
+        """Mark rows whose messages the relay has brought to Kafka, and which it is about to delete."""
         for event_id in event_ids:
             self._move(event_id, Happening.RELAY_HAS_SENT_THE_MESSAGE)
 
     def mark_acknowledged(self, event_ids: Iterable[UUID]) -> None:
-        """Note rows whose messages Kafka has, and delete them as soon as that can be done."""
+        """Mark rows whose messages Kafka has, and delete them as soon as possible."""
         for event_id in event_ids:
             if self._states.get(event_id) is not State.IN_FLIGHT:  # of others the message may be remembered
                 self._remembered.forget([event_id])
@@ -199,14 +199,14 @@ class Outbox:
         self._wake.set()
 
     def mark_gone(self, event_ids: Iterable[UUID]) -> None:
-        """Note that rows left to the relay are no longer in the outbox."""
+        """Mark rows left to the relay that are no longer in the outbox."""
         event_ids = [*event_ids]
         self._remembered.forget(event_ids)
         for event_id in event_ids:
             self._move(event_id, Happening.ROW_IS_FORGOTTEN)
 
     def _move(self, event_id: UUID, happening: Happening) -> State:
-        """Change a row's state by the table; return the new one."""
+        """Change a row's state by the table; return the new state."""
         before = self._states.get(event_id, _UNKNOWN)
         after = TRANSITIONS[happening].get(before)
         if after is None:
@@ -255,7 +255,7 @@ class Outbox:
                 await self._sleep(RETRY_S)
 
     async def clean(self) -> None:
-        """Delete the rows that Kafka has acknowledged; DatabaseUnavailableError leaves them for the next time."""
+        """Delete the rows that Kafka has acknowledged; on DatabaseUnavailableError they stay for the next time."""
         gone = list(self._to_delete)
         if not gone:
             return

@@ -1,4 +1,4 @@
-"""Names the states of an outbox row as this process sees it, and what may happen to it in each.
+"""Defines the states of an outbox row as this process sees it, and the transitions between them.
 
 | what happens | unknown | committing | in flight | relaying | left to relay | acknowledged |
 |---|---|---|---|---|---|---|
@@ -25,7 +25,7 @@ from typing import Final
 
 
 class State(IntEnum):
-    """Where the message of a row is; integers, as they are compared for every message."""
+    """States of a row's message; integers, as they are compared for every message."""
 
     UNKNOWN = auto()
     """Nothing is kept in memory: the row is not there, or another process has made it."""
@@ -42,7 +42,7 @@ class State(IntEnum):
 
 
 class Happening(IntEnum):
-    """What happens to a row."""
+    """Events in the life of a row."""
 
     COMMIT_BEGINS = auto()
     COMMIT_ENDS_WITHOUT_THE_ROW = auto()
@@ -57,7 +57,7 @@ class Happening(IntEnum):
 
 
 def _all_but(*never: State, to: State | None = None) -> dict[State, State]:
-    """Return what each state becomes, itself where none is given, without states in which this never happens."""
+    """Return the next state of each state, by default itself, without states in which this never happens."""
     return {state: to or state for state in State if state not in never}
 
 

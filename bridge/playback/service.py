@@ -1,4 +1,4 @@
-"""PlaybackService over gRPC."""
+"""Serves PlaybackService over gRPC."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ MAX_MS = 2**53
 
 
 class PlaybackService(PlaybackServiceServicer):
-    """Follows playbacks.
+    """Records playback sessions.
 
     Args:
         writer: Makes events durable.

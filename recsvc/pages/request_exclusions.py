@@ -1,4 +1,4 @@
-"""What a request rules out."""
+"""Defines which videos a request excludes."""
 
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ NO_ROWS: Final = np.empty(0, np.int64)
 
 
 class RequestExclusions(NamedTuple):
-    """What a request rules out, besides what its user has seen."""
+    """Videos that a request excludes, besides those that its user has seen."""
 
     served: NDArray[np.uint32] = NOTHING
     """Fingerprints of what earlier pages held."""
@@ -23,5 +23,5 @@ class RequestExclusions(NamedTuple):
     """(V,) True where a filter drops the video."""
 
     def barred(self, fingerprints: Fingerprints, *further: NDArray[np.integer]) -> Exclusions:
-        """Return it in terms of one model, with further rows."""
+        """Return the exclusions as rows of one model, with further rows."""
         return Exclusions((*further, self.rows, fingerprints.rows(self.served)), self.mask)

@@ -1,4 +1,4 @@
-"""The command that brings in data in public layouts: MovieLens, MovieTweetings, KuaiRand, plain CSV."""
+"""Defines the command that imports data in public layouts: MovieLens, MovieTweetings, KuaiRand, plain CSV."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ examples:
 
 
 def add(commands: CommandLine) -> None:
-    """Add it to the program's commands."""
+    """Add the command to the program's."""
     parser = commands.add(
         "import", "write ratings or interactions in a public layout, or CSV, as run reads them", _import, epilog=EPILOG
     )
@@ -142,7 +142,7 @@ def _layout(options: argparse.Namespace) -> "Layout":
 
 
 def _told(done: "Imported", output: Path, zone: str) -> str:
-    """Return what was imported, and what to type next."""
+    """Return a summary of the import, and the commands to type next."""
     span = (done.last - done.first) // timedelta(days=1) + 1
     folder = output.resolve()
     kinds = ", ".join(f"{kind} {rows:,}" for kind, rows in done.kinds.items())

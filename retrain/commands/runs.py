@@ -1,4 +1,4 @@
-"""The commands around runs: the schedule, the last runs, old versions."""
+"""Defines the commands around runs: the schedule, the last runs, old versions."""
 
 import argparse
 import sys
@@ -16,7 +16,7 @@ from servicekit.telemetry.metrics import connect_metrics
 
 
 def add(commands: CommandLine) -> None:
-    """Add them to the program's commands."""
+    """Add the commands to the program's."""
     schedule = commands.add("schedule", "run each night at 02:00 UTC, missed days first", _schedule, RetrainSettings)
     schedule.add_argument("--once", action="store_true", help="run what is due now, and end")
     status = commands.add("status", "list the last runs", _status, RetrainSettings)

@@ -1,4 +1,4 @@
-"""Quality of pages: recall@k, NDCG@k, coverage, popularity share and novelty.
+"""Computes quality of pages: recall@k, NDCG@k, coverage, popularity share and novelty.
 
 Conventions: recall divides by all relevant videos of a user, the ideal of NDCG by those that fit on the page, and
 every relevant video gains 1.
@@ -14,7 +14,7 @@ from modelstore.artefact import Csr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
-    """How good pages of k videos are, on average over users."""
+    """Quality of pages of k videos, averaged over users."""
 
     recall: float
     ndcg: float

@@ -1,4 +1,4 @@
-"""Quality for parts of the users and of the videos: an average hides whom it serves badly."""
+"""Evaluates parts of the users and of the videos: an average hides whom it serves badly."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ VIDEOS: Final = {"unseen": (0, 0), "rare": (1, 49), "known": (50, None)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """Quality for a part of all users; of what they liked, videos outside of the part do not count."""
+    """Quality for a part of the users or videos; liked videos outside of the part do not count."""
 
     name: str
     """Such as `users.new`."""

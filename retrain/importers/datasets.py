@@ -1,4 +1,4 @@
-"""Somebody's data as exports by day, such as a run reads: `exports/YYYY-MM-DD/*.parquet` and `videos.parquet`.
+"""Imports data of others as exports by day, as a run reads them: `exports/YYYY-MM-DD/*.parquet`, `videos.parquet`.
 
 Rows are sorted on disk and streamed into one day's file after the other, so memory does not grow with the data. What is
 written appears when all of it is there; the same input gives the same files.
@@ -43,7 +43,7 @@ EPOCH: Final = date(1970, 1, 1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """What an import wrote."""
+    """The result of an import."""
 
     layout: str
     interactions: int
@@ -63,7 +63,7 @@ class Imported:
 
     @property
     def broken(self) -> Mapping[str, int]:
-        """Rows that were left out, by what is wrong with them."""
+        """Return the number of rows left out, by reason."""
         return self.left_out.counts
 
 
@@ -77,7 +77,7 @@ def import_data(
     memory: str = "1GiB",
     threads: int = 2,
 ) -> Imported:
-    """Write a layout's rows as exports, in place of those of an earlier import.
+    """Write a layout's rows as exports, which replace those of an earlier import.
 
     Args:
         layout: What to read.
@@ -114,7 +114,7 @@ def import_data(
 def _judge(
     layout: Layout, warehouse: DuckDbSession, liked_from: float | None
 ) -> tuple[tuple[LeftOut, LeftOut], float | None]:
-    """Make the views `imported` and `films`; return what is left out of each, and the rating that is a like."""
+    """Make the views `imported` and `films`; return the rows left out of each, and the rating that is a like."""
     warehouse.run("identifier", "instant")
     create_kinds(warehouse)
     lost = make_views(layout, warehouse)
@@ -159,7 +159,7 @@ def _write(
 
 
 def _write_days(batches: Iterator[pa.RecordBatch], exports: Path) -> list[date]:
-    """Write rows that come in order of time to a folder a day, each marked as complete, and return the days."""
+    """Write rows in order of time to a folder a day, each marked as complete, and return the days."""
     days: list[date] = []
     with ExitStack() as stack:
         writer = None
@@ -200,7 +200,7 @@ def _even(slices: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
 
 
 def _replace(made: Path, output: Path) -> None:
-    """Put what was made in the place of what an earlier import made; the record first, as it says whose all is."""
+    """Replace the files of an earlier import; the record first, as it names the import."""
     (made / RECORD).replace(output / RECORD)
     shutil.rmtree(output / "exports", ignore_errors=True)
     (made / "exports").replace(output / "exports")

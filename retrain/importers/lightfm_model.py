@@ -1,4 +1,4 @@
-"""A pickled LightFM model, brought into the format that servers load, and published."""
+"""Converts a pickled LightFM model to the format that servers load, and publishes it."""
 
 import tempfile
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from retrain.recipe import DIGITS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """The files of an import; None where there is none."""
+    """The files of an import; None for a missing one."""
 
     pickle: Path
     """Whose maker is trusted: reading it runs its code."""

@@ -1,4 +1,4 @@
-"""A training run, stage by stage: each takes what the one before returned."""
+"""Runs training, stage by stage: each takes the result of the one before."""
 
 import shutil
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ logger = structlog.get_logger("retrain")
 
 
 def run(job: RunContext, *, again: bool = False) -> Result:
-    """Train, evaluate and publish; RunError leaves what is live alone.
+    """Train, evaluate and publish; on RunError the live model stays.
 
     Args:
         job: What to work with.
@@ -71,7 +71,7 @@ def run(job: RunContext, *, again: bool = False) -> Result:
 
 
 def _learnt(job: RunContext, work: WorkIdentity) -> Learnt:
-    """Return what the exports hold, what was learnt from it, and the model of both."""
+    """Return the data of the exports, the result of training, and the model of both."""
     observer = job.observer
     with job.open_session() as session:
         with _loading():
@@ -117,7 +117,7 @@ def _published(job: RunContext, written: WrittenModel) -> Publication:
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Load what Numba has compiled, or compile it, in a thread: while the database works."""
+    """Load or compile Numba's functions in a thread, while the database works."""
     with ThreadPoolExecutor(1) as pool:
         loading = [pool.submit(load) for load in (warp_kernel.load, page_ranking.load)]
         yield
@@ -126,7 +126,7 @@ def _loading() -> Iterator[None]:
 
 
 def _save(job: RunContext, work: WorkIdentity, checkpoint: Checkpoint, version: str) -> None:
-    """Leave the state of training for the next run, which can do without."""
+    """Save the state of training for the next run, which can do without it."""
     with job.observer.stage("checkpoint"):
         if job.kept:
             begin = f"{work.input_digest}-"
@@ -141,7 +141,7 @@ def _save(job: RunContext, work: WorkIdentity, checkpoint: Checkpoint, version: 
 
 
 def _smoke(job: RunContext, server: SmokeServer | None, folder: Path) -> None:
-    """Have the written model served for a test; RunError when it is not served as it should be."""
+    """Test the written model in a server; RunError when a page is wrong."""
     with job.observer.stage("smoke"):
         if server is None:
             return
@@ -158,7 +158,7 @@ def _smoke(job: RunContext, server: SmokeServer | None, folder: Path) -> None:
 
 
 def _check_data(job: RunContext, interactions: Interactions) -> None:
-    """Note what the gate finds in the data; RunError when that speaks against training on them."""
+    """Record the gate's findings in the data; RunError when the gate refuses them."""
     with job.observer.stage("gate"):
         found = _data_findings(interactions)
     job.observer.note(found)
@@ -192,7 +192,7 @@ def _showcase(
 
 
 def assemble(job: RunContext, interactions: Interactions, trained: Trained, *, parent: str | None) -> Model:
-    """Return the model of everything that was known at the window's end."""
+    """Return the model of all knowledge at the window's end."""
     until, counts = job.window.until, interactions.counts
     manifest = Manifest(
         version="unnamed",
@@ -224,5 +224,5 @@ def assemble(job: RunContext, interactions: Interactions, trained: Trained, *, p
 
 
 def utc_now() -> datetime:
-    """Return the time of day."""
+    """Return the present time, UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""From interactions to representations: fits in time order, judged on the last day before they learn from it."""
+"""Trains representations by fits in time order, and judges them on the last day before learning from it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ TRIAL_USERS: Final = 5000
 
 
 def train(job: RunContext, work: WorkIdentity, interactions: Interactions, live_model: LiveModel | None) -> Trained:
-    """Fit as the plan says, and in the other way where the gate refuses what came of it.
+    """Fit by the plan, and in the other way if the gate refuses the result.
 
     Planned is to go on from the last run's checkpoint, or from nothing where there is none or a full fit is due.
 
@@ -62,7 +62,7 @@ def train(job: RunContext, work: WorkIdentity, interactions: Interactions, live_
 
 
 def _starts(job: RunContext) -> list[Checkpoint | None]:
-    """Return what to go on from, None for nothing, in the order in which it is to be tried."""
+    """Return the starts to try, in order; None means from nothing."""
     if job.checkpoints is None or job.start.checkpoint is None:
         return [None]
     try:
@@ -103,7 +103,7 @@ def _train(
 
 
 def learn_before(fits: Fits, last: datetime) -> bool:
-    """Learn from all that came before the last day; return whether there was anything.
+    """Learn from all data before the last day; return whether there was any.
 
     What nothing was learnt from yet is learnt from but for a day, then that day: as the last one is learnt from after
     it, and as the live model has learnt. Else a full fit would be judged without what many passes over a day bring.
@@ -114,7 +114,7 @@ def learn_before(fits: Fits, last: datetime) -> bool:
 
 
 def _judged(job: RunContext, fits: Fits, weight: float, *, fewest: int) -> Judged | None:
-    """Return how good a fit is, None where nothing tells."""
+    """Return the quality of a fit, None if no user can be judged."""
     day = fits.held_out(midnight(job.window.last))
     if not len(day.users):
         return None
@@ -127,7 +127,7 @@ def _judged(job: RunContext, fits: Fits, weight: float, *, fewest: int) -> Judge
 def _gated(
     job: RunContext, interactions: Interactions, fits: Fits, judged: Judged, live_model: LiveModel | None
 ) -> Trained:
-    """Learn from the last day what may go live; RunError when it may not."""
+    """Learn from the last day; RunError when the result may not go live."""
     settings = job.settings
     with job.observer.stage("gate"):
         verdict = judge(
@@ -154,7 +154,7 @@ def _gated(
 
 
 def _next_weight(evaluation: Evaluation) -> float:
-    """Return the weight to publish with: it follows the days where that does pages good and no harm."""
+    """Return the weight to publish with: a better one for the last day, unless it harms pages."""
     before, after = evaluation.weight, evaluation.next_weight
     if evaluation.with_next_weight.ndcg <= evaluation.lightfm_prior.ndcg:
         return before
@@ -167,7 +167,7 @@ def _next_weight(evaluation: Evaluation) -> float:
 
 
 def _trained(job: RunContext, fits: Fits, weight: float, evaluation: Evaluation | None = None) -> Trained:
-    """Learn from what is left; RunError when there is nothing, or its numbers are none."""
+    """Learn from the remaining data; RunError when there is none, or when numbers are not finite."""
     if not fits.fit("final", job.window.until):
         raise RunError(Reason.DATA, "the exports hold no positive interaction: there is nothing to learn from")
     representations = fits.representations()
@@ -195,7 +195,7 @@ class _Rival:
 
 
 def _rival(job: RunContext, interactions: Interactions, fits: Fits, live_model: LiveModel) -> _Rival | None:
-    """Return what a trial can be compared with, None where the live model knows the day, or users are few."""
+    """Return the model to compare a trial with; None if the live model knows the day, or users are few."""
     last, until = midnight(job.window.last), job.window.until
     middle = interactions.middle(last, until)
     if middle is None or live_model.knows(last):
@@ -209,7 +209,7 @@ def _rival(job: RunContext, interactions: Interactions, fits: Fits, live_model: 
 
 
 def _tried(job: RunContext, fits: Fits, rival: _Rival, weight: float) -> HalfDayCandidate:
-    """Learn from the first half of the last day; RunError when it does harm."""
+    """Learn from the first half of the last day; RunError when that does harm."""
     fits.fit("half", rival.since)
     with job.observer.stage("gate"):
         trial = judge_trial(
@@ -229,7 +229,7 @@ def _tried(job: RunContext, fits: Fits, rival: _Rival, weight: float) -> HalfDay
 def _shown_when_refused(
     job: RunContext, interactions: Interactions, fits: Fits, judged: Judged, live_model: LiveModel | None
 ) -> Iterator[None]:
-    """Let the report of what the gate refuses show the pages that were judged on the last day."""
+    """Show the pages judged on the last day in the report of a refused model."""
     try:
         yield
     except RunError as failure:
@@ -251,7 +251,7 @@ def _shown_when_refused(
 
 
 def _require(job: RunContext, verdict: Verdict) -> None:
-    """Note and log what a gate found, and raise RunError when it speaks against the candidate."""
+    """Record and log the findings of a gate, and raise RunError when it refuses the candidate."""
     job.observer.note(verdict)
     for comparison in verdict.comparisons:
         logger.info("gate.compared", rival=comparison.rival, found=str(comparison), users=verdict.users)

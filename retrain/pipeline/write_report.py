@@ -1,4 +1,4 @@
-"""Leaves a report of a run: beside the model in the store, and as a file where people look."""
+"""Writes a report of a run: beside the model in the store, and as a file for people."""
 
 import tempfile
 from collections.abc import Iterator
@@ -70,7 +70,7 @@ def leave_report(
 
 
 def read_report(store: ObjectStore, version: str) -> RunReport:
-    """Return the kept report of a version or a rejected run; ObjectNotFoundError or ValueError when there is none."""
+    """Return the kept report of a version or a rejected run; ObjectNotFoundError or ValueError if there is none."""
     name = checked(version)
     try:
         data = store.read(f"{name}/{DATA}").data
@@ -88,7 +88,7 @@ def write_page(report: RunReport, path: Path) -> None:
 def report_of(
     job: RunContext, findings: RunFindings, counts: Counts, came_of: Result | RunError, *, started_at: datetime
 ) -> RunReport:
-    """Return what is known of a run at its end."""
+    """Return the report of a run at its end."""
     failure = came_of if isinstance(came_of, RunError) else None
     rankings = (*_rankings(findings), *_live(findings))
     last = job.window.last
@@ -160,7 +160,7 @@ def _rankings(findings: RunFindings) -> tuple[Ranking, ...]:
 
 
 def _live(findings: RunFindings) -> Iterator[Ranking]:
-    """Yield what the gate found of the model that was live before."""
+    """Yield the gate's findings on the model that was live before."""
     for one in findings.verdict.comparisons if findings.verdict else ():
         if one.rival == LIVE:
             yield Ranking(name=LIVE, ndcg=one.ndcg)
@@ -175,7 +175,7 @@ def _decisions(findings: RunFindings) -> Iterator[Decision]:
 
 
 def _compared(verdict: Verdict) -> Iterator[Decision]:
-    """Yield what came of each comparison, and of what else was looked at."""
+    """Yield the result of each comparison and other check."""
     told = [str(one) for one in verdict.comparisons]
     for one, text in zip(verdict.comparisons, told, strict=True):
         passed = not any(text in problem for problem in verdict.problems)
@@ -193,7 +193,7 @@ def _checked(check: str, problems: tuple[str, ...], otherwise: str) -> Iterator[
 
 
 def _earlier_nights(registry: Registry, *, before: date) -> list[Night]:
-    """Return the nights of published versions, oldest first; of several versions of a day the last one trained."""
+    """Return the nights of published versions, oldest first; of several versions of a day, the one trained last."""
     nights: dict[date, Night] = {}
     for version in registry.versions():
         if len(nights) >= MAX_NIGHTS:

@@ -1,4 +1,4 @@
-"""What Datadog is told of a run."""
+"""Sends the metrics of a run to Datadog."""
 
 from retrain.run_log.row import RunRow, State
 from servicekit.telemetry.metrics import Metric, Metrics

@@ -1,4 +1,4 @@
-"""Opens the log of runs that the settings name, and tells Datadog and Snowflake of a run that has ended."""
+"""Opens the log of runs that the settings name, and reports an ended run to Datadog and Snowflake."""
 
 from datetime import UTC, datetime
 
@@ -16,13 +16,13 @@ logger = structlog.get_logger("retrain")
 
 
 def open_runs(settings: RetrainSettings) -> Runs:
-    """Return the log of runs: in Postgres where there is one, else in files."""
+    """Return the log of runs: in Postgres if that is configured, else in files."""
     conninfo = settings.conninfo()
     return PostgresRuns(conninfo) if conninfo else FileRuns(settings.retrain_work_dir / "runs")
 
 
 def tell(settings: RetrainSettings, runs: Runs, metrics: Metrics, row: RunRow) -> None:
-    """Tell Datadog and Snowflake of a run that has ended; nothing fails for it."""
+    """Report an ended run to Datadog and Snowflake; a failure is logged only."""
     send(metrics, row)
     account = settings.snowflake()
     if account is None:

@@ -1,4 +1,4 @@
-"""One run from settings to exit: does it under a lock, reports to people and to Datadog, and cleans up."""
+"""Runs one job from settings to exit: under a lock, with a report to people and to Datadog, and a clean-up."""
 
 from contextlib import closing
 from datetime import date, datetime
@@ -20,7 +20,7 @@ from servicekit.telemetry.metrics import Metric, connect_metrics
 
 
 def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: bool, force: bool) -> None:
-    """Run once; any failure after its metric was sent, a RunError where it was foreseen.
+    """Run once; raise any failure after sending its metric, as a RunError if it was foreseen.
 
     Args:
         settings: What the run is started with.
@@ -72,7 +72,7 @@ def _run(
 
 
 def _finish(job: RunContext, models: ObjectStore, *, again: bool, started_at: datetime) -> None:
-    """Do what was planned, and leave a report whatever comes of it."""
+    """Do the planned work, and write a report whatever its outcome."""
     observer = job.observer
     try:
         result = run(job, again=again)

@@ -1,4 +1,4 @@
-"""Settings of a client of Kafka, from the environment."""
+"""Reads the settings of a client of Kafka from the environment."""
 
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ CA, CERTIFICATE, KEY, PASSWORD = "KAFKA_CA_FILE", "KAFKA_CERT_FILE", "KAFKA_KEY_
 
 
 class KafkaSettings(Settings):
-    """How the brokers are reached; without KAFKA_BOOTSTRAP_SERVERS there are none."""
+    """Settings of a client of Kafka; without KAFKA_BOOTSTRAP_SERVERS there are no brokers."""
 
     kafka_bootstrap_servers: Brokers | None = Field(None, description="Kafka brokers, host:port,...")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -40,7 +40,7 @@ class KafkaSettings(Settings):
     )
 
     def kafka_client(self, password: str | None = None) -> dict[str, Any]:
-        """Return how to reach the brokers, which must be configured; ValueError when it does not fit together.
+        """Return the configuration for the brokers, which must be set; ValueError when it is inconsistent.
 
         Args:
             password: Instead of the one that the program was started with.
@@ -61,7 +61,7 @@ class KafkaSettings(Settings):
         return client_config(self.kafka_bootstrap_servers or "", security)
 
     def renewed_kafka_client(self) -> Renewed[dict[str, Any]]:
-        """Return the same, made anew whenever a certificate, a key or the password is; OSError for missing files."""
+        """Return the configuration, renewed with its certificate, key or password; OSError for missing files."""
         files = {
             CA: self.kafka_ca_file,
             CERTIFICATE: self.kafka_cert_file,

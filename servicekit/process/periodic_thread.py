@@ -1,4 +1,4 @@
-"""Runs a step again and again in a thread of its own, until it is told to stop."""
+"""Runs a step periodically in a thread, until it is told to stop."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class StopRequested(Exception):  # noqa: N818  # no error: the way out of a long
 
 
 class PeriodicThread:
-    """Takes a step, waits, and takes the next one; an error ends neither the thread nor what stands on it.
+    """Takes a step, waits, and takes the next one; an error ends neither the thread nor the process.
 
     A failure is told of when it begins or becomes another one, and when it is over: not at every step.
 
@@ -58,7 +58,7 @@ class PeriodicThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Take steps from now on."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""What both servers of threads promise: kinds of calls apart, decorators, error mapping, a drain."""
+"""Defines the common promises of both thread servers: bulkheads, decorators, error mapping, drain."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ STREAMS_WAITING: Final = 64
 
 
 class ThreadedServer(GrpcServer):
-    """A server of threads with health, reflection, error mapping, and bulkheads between kinds of calls.
+    """A thread server with health, reflection, error mapping, and bulkheads between kinds of calls.
 
     Args:
         services: Full names of the services that will be added.
@@ -35,7 +35,7 @@ class ThreadedServer(GrpcServer):
 
     @abstractmethod
     def bulkhead(self, name: str, *, running: int, waiting: int, methods: Sequence[str] = ()) -> object:
-        """Give calls of their own threads to some methods, named in full, that are added afterwards."""
+        """Answer some methods, named in full, by threads of their own; call before adding them."""
 
     @abstractmethod
     def start(self, address: str, identity: ServerIdentity | None = None) -> int:
@@ -43,11 +43,11 @@ class ThreadedServer(GrpcServer):
 
     @abstractmethod
     def set_serving(self, *, serving: bool) -> None:
-        """Tell health of every service."""
+        """Set the health of every service."""
 
     @abstractmethod
     def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
-        """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
+        """Report NOT_SERVING for good, then refuse new calls, and let running ones finish.
 
         Args:
             grace_s: Seconds after which they are cancelled.

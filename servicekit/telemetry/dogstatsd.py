@@ -1,4 +1,4 @@
-"""Metrics to a Datadog agent: summed up in the process, sent by a thread of its own in DogStatsD's format.
+"""Sends metrics to a Datadog agent: summed up in the process, sent by a thread in DogStatsD's format.
 
 Own code rather than Datadog's client: that one looks the agent's name up, and sends, under the lock that callers wait
 for, so that a resolver that hangs stops the event loop; and it cannot say what it lost.
@@ -39,7 +39,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Gathered:
-    """What is to be sent next."""
+    """Metrics gathered since the last sending."""
 
     counts: dict[Series, int] = field(default_factory=dict)
     gauges: dict[Series, float] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class _Gathered:
 
 
 class DogStatsd:
-    """Sends metrics; who tells of something never waits for the agent, its name or the network.
+    """Sends metrics; callers never wait for the agent, its name or the network.
 
     While there is no agent, counts are kept and so is the last value of each gauge; of observations and events as many
     as there is room for, and the rest is counted and told of in one line.
@@ -115,7 +115,7 @@ class DogStatsd:
                 self._lost += 1
 
     def event(self, title: str, text: str, tags: Sequence[str]) -> None:
-        """Tell of something that people should see."""
+        """Send an event that people should see."""
         with self._lock:
             if len(self._gathered.events) < MAX_EVENTS:
                 self._gathered.events.append((title, text, tuple(tags)))
@@ -123,7 +123,7 @@ class DogStatsd:
                 self._lost += 1
 
     def close(self) -> None:
-        """Send what is there; what a resolver or a network keeps waiting is given up."""
+        """Send the gathered metrics; give up on a resolver or network that keeps the thread waiting."""
         self._stopping.set()
         self._thread.join(CLOSE_S)
 
@@ -149,7 +149,7 @@ class DogStatsd:
                 self._lost += sum(datagram.count(b"\n") + 1 for datagram in datagrams)
 
     def _connected(self) -> bool:
-        """Return whether there is somebody to send to, having looked where that is if it is time to."""
+        """Return whether the agent is reachable; resolve its name again when that is due."""
         if self._socket and (self._path or self._clock() < self._resolve_at):
             return True
         try:
@@ -171,7 +171,7 @@ class DogStatsd:
         return _connected(family, address)
 
     def _send(self, datagram: bytes) -> bool:
-        """Send a datagram; return False when the agent does not keep up, and the rest would only wait as long."""
+        """Send a datagram; return False if the agent does not keep up, as the others would wait as long."""
         if self._socket is None:
             return False
         try:
@@ -187,7 +187,7 @@ class DogStatsd:
         return True
 
     def _note(self, problem: str) -> None:
-        """Say what changed, once."""
+        """Log a change once."""
         agent = self._path or f"{self._host}:{self._port}"
         if problem and self._well:
             logger.warning("metrics.not_sent", agent=agent, problem=problem)
@@ -212,7 +212,7 @@ class DogStatsd:
 
 
 def global_tags(program: str) -> list[str]:
-    """Return the tags that Datadog's variables ask for: one `service`, and `env`, `version` and DD_TAGS."""
+    """Return the tags of Datadog's variables: one `service`, and `env`, `version` and DD_TAGS."""
     named: dict[str, str] = {"service": program}
     for tag in (os.environ.get("DD_TAGS") or "").replace(",", " ").split():
         name, colon, value = tag.partition(":")
@@ -235,7 +235,7 @@ def _connected(family: int, address: Any) -> socket.socket:
 
 
 def _datagrams(lines: Iterable[str], most: int) -> Iterator[bytes]:
-    """Join lines into datagrams; a line that is longer than one goes alone."""
+    """Join lines into datagrams; a line longer than one goes alone."""
     waiting: list[bytes] = []
     size = 0
     for line in lines:

@@ -1,4 +1,4 @@
-"""Metrics over DogStatsD: every name stands here, every tag is bounded.
+"""Defines the metrics sent over DogStatsD: every name stands here, every tag is bounded.
 
 Sending never blocks and never fails a caller: a thread of its own looks the agent up and sends. While it is away, what
 there is no room for is lost.
@@ -84,7 +84,7 @@ class Metric(StrEnum):
 
 
 class Metrics(Protocol):
-    """Where metrics go. Tags are `name:value` texts from small sets."""
+    """A sink of metrics. Tags are `name:value` texts from small sets."""
 
     def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
         """Add to a counter."""
@@ -96,10 +96,10 @@ class Metrics(Protocol):
         """Add an observation to a distribution with global percentiles."""
 
     def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
-        """Record that something happened that people should see."""
+        """Record an event that people should see."""
 
     def close(self) -> None:
-        """Send what is buffered."""
+        """Send the buffered metrics."""
 
 
 class DogStatsdMetrics:
@@ -121,31 +121,31 @@ class DogStatsdMetrics:
         self._client.distribution(metric, value, tags or ())
 
     def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
-        """Record that something happened that people should see."""
+        """Record an event that people should see."""
         self._client.event(title, text, tags or ())
 
     def close(self) -> None:
-        """Send what is buffered."""
+        """Send the buffered metrics."""
         self._client.close()
 
 
 class NoMetrics:
-    """Metrics of a program without an agent."""
+    """A sink that drops metrics, for a program without an agent."""
 
     def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
-        """Drop it."""
+        """Drop the count."""
 
     def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
-        """Drop it."""
+        """Drop the level."""
 
     def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
-        """Drop it."""
+        """Drop the observation."""
 
     def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
-        """Drop it."""
+        """Drop the event."""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing: nothing is buffered."""
 
 
 NO_METRICS: Final = NoMetrics()
@@ -153,5 +153,5 @@ NO_METRICS: Final = NoMetrics()
 
 
 def connect_metrics(host: str | None, port: int, *, service: str) -> Metrics:
-    """Return metrics to the agent at the host, or metrics that go nowhere when there is no host."""
+    """Return metrics to the agent at the host, or metrics that go nowhere without a host."""
     return DogStatsdMetrics(host, port, service=service) if host else NoMetrics()
