@@ -20,6 +20,7 @@ import structlog
 import urllib3
 
 from servicekit.bounded import BoundedQueue
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.telemetry.metrics import Metric, Metrics
 
 Event: TypeAlias = Mapping[str, Any]
@@ -79,10 +80,9 @@ class SegmentSender:
         self._waiting: BoundedQueue[bytes] = BoundedQueue(policy.waiting_bytes, sys.getsizeof)
         self._lock = threading.Lock()
         """Of what waits, which callers add to and the sender's thread takes from."""
-        self._stopping = threading.Event()
         self._give_up_at = float("inf")
         self._well = True
-        self._thread = threading.Thread(target=self._run, name="segment", daemon=True)
+        self._thread = PeriodicThread("segment", self._send_waiting, interval_s=policy.pause_s, ends_with_step=True)
         self._thread.start()
 
     def send(self, event: Event) -> None:
@@ -112,21 +112,16 @@ class SegmentSender:
     def close(self, *, flush_s: float) -> int:
         """Send waiting events for up to `flush_s` seconds, and return the number of unsent ones."""
         self._give_up_at = time.monotonic() + flush_s
-        self._stopping.set()
-        self._thread.join(flush_s + self._policy.timeout_s)
+        self._thread.stop(within_s=flush_s + self._policy.timeout_s)
         left = len(self._waiting)
         if left:
             self._lose(left, "shutdown")
         self._http.clear()
         return left
 
-    def _run(self) -> None:
-        while not (self._stopping.is_set() and not self._waiting):
-            self._stopping.wait(self._policy.pause_s)
-            while self._waiting and not self._late():
-                self._deliver(self._gather())
-            if self._late():
-                return
+    def _send_waiting(self) -> None:
+        while self._waiting and not self._late():
+            self._deliver(self._gather())
 
     def _gather(self) -> list[bytes]:
         """Take the events of one request from the queue."""
@@ -156,7 +151,7 @@ class SegmentSender:
             if status is not None and status not in RETRIED:
                 break
             if attempt + 1 < self._policy.attempts:
-                self._stopping.wait(self._pause(attempt))
+                self._thread.wait(self._pause(attempt))
         self._lose(len(batch), reason)
 
     def _pause(self, attempt: int) -> float:

@@ -16,6 +16,7 @@ from confluent_kafka import Producer as LibrdkafkaProducer
 
 from bridge.kafka.message import Message
 from servicekit.kafka.client import quiet_logger
+from servicekit.process.periodic_thread import PeriodicThread
 
 Done: TypeAlias = Callable[[bool], None]
 """Told on the event loop whether all in-sync replicas have the message."""
@@ -87,7 +88,6 @@ class Producer:
         self._ended: deque[tuple[int, KafkaError | None]] = deque()
         self._retired = False
         self._failing = threading.Event()
-        self._stopping = threading.Event()
         self.identified = asyncio.Event()
         """Set once it has its identity, so that a message no longer waits for that."""
         self.broken = False
@@ -98,7 +98,14 @@ class Producer:
             "error_cb": self._look_for_end,
         }
         self._producer = LibrdkafkaProducer({**config, **callbacks}, logger=quiet_logger())
-        self._thread = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
+        self._thread = PeriodicThread(
+            "kafka-poll",
+            self._poll,
+            interval_s=0,
+            retry_s=POLL_S,
+            waits_first=False,
+            stop_within_s=threading.TIMEOUT_MAX,
+        )
         self._thread.start()
 
     @classmethod
@@ -146,8 +153,7 @@ class Producer:
         self._retired = True
         with suppress(KafkaException):  # it can never send again
             await asyncio.to_thread(self._producer.flush, flush_s)
-        self._stopping.set()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.stop)
         self._settle()
         left = [*self._pending.values()]
         self._pending.clear()
@@ -169,14 +175,13 @@ class Producer:
             self._producer.close()
 
     def _poll(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._producer.poll(POLL_S)
-            except KafkaException:  # it can never send again; what is queued is reported nevertheless
-                self.broken = True
-                self._stopping.wait(POLL_S)
-            if self._ended:
-                self._loop.call_soon_threadsafe(self._settle)
+        try:
+            self._producer.poll(POLL_S)
+        except KafkaException:  # it can never send again; what is queued is reported nevertheless
+            self.broken = True
+            self._thread.wait(POLL_S)
+        if self._ended:
+            self._loop.call_soon_threadsafe(self._settle)
 
     def _end(self, number: int, error: KafkaError | None) -> None:
         """Record the outcome of a message, in the polling thread.

@@ -14,6 +14,7 @@ from retrain.errors import Reason, RunError
 from retrain.postgres import connect
 from retrain.settings import RetrainSettings
 from servicekit.files.lock import FileLock
+from servicekit.process.periodic_thread import PeriodicThread
 
 KEY: Final = 4_702_001
 """Of the session's lock by which releases before this one excluded each other."""
@@ -67,7 +68,6 @@ class PostgresLock:
     def __init__(self, conninfo: str, *, lease_s: float = LEASE_S) -> None:
         self._conninfo = conninfo
         self._lease_s = lease_s
-        self._released = threading.Event()
         try:
             self._fence = self._take()
         except psycopg.errors.UndefinedTable:
@@ -76,7 +76,9 @@ class PostgresLock:
             raise RunError(Reason.LOCK, f"no lock, as Postgres is out of reach: {_line(error)}") from None
         except psycopg.Error as error:
             raise RunError(Reason.LOCK, f"no lock: {_line(error)}") from None
-        self._renewing = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._renewing = PeriodicThread(
+            "lease", self._keep, interval_s=lease_s / RENEWALS, stop_within_s=threading.TIMEOUT_MAX
+        )
         self._renewing.start()
 
     def check(self) -> None:
@@ -90,8 +92,7 @@ class PostgresLock:
 
     def release(self) -> None:
         """Release the lease, at once if Postgres answers."""
-        self._released.set()
-        self._renewing.join()
+        self._renewing.stop()
         with suppress(psycopg.Error):
             self._ask(_RELEASE, [self._fence])
 
@@ -114,9 +115,8 @@ class PostgresLock:
         return self._ask(_RENEW, [self._lease_s, self._fence]) is not None
 
     def _keep(self) -> None:
-        while not self._released.wait(self._lease_s / RENEWALS):
-            with suppress(psycopg.Error):  # `check` tells, and the next renewal may do
-                self._renew()
+        with suppress(psycopg.Error):  # `check` tells, and the next renewal may do
+            self._renew()
 
     def _ask(self, query: LiteralString, values: list[Any]) -> tuple[Any, ...] | None:
         """Run a statement in a transaction and a connection of its own; return its row."""

@@ -5,7 +5,6 @@ looks at all of them: what changed is read whole, checked, and handed to whoever
 last good content in place. No event loop reads a file.
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
@@ -13,6 +12,7 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 import structlog
 
 from servicekit.credentials.certificate_life import Life, lives, report
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -104,34 +104,35 @@ class Renewals:
         self._metrics = metrics
         self._look_s = look_s
         self._looks_to_report: dict[Renewed[Any], int] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="renewals", daemon=True)
+        self._thread = PeriodicThread(
+            "renewals",
+            self._look,
+            interval_s=look_s,
+            waits_first=False,
+            stop_within_s=look_s,  # a disk that hangs does not hold up the end
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join(self._look_s)  # a disk that hangs does not hold up the end
+        self._thread.stop()
 
     def add(self, renewed: Renewed[T]) -> Renewed[T]:
         """Watch these files, too."""
         self._looks_to_report[renewed] = 0
         return renewed
 
-    def _run(self) -> None:
-        while True:
-            for one, left in list(self._looks_to_report.items()):
-                try:
-                    changed = one.look()
-                    if changed or not left:
-                        report(one.lives(), self._metrics)
-                except Exception:  # the thread is for all files
-                    logger.exception("renewal.defect")
-                self._looks_to_report[one] = left - 1 if left else round(REPORT_S / self._look_s)
-            if self._stopping.wait(self._look_s):
-                return
+    def _look(self) -> None:
+        for one, left in list(self._looks_to_report.items()):
+            try:
+                changed = one.look()
+                if changed or not left:
+                    report(one.lives(), self._metrics)
+            except Exception:  # the thread is for all files
+                logger.exception("renewal.defect")
+            self._looks_to_report[one] = left - 1 if left else round(REPORT_S / self._look_s)
 
 
 def text_of(name: str) -> Callable[[Contents], str]:

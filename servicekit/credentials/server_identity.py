@@ -11,12 +11,14 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import grpc
 import structlog
 
 from servicekit.credentials.pinned_handshake import Visit, VisitError, visit
+from servicekit.process.periodic_thread import PeriodicThread
 
 if TYPE_CHECKING:
     from servicekit.credentials.tls_files import TlsFiles
@@ -67,11 +69,9 @@ class ServerIdentity:
         self._shown = Pem.read(files)
         self._unusable: Pem | None = None
         self._offered: Pem | None = None
-        self._trouble = ""
         self._lock = threading.Lock()
         self._held: deque[tuple[float, Visit]] = deque()
-        self._ending = threading.Event()
-        self._watching: threading.Thread | None = None
+        self._watching: PeriodicThread | None = None
         self.credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
             self._shown.configuration(),
             self._fetch,  # type: ignore[arg-type]  # None means unchanged
@@ -86,34 +86,31 @@ class ServerIdentity:
 
     def begin(self, address: str, port: int) -> None:
         """Follow the files from now on; the server listens on the address, and with no other identity."""
-        self._watching = threading.Thread(target=self._watch, args=(address, port), name="tls-files", daemon=True)
+        self._watching = PeriodicThread(
+            "tls-files",
+            partial(self._watch, address, port),
+            interval_s=self._interval_s,
+            on_failure=self._tell,
+            stop_within_s=threading.TIMEOUT_MAX,
+        )
         self._watching.start()
 
     def end(self) -> None:
         """Stop following the files."""
-        self._ending.set()
         if self._watching:
-            self._watching.join()
+            self._watching.stop()
         while self._held:
             self._held.popleft()[1].close()
 
     def _watch(self, address: str, port: int) -> None:
-        while not self._ending.wait(self._interval_s):
-            while self._held and self._held[0][0] < time.monotonic():
-                self._held.popleft()[1].close()
-            try:
-                self._look(address, port)
-                self._trouble = ""
-            except VisitError as error:
-                self._tell(str(error))
-            except Exception as error:  # noqa: BLE001  # the thread is for all renewals
-                self._tell(repr(error), exc_info=error)
+        while self._held and self._held[0][0] < time.monotonic():
+            self._held.popleft()[1].close()
+        self._look(address, port)
 
-    def _tell(self, trouble: str, exc_info: Exception | None = None) -> None:
-        """Log once why a renewal cannot be shown."""
-        if trouble != self._trouble:
-            self._trouble = trouble
-            logger.error("tls.renewal_failed", problem=trouble, again_in_s=self._interval_s, exc_info=exc_info)
+    def _tell(self, error: Exception) -> None:
+        """Log why a renewal cannot be shown."""
+        problem, defect = (str(error), None) if isinstance(error, VisitError) else (repr(error), error)
+        logger.error("tls.renewal_failed", problem=problem, again_in_s=self._interval_s, exc_info=defect)
 
     def _look(self, address: str, port: int) -> None:
         try:

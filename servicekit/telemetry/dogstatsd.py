@@ -14,6 +14,8 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
+from servicekit.process.periodic_thread import PeriodicThread
+
 FLUSH_S: Final = 1.0
 RESOLVE_S: Final = 60.0
 """Seconds after which an agent's name is looked up once more: the agent may have moved."""
@@ -82,8 +84,9 @@ class DogStatsd:
         self._socket: socket.socket | None = None
         self._resolve_at = 0.0
         self._well = True
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dogstatsd", daemon=True)
+        self._thread = PeriodicThread(
+            "dogstatsd", self._flush, interval_s=FLUSH_S, ends_with_step=True, stop_within_s=CLOSE_S
+        )
         self._thread.start()
 
     def count(self, name: str, value: int, tags: Sequence[str]) -> None:
@@ -124,14 +127,7 @@ class DogStatsd:
 
     def close(self) -> None:
         """Send the gathered metrics; give up on a resolver or network that keeps the thread waiting."""
-        self._stopping.set()
-        self._thread.join(CLOSE_S)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(FLUSH_S):
-            self._flush()
-        self._flush()
-        if self._socket:
+        if self._thread.stop() and self._socket:
             self._socket.close()
 
     def _flush(self) -> None:
