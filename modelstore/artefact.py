@@ -29,11 +29,11 @@ from pydantic import (
 
 from modelstore.artefact_arrays import Arrays, map_array
 from modelstore.artefact_error import ArtefactError
-from modelstore.csr import Csr
 from modelstore.id_map import IdMap
-from modelstore.soundness import numbers_problem
+from modelstore.model_numbers import numbers_problem
+from modelstore.row_lists import RowLists
 
-__all__ = ["ArtefactError", "Csr", "map_array"]  # from here, too: parts of what an artefact is
+__all__ = ["ArtefactError", "RowLists", "map_array"]  # from here, too: parts of what an artefact is
 
 FORMAT: Final = 1
 """Version of this layout: raise it when the files are others, or mean something else.
@@ -107,7 +107,7 @@ class Catalogue:
     author_rows: NDArray[np.int32]
     """(V,) row in `authors`; -1 where unknown."""
     tags: IdMap
-    tag_rows: Csr
+    tag_rows: RowLists
     """Rows in `tags`, one list a video."""
     durations_ms: NDArray[np.int64]
     """(V,); -1 where unknown."""
@@ -132,7 +132,7 @@ class Model:
     """(V,)."""
     popularity: NDArray[np.float32]
     """(V,) time-decayed weighted count of interactions, not negative."""
-    seen: Csr
+    seen: RowLists
     """Rows of the videos that each user was shown, ascending; U lists."""
     catalogue: Catalogue
     folder: Path | None = None
@@ -198,12 +198,12 @@ def read(folder: Path, *, checked: bool = False) -> Model:
         video_factors=arrays.floats("video_factors", videos, manifest.dimensions),
         video_biases=arrays.floats("video_biases", videos),
         popularity=arrays.floats("popularity", videos),
-        seen=arrays.csr("seen", users, videos),
+        seen=arrays.row_lists("seen", users, videos),
         catalogue=Catalogue(
             authors=authors,
             author_rows=arrays.rows("author_rows", len(authors), count=videos),
             tags=tags,
-            tag_rows=arrays.csr("tag", videos, len(tags)),
+            tag_rows=arrays.row_lists("tag", videos, len(tags)),
             durations_ms=arrays.integers("durations_ms", videos),
             published_at_ms=arrays.integers("published_at_ms", videos),
         ),

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from modelstore.array_file import ArrayFileError, map_file
 from modelstore.artefact_error import ArtefactError
-from modelstore.csr import Csr
 from modelstore.identifier_array import identifiers_problem
+from modelstore.row_lists import RowLists
 
 
 def map_array(path: Path) -> "NDArray[Any]":
@@ -66,13 +66,13 @@ class Arrays:
         )
         return array
 
-    def csr(self, name: str, count: int, bound: int) -> Csr:
+    def row_lists(self, name: str, count: int, bound: int) -> RowLists:
         """Return lists of rows below a bound."""
         offsets: NDArray[np.int64] = self._load(f"{name}_offsets", "i8", (count + 1,))
         rows = self.rows(f"{name}_rows", bound)
         self._require(offsets[0] == 0 and offsets[-1] == len(rows), f"{name}_offsets", "does not fit its rows")
         self._inspect(lambda: np.all(offsets[1:] >= offsets[:-1]), f"{name}_offsets", "is not ascending")
-        return Csr(offsets, rows)
+        return RowLists(offsets, rows)
 
     def _load(self, name: str, kind: str, shape: tuple[int, ...] | None) -> Any:
         file = f"{name}.npy"

@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
     # Read when numpy is imported. Training has threads of its own, which BLAS threads would fight with.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from retrain.errors import Reason, RunError  # noqa: PLC0415
-    from retrain.scheduling.job import run_job  # noqa: PLC0415  # imports LightFM
+    from retrain.scheduling.single_run import run_once  # noqa: PLC0415  # imports LightFM
 
     status = SIGNALLED
 
@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     try:
-        run_job(settings, last=options.date, dry_run=options.dry_run, again=options.again, force=options.force)
+        run_once(settings, last=options.date, dry_run=options.dry_run, again=options.again, force=options.force)
     except KeyboardInterrupt:  # the signal came during a statement of DuckDB
         return status
     except RunError as failure:

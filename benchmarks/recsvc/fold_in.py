@@ -39,7 +39,7 @@ from retrain.evaluation.confidence import interval
 from retrain.evaluation.held_out_day import PAGE_SIZE, HeldOutDay
 from retrain.evaluation.live_model import LiveModel
 from retrain.evaluation.metrics import hits, ndcg
-from retrain.scheduling.job import run_job
+from retrain.scheduling.single_run import run_once
 from retrain.settings import RetrainSettings
 from servicekit.storage.object_store import FileStore, open_store
 from servicekit.telemetry.logs import configure_logs
@@ -159,7 +159,7 @@ def _trained(feed: Path, until: datetime) -> ServingModel:
     folder = Path(tempfile.mkdtemp(dir=feed))
     settings = _settings(feed, folder)
     with contextlib.redirect_stdout(io.StringIO()):
-        run_job(settings, last=(until - DAY).date(), dry_run=False, again=False, force=True)
+        run_once(settings, last=(until - DAY).date(), dry_run=False, again=False, force=True)
     registry = Registry(open_store(settings.model_store_url))
     current = registry.current()
     if current is None:

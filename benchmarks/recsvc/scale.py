@@ -33,7 +33,7 @@ from benchmarks.report import Row
 from deploy.local.child_process import Child
 from deploy.local.program import ROOT, Service
 from deploy.probe import serves
-from modelstore.artefact import Catalogue, Csr, Manifest, Model, write
+from modelstore.artefact import Catalogue, Manifest, Model, RowLists, write
 from modelstore.id_map import IdMap
 from modelstore.registry import Registry
 from servicekit.process.ports import free_port
@@ -160,12 +160,12 @@ def _model(fit: LightFM, videos: int, users: int) -> Model:
         video_factors=factors,
         video_biases=biases,
         popularity=popularity,
-        seen=Csr(np.arange(users + 1, dtype=np.int64) * SEEN, seen.astype(np.int32).ravel()),
+        seen=RowLists(np.arange(users + 1, dtype=np.int64) * SEEN, seen.astype(np.int32).ravel()),
         catalogue=Catalogue(
             authors=IdMap.build(["a0"]),
             author_rows=np.zeros(videos, np.int32),
             tags=IdMap.build(f"t{number}" for number in range(10)),
-            tag_rows=Csr(np.arange(videos + 1, dtype=np.int64), rng.integers(0, 10, videos, dtype=np.int32)),
+            tag_rows=RowLists(np.arange(videos + 1, dtype=np.int64), rng.integers(0, 10, videos, dtype=np.int32)),
             durations_ms=np.full(videos, 20_000, np.int64),
             published_at_ms=np.full(videos, -1, np.int64),
         ),

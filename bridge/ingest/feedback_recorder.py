@@ -31,19 +31,19 @@ class FeedbackRecorder:
         try:
             return await self._writer.write(feedback.record, timeout_s=min(timeout_s, COMMIT_TIMEOUT_S), hand_over=True)
         except NotWrittenError as error:
-            handover, left_s = error.handover, accepted_at + timeout_s - self._clock()
-            if handover is None:
+            late_commit, left_s = error.late_commit, accepted_at + timeout_s - self._clock()
+            if late_commit is None:
                 raise
             if left_s <= 0 or not await self._writer.may_pass_by(wait_s=0):
-                handover.on_outcome(_identity(feedback), durable=False)
+                late_commit.on_outcome(_identity(feedback), durable=False)
                 raise
-        return await self._send(feedback, accepted_at, left_s, handover)
+        return await self._send(feedback, accepted_at, left_s, late_commit)
 
-    async def _send(self, feedback: Feedback, accepted_at: float, timeout_s: float, handover: LateCommit) -> bool:
+    async def _send(self, feedback: Feedback, accepted_at: float, timeout_s: float, late_commit: LateCommit) -> bool:
         sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def ended(durable: bool) -> None:  # noqa: FBT001  # a callback
-            handover.on_outcome(_identity(feedback), durable=durable)
+            late_commit.on_outcome(_identity(feedback), durable=durable)
             if not sent.done():
                 sent.set_result(durable)
 

@@ -102,7 +102,7 @@ class Recorder:
         try:
             recording = await self._writer.write_batch(partial(self._events, batch))
         except NotWrittenError as error:
-            await self._pass_by(batch, error.handover)
+            await self._pass_by(batch, error.late_commit)
             await asyncio.sleep(0)
         except psycopg.Error as error:
             await self._settle_apart(batch, error)
@@ -131,33 +131,33 @@ class Recorder:
         await self._settle(batch[:middle])
         await self._settle(batch[middle:])
 
-    async def _pass_by(self, batch: Sequence[PendingInteraction], handover: LateCommit | None) -> None:
+    async def _pass_by(self, batch: Sequence[PendingInteraction], late_commit: LateCommit | None) -> None:
         """Leave the batch to Kafka, or try Postgres again if it returns while order does not allow Kafka yet."""
-        if handover is None:
+        if late_commit is None:
             fail(batch, NotDurableError(AWAY))
         elif await self._writer.may_pass_by():
-            self._settle_by_kafka(batch, handover)
+            self._settle_by_kafka(batch, late_commit)
         else:
             for entry in batch:
-                handover.on_outcome(entry.identity, durable=False)
+                late_commit.on_outcome(entry.identity, durable=False)
             self._queue.give_back(batch)
 
-    def _settle_by_kafka(self, batch: Sequence[PendingInteraction], handover: LateCommit) -> None:
+    def _settle_by_kafka(self, batch: Sequence[PendingInteraction], late_commit: LateCommit) -> None:
         """Send the batch to Kafka, and acknowledge each entry when Kafka has it."""
         together: dict[bytes, list[PendingInteraction]] = {}
         for entry in batch:
             together.setdefault(entry.identity, []).append(entry)
         for identity, entries in together.items():
             if identity in self._recent:
-                handover.on_outcome(identity, durable=True)
+                late_commit.on_outcome(identity, durable=True)
                 self._acknowledge(entries, set(), {identity: self._recent.content(identity)})
                 continue
             message = interaction_message(entries[0].interaction, unrecorded=True)
-            self._writer.pass_by(message, entries[0].accepted_at, partial(self._sent, entries, handover))
+            self._writer.pass_by(message, entries[0].accepted_at, partial(self._sent, entries, late_commit))
 
-    def _sent(self, entries: Sequence[PendingInteraction], handover: LateCommit, durable: bool) -> None:  # noqa: FBT001  # a callback
+    def _sent(self, entries: Sequence[PendingInteraction], late_commit: LateCommit, durable: bool) -> None:  # noqa: FBT001  # a callback
         identity = entries[0].identity
-        handover.on_outcome(identity, durable=durable)
+        late_commit.on_outcome(identity, durable=durable)
         if not durable:
             fail(entries, NotDurableError(AWAY))
         elif identity in self._recent:

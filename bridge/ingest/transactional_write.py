@@ -46,11 +46,11 @@ logger = structlog.get_logger(__name__)
 
 
 class NotWrittenError(NotDurableError):
-    """Postgres is away or a commit is late; `handover` must hear of the messages that go to Kafka instead."""
+    """Postgres is away or a commit is late; `late_commit` must hear of the messages that go to Kafka instead."""
 
-    def __init__(self, problem: str, handover: LateCommit | None) -> None:
+    def __init__(self, problem: str, late_commit: LateCommit | None) -> None:
         super().__init__(problem)
-        self.handover = handover
+        self.late_commit = late_commit
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class _Commit:
         fresh: Messages of the rows that it made, in their order.
         waiting: For each of these, what its key had in the outbox before.
         repeats: Messages of events that were there before.
-        handover: What became of its messages when it was late and they went to Kafka without it.
+        late_commit: Matches its rows with its messages, which went to Kafka because the commit was late.
     """
 
     outbox: Outbox | None
@@ -71,7 +71,7 @@ class _Commit:
     fresh: list[Accepted] = field(default_factory=list)
     waiting: dict[UUID, list[UUID]] = field(default_factory=dict)
     repeats: list[Message] = field(default_factory=list)
-    handover: LateCommit | None = None
+    late_commit: LateCommit | None = None
 
     def hold(self, event_ids: Iterable[UUID]) -> None:
         """Hold the rows of an insert back from the relay."""
@@ -91,10 +91,10 @@ class _Commit:
         # messages of its key would overtake it, were Postgres to go away now.
         for message in self.repeats:
             self.outbox.on_repeat(message)
-        if self.handover is None:
+        if self.late_commit is None:
             self.outbox.send_committed(self.fresh, self.waiting)
         else:
-            self.handover.on_commit(accepted.message for accepted in self.fresh)
+            self.late_commit.on_commit(accepted.message for accepted in self.fresh)
 
 
 class TransactionalWriter:
@@ -136,8 +136,8 @@ class TransactionalWriter:
         Args:
             work: Writes the rows of one event, in one transaction.
             timeout_s: Seconds that this may take.
-            hand_over: Whether the error's handover settles the messages of a late commit; else they are sent when it
-                ends.
+            hand_over: Whether `late_commit` of the error settles the messages of a late commit; else they are sent
+                when it ends.
         """
         rows = partial(self._write_event, work, self._clock())
         return await self._attempt(rows, timeout_s=max(0.0, timeout_s), hand_over=hand_over)
@@ -200,7 +200,7 @@ class TransactionalWriter:
         if not done:
             late = self._not_written(LATE)
             if hand_over:
-                commit.handover = late.handover
+                commit.late_commit = late.late_commit
             if hand_over and timeout_s is not None and timeout_s >= COMMIT_TIMEOUT_S:
                 self._availability.lost()
             raise late

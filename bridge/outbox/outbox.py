@@ -18,7 +18,7 @@ from bridge.domain.deadline import Clock
 from bridge.kafka.message import Message
 from bridge.kafka.single_sender import Delivery
 from bridge.outbox.pending import PendingByKey
-from bridge.outbox.states import HELD_HERE, SENT_HERE, TRANSITIONS, Happening, State
+from bridge.outbox.states import HELD_HERE, SENT_HERE, TRANSITIONS, RowEvent, State
 from bridge.outbox.table import delete
 from bridge.postgres.pool import Database, DatabaseUnavailableError
 from servicekit.telemetry.metrics import Metric, Metrics
@@ -42,9 +42,9 @@ class Accepted:
     accepted_at: float
 
 
-def on_undefined(event_id: UUID, happening: Happening, state: State) -> None:
+def on_undefined(event_id: UUID, event: RowEvent, state: State) -> None:
     """Log an event that the state of a row does not allow, and keep the state: a defect must not stop the traffic."""
-    logger.error("outbox.undefined_transition", event_id=str(event_id), happening=happening.name, state=state.name)
+    logger.error("outbox.undefined_transition", event_id=str(event_id), happening=event.name, state=state.name)
 
 
 class Publisher(Protocol):
@@ -113,13 +113,13 @@ class Outbox:
         """Hold these rows back from the relay before their commit; return those that were not held yet."""
         begun = {event_id for event_id in event_ids if self._states.get(event_id) not in HELD_HERE}
         for event_id in begun:
-            self._move(event_id, Happening.COMMIT_BEGINS)
+            self._move(event_id, RowEvent.COMMIT_BEGINS)
         return begun
 
     def end_commit_without(self, event_ids: Iterable[UUID]) -> None:
         """Release rows that the commit did not insert: if they exist, the relay sends them."""
         for event_id in event_ids:
-            self._move(event_id, Happening.COMMIT_ENDS_WITHOUT_THE_ROW)
+            self._move(event_id, RowEvent.COMMIT_ENDS_WITHOUT_THE_ROW)
 
     def send_committed(self, fresh: Sequence[Accepted], waiting: Mapping[UUID, list[UUID]]) -> None:
         """Send committed messages, except those that must wait for earlier ones of their key: the relay sends these.
@@ -160,19 +160,19 @@ class Outbox:
 
     def leave_to_relay(self, message: Message) -> None:
         """Leave a message's row to the relay: it could not be sent, or must wait for earlier ones of its key."""
-        if self._move(message.event_id, Happening.MESSAGE_HAS_TO_WAIT) is State.LEFT_TO_RELAY:
+        if self._move(message.event_id, RowEvent.MESSAGE_HAS_TO_WAIT) is State.LEFT_TO_RELAY:
             self._remembered.remember(message)
 
     def on_scan(self, messages: Iterable[Message]) -> None:
         """Record the rows that a scan of the outbox found, in order: each is left to the relay."""
         messages = [*messages]
         for message in messages:
-            self._move(message.event_id, Happening.SCAN_SHOWS_THE_ROW)
+            self._move(message.event_id, RowEvent.SCAN_SHOWS_THE_ROW)
         self._remembered.found(messages)
 
     def on_repeat(self, message: Message) -> None:
         """Record an event that an unknown process recorded before: its row may still be in the outbox."""
-        if self._move(message.event_id, Happening.SCAN_SHOWS_THE_ROW) is State.LEFT_TO_RELAY:
+        if self._move(message.event_id, RowEvent.SCAN_SHOWS_THE_ROW) is State.LEFT_TO_RELAY:
             self._remembered.remember(message)
 
     def end_scan(self, *, complete: bool, settled_s: float) -> None:
@@ -182,19 +182,19 @@ class Outbox:
     def mark_relaying(self, event_ids: Iterable[UUID]) -> None:
         """Mark rows whose messages the relay sends now: later ones of their keys go straight after them."""
         for event_id in event_ids:
-            self._move(event_id, Happening.RELAY_SENDS_THE_MESSAGE)
+            self._move(event_id, RowEvent.RELAY_SENDS_THE_MESSAGE)
 
     def mark_relayed(self, event_ids: Iterable[UUID]) -> None:
         """Mark rows whose messages the relay has brought to Kafka, and which it is about to delete."""
         for event_id in event_ids:
-            self._move(event_id, Happening.RELAY_HAS_SENT_THE_MESSAGE)
+            self._move(event_id, RowEvent.RELAY_HAS_SENT_THE_MESSAGE)
 
     def mark_acknowledged(self, event_ids: Iterable[UUID]) -> None:
         """Mark rows whose messages Kafka has, and delete them as soon as possible."""
         for event_id in event_ids:
             if self._states.get(event_id) is not State.IN_FLIGHT:  # of others the message may be remembered
                 self._remembered.forget([event_id])
-            self._move(event_id, Happening.KAFKA_ACKNOWLEDGES)
+            self._move(event_id, RowEvent.KAFKA_ACKNOWLEDGES)
             self._to_delete.append(event_id)
         self._wake.set()
 
@@ -203,14 +203,14 @@ class Outbox:
         event_ids = [*event_ids]
         self._remembered.forget(event_ids)
         for event_id in event_ids:
-            self._move(event_id, Happening.ROW_IS_FORGOTTEN)
+            self._move(event_id, RowEvent.ROW_IS_FORGOTTEN)
 
-    def _move(self, event_id: UUID, happening: Happening) -> State:
+    def _move(self, event_id: UUID, event: RowEvent) -> State:
         """Change a row's state by the table; return the new state."""
         before = self._states.get(event_id, _UNKNOWN)
-        after = TRANSITIONS[happening].get(before)
+        after = TRANSITIONS[event].get(before)
         if after is None:
-            on_undefined(event_id, happening, before)
+            on_undefined(event_id, event, before)
             return before
         if after is _UNKNOWN and event_id in self._remembered:
             after = State.LEFT_TO_RELAY
@@ -224,7 +224,7 @@ class Outbox:
         return after
 
     def _send(self, message: Message, accepted_at: float) -> None:
-        self._move(message.event_id, Happening.MESSAGE_IS_SENT)
+        self._move(message.event_id, RowEvent.MESSAGE_IS_SENT)
         self._publisher.publish(message, partial(self._on_outcome, message, accepted_at))
 
     def _on_outcome(self, message: Message, accepted_at: float, acknowledged: bool) -> None:  # noqa: FBT001  # a callback
@@ -238,11 +238,11 @@ class Outbox:
         self._metrics.distribution(Metric.PUBLISH_LATENCY, (self._clock() - accepted_at) * 1000)
 
     def _on_evicted(self, event_id: UUID) -> None:
-        self._move(event_id, Happening.ROW_IS_FORGOTTEN)
+        self._move(event_id, RowEvent.ROW_IS_FORGOTTEN)
 
     def _end_memory(self, event_ids: Iterable[UUID]) -> None:
         for event_id in event_ids:
-            self._move(event_id, Happening.MEMORY_ENDS)
+            self._move(event_id, RowEvent.MEMORY_ENDS)
 
     async def keep_clean(self) -> None:
         """Delete the rows that Kafka has acknowledged; forever."""

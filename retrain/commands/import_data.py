@@ -18,7 +18,7 @@ from servicekit.telemetry.logs import configure_logs
 if TYPE_CHECKING:
     from retrain.importers.datasets import Imported
     from retrain.importers.layouts import Layout
-    from retrain.importers.left_out import LeftOut
+    from retrain.importers.skipped_rows import SkippedRows
 
 MAX_LEFT_OUT: Final = 0.01
 """That of `left_out`, which imports the database."""
@@ -170,7 +170,7 @@ def _told(done: "Imported", output: Path, zone: str) -> str:
     return "\n".join(lines)
 
 
-def _left_out(title: str, left_out: "LeftOut") -> list[tuple[str, str]]:
+def _left_out(title: str, left_out: "SkippedRows") -> list[tuple[str, str]]:
     told = left_out.told()
     if left_out.counts:
         told[0] += f" of {left_out.read:,} rows" if len(told) == 1 else ""

@@ -43,7 +43,7 @@ def _status(options: argparse.Namespace) -> int:
     settings = RetrainSettings.load()
     from retrain.commands.status import status_table  # noqa: PLC0415
     from retrain.errors import RunError  # noqa: PLC0415
-    from retrain.run_log.notify import open_runs  # noqa: PLC0415  # imports psycopg
+    from retrain.run_log.store import open_runs  # noqa: PLC0415  # imports psycopg
 
     try:
         print(status_table(open_runs(settings).recent(options.count), datetime.now(UTC)))  # noqa: T201  # the output

@@ -15,7 +15,7 @@ from retrain.data.duckdb_session import statement
 from retrain.data.exports import Window, local_copies, local_copy
 from retrain.data.file_links import FileLinks, file_name
 from retrain.data.input_views import InputViews
-from retrain.data.mending import mend
+from retrain.data.text_repair import mend
 from retrain.errors import Reason, RunError
 from servicekit.storage.object_store import ObjectNotFoundError, ObjectStore
 

@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from modelstore.artefact import Catalogue, Csr
+from modelstore.artefact import Catalogue, RowLists
 from modelstore.id_map import IdMap
 from modelstore.interaction_weights import LONG_WATCH_MS, MAX_WEIGHT
 from retrain.data.day_facts import DayFacts
@@ -43,9 +43,9 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.users)
 
-    def lists(self, user_count: int) -> Csr:
+    def lists(self, user_count: int) -> RowLists:
         """Return the videos as one list a user."""
-        return Csr(_offsets(self.users, user_count), self.videos)
+        return RowLists(_offsets(self.users, user_count), self.videos)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +137,7 @@ class Interactions:
         popularity[columns["video"]] = columns["popularity"]
         return popularity
 
-    def seen(self, until: datetime) -> Csr:
+    def seen(self, until: datetime) -> RowLists:
         """Return the videos shown to each user by an instant, U lists."""
         return _pairs(self._warehouse.arrays("seen", until_ms=_ms(until))).lists(self.counts.users)
 
@@ -195,7 +195,7 @@ class Interactions:
             authors=IdMap(self._warehouse.identifiers("authors")),
             author_rows=_plain(facts["author"], np.int32),
             tags=IdMap(self._warehouse.identifiers("tags")),
-            tag_rows=Csr(_offsets(tags["video"], self.counts.videos), _plain(tags["tag"], np.int32)),
+            tag_rows=RowLists(_offsets(tags["video"], self.counts.videos), _plain(tags["tag"], np.int32)),
             durations_ms=_plain(facts["duration_ms"], np.int64),
             published_at_ms=_plain(facts["published_at_ms"], np.int64),
         )

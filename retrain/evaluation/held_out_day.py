@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.data.prepare import Pairs
 from retrain.evaluation.confidence import interval
 from retrain.evaluation.metrics import Quality, hits, ndcg, quality
@@ -37,16 +37,16 @@ class HeldOutDay:
 
     users: NDArray[np.int64]
     """(n,) rows of the users who liked a video on the day that they had not been shown before."""
-    relevant: Csr
+    relevant: RowLists
     """Those videos, n lists."""
-    seen: Csr
+    seen: RowLists
     """What each user of the model had been shown before the day, U lists."""
     popularity: NDArray[np.float32]
     """(V,) as of the day's beginning."""
 
     @classmethod
     def build(
-        cls, targets: Pairs, seen: Csr, popularity: NDArray[np.float32], *, most_users: int, seed: int
+        cls, targets: Pairs, seen: RowLists, popularity: NDArray[np.float32], *, most_users: int, seed: int
     ) -> "HeldOutDay":
         """Return the day of these targets, of a random sample of users where there are more than `most_users`."""
         relevant = targets.lists(len(seen))
@@ -55,16 +55,16 @@ class HeldOutDay:
             users = np.sort(np.random.default_rng(seed).choice(users, most_users, replace=False))
         lengths = relevant.lengths()[users]
         lists = [relevant[user] for user in users.tolist()]
-        chosen = Csr(
+        chosen = RowLists(
             np.concatenate(([0], np.cumsum(lengths))), np.concatenate(lists) if lists else np.empty(0, np.int32)
         )
         return cls(users=users, relevant=chosen, seen=seen, popularity=popularity)
 
     @classmethod
-    def after(cls, seen: Csr, popularity: NDArray[np.float32]) -> "HeldOutDay":
+    def after(cls, seen: RowLists, popularity: NDArray[np.float32]) -> "HeldOutDay":
         """Return a day without targets, for all users who were shown something before."""
         users = np.flatnonzero(seen.lengths())
-        relevant = Csr(np.zeros(len(users) + 1, np.int64), np.empty(0, np.int32))
+        relevant = RowLists(np.zeros(len(users) + 1, np.int64), np.empty(0, np.int32))
         return cls(users=users, relevant=relevant, seen=seen, popularity=popularity)
 
     def sample(self, count: int, *, seed: int) -> "HeldOutDay":
@@ -74,7 +74,7 @@ class HeldOutDay:
         places = np.sort(np.random.default_rng(seed).choice(len(self.users), count, replace=False))
         lists = [self.relevant[place] for place in places.tolist()]
         offsets = np.concatenate(([0], np.cumsum([len(one) for one in lists]))).astype(np.int64)
-        return replace(self, users=self.users[places], relevant=Csr(offsets, np.concatenate(lists)))
+        return replace(self, users=self.users[places], relevant=RowLists(offsets, np.concatenate(lists)))
 
     def pages(self, scores: Scores, weights: Sequence[float] = (0.0,), *, threads: int = 1) -> NDArray[np.int64]:
         """Return the page of each user under each weight of the popularity prior.

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.numba_cache import compiled
 
 Scores: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.float32]], object]
@@ -27,7 +27,7 @@ GROUP: Final = 64
 def best_pages(
     scores: Scores,
     users: NDArray[np.int64],
-    seen: Csr,
+    seen: RowLists,
     prior: NDArray[np.float32],
     weights: Sequence[float],
     *,
@@ -78,7 +78,7 @@ def load() -> None:
     _rank(pages, np.empty((0, 0), np.float32), values, values)
 
 
-def first_unseen(users: NDArray[np.int64], seen: Csr, order: NDArray[np.int64], *, size: int) -> NDArray[np.int64]:
+def first_unseen(users: NDArray[np.int64], seen: RowLists, order: NDArray[np.int64], *, size: int) -> NDArray[np.int64]:
     """Return each user's page, (n, size), for one ranking of all users; -1 if no video is left.
 
     Args:

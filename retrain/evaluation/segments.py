@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.evaluation.confidence import Interval, interval
 from retrain.evaluation.metrics import hits, ndcg, recall
 
@@ -28,7 +28,9 @@ class Segment:
     ndcg: Interval
 
 
-def slices(pages: NDArray[np.int64], users: NDArray[np.int64], relevant: Csr, seen: Csr, *, seed: int) -> list[Segment]:
+def slices(
+    pages: NDArray[np.int64], users: NDArray[np.int64], relevant: RowLists, seen: RowLists, *, seed: int
+) -> list[Segment]:
     """Return the quality for all, and for each part that has users.
 
     Args:
@@ -57,7 +59,7 @@ def _slice(
     name: str, pages: NDArray[np.int64], rows: NDArray[np.int32], lists: NDArray[np.int64], seed: int
 ) -> Segment:
     users, counts = np.unique(lists, return_counts=True)
-    relevant = Csr(np.concatenate(([0], np.cumsum(counts))), rows)
+    relevant = RowLists(np.concatenate(([0], np.cumsum(counts))), rows)
     found = hits(pages[users], relevant)
     return Segment(
         name=name,

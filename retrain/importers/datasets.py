@@ -29,7 +29,7 @@ from retrain.data.kinds_table import create_kinds
 from retrain.errors import Reason, RunError
 from retrain.importers.inputs import make_views
 from retrain.importers.layouts import Layout
-from retrain.importers.left_out import MAX_LEFT_OUT, LeftOut
+from retrain.importers.skipped_rows import MAX_LEFT_OUT, SkippedRows
 
 RECORD: Final = "import.json"
 """Stands beside what an import wrote, and says that a later one may replace it."""
@@ -56,9 +56,9 @@ class Imported:
     """Those that hold an interaction."""
     liked_from: float | None
     """The rating from which on something counts as liked; None where there are no ratings."""
-    left_out: LeftOut
+    left_out: SkippedRows
     """Rows of interactions that were."""
-    catalogue_left_out: LeftOut
+    catalogue_left_out: SkippedRows
     """Rows of the catalogue that were."""
 
     @property
@@ -113,7 +113,7 @@ def import_data(
 
 def _judge(
     layout: Layout, warehouse: DuckDbSession, liked_from: float | None
-) -> tuple[tuple[LeftOut, LeftOut], float | None]:
+) -> tuple[tuple[SkippedRows, SkippedRows], float | None]:
     """Make the views `imported` and `films`; return the rows left out of each, and the rating that is a like."""
     warehouse.run("identifier", "instant")
     create_kinds(warehouse)
@@ -124,16 +124,20 @@ def _judge(
     warehouse.define(rated=layout.is_rated, liked_from=liked_from)
     warehouse.run("imported")
     names = [*layout.inputs]
-    rows = LeftOut.of(layout.files[0].name, warehouse, "imported", lost.get(names[0]))
-    films = LeftOut(name=layout.files[-1].name)
+    rows = SkippedRows.of(layout.files[0].name, warehouse, "imported", lost.get(names[0]))
+    films = SkippedRows(name=layout.files[-1].name)
     if layout.catalogue:
         warehouse.view("films", layout.catalogue)
-        films = LeftOut.of(layout.files[-1].name, warehouse, "films", lost.get(names[-1]))
+        films = SkippedRows.of(layout.files[-1].name, warehouse, "films", lost.get(names[-1]))
     return (rows, films), liked_from if layout.is_rated else None
 
 
 def _write(
-    layout: Layout, warehouse: DuckDbSession, folder: Path, liked_from: float | None, left_out: tuple[LeftOut, LeftOut]
+    layout: Layout,
+    warehouse: DuckDbSession,
+    folder: Path,
+    liked_from: float | None,
+    left_out: tuple[SkippedRows, SkippedRows],
 ) -> Imported:
     days = _write_days(warehouse.batches("imported_rows", rows=BATCH_ROWS), folder / "exports")
     if not days:

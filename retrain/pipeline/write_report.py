@@ -47,12 +47,12 @@ RIVALS: Final = {
 
 
 def leave_report(
-    job: RunContext, findings: RunFindings, store: ObjectStore, came_of: Result | RunError, *, started_at: datetime
+    context: RunContext, findings: RunFindings, store: ObjectStore, came_of: Result | RunError, *, started_at: datetime
 ) -> None:
     """Write the report of a run that got as far as its data.
 
     Args:
-        job: The run.
+        context: The run.
         findings: What was noted of it.
         store: Of the models.
         came_of: Its end.
@@ -60,10 +60,10 @@ def leave_report(
     """
     if findings.counts is None:
         return
-    report = report_of(job, findings, findings.counts, came_of, started_at=started_at)
+    report = report_of(context, findings, findings.counts, came_of, started_at=started_at)
     folder = report.name if report.accepted else f"{REJECTED}/{report.name}"
     _upload(report, store, folder)
-    path = job.settings.retrain_report_path
+    path = context.settings.retrain_report_path
     if path:
         write_page(report, path)
     logger.info("report.written", page=f"{store.url}/{folder}/{PAGE}", copy=str(path) if path else None)
@@ -86,13 +86,13 @@ def write_page(report: RunReport, path: Path) -> None:
 
 
 def report_of(
-    job: RunContext, findings: RunFindings, counts: Counts, came_of: Result | RunError, *, started_at: datetime
+    context: RunContext, findings: RunFindings, counts: Counts, came_of: Result | RunError, *, started_at: datetime
 ) -> RunReport:
     """Return the report of a run at its end."""
     failure = came_of if isinstance(came_of, RunError) else None
     rankings = (*_rankings(findings), *_live(findings))
-    last = job.window.last
-    name = findings.version or f"{job.window.until:%Y%m%dT%H%M%SZ}-{findings.input_digest}"
+    last = context.window.last
+    name = findings.version or f"{context.window.until:%Y%m%dT%H%M%SZ}-{findings.input_digest}"
     night = [Night(version=name, last_day=last, rankings=rankings)] if rankings else []
     return RunReport(
         name=name,
@@ -101,12 +101,12 @@ def report_of(
         reasons=(str(failure),) if failure else (),
         parent=findings.parent,
         started_at=started_at,
-        seconds=(job.now() - started_at).total_seconds(),
-        first_day=job.window.days[0].day,
+        seconds=(context.now() - started_at).total_seconds(),
+        first_day=context.window.days[0].day,
         last_day=last,
         counts=_counted(counts),
         broken=counts.broken,
-        settings=_set(job.settings),
+        settings=_set(context.settings),
         days=tuple(
             DayVolume(day=date(1970, 1, 1) + timedelta(days=one.day), events=one.events) for one in findings.days
         ),
@@ -116,7 +116,7 @@ def report_of(
         rankings=rankings,
         parts=parts_of(findings.evaluation.metrics()) if findings.evaluation else (),
         epochs=findings.epochs,
-        nights=(*_earlier_nights(job.registry, before=last), *night),
+        nights=(*_earlier_nights(context.registry, before=last), *night),
         showcase=findings.showcase,
         stages=tuple(Stage(name=stage, seconds=seconds) for stage, seconds in findings.stage_seconds.items()),
     )

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from retrain.errors import Reason, RunError
 from retrain.postgres import Connection, connect
 from retrain.run_log.row import RunRow, State
+from retrain.settings import RetrainSettings
 from servicekit.files.replacement import write_whole
 
 MAX_FILES: Final = 1000
@@ -161,3 +162,9 @@ def _row(text: str | bytes) -> RunRow | None:
         return RunRow.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def open_runs(settings: RetrainSettings) -> Runs:
+    """Return the log of runs: in Postgres if that is configured, else in files."""
+    conninfo = settings.conninfo()
+    return PostgresRuns(conninfo) if conninfo else FileRuns(settings.retrain_work_dir / "runs")

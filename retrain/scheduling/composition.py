@@ -15,8 +15,9 @@ from retrain.pipeline.fits import kept_folder
 from retrain.pipeline.observer import RunFindings, RunObserver
 from retrain.pipeline.progress_bar import choose_progress
 from retrain.pipeline.stages import utc_now
-from retrain.run_log.notify import open_runs, tell
+from retrain.run_log.ended_run import report_ended_run
 from retrain.run_log.row import RunFigures
+from retrain.run_log.store import open_runs
 from retrain.scheduling.lock import run_lock
 from retrain.scheduling.tracked_run import RunLease, TrackedRun
 from retrain.settings import RetrainSettings
@@ -108,7 +109,7 @@ def tracked_run(settings: RetrainSettings, metrics: Metrics, observer: RunObserv
         take=lambda: run_lock(settings),
         runs=runs,
         figures=lambda: run_figures(observer.findings),
-        told=lambda row: tell(settings, runs, metrics, row),
+        told=lambda row: report_ended_run(settings, runs, metrics, row),
         now=utc_now,
     )
 

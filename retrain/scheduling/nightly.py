@@ -13,11 +13,11 @@ from modelstore.artefact import ArtefactError
 from modelstore.registry import Registry
 from retrain.data.exports import list_days
 from retrain.errors import Reason, RunError
-from retrain.run_log.notify import open_runs, tell
+from retrain.run_log.ended_run import report_ended_run
 from retrain.run_log.row import RunRow, State
-from retrain.run_log.store import Runs
-from retrain.scheduling.due_days import Schedule, due_days
+from retrain.run_log.store import Runs, open_runs
 from retrain.scheduling.lock import Lock, run_lock
+from retrain.scheduling.schedule import Schedule, due_days
 from retrain.scheduling.subprocess_run import ChildRun
 from retrain.scheduling.tracked_run import store_failures
 from retrain.settings import RetrainSettings
@@ -91,7 +91,7 @@ class Nightly:
         except RunError as failure:
             logger.error("schedule.not_reported", problem=str(failure))  # noqa: TRY400  # one line says it
         for row in rows:
-            tell(self.settings, self.runs, self.metrics, row.ended_by_others(now, Reason.HUNG, message))
+            report_ended_run(self.settings, self.runs, self.metrics, row.ended_by_others(now, Reason.HUNG, message))
 
     def _lock(self) -> Lock:
         """Return the lock: Postgres may take a moment to see that its holder is dead."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-PROGRAMS: Final = frozenset(
+SETTING_NAMES: Final = frozenset(
     {
         "ANONYMOUS_USERS",
         "BREAKER_FAILURES",
@@ -191,7 +191,7 @@ def unknown_settings(environment: Mapping[str, str], own: Iterable[str] = ()) ->
         environment: All variables.
         own: Names that the asking program knows besides all programs'.
     """
-    known = PROGRAMS | FORMER | ELSEWHERE | set(own)
+    known = SETTING_NAMES | FORMER | ELSEWHERE | set(own)
     findings = Findings()
     for variable in sorted(environment):
         name = variable.upper()

@@ -21,11 +21,11 @@ FLOATS: Final[Mapping[str, str]] = {
     "retrain/evaluation/held_out_day.py:_part_metrics": COMPUTED,
     "retrain/report/html.py:_days": "a count of rows",
     "retrain/embeddings.py:Embeddings.expand": COMPUTED,
-    "retrain/run_log/notify.py:tell": "a bool",
+    "retrain/run_log/ended_run.py:report_ended_run": "a bool",
     "retrain/gates/smoke_test.py:SmokeServer.test": COMPUTED,
     "servicekit/inputs/numbers.py:finite": "the reader itself",
     "servicekit/inputs/numbers.py:read_number": "the reader itself",
-    "modelstore/soundness.py:<module>": "a constant of numpy",
+    "modelstore/model_numbers.py:<module>": "a constant of numpy",
     "benchmarks/open_loop.py:arrivals": COMPUTED,
 }
 JSON: Final[Mapping[str, str]] = {

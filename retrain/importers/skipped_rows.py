@@ -17,7 +17,7 @@ _MAX_EXAMPLES: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeftOut:
+class SkippedRows:
     """Rows of one kind of a file that were left out.
 
     Attributes:

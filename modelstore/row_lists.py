@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Csr:
+class RowLists:
     """Lists of rows: list i is `rows[offsets[i]:offsets[i + 1]]`."""
 
     offsets: NDArray[np.int64]
