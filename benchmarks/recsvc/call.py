@@ -27,9 +27,9 @@ from benchmarks import knob
 from benchmarks.feed.fault_proxy import SERVICE
 from benchmarks.feed.model import publish_random_model
 from benchmarks.machine import cpu_seconds
+from benchmarks.recsvc.server import recsvc_of, running
 from benchmarks.report import Row
-from deploy.local.program import ROOT, Service
-from servicekit.process.ports import free_port
+from deploy.local.program import ROOT
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 VIDEOS = 20_000
@@ -141,27 +141,23 @@ async def _reply(address: str) -> pb.RecommendResponse:
 @contextmanager
 def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, str]]:
     """Run recsvc on one core with precomputed lists of some users; yield its process and address."""
-    address = f"127.0.0.1:{free_port()}"
-    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
-        "RECSVC_LISTEN": address,
-        "RECSVC_WORKERS": "1",
-        "RECSVC_THREADS": str(THREADS),
-        "RECSVC_PRECOMPUTED_USERS": str(prepared),
-        "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "MODEL_CACHE_DIR": str(folder / f"cache-{prepared}"),
-    }
-    log = folder / f"recsvc-{prepared}.log"
-    service = Service("recsvc", address, environment, log)
-    with on_core(core):
-        service.start()
-    try:
+    service = recsvc_of(
+        folder,
+        name=f"recsvc-{prepared}",
+        RECSVC_THREADS=str(THREADS),
+        RECSVC_PRECOMPUTED_USERS=str(prepared),
+        MODEL_CACHE_DIR=str(folder / f"cache-{prepared}"),
+    )
+    with ExitStack() as stack:
+        with on_core(core):
+            stack.enter_context(running(service))
         if not service.child:
             raise RuntimeError("not started")
         if prepared:
-            service.child.wait_until(lambda: b"precomputation.done" in log.read_bytes(), timeout_s=120, what="no lists")
-        yield service.child.pid, address
-    finally:
-        service.stop()
+            service.child.wait_until(
+                lambda: b"precomputation.done" in service.log.read_bytes(), timeout_s=120, what="no lists"
+            )
+        yield service.child.pid, service.address
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from lightfm import LightFM
 from benchmarks.machine import MEBIBYTE, cpu_seconds
 from benchmarks.recsvc.call import on_core
 from benchmarks.recsvc.retrieval import DIMENSIONS, PAGE, POPULARITY_WEIGHT, catalogue, compare, fitted, grown
+from benchmarks.recsvc.server import recsvc_of
 from benchmarks.report import Row
 from deploy.local.child_process import Child
 from deploy.local.program import ROOT, Service
@@ -36,7 +37,6 @@ from deploy.probe import serves
 from modelstore.artefact import Catalogue, Manifest, Model, RowLists, write
 from modelstore.id_map import IdMap
 from modelstore.registry import Registry
-from servicekit.process.ports import free_port
 from servicekit.storage.object_store import FileStore
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import ModelServiceStub, RecommendationServiceStub
@@ -175,22 +175,13 @@ def _model(fit: LightFM, videos: int, users: int) -> Model:
 @contextmanager
 def _recsvc(folder: Path, core: int) -> Iterator[tuple[Service, float]]:
     """Run the server on one core, and measure the time until it served."""
-    address = f"127.0.0.1:{free_port()}"
-    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
-        "RECSVC_LISTEN": address,
-        "RECSVC_WORKERS": "1",
-        "RECSVC_PRECOMPUTED_USERS": "0",
-        "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "MODEL_CACHE_DIR": str(folder / "cache"),
-        "LOG_LEVEL": "warning",
-    }
-    service = Service("recsvc", address, environment, folder / "recsvc.log")
+    service = recsvc_of(folder, RECSVC_PRECOMPUTED_USERS="0", LOG_LEVEL="warning")
     began = time.perf_counter()
     with on_core(core):
         command = [sys.executable, "-m", "recsvc"]
-        service.child = Child.start("recsvc", command, log=service.log, env=environment, cwd=ROOT)
+        service.child = Child.start("recsvc", command, log=service.log, env=service.env, cwd=ROOT)
     try:
-        service.child.wait_until(lambda: serves(address), timeout_s=START_TIMEOUT_S, what="did not serve")
+        service.child.wait_until(lambda: serves(service.address), timeout_s=START_TIMEOUT_S, what="did not serve")
         yield service, time.perf_counter() - began
     finally:
         service.stop()

@@ -21,7 +21,7 @@ from bridge.kafka.message import Message
 from bridge.outbox.late_commits import LateCommit
 from bridge.outbox.outbox import Accepted, Outbox
 from bridge.postgres.availability import Availability
-from bridge.postgres.pool import Connection, ConnectionBrokenError, Database, DatabaseUnavailableError
+from bridge.postgres.pool import Connection, Database, DatabaseUnavailableError
 
 T = TypeVar("T")
 Work = Callable[[Connection], Awaitable[tuple[T, Sequence[Message]]]]
@@ -236,33 +236,18 @@ class TransactionalWriter:
                 commit.hold(message.event_id for message in messages)
                 return result, messages, {message.event_id: await _queue(connection, message) for message in messages}
 
-        result, messages, commit.waiting = await self._once_more(run)
+        result, messages, commit.waiting = await self._database.retried(run)
         commit.fresh = [Accepted(message, accepted_at) for message in messages]
         return result
 
     async def _write_events(self, make: Callable[[], Sequence[Event]], commit: _Commit) -> Recording:
-        async def run(work: Callable[[Connection], Awaitable[T]], /) -> T:
-            return await self._once_more(partial(self._statement, work))
-
-        recording = await record_all(run, make(), commit.hold)
+        recording = await record_all(self._database.run, make(), commit.hold)
         commit.waiting = recording.waiting
         commit.fresh = [Accepted(event.message, event.accepted_at) for event in recording.fresh if event.message]
         commit.repeats = [
             event.message for event in recording.known if event.message and event.message.event_id in commit.held
         ]
         return recording
-
-    async def _statement(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._database.statements() as connection:
-            return await work(connection)
-
-    async def _once_more(self, run: Callable[[], Awaitable[T]]) -> T:
-        """Run a step, and run it once more when the connection turns out to be broken."""
-        try:
-            return await run()
-        except ConnectionBrokenError:
-            await self._database.heal()
-            return await run()
 
 
 async def _queue(connection: Connection, message: Message) -> list[UUID]:

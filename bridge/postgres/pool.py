@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from bridge.postgres.prepared_statements import UNKNOWN, Prepared
 from bridge.postgres.schema_keeper import RETRY_S, SchemaKeeper
 
+T = TypeVar("T")
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 LIMITS: Final[dict[str, str | int]] = {
@@ -130,6 +131,23 @@ class Database:
             if (error.sqlstate or "").startswith(TOO_MUCH):
                 raise
             raise ConnectionBrokenError(str(error).strip()) from error
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], /) -> T:
+        """Run statements, each a transaction of its own, and once more when the connection turns out to be broken."""
+
+        async def run() -> T:
+            async with self.statements() as connection:
+                return await work(connection)
+
+        return await self.retried(run)
+
+    async def retried(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a step, and run it once more when the connection turns out to be broken."""
+        try:
+            return await work()
+        except ConnectionBrokenError:
+            await self.heal()
+            return await work()
 
     async def heal(self) -> None:
         """Replace all connections at once: probing each could take as long as each hangs."""

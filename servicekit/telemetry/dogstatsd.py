@@ -89,9 +89,9 @@ class DogStatsd:
         )
         self._thread.start()
 
-    def count(self, name: str, value: int, tags: Sequence[str]) -> None:
+    def count(self, metric: str, value: int = 1, *, tags: Sequence[str] | None = None) -> None:
         """Add to a counter."""
-        series = (name, tuple(tags))
+        series = (metric, tuple(tags or ()))
         with self._lock:
             counts = self._gathered.counts
             if series in counts or len(counts) < MAX_SERIES:
@@ -99,9 +99,9 @@ class DogStatsd:
             else:
                 self._lost += 1
 
-    def gauge(self, name: str, value: float, tags: Sequence[str]) -> None:
+    def gauge(self, metric: str, value: float, *, tags: Sequence[str] | None = None) -> None:
         """Set a level."""
-        series = (name, tuple(tags))
+        series = (metric, tuple(tags or ()))
         with self._lock:
             gauges = self._gathered.gauges
             if series in gauges or len(gauges) < MAX_SERIES:
@@ -109,19 +109,19 @@ class DogStatsd:
             else:
                 self._lost += 1
 
-    def distribution(self, name: str, value: float, tags: Sequence[str]) -> None:
+    def distribution(self, metric: str, value: float, *, tags: Sequence[str] | None = None) -> None:
         """Add an observation."""
         with self._lock:
             if len(self._gathered.observations) < MAX_OBSERVATIONS:
-                self._gathered.observations.append(((name, tuple(tags)), value))
+                self._gathered.observations.append(((metric, tuple(tags or ())), value))
             else:
                 self._lost += 1
 
-    def event(self, title: str, text: str, tags: Sequence[str]) -> None:
+    def event(self, title: str, text: str, *, tags: Sequence[str] | None = None) -> None:
         """Send an event that people should see."""
         with self._lock:
             if len(self._gathered.events) < MAX_EVENTS:
-                self._gathered.events.append((title, text, tuple(tags)))
+                self._gathered.events.append((title, text, tuple(tags or ())))
             else:
                 self._lost += 1
 

@@ -102,33 +102,6 @@ class Metrics(Protocol):
         """Send the buffered metrics."""
 
 
-class DogStatsdMetrics:
-    """Metrics to a Datadog agent, aggregated in the process and sent in the background."""
-
-    def __init__(self, host: str, port: int, *, service: str) -> None:
-        self._client = DogStatsd(host, port, tags=global_tags(service))
-
-    def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
-        """Add to a counter."""
-        self._client.count(metric, value, tags or ())
-
-    def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
-        """Set a level."""
-        self._client.gauge(metric, value, tags or ())
-
-    def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
-        """Add an observation to a distribution with global percentiles."""
-        self._client.distribution(metric, value, tags or ())
-
-    def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
-        """Record an event that people should see."""
-        self._client.event(title, text, tags or ())
-
-    def close(self) -> None:
-        """Send the buffered metrics."""
-        self._client.close()
-
-
 class NoMetrics:
     """A sink that drops metrics, for a program without an agent."""
 
@@ -154,4 +127,4 @@ NO_METRICS: Final = NoMetrics()
 
 def connect_metrics(host: str | None, port: int, *, service: str) -> Metrics:
     """Return metrics to the agent at the host, or metrics that go nowhere without a host."""
-    return DogStatsdMetrics(host, port, service=service) if host else NoMetrics()
+    return DogStatsd(host, port, tags=global_tags(service)) if host else NoMetrics()
