@@ -48,20 +48,28 @@ class BridgeSettings(KafkaSettings):
 
     bridge_listen: ListenAddress = Field("127.0.0.1:50052", description="host:port to listen on")
     bridge_lame_duck_s: Number = Field(
-        0.5, ge=0, le=600, description="seconds at shutdown in which it serves on while health says NOT_SERVING"
+        0.5,
+        ge=0,
+        le=600,
+        description="seconds at shutdown in which the bridge serves on while its health says NOT_SERVING",
     )
     bridge_drain_grace_s: Number = Field(10.0, ge=0, le=3600, description="seconds that running calls get at shutdown")
     lightfm_grpc_endpoint: Addresses = Field(
         "127.0.0.1:50051", description="recsvc: host:port, several with commas between, or dns:///host:port"
     )
     lightfm_connections: int = Field(
-        1, ge=1, le=64, description="connections to each address; several per recsvc worker let all workers get calls"
+        1,
+        ge=1,
+        le=64,
+        description="connections to each address of recsvc; several per worker let all workers get calls",
     )
     lightfm_budget_ms: int = Field(
         150, ge=20, le=60_000, description="milliseconds for a page; LightFM, retries included, gets 10 less"
     )
     breaker_failures: int = Field(5, ge=1, le=10_000, description="failures in a row that open the circuit breaker")
-    breaker_failure_ratio: Number = Field(0.5, ge=0.001, le=1, description="share of failures in 10 s that opens it")
+    breaker_failure_ratio: Number = Field(
+        0.5, ge=0.001, le=1, description="share of failures in 10 s that opens the circuit breaker"
+    )
     breaker_open_s: Number = Field(
         2.0, ge=0.01, le=3600, description="seconds until an open breaker lets a probe through"
     )
@@ -134,8 +142,12 @@ class BridgeSettings(KafkaSettings):
         description="keys that sign page tokens, of 32 characters or more, with commas between: the first signs, all"
         " are accepted; without them bridges share keys through Postgres",
     )
-    segment_write_key: SecretStr | None = Field(None, description="Segment source; no analytics without one")
-    segment_url: HttpUrl = Field("https://api.segment.io/v1/batch", description="where batches of events are sent")
+    segment_write_key: SecretStr | None = Field(
+        None, description="write key of the Segment source; no analytics without one"
+    )
+    segment_url: HttpUrl = Field(
+        "https://api.segment.io/v1/batch", description="URL that takes batches of Segment events"
+    )
     segment_flush_s: Number = Field(3.0, ge=0, le=3600, description="seconds that unsent events get at shutdown")
     experiment_path: ReadableFile | None = Field(None, description="JSON file of the experiment on the feed")
     user_keys_path: Annotated[ReadableFile | None, Formerly("VIEWER_KEYS_PATH")] = Field(
@@ -143,28 +155,28 @@ class BridgeSettings(KafkaSettings):
         description="public keys for users' JWTs, PEM or JSON Web Key Set; without them callers name the user",
     )
     user_token_algorithms: Annotated[tuple[SignatureAlgorithm, ...], Formerly("VIEWER_TOKEN_ALGORITHMS")] = Field(
-        ("RS256",), min_length=1, description="signature algorithms of these tokens, a JSON list"
+        ("RS256",), min_length=1, description="accepted signature algorithms of users' tokens, a JSON list"
     )
     user_token_audience: Annotated[str | None, Formerly("VIEWER_TOKEN_AUDIENCE")] = Field(
-        None, description="audience that these tokens must name; required with keys"
+        None, description="audience that users' tokens must name; required with USER_KEYS_PATH"
     )
     user_token_issuer: Annotated[str | None, Formerly("VIEWER_TOKEN_ISSUER")] = Field(
-        None, description="issuer that these tokens must name; required with keys"
+        None, description="issuer that users' tokens must name; required with USER_KEYS_PATH"
     )
     user_token_lifetime_s: Number = Field(
         MAX_LIFETIME_S,
         ge=1,
         le=10 * YEAR_S,
-        description="seconds from `iat` to `exp` of these tokens at most; they need both, and `sub`, `aud`, `iss`",
+        description="most seconds from `iat` to `exp` of users' tokens, which need both, and `sub`, `aud`, `iss`",
     )
     anonymous_users: Annotated[bool, Formerly("ANONYMOUS_VIEWERS")] = Field(
-        default=False, description="whether calls without a token get trending pages"
+        default=False, description="whether calls without a user's token get trending pages"
     )
     tls_cert_file: ReadableFile | None = Field(None, description="certificate chain of this server, PEM")
-    tls_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
+    tls_key_file: ReadableFile | None = Field(None, description="private key of this server's certificate, PEM")
     tls_ca_file: ReadableFile | None = Field(None, description="CA certificates for callers and for recsvc, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
-    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="its DogStatsD port, UDP")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="DogStatsD port of the Datadog agent, UDP")
     log_level: LogLevel = Field(
         "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )

@@ -147,6 +147,8 @@ def _as_unprivileged() -> list[str]:
     if not _is_root():
         return []
     if not shutil.which("setpriv"):
-        raise ChildError("Postgres does not run as root, and setpriv (of util-linux) is not there to change that")
+        raise ChildError(
+            "Postgres does not run as root, and setpriv, which would change the user, is missing: install util-linux"
+        )
     capability = ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
     return ["setpriv", "--reuid", UNPRIVILEGED, "--regid", "65534", "--clear-groups", *capability]

@@ -88,5 +88,5 @@ def _mapped_errors() -> Iterator[None]:
         ) from None
     except ObjectChangedError:
         raise ServiceError(
-            grpc.StatusCode.ABORTED, "POINTER_MOVED", "another activation came first; look, then try again"
+            grpc.StatusCode.ABORTED, "POINTER_MOVED", "another activation came first; call GetModel, then try again"
         ) from None

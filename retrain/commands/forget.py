@@ -12,7 +12,9 @@ from servicekit.storage.object_store import open_store
 def add(commands: CommandLine) -> None:
     """Add the command to the program's."""
     forget = commands.add("forget", "rewrite the exports without the users who were erased", _forget, RetrainSettings)
-    forget.add_argument("--dry-run", action="store_true", help="say which files hold their rows, and stop")
+    forget.add_argument(
+        "--dry-run", action="store_true", help="name the files that hold rows of erased users, and stop"
+    )
 
 
 def _forget(options: argparse.Namespace) -> int:

@@ -54,10 +54,16 @@ def add(commands: CommandLine) -> None:
     parser.add_argument(
         "source", type=Path, help="a folder in a known layout, a CSV file (.gz as well) or a parquet file"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="gets exports/ and videos.parquet")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="folder that gets exports/ and videos.parquet"
+    )
     parser.add_argument("--liked-from", type=number(), metavar="RATING", help="default: the median of all ratings")
     parser.add_argument(
-        "--memory", type=memory, default="1GiB", metavar="SIZE", help="for sorting; the rest spills to the output"
+        "--memory",
+        type=memory,
+        default="1GiB",
+        metavar="SIZE",
+        help="memory for sorting; the rest spills to the output",
     )
     parser.add_argument(
         "--max-left-out",
@@ -83,7 +89,7 @@ def add(commands: CommandLine) -> None:
         ("watch-time", "column of watch times, milliseconds"),
     ):
         columns.add_argument(f"--{name}", metavar="COLUMN", help=text)
-    columns.add_argument("--as", dest="every", default="like", metavar="TYPE", help="of all rows (default: like)")
+    columns.add_argument("--as", dest="every", default="like", metavar="TYPE", help="type of all rows (default: like)")
     columns.add_argument("--rename", action="append", type=_pair, default=[], metavar="THEIRS=TYPE")
     columns.add_argument(
         "--delimiter", type=_character, default=",", metavar="CHARACTER", help="default: a comma; \\t for a tab"

@@ -18,11 +18,13 @@ from servicekit.telemetry.metrics import connect_metrics
 def add(commands: CommandLine) -> None:
     """Add the commands to the program's."""
     schedule = commands.add("schedule", "run each night at 02:00 UTC, missed days first", _schedule, RetrainSettings)
-    schedule.add_argument("--once", action="store_true", help="run what is due now, and end")
+    schedule.add_argument("--once", action="store_true", help="run the due days now, and end")
     status = commands.add("status", "list the last runs", _status, RetrainSettings)
-    status.add_argument("--count", type=whole(1, 10_000), default=10, metavar="N", help="so many (default: 10)")
+    status.add_argument(
+        "--count", type=whole(1, 10_000), default=10, metavar="N", help="number of runs to show (default: 10)"
+    )
     prune = commands.add("prune", "remove old versions, never what is live or its parent", _prune, StoreSettings)
-    prune.add_argument("--dry-run", action="store_true", help="say what would go, and stop")
+    prune.add_argument("--dry-run", action="store_true", help="name the versions that would be removed, and stop")
 
 
 def _schedule(options: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ def add_erasures(store: ObjectStore, erased: Mapping[bytes, int]) -> None:
         except ObjectChangedError:
             continue
         return
-    raise OSError(f"{store.url}/{KEY} is changed by somebody else all the time")
+    raise OSError(f"{store.url}/{KEY} changed during each attempt to write it: try again")
 
 
 def merge(*lists: Mapping[bytes, int]) -> dict[bytes, int]:

@@ -49,4 +49,6 @@ def _told(store: ObjectStore, version: str) -> Iterator[None]:
     except ArtefactError as error:
         raise RunError(Reason.ARTEFACT, f"{version} is not fit to be served: {error}") from None
     except ObjectChangedError:
-        raise RunError(Reason.PUBLISH, "somebody else moved the pointer meanwhile; look, then try again") from None
+        raise RunError(
+            Reason.PUBLISH, "another program moved the pointer meanwhile; check the live version, then try again"
+        ) from None

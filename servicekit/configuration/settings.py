@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True, secrets_dir=None)
 
     unknown_settings: Literal["refuse", "warn"] = Field(
-        "refuse", description="what becomes of variables that look like settings and are none: refuse or warn"
+        "refuse", description="treatment of variables that look like settings and are none: refuse or warn"
     )
 
     @classmethod

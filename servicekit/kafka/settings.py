@@ -24,15 +24,17 @@ class KafkaSettings(Settings):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] | None = Field(
         None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or AWS_MSK_IAM"
     )
-    kafka_sasl_username: str | None = Field(None, description="for PLAIN and SCRAM")
-    kafka_sasl_password: SecretStr | None = Field(None, description="for PLAIN and SCRAM")
+    kafka_sasl_username: str | None = Field(None, description="user name of Kafka for PLAIN and SCRAM")
+    kafka_sasl_password: SecretStr | None = Field(None, description="password of Kafka for PLAIN and SCRAM")
     kafka_ca_file: Readable | None = Field(
         None, description="CA certificates for the brokers, PEM; the system's by default"
     )
     kafka_cert_file: ReadableFile | None = Field(
         None, description="client certificate, for brokers that ask for one, PEM"
     )
-    kafka_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
+    kafka_key_file: ReadableFile | None = Field(
+        None, description="private key of the client certificate for Kafka, PEM"
+    )
     kafka_aws_region: str | None = Field(None, description="region of an MSK cluster")
     kafka_aws_role_arn: str | None = Field(
         None,

@@ -144,3 +144,17 @@ def test_what_deployments_set_is_known() -> None:
     told = {name for text in texts for found in re.findall(pattern, text) for name in found if name}
     assert "RECSVC_LISTEN" in told
     assert {name.removesuffix("_FILE") for name in told} <= SETTING_NAMES | FORMER | ELSEWHERE
+
+
+LEANING: Final = re.compile(r"(for|how|its|so|the same|their|these|this|what|when|where|who|whose)\b")
+"""Beginnings of a description that mean nothing without the one before it: settings are sorted and searched."""
+
+
+def test_a_description_stands_by_itself() -> None:
+    found = {
+        name.upper(): field.description
+        for settings in settings_classes()
+        for name, field in settings.model_fields.items()
+        if not field.description or LEANING.match(field.description)
+    }
+    assert found == {}

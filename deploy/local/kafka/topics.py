@@ -27,7 +27,7 @@ def create_topics(bootstrap: str, *, timeout_s: float) -> None:
                 outcome.result()
         except KafkaException as error:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the broker does not make topics: {error.args[0].str()}") from None
+                raise TimeoutError(f"the broker refuses to create topics: {error.args[0].str()}") from None
 
 
 def _topic(name: str) -> NewTopic:
