@@ -79,7 +79,7 @@ class SegmentSender:
         self._http = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=policy.timeout_s))
         self._waiting: BoundedQueue[bytes] = BoundedQueue(policy.waiting_bytes, sys.getsizeof)
         self._lock = threading.Lock()
-        """Of what waits, which callers add to and the sender's thread takes from."""
+        """Guards the queue, which callers add to and the sender's thread takes from."""
         self._give_up_at = float("inf")
         self._well = True
         self._thread = PeriodicThread("segment", self._send_waiting, interval_s=policy.pause_s, ends_with_step=True)

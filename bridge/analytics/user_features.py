@@ -49,7 +49,7 @@ class Features:
         database: Where interactions are.
         publisher: Where messages go; one that is lost is replaced by the next.
         interval_s: Seconds between two publications.
-        metrics: Told of publications that failed, and of users whose features could not be published.
+        metrics: Counts publications that failed, and of users whose features could not be published.
         sleep: Waits.
     """
 

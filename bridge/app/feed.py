@@ -57,7 +57,7 @@ class FeedParts:
     Attributes:
         service: Its RPCs.
         replica_set: The replicas of recsvc.
-        listeners: To be told of interactions.
+        listeners: Called with each interaction.
     """
 
     service: FeedService

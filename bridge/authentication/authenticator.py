@@ -33,7 +33,7 @@ class TokenUsers:
         keys: Of the tokens' issuer.
         policy: Which tokens are good.
         anonymous: Whether a call may come without a token, and then without a user.
-        metrics: Told of refusals.
+        metrics: Counts refusals.
         now: Seconds since 1970.
         clock: Monotonic seconds.
     """

@@ -81,7 +81,7 @@ class KeyFile:
 
     Args:
         path: The file; OSError when it cannot be read at the start, ValueError when it holds no usable key.
-        metrics: Told of failures to read it later.
+        metrics: Counts failures to read the file later.
         sleep: Waits between two looks at the file.
     """
 

@@ -32,14 +32,14 @@ class Job:
     """Repeats a step, forever.
 
     Where Postgres is away, the step is tried again each `retry_s` seconds, which costs nothing, and nothing is logged:
-    the database says so itself. Any other failure is told of once, and again when it becomes another one.
+    the database says so itself. Any other failure is logged once, and again when it becomes another one.
 
     Args:
         name: By which logs and metrics know it.
         step: The work.
         interval_s: Seconds between two steps, and the longest pause after a failure.
         retry_s: Seconds after the first failure; doubled after each further one.
-        metrics: Told of failures.
+        metrics: Counts failures.
         sleep: Waits.
     """
 
@@ -73,7 +73,7 @@ class Job:
             pause_s = await self._step()
         except DatabaseUnavailableError:
             return self._retry_s
-        except Exception as error:  # noqa: BLE001  # whatever it is, the job goes on, and it is told of
+        except Exception as error:  # noqa: BLE001  # whatever it is, the job logs it and goes on
             return self._failed(error)
         if self._failures:
             logger.info("job.recovered", job=self._name, failures=self._failures)

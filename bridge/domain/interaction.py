@@ -93,7 +93,7 @@ class Interaction:
 
 
 InteractionListener: TypeAlias = Callable[[Interaction], None]
-"""Told of an interaction; must return at once and never raise."""
+"""Called with an interaction; must return at once and never raise."""
 
 
 def check_interaction(interaction: Interaction, checker: Checker, path: str, now: datetime) -> None:

@@ -97,7 +97,7 @@ class PageQuery:
     """The input of a ranking.
 
     Attributes:
-        request: What is asked for.
+        request: The caller's request.
         seen: Videos that the user is known to have seen lately; on the page only where nothing else is left.
         diversity: How much score is traded for variety, 0 to 1.
     """
@@ -154,4 +154,4 @@ class ServedPage:
 
 
 PageListener: TypeAlias = Callable[[ServedPage], None]
-"""Told of each served page; must return at once and never raise."""
+"""Called with each served page; must return at once and never raise."""

@@ -51,7 +51,7 @@ class SharedKeys:
         tokens: Uses the keys.
         database: Where bridges share them.
         path: The file that keeps them for a start without Postgres.
-        metrics: Told of failures.
+        metrics: Counts failures.
         sleep: Waits between two looks.
     """
 

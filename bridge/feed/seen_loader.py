@@ -33,7 +33,7 @@ class SeenLoader:
     Args:
         database: Holds the interactions.
         seen: The memory.
-        metrics: Told of batches that failed.
+        metrics: Counts batches that failed.
         sleep: Waits between batches.
     """
 

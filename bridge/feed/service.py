@@ -52,7 +52,7 @@ class FeedService(FeedServiceServicer):
         experiments: Say how that user's pages are made.
         seen: What users have seen lately.
         tokens: Makes and reads page tokens; by default with a key of its own, which no other bridge knows.
-        listeners: Told of each served page.
+        listeners: Called with each served page.
         new_session: Makes names of feed sessions.
         now: The time of day (UTC).
     """

@@ -36,7 +36,7 @@ class PendingInteraction:
     Attributes:
         interaction: What was done.
         identity: Of the user's event.
-        content: Digest of what was done.
+        content: Digest of the interaction's content.
         accepted_at: When it was accepted, on the clock.
         done: What its caller waits for.
     """

@@ -85,7 +85,7 @@ class Event:
 
     Attributes:
         identity: Of the user's event, as it was sent.
-        content: Digest of what was done.
+        content: Digest of the interaction's content.
         interaction: With the identifier to record it under.
         message: Whose outbox row has the same identifier; its header keeps the one that was sent.
         accepted_at: When it was accepted, on the clock.
@@ -139,7 +139,7 @@ async def record_all(
     Args:
         run: Runs each step.
         events: In the order in which they were accepted.
-        hold: Told of the rows that are about to be inserted.
+        hold: Called with the rows that are about to be inserted.
     """
     recording = Recording()
     left: Sequence[Event] = events

@@ -56,7 +56,7 @@ class Recorder:
     Args:
         writer: Makes them durable.
         clock: Monotonic seconds.
-        listeners: Told of each interaction that is durable and new.
+        listeners: Called with each interaction that is durable and new.
     """
 
     def __init__(

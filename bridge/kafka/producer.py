@@ -67,7 +67,7 @@ class Producer:
 
     Args:
         config: Properties of librdkafka.
-        noted: Told of each outcome, None for success, before the message's own `done`.
+        noted: Called with each outcome, None for success, before the message's own `done`.
         confined: Failures after which other messages may go on.
         loop: The event loop, where it is made in another thread: certificates are read as it is made.
     """

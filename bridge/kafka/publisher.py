@@ -30,7 +30,7 @@ class KafkaPublisher:
     Args:
         config: How to reach the brokers.
         options: How to send.
-        metrics: Told of messages that found the queue full, and of replaced producers.
+        metrics: Counts messages that found the queue full, and replaced producers.
         clock: Monotonic seconds.
         sleep: Pauses between two looks at the producer.
         stall_s: Seconds without an acknowledgement, though there was something to acknowledge, after which the

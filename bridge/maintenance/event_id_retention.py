@@ -37,7 +37,7 @@ class Retention:
         database: Where they are.
         clock: Monotonic seconds.
         days: How long they are kept.
-        metrics: Told of steps that failed.
+        metrics: Counts steps that failed.
         sleep: Rests.
     """
 

@@ -22,7 +22,7 @@ class PendingByKey:
     Args:
         most: Messages at most.
         max_bytes: Bytes of theirs at most.
-        evicted: Told of each message that is forgotten because there are too many.
+        evicted: Called with each message that is dropped because too many wait.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class PlaybackService(PlaybackServiceServicer):
     Args:
         writer: Makes events durable.
         budget_s: Seconds that this may take.
-        positions: Told of each position.
+        positions: Called with each position.
         now: The time of day (UTC).
     """
 

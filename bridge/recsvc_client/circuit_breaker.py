@@ -45,7 +45,7 @@ class Permit:
 
 
 StateListener: TypeAlias = Callable[[BreakerState, BreakerState], None]
-"""Told of each change: the state before and the state after."""
+"""Called at each change with the state before and the state after."""
 
 
 class Breaker:

@@ -207,7 +207,7 @@ class _Call:
     """One call: its query, and its attempts.
 
     Attributes:
-        request: What is asked for.
+        request: The request that each attempt sends.
         deadline: Of all attempts.
         most: How many may be made.
         made: How many have been.

@@ -37,7 +37,7 @@ class ReplicaSet:
         endpoint: `host:port`, several of them with commas between, or `dns:///host:port` for each address of a name.
         tls: This program's identity; None for plain text.
         connections: To each address: a server's processes that share its port share connections, not calls.
-        on_connected: Told of each new connection to a replica.
+        on_connected: Called at each new connection to a replica.
         resolve: Looks addresses up.
         sleep: Waits between two looks.
     """

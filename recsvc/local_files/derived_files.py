@@ -34,7 +34,7 @@ class _Description(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     key: str
-    """Of what the files were made, by what."""
+    """Model and code that the files were made from."""
     files: dict[str, FileEntry]
 
 

@@ -57,7 +57,7 @@ def encode(model_version: str, digest: bytes, before: NDArray[np.uint32], page: 
     Args:
         model_version: See `PageToken`.
         digest: See there.
-        before: Fingerprints of what the token of this page named.
+        before: Fingerprints in the token of this page.
         page: Fingerprints of the videos of this page.
     """
     served = page.astype(_UINT32, copy=False).tobytes()

@@ -16,7 +16,7 @@ class RequestExclusions(NamedTuple):
     """Videos that a request excludes, besides those that its user has seen."""
 
     served: NDArray[np.uint32] = NOTHING
-    """Fingerprints of what earlier pages held."""
+    """Fingerprints of the videos on earlier pages."""
     rows: NDArray[np.int64] = NO_ROWS
     """Rows of excluded videos, in any order and with repeats."""
     mask: NDArray[np.bool_] | None = None

@@ -16,7 +16,7 @@ class RolloutReport:
     """Reports changes of the rollout.
 
     Args:
-        metrics: Told of every change and of the live model's age.
+        metrics: Gets every change, and the live model's age.
         now: The time (UTC).
     """
 

@@ -33,9 +33,9 @@ class ModelWatcher:
 
     Args:
         registry: Holds the pointer.
-        cache: Keeps local copies of what it names.
+        cache: Keeps local copies of models.
         live: Receives the models.
-        metrics: Told of every change and of the live model's age.
+        metrics: Gets every change, and the live model's age.
         interval_s: Seconds between two looks at the pointer.
         now: The time (UTC).
         on_live: Called when a model went live.

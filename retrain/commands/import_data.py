@@ -35,7 +35,7 @@ milliseconds or microseconds since 1970, in parquet also dates and timestamps. W
 
 A rating of at least --liked-from becomes a like, a lower one a rating: seen, but not liked.
 
-Rows that cannot be used are left out and told of. Where they are more than --max-left-out of all, nothing is written
+Unusable rows are left out and listed. Where they are more than --max-left-out of all, nothing is written
 and the status is 2.
 
 examples:

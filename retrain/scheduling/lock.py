@@ -62,7 +62,7 @@ class PostgresLock:
         lease_s: Seconds after which it is free unless it was renewed, which it is several times as often.
 
     Raises:
-        RunError: Somebody else holds it, or the database is out of reach.
+        RunError: Another run holds the lease, or the database is out of reach.
     """
 
     def __init__(self, conninfo: str, *, lease_s: float = LEASE_S) -> None:
@@ -131,7 +131,7 @@ class LocalLock:
         path: Made when missing, and left there.
 
     Raises:
-        RunError: Somebody else holds it.
+        RunError: Another run holds the lock.
     """
 
     def __init__(self, path: Path) -> None:

@@ -32,7 +32,7 @@ class ChildRun:
     Attributes:
         limit_s: Seconds after which a run is ended by force.
         stopping: Set when the schedule is to stop: a run that is under way is told to end.
-        hung: Is told of a run that was ended by force.
+        hung: Called with a run that was killed.
         command: What the day is added to.
     """
 

@@ -59,7 +59,7 @@ def choose(store: CheckpointStore, models: Collection[str], terms: Compatibility
     Args:
         store: The checkpoints.
         models: Published versions: the checkpoint of a model that is gone does not count.
-        terms: What is asked of it.
+        terms: The requirements on the checkpoint.
     """
     if not terms.enabled:
         return COLD

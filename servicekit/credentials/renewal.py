@@ -34,7 +34,7 @@ class Renewed(Generic[T]):
         files: By the names of their settings.
         parse: Makes a value of what they hold; ValueError for what cannot be used, such as a key that is another
             certificate's because only one of them has been replaced yet.
-        certificates: Which of them hold certificates, whose end is told of ahead.
+        certificates: Those that hold certificates, whose end is reported ahead.
 
     Raises:
         OSError: A file cannot be read at the start.

@@ -19,7 +19,7 @@ class StopRequested(Exception):  # noqa: N818  # no error: the way out of a long
 class PeriodicThread:
     """Takes a step, waits, and takes the next one; an error ends neither the thread nor the process.
 
-    A failure is told of when it begins or becomes another one, and when it is over: not at every step.
+    A failure is logged when it begins or becomes another one, and when it is over: not at every step.
 
     Args:
         name: Of the thread.

@@ -53,7 +53,7 @@ class DogStatsd:
     """Sends metrics; callers never wait for the agent, its name or the network.
 
     While there is no agent, counts are kept and so is the last value of each gauge; of observations and events as many
-    as there is room for, and the rest is counted and told of in one line.
+    as there is room for, and one line counts the rest.
 
     Args:
         host: Name or address of the agent, an IPv6 address with or without brackets, or `unix:///path` of its socket.

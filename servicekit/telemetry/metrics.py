@@ -122,7 +122,7 @@ class NoMetrics:
 
 
 NO_METRICS: Final = NoMetrics()
-"""The default of what may do without."""
+"""The default of parts that may run without metrics."""
 
 
 def connect_metrics(host: str | None, port: int, *, service: str) -> Metrics:
