@@ -40,7 +40,7 @@ def _command_line() -> CommandLine:
     erase = add("erase", "forget a user", _erase)
     erase.add_argument("--user", type=identifier, metavar="ID", required=True, help="the user to erase")
     erase.add_argument("--dry-run", action="store_true", help="print what would be deleted, and delete nothing")
-    erase.add_argument("--force", action="store_true", help="go on where nothing is known of the user")
+    erase.add_argument("--force", action="store_true", help="send tombstones even if no table has rows of the user")
     add(
         "dead-letters", "show what could not be processed", lambda settings, _: run_dead_letters(settings, replay=False)
     )

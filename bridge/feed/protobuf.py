@@ -1,4 +1,4 @@
-"""Between feed messages and values; every bad field of a request is named."""
+"""Converts feed messages to values and back, and names every bad field of a request."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ _FALLBACK: Final = {one: pb.FallbackReason.Value(f"FALLBACK_REASON_{one.name}") 
 
 
 def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | None, tokens: PageTokens) -> PageRequest:
-    """Return the request of a user, None for an anonymous one; INVALID_ARGUMENT that names each bad field."""
+    """Return the request for recommendations; its user is None if anonymous; INVALID_ARGUMENT names each bad field."""
     checker = Checker()
     if user is not None:
         checker.identifier(user, "user_id")
@@ -52,7 +52,7 @@ def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | No
 
 
 def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> PageRequest:
-    """Return the request; INVALID_ARGUMENT that names each bad field."""
+    """Return the request for trending; INVALID_ARGUMENT names each bad field."""
     checker = Checker()
     page_size = checker.page_size(message.page_size)
     if message.surface:
@@ -72,7 +72,7 @@ def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> PageR
 
 
 def encode_page(served: ServedPage, token: str) -> pb.GetRecommendationsResponse:
-    """Return the reply."""
+    """Return the reply with a page."""
     page = served.page
     reply = pb.GetRecommendationsResponse(
         next_page_token=token,
@@ -89,7 +89,7 @@ def encode_page(served: ServedPage, token: str) -> pb.GetRecommendationsResponse
 
 
 def encode_trending(videos: Sequence[RankedVideo], token: str, computed_at: datetime) -> pb.GetTrendingResponse:
-    """Return the reply."""
+    """Return the reply with a trending page."""
     reply = pb.GetTrendingResponse(next_page_token=token)
     reply.computed_at.FromDatetime(computed_at)
     _add_videos(reply, videos)
@@ -103,7 +103,7 @@ def _add_videos(reply: pb.GetRecommendationsResponse | pb.GetTrendingResponse, v
 
 
 def check_timestamp(value: Timestamp, checker: Checker, path: str) -> bool:
-    """Return whether it is a timestamp as `google.protobuf.Timestamp` defines it; reported when it is not."""
+    """Return whether a timestamp is in the range of `google.protobuf.Timestamp`; report it when not."""
     valid = FIRST_SECOND <= value.seconds <= LAST_SECOND and 0 <= value.nanos < 10**9
     checker.require(valid, path, "is not a valid timestamp of the years 1 to 9999")
     return valid

@@ -1,4 +1,4 @@
-"""FeedService over gRPC."""
+"""Serves FeedService over gRPC."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ TRENDING_ALGORITHM: Final = "trending"
 
 
 class FeedService(FeedServiceServicer):
-    """Serves pages, which never fail: LightFM ranks them, else they are of what is trending.
+    """Serves pages, which never fail: LightFM ranks them, else they are trending.
 
     Args:
         recsvc: Asks LightFM.
@@ -52,7 +52,7 @@ class FeedService(FeedServiceServicer):
         experiments: Say how that user's pages are made.
         seen: What users have seen lately.
         tokens: Makes and reads page tokens; by default with a key of its own, which no other bridge knows.
-        listeners: Told of each served page.
+        listeners: Called with each served page.
         new_session: Makes names of feed sessions.
         now: The time of day (UTC).
     """
@@ -120,7 +120,7 @@ class FeedService(FeedServiceServicer):
         request: pb.GetTrendingRequest,
         context: aio.ServicerContext[Any, Any],  # gRPC passes it
     ) -> pb.GetTrendingResponse:
-        """Return a page of what is trending."""
+        """Return a trending page."""
         wanted = decode_trending(request, self._tokens)
         trending = self._board.current  # once: a refresh may come between two looks
         if trending is None:
@@ -130,7 +130,7 @@ class FeedService(FeedServiceServicer):
         return encode_trending(page.videos, token, trending.computed_at)
 
     async def _page(self, wanted: PageRequest, arm: Assignment, context: aio.ServicerContext[Any, Any]) -> Page:
-        """Return the page, at once after LightFM's deadline at the latest."""
+        """Rank the page, at once by trending after LightFM's deadline at the latest."""
         query = PageQuery(wanted, self._seen.of(wanted.user_id), arm.diversity)
         if not wanted.user_id:
             return self._trending(query, FallbackReason.ANONYMOUS)
@@ -200,7 +200,7 @@ class FeedService(FeedServiceServicer):
 
 
 def _tags(*tags: str, variant_id: str) -> list[str]:
-    """Return the tags with that of the variant, where there is one; there are few variants."""
+    """Return the tags, with that of the variant if there is one; variants are few."""
     return [*tags, f"variant:{variant_id}"] if variant_id else [*tags]
 
 

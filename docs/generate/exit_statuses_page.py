@@ -1,4 +1,4 @@
-"""The page of the exit statuses, from the modules that define them."""
+"""Generates the page of the exit statuses from the modules that define them."""
 
 import ast
 
@@ -11,7 +11,7 @@ work, such as when Postgres is out of reach."""
 
 
 def text() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     rows = [(str(value), documented) for value, documented in _statuses(retrain_statuses.__name__)]
     retrain = f"## retrain\n\n{markdown.table(('status', 'meaning'), rows)}"
     return markdown.page(

@@ -1,4 +1,4 @@
-"""The page of the metrics, from the module that names them and from the calls that send them."""
+"""Generates the page of the metrics from the module that names them and the calls that send them."""
 
 import ast
 from collections import defaultdict
@@ -16,7 +16,7 @@ _TYPES: Final = {"count": "counter", "gauge": "gauge", "distribution": "distribu
 
 
 def text() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     meanings = _meanings()
     uses = _uses()
     rows = []

@@ -1,4 +1,4 @@
-"""What a method raises becomes a status: one function for each kind of server wraps its handler, once.
+"""Maps exceptions of methods to statuses: one function for each kind of server wraps its handler, once.
 
 An interceptor would be asked for the handler at every call. Health and reflection map their own errors.
 """
@@ -32,7 +32,7 @@ Metadata: TypeAlias = Sequence[tuple[str, str]]
 
 
 def _visible(error: Exception, method: str, metadata: Metadata = ()) -> grpc.Status:
-    """Return what the caller sees; a defect is logged here, once, and shown as no more than INTERNAL."""
+    """Return the error that the caller sees; a defect is logged here, once, and shown as no more than INTERNAL."""
     if isinstance(error, ServiceError):
         return to_status(error, metadata)
     logger.error("rpc.defect", method=method, exc_info=error)
@@ -41,7 +41,7 @@ def _visible(error: Exception, method: str, metadata: Metadata = ()) -> grpc.Sta
 
 @dataclass(frozen=True, slots=True)
 class _Undecodable:
-    """Stands for a request that is no message of its type: gRPC itself would end the call with UNKNOWN."""
+    """Placeholder for a request that cannot be decoded: gRPC itself would end the call with UNKNOWN."""
 
     reason: str
     field: str = ""
@@ -71,7 +71,7 @@ def _forgiving(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] 
 
 
 def _encoder(encode: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
-    """Return an encoder that passes replies on which are bytes already."""
+    """Return an encoder that passes replies through that are bytes already."""
     if encode is None:
         return None
 
@@ -82,7 +82,7 @@ def _encoder(encode: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | 
 
 
 def _checked(request: Any) -> Any:
-    """Return the request; ServiceError when it could not be decoded."""
+    """Return the request; ServiceError if it could not be decoded."""
     if type(request) is _Undecodable:
         raise request.error()
     return request
@@ -94,7 +94,7 @@ async def _each_checked(requests: AsyncIterator[Any], *, told: bool) -> AsyncIte
 
 
 def told_of_malformed(handler: H) -> H:
-    """Hand a ServiceError to a stream's handler in the place of a request that cannot be decoded; the call goes on."""
+    """Replace an undecodable request of a stream by a ServiceError for its handler; the call goes on."""
     handler.told_of_malformed = True  # type: ignore[attr-defined]  # a mark
     return handler
 

@@ -1,4 +1,4 @@
-"""How much of a server one caller can hold, and what whoever asks for more is told."""
+"""Limits how much of a server one caller can hold."""
 
 from typing import Final
 
@@ -26,7 +26,7 @@ STOPPING: Final = unavailable("SHUTTING_DOWN", "the server is about to end", ret
 
 
 def crowded(what: str) -> ServiceError:
-    """Return the error for one call more than the server takes of its kind."""
+    """Return the error for a call beyond the server's limit for its kind."""
     return ServiceError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "TOO_MANY_CALLS",

@@ -1,4 +1,4 @@
-"""The life of a gRPC server: built with health and reflection, NOT_SERVING until told otherwise, drained at the end."""
+"""Runs a gRPC server: with health and reflection, NOT_SERVING until told otherwise, drained at the end."""
 
 import asyncio
 import time
@@ -27,17 +27,17 @@ Register: TypeAlias = Callable[[Any, Any], None]
 
 
 class _Registrar:
-    """Stands for a server before generated code, which hands the methods over twice: once is enough."""
+    """Registers handlers in place of a server: generated code passes the methods twice, and once is enough."""
 
     def __init__(self, add_methods: Callable[[str, Mapping[str, Handler]], None]) -> None:
         self.add_registered_method_handlers = add_methods
 
     def add_generic_rpc_handlers(self, _: object) -> None:
-        """Wait for the methods by name."""
+        """Ignore generic handlers: the methods come by name."""
 
 
 class GrpcServer(ABC):
-    """What all kinds of server have in common: how services are added."""
+    """The common part of all kinds of servers: adding services."""
 
     _grpc: Any
     _port: int
@@ -53,7 +53,7 @@ class GrpcServer(ABC):
 
     @abstractmethod
     def _register(self, service: str, handlers: dict[str, Handler]) -> None:
-        """Have the handlers' methods served."""
+        """Serve the methods of the handlers."""
 
     def _listen(self, address: str, identity: ServerIdentity | None) -> int:
         if identity:
@@ -71,7 +71,7 @@ class GrpcServer(ABC):
 
     @abstractmethod
     def _wrapped(self, handler: Handler, method: str) -> Handler:
-        """Return the handler as it is served."""
+        """Return the handler with the server's wrappers."""
 
 
 class AioServer(GrpcServer):
@@ -116,12 +116,12 @@ class AioServer(GrpcServer):
         return port
 
     async def set_serving(self, *, serving: bool) -> None:
-        """Tell health of every service."""
+        """Set the health of every service."""
         for name in self._names:
             await self._health.set(name, SERVING if serving else NOT_SERVING)
 
     def report(self, part: str, *, serving: bool) -> None:
-        """Tell health of one part under a name of its own, soon and without a wait; the services' state stays."""
+        """Set the health of one part under its own name, without waiting; the services' state stays."""
         told = asyncio.get_running_loop().create_task(self._health.set(part, SERVING if serving else NOT_SERVING))
         self._told.add(told)
         told.add_done_callback(self._told.discard)
@@ -135,7 +135,7 @@ class AioServer(GrpcServer):
         return self._running() + self._gate.awaited()
 
     async def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
-        """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
+        """Report NOT_SERVING for good, then refuse new calls, and let running ones finish.
 
         Args:
             grace_s: Seconds after which they are cancelled.

@@ -1,4 +1,4 @@
-"""What both servers of threads are: kinds of calls apart, decorators, error mapping, health, a drain."""
+"""Defines the common promises of both thread servers: bulkheads, decorators, error mapping, health, drain."""
 
 import time
 from abc import abstractmethod
@@ -52,7 +52,7 @@ class Choices(TypedDict, total=False):
 
 
 class ThreadedServer(GrpcServer):
-    """A server of threads with health, reflection, error mapping, and bulkheads between kinds of calls.
+    """A thread server with health, reflection, error mapping, and bulkheads between kinds of calls.
 
     Args:
         services: Full names of the services that will be added.
@@ -71,7 +71,7 @@ class ThreadedServer(GrpcServer):
 
     @abstractmethod
     def bulkhead(self, name: str, *, running: int, waiting: int, methods: Sequence[str] = ()) -> object:
-        """Give calls of their own threads to some methods, named in full, that are added afterwards."""
+        """Answer some methods, named in full, by threads of their own; call before adding them."""
 
     def start(self, address: str, identity: ServerIdentity | None = None) -> int:
         """Listen and return the port; RuntimeError when the address is taken."""
@@ -81,12 +81,12 @@ class ThreadedServer(GrpcServer):
         return port
 
     def set_serving(self, *, serving: bool) -> None:
-        """Tell health of every service."""
+        """Set the health of every service."""
         for name in self._names:
             self._health.set(name, SERVING if serving else NOT_SERVING)
 
     def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
-        """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
+        """Report NOT_SERVING for good, then refuse new calls, and let running ones finish.
 
         Args:
             grace_s: Seconds after which they are cancelled.

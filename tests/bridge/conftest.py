@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from bridge.outbox import outbox
-from bridge.outbox.states import Happening, State
+from bridge.outbox.states import RowEvent, State
 from deploy.local.postgres import Postgres
 
 
@@ -15,9 +15,9 @@ def defined_transitions(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Raise for what the outbox's table of transitions does not know, and fail the test where nobody saw that."""
     undefined: list[str] = []
 
-    def refuse(event_id: UUID, happening: Happening, state: State) -> None:
-        undefined.append(f"{happening.name} in {state.name}")
-        raise AssertionError(f"{happening.name} in {state.name} ({event_id})")
+    def refuse(event_id: UUID, event: RowEvent, state: State) -> None:
+        undefined.append(f"{event.name} in {state.name}")
+        raise AssertionError(f"{event.name} in {state.name} ({event_id})")
 
     monkeypatch.setattr(outbox, "on_undefined", refuse)
     yield

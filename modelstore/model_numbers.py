@@ -1,4 +1,4 @@
-"""What the numbers of a model must be like for pages to be ranked by them; who writes models asks the same."""
+"""Checks that pages can be ranked by a model's numbers, for readers and writers of models."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +12,7 @@ _LARGEST: Final = float(np.finfo(np.float32).max) / 4
 
 
 def numbers_problem(model: "Model") -> str:
-    """Return what is wrong with a model's numbers, or an empty text."""
+    """Return the fault of a model's numbers, or an empty text."""
     if not model.manifest.dimensions:
         return "the model has no dimensions"
     if model.popularity.min(initial=0) < 0:

@@ -1,4 +1,4 @@
-"""What an import leaves out: counted by reason, with examples, and refused where it is too much."""
+"""Counts what an import leaves out by reason, with examples, and refuses the import when that is too much."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ _MAX_EXAMPLES: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LeftOut:
-    """Rows of one kind of a file of which nothing came.
+class SkippedRows:
+    """Rows of one kind of a file that were left out.
 
     Attributes:
         name: That of the file.
@@ -38,7 +38,7 @@ class LeftOut:
 
     @classmethod
     def of(cls, name: str, warehouse: DuckDbSession, view: str, lost: LostLines | None) -> Self:
-        """Return what is left out of the rows of `imported` or `films`, and the lines that are lost of their files."""
+        """Return the rows left out of `imported` or `films`, and the lost lines of their files."""
         found: dict[str | None, int] = dict(warehouse.rows(f"{view}_faults"))
         counts = {fault: rows for fault, rows in found.items() if fault is not None}
         examples: dict[str, list[tuple[str, int]]] = {}
@@ -58,11 +58,11 @@ class LeftOut:
 
     @property
     def total(self) -> int:
-        """All rows that were left out."""
+        """Return the number of all rows left out."""
         return sum(self.counts.values())
 
     def check(self, most: float) -> None:
-        """Raise RunError where more than a share of the rows is left out."""
+        """Raise RunError if more than a share of the rows is left out."""
         if self.total == self.read > most * self.read:
             raise self.nothing()
         if self.total > most * self.read:
@@ -73,7 +73,7 @@ class LeftOut:
             )
 
     def nothing(self) -> RunError:
-        """Return what to raise where no row is left."""
+        """Return the error of a file without a usable row."""
         reasons = "; ".join(self.told()) or "there is none"
         return RunError(Reason.DATA, f"{self.name} holds no row that can be used; left out: {reasons}")
 

@@ -1,4 +1,4 @@
-"""A parquet file written anew without what DuckDB refuses to read at all: text that is not UTF-8.
+"""Rewrites a parquet file without text that is not UTF-8, which DuckDB refuses to read.
 
 One such value ends the reading of its file, so it must not reach the database. It becomes empty, which is no identifier
 and no type of interaction: its row is then set aside and counted with the others that are broken.
@@ -42,7 +42,7 @@ def mend(path: Path, columns: Iterable[str], target: Path) -> dict[str, int]:
 
 
 def _plain(kind: Any) -> Any:
-    """Return the type in which a column is written."""
+    """Return the type that a column is written as."""
     if types.is_dictionary(kind):
         return _plain(kind.value_type)
     if types.is_list(kind) or types.is_large_list(kind):

@@ -1,4 +1,4 @@
-"""Which days are due, and the schedule that runs them one after another, whatever stores there are."""
+"""Decides which days are due, and runs them one after another, independently of any stores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def due_days(
 
 
 def seconds_to_start(now: datetime) -> float:
-    """Return how long it is until the next start of the night's work."""
+    """Return the seconds until the next start of the night's work."""
     start = datetime.combine(now.date(), START, now.tzinfo)
     return ((start if start > now else start + timedelta(days=1)) - now).total_seconds()
 
@@ -64,7 +64,7 @@ def _is_settled(day: date, runs: Sequence[RunRow]) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """Runs what is due.
+    """Runs due days.
 
     Attributes:
         due: Returns the days that are due, oldest first.
@@ -81,7 +81,7 @@ class Schedule:
     retry_s: float
 
     def serve(self) -> None:
-        """Run what is due whenever it is, until told to stop."""
+        """Run days when they are due, until told to stop."""
         pause = 0.0
         while not self.wait(pause):
             status = self._next()
@@ -89,7 +89,7 @@ class Schedule:
             pause = 0.0 if status == 0 else min(self.retry_s, seconds_to_start(self.now()))
 
     def once(self) -> int:
-        """Run what is due now, say so when nothing is, and return the first exit status but 0; a failure ends it."""
+        """Run the due days now, report when none is, and return the first exit status but 0; a failure ends it."""
         while not self.wait(0.0):
             status = self._next()
             if status is None:
@@ -100,7 +100,7 @@ class Schedule:
         return 0
 
     def _next(self) -> int | None:
-        """Run the oldest day that is due and return its status: FAILED when nobody can tell, None when none is due."""
+        """Run the oldest due day and return its status: FAILED if due days cannot be found, None if none is due."""
         try:
             with store_failures():
                 days = self.due()

@@ -1,4 +1,4 @@
-"""Many lists of row numbers in two arrays: all lists end to end, and where each begins (compressed sparse rows)."""
+"""Stores many lists of row numbers in two arrays: all lists end to end, and their offsets (compressed sparse rows)."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Csr:
-    """Lists of rows, one a row of something else: list i is `rows[offsets[i]:offsets[i + 1]]`."""
+class RowLists:
+    """Lists of rows: list i is `rows[offsets[i]:offsets[i + 1]]`."""
 
     offsets: NDArray[np.int64]
     """(n + 1,), ascending from 0."""

@@ -1,4 +1,4 @@
-"""One run from settings to exit: does it under a lock, reports to people and to Datadog, and cleans up."""
+"""Runs once, from settings to exit: under a lock, with a report to people and to Datadog, and a clean-up."""
 
 from contextlib import closing
 from datetime import date, datetime
@@ -19,8 +19,8 @@ from servicekit.storage.object_store import ObjectStore
 from servicekit.telemetry.metrics import Metric, connect_metrics
 
 
-def run_job(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: bool, force: bool) -> None:
-    """Run once; any failure after its metric was sent, a RunError where it was foreseen.
+def run_once(settings: RetrainSettings, *, last: date | None, dry_run: bool, again: bool, force: bool) -> None:
+    """Run once; raise any failure after sending its metric, as a RunError if it was foreseen.
 
     Args:
         settings: What the run is started with.
@@ -67,25 +67,25 @@ def _run(
         if held is None:
             return
         planned = RunPlan(settings=settings, window=window, start=start, source=source, folder=folder)
-        job = planned.context(stores, held, observer, force=force)
-        _finish(job, stores.models, again=again, started_at=begin)
+        context = planned.context(stores, held, observer, force=force)
+        _finish(context, stores.models, again=again, started_at=begin)
 
 
-def _finish(job: RunContext, models: ObjectStore, *, again: bool, started_at: datetime) -> None:
-    """Do what was planned, and leave a report whatever comes of it."""
-    observer = job.observer
+def _finish(context: RunContext, models: ObjectStore, *, again: bool, started_at: datetime) -> None:
+    """Do the planned work, and write a report whatever its outcome."""
+    observer = context.observer
     try:
-        result = run(job, again=again)
+        result = run(context, again=again)
     except RunError as failure:
         with best_effort("report.failed", observer):
-            leave_report(job, observer.findings, models, failure, started_at=started_at)
+            leave_report(context, observer.findings, models, failure, started_at=started_at)
         raise
     with best_effort("report.failed", observer):
-        leave_report(job, observer.findings, models, result, started_at=started_at)
+        leave_report(context, observer.findings, models, result, started_at=started_at)
     with best_effort("summary.failed", observer):
         _say(summary(result))
     with best_effort("prune.failed", observer):
-        prune(models, keep=job.settings.model_versions_kept, now=utc_now())
+        prune(models, keep=context.settings.model_versions_kept, now=utc_now())
 
 
 def _say(text: str) -> None:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from retrain.errors import Reason, RunError
 from retrain.run_log.row import RunRow, State
-from retrain.scheduling.due_days import Schedule, due_days, seconds_to_start
+from retrain.scheduling.schedule import Schedule, due_days, seconds_to_start
 from retrain.scheduling.subprocess_run import ChildRun
 from tests.support.polling import wait_for
 
