@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := 0.13.8
 READY := .venv/ready
-WORKERS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN)
+CORES = $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN)
+# Three for two cores: more than a third of the time, tests wait for programs and for time to pass.
+WORKERS ?= $(shell expr \( $(CORES) \* 3 + 1 \) / 2)
 # A file's tests run on one worker, one after another; each worker has peers of its own.
 PARALLEL = -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PROTOS = $(shell find proto -name '*.proto' | sort)

@@ -1,4 +1,4 @@
-"""Sizes and times of benchmarks that a variable changes, read with bounds as settings are."""
+"""Reads sizes and times of benchmarks from environment variables, with bounds as settings have."""
 
 import os
 from argparse import ArgumentTypeError
@@ -9,7 +9,7 @@ from servicekit.inputs.numbers import read_number
 
 
 def number(name: str, default: float, *, least: float = 0.01, most: float = 1e6) -> float:
-    """Return a variable's number, or the default where it is not set; one line ends the program for any other text."""
+    """Return a variable's number, or the default if it is not set; end the program with one line for any other text."""
     text = os.environ.get(name)
     if not text:
         return default
@@ -20,12 +20,12 @@ def number(name: str, default: float, *, least: float = 0.01, most: float = 1e6)
 
 
 def whole(name: str, default: int, *, least: int = 1, most: int = 10**9) -> int:
-    """Return the same of a whole number."""
+    """Return a variable's whole number, as `number` does."""
     return wholes(name, (default,), least=least, most=most)[0]
 
 
 def wholes(name: str, default: tuple[int, ...], *, least: int = 1, most: int = 10**9) -> tuple[int, ...]:
-    """Return the same of several with commas between."""
+    """Return the whole numbers of a variable, which commas separate."""
     text = os.environ.get(name)
     if not text:
         return default

@@ -1,4 +1,4 @@
-"""The machine that measures, and what a process spends on it."""
+"""Describes the machine, and reads the processor time and memory of its processes."""
 
 import os
 import platform

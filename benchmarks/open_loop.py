@@ -1,4 +1,4 @@
-"""Open-loop load: calls start when they are due, whether or not earlier ones have ended.
+"""Drives open-loop load: calls start when they are due, whether or not earlier ones have ended.
 
 A latency runs from the intended start, so a stall of the server, or of this driver, is charged to every call that it
 delays
@@ -20,7 +20,7 @@ Call = Callable[[int], Awaitable[str]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """What one run measured."""
+    """The measurements of one run."""
 
     rate: float
     """Calls due a second."""
@@ -36,7 +36,7 @@ class Load:
         return float(np.percentile(self.latencies_ms, q, method="higher"))
 
     def counts(self) -> Counter[str]:
-        """Return how often each outcome came."""
+        """Return the number of calls by outcome."""
         return Counter(self.outcomes)
 
     def share(self, outcome: str) -> float:
@@ -92,7 +92,7 @@ async def drive(call: Call, *, rate: float, seconds: float, seed: int = 0) -> Lo
 
 
 def together(loads: Sequence[Load]) -> Load:
-    """Return runs of one rate as one."""
+    """Merge runs at the same rate into one."""
     return Load(
         rate=loads[0].rate,
         latencies_ms=np.concatenate([load.latencies_ms for load in loads]),

@@ -1,4 +1,4 @@
-"""TLS handshakes with a server whose certificate is renewed meanwhile: how many fail, and whether it lives.
+"""Counts failed TLS handshakes with a server whose certificate is renewed meanwhile.
 
 Both kinds of server, each in a process of its own; whole connections, eight at once, with client certificates. A
 renewal counts as shown when a new connection gets the new certificate. TLS_HANDSHAKES is how many handshakes there are.

@@ -42,7 +42,7 @@ def _command_line() -> CommandLine:
     erase = add("erase", "forget a user", _erase)
     erase.add_argument("--user", type=identifier, metavar="ID", required=True, help="the user to erase")
     erase.add_argument("--dry-run", action="store_true", help="print what would be deleted, and delete nothing")
-    erase.add_argument("--force", action="store_true", help="go on where nothing is known of the user")
+    erase.add_argument("--force", action="store_true", help="send tombstones even if no table has rows of the user")
     catalogue = add("catalogue", "store the videos of a file, or write all videos to one", _catalogue)
     catalogue.add_argument("action", choices=("import", "export"), help="which of the two")
     catalogue.add_argument("file", type=Path, metavar="FILE", help="parquet, or JSON lines (.jsonl)")

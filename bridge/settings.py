@@ -1,4 +1,4 @@
-"""Settings of the bridge, from the environment."""
+"""Reads the settings of the bridge from the environment."""
 
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -35,7 +35,7 @@ MAX_HALVINGS: Final = 700
 
 
 def connection_string(value: str) -> str:
-    """Return how Postgres is reached; ValueError for what does not say so."""
+    """Return the connection string of Postgres; ValueError for a text that is none."""
     try:
         conninfo_to_dict(value)
     except psycopg.Error:
@@ -44,24 +44,32 @@ def connection_string(value: str) -> str:
 
 
 class BridgeSettings(KafkaSettings):
-    """What the bridge is started with."""
+    """Settings of the bridge."""
 
     bridge_listen: ListenAddress = Field("127.0.0.1:50052", description="host:port to listen on")
     bridge_lame_duck_s: Number = Field(
-        0.5, ge=0, le=600, description="seconds at shutdown in which it serves on while health says NOT_SERVING"
+        0.5,
+        ge=0,
+        le=600,
+        description="seconds at shutdown in which the bridge serves on while its health says NOT_SERVING",
     )
     bridge_drain_grace_s: Number = Field(10.0, ge=0, le=3600, description="seconds that running calls get at shutdown")
     lightfm_grpc_endpoint: Addresses = Field(
         "127.0.0.1:50051", description="recsvc: host:port, several with commas between, or dns:///host:port"
     )
     lightfm_connections: int = Field(
-        1, ge=1, le=64, description="connections to each address; several per recsvc worker let all workers get calls"
+        1,
+        ge=1,
+        le=64,
+        description="connections to each address of recsvc; several per worker let all workers get calls",
     )
     lightfm_budget_ms: int = Field(
         150, ge=20, le=60_000, description="milliseconds for a page; LightFM, retries included, gets 10 less"
     )
     breaker_failures: int = Field(5, ge=1, le=10_000, description="failures in a row that open the circuit breaker")
-    breaker_failure_ratio: Number = Field(0.5, ge=0.001, le=1, description="share of failures in 10 s that opens it")
+    breaker_failure_ratio: Number = Field(
+        0.5, ge=0.001, le=1, description="share of failures in 10 s that opens the circuit breaker"
+    )
     breaker_open_s: Number = Field(
         2.0, ge=0.01, le=3600, description="seconds until an open breaker lets a probe through"
     )
@@ -134,8 +142,12 @@ class BridgeSettings(KafkaSettings):
         description="keys that sign page tokens, of 32 characters or more, with commas between: the first signs, all"
         " are accepted; without them bridges share keys through Postgres",
     )
-    segment_write_key: SecretStr | None = Field(None, description="Segment source; no analytics without one")
-    segment_url: HttpUrl = Field("https://api.segment.io/v1/batch", description="where batches of events are sent")
+    segment_write_key: SecretStr | None = Field(
+        None, description="write key of the Segment source; no analytics without one"
+    )
+    segment_url: HttpUrl = Field(
+        "https://api.segment.io/v1/batch", description="URL that takes batches of Segment events"
+    )
     segment_flush_s: Number = Field(3.0, ge=0, le=3600, description="seconds that unsent events get at shutdown")
     experiment_path: ReadableFile | None = Field(None, description="JSON file of the experiment on the feed")
     user_keys_path: Annotated[ReadableFile | None, Formerly("VIEWER_KEYS_PATH")] = Field(
@@ -143,28 +155,28 @@ class BridgeSettings(KafkaSettings):
         description="public keys for users' JWTs, PEM or JSON Web Key Set; without them callers name the user",
     )
     user_token_algorithms: Annotated[tuple[SignatureAlgorithm, ...], Formerly("VIEWER_TOKEN_ALGORITHMS")] = Field(
-        ("RS256",), min_length=1, description="signature algorithms of these tokens, a JSON list"
+        ("RS256",), min_length=1, description="accepted signature algorithms of users' tokens, a JSON list"
     )
     user_token_audience: Annotated[str | None, Formerly("VIEWER_TOKEN_AUDIENCE")] = Field(
-        None, description="audience that these tokens must name; required with keys"
+        None, description="audience that users' tokens must name; required with USER_KEYS_PATH"
     )
     user_token_issuer: Annotated[str | None, Formerly("VIEWER_TOKEN_ISSUER")] = Field(
-        None, description="issuer that these tokens must name; required with keys"
+        None, description="issuer that users' tokens must name; required with USER_KEYS_PATH"
     )
     user_token_lifetime_s: Number = Field(
         MAX_LIFETIME_S,
         ge=1,
         le=10 * YEAR_S,
-        description="seconds from `iat` to `exp` of these tokens at most; they need both, and `sub`, `aud`, `iss`",
+        description="most seconds from `iat` to `exp` of users' tokens, which need both, and `sub`, `aud`, `iss`",
     )
     anonymous_users: Annotated[bool, Formerly("ANONYMOUS_VIEWERS")] = Field(
-        default=False, description="whether calls without a token get trending pages"
+        default=False, description="whether calls without a user's token get trending pages"
     )
     tls_cert_file: ReadableFile | None = Field(None, description="certificate chain of this server, PEM")
-    tls_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
+    tls_key_file: ReadableFile | None = Field(None, description="private key of this server's certificate, PEM")
     tls_ca_file: ReadableFile | None = Field(None, description="CA certificates for callers and for recsvc, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
-    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="its DogStatsD port, UDP")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="DogStatsD port of the Datadog agent, UDP")
     log_level: LogLevel = Field(
         "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )
@@ -188,15 +200,15 @@ class BridgeSettings(KafkaSettings):
         return value
 
     def token_keys(self) -> list[bytes]:
-        """Return the keys of page tokens; none where bridges share theirs through Postgres."""
+        """Return the keys of page tokens; none if bridges share theirs through Postgres."""
         return _keys(self.page_token_keys) if self.page_token_keys else []
 
     def tls(self) -> TlsFiles | None:
-        """Return the TLS identity, None for plain text; ValueError when it is given in part."""
+        """Return the TLS files, None for plain text; ValueError if only some are given."""
         return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)
 
     def token_policy(self) -> TokenPolicy:
-        """Return which users' tokens are good; ValueError when the settings do not say."""
+        """Return the requirements on users' tokens; ValueError if the settings are incomplete."""
         if not (self.user_token_audience and self.user_token_issuer):
             raise ValueError("USER_KEYS_PATH needs USER_TOKEN_AUDIENCE and USER_TOKEN_ISSUER")
         return TokenPolicy(

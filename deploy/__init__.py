@@ -1,1 +1,1 @@
-"""How the services are deployed."""
+"""Deployment of the services."""

@@ -1,4 +1,4 @@
-"""`python -m deploy.probe host:port`: end with 0 if the server's health says SERVING, else with 1.
+"""`python -m deploy.probe host:port`: exit with 0 if the server's health is SERVING, else with 1.
 
 With TLS_CERT_FILE, TLS_KEY_FILE and TLS_CA_FILE it presents that certificate, as servers beyond loopback demand.
 """
@@ -18,12 +18,12 @@ TIMEOUT_S: Final = 2.0
 
 
 def serves(address: str, tls: TlsFiles | None = None) -> bool:
-    """Return whether the server's health says SERVING."""
+    """Return whether the server's health is SERVING."""
     return health(address, tls) == health_pb2.HealthCheckResponse.SERVING
 
 
 def health(address: str, tls: TlsFiles | None = None) -> int | None:
-    """Return what the server says of its health, None when it does not answer."""
+    """Return the server's health, None if it does not answer."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     channel = grpc.secure_channel(address, tls.channel(), options) if tls else grpc.insecure_channel(address, options)
     with closing(channel):
@@ -36,7 +36,7 @@ def health(address: str, tls: TlsFiles | None = None) -> int | None:
 
 
 def main() -> None:
-    """Probe once."""
+    """Probe the server once."""
     names = ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CA_FILE")
     certificate, key, authority = (Path(value) if (value := os.environ.get(name)) else None for name in names)
     sys.exit(not serves(sys.argv[1], TlsFiles.of(certificate, key, authority)))

@@ -1,4 +1,4 @@
-"""Array files, `.npy` of NumPy's format 1.0, mapped into memory after every number in their header was checked.
+"""Maps array files (`.npy` of NumPy's format 1.0) into memory after checking every number in their header.
 
 `numpy.load` evaluates the header as Python, allocates what it says before it looks at the file, and raises whatever
 comes of odd ones. Here the header must be what `numpy.save` writes for a plain array, and the file as long as it says.
@@ -27,7 +27,7 @@ MAX_DIMENSIONS: Final = 2
 
 
 class ArrayFileError(Exception):
-    """What is no array file that may be read; the message tells what is wrong, without the file's name."""
+    """A file that may not be read as an array; the message says what is wrong, without the file's name."""
 
 
 def map_file(path: Path) -> "NDArray[Any]":
@@ -53,7 +53,7 @@ def map_file(path: Path) -> "NDArray[Any]":
 
 
 def _parse(head: bytes) -> "tuple[np.dtype[Any], tuple[int, ...], str, int]":
-    """Return the type, shape and order of an array, and where its bytes start."""
+    """Return the type, shape and order of an array, and the offset of its bytes."""
     if not head.startswith(_MAGIC) or len(head) < _START:
         raise ArrayFileError("is not an array file of format 1.0")
     start = _START + int.from_bytes(head[_LENGTH], "little")

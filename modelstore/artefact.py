@@ -1,4 +1,4 @@
-"""A trained model on disk: a folder of `.npy` files and `manifest.json`, written last.
+"""Writes and reads a trained model on disk: a folder of `.npy` files, and `manifest.json`, written last.
 
 Nothing in it is a pickle, and nothing is copied on load: arrays are memory-mapped, so that all processes of a machine
 share one copy. Every file's size and SHA-256 stand in the manifest.
@@ -29,11 +29,11 @@ from pydantic import (
 
 from modelstore.artefact_arrays import Arrays, map_array
 from modelstore.artefact_error import ArtefactError
-from modelstore.csr import Csr
 from modelstore.id_map import IdMap
-from modelstore.soundness import numbers_problem
+from modelstore.model_numbers import numbers_problem
+from modelstore.row_lists import RowLists
 
-__all__ = ["ArtefactError", "Csr", "map_array"]  # from here, too: parts of what an artefact is
+__all__ = ["ArtefactError", "RowLists", "map_array"]  # from here, too: parts of what an artefact is
 
 FORMAT: Final = 1
 """Version of this layout: raise it when the files are others, or mean something else.
@@ -63,7 +63,7 @@ FileName: TypeAlias = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{
 
 
 class FileEntry(BaseModel):
-    """What a file must be."""
+    """Size and digest of a file."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,7 +72,7 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a model is, and what its files must be."""
+    """Description of a model and of its files."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -101,13 +101,13 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Catalogue:
-    """What is known of each video besides its representation."""
+    """Attributes of each video besides its representation."""
 
     authors: IdMap
     author_rows: NDArray[np.int32]
     """(V,) row in `authors`; -1 where unknown."""
     tags: IdMap
-    tag_rows: Csr
+    tag_rows: RowLists
     """Rows in `tags`, one list a video."""
     durations_ms: NDArray[np.int64]
     """(V,); -1 where unknown."""
@@ -117,7 +117,7 @@ class Catalogue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A trained model: exported LightFM representations, and what serving needs beside them."""
+    """A trained model: exported LightFM representations, and the other arrays that serving needs."""
 
     manifest: Manifest
     users: IdMap
@@ -132,7 +132,7 @@ class Model:
     """(V,)."""
     popularity: NDArray[np.float32]
     """(V,) time-decayed weighted count of interactions, not negative."""
-    seen: Csr
+    seen: RowLists
     """Rows of the videos that each user was shown, ascending; U lists."""
     catalogue: Catalogue
     folder: Path | None = None
@@ -160,7 +160,7 @@ def write(model: Model, folder: Path) -> Manifest:
 
 
 def read_manifest(data: bytes) -> Manifest:
-    """Return a manifest; ArtefactError when it is not one that this code can read."""
+    """Return a manifest; ArtefactError when this code cannot read it."""
     if len(data) > MAX_MANIFEST_BYTES:
         raise ArtefactError("manifest", f"manifest.json has {len(data)} bytes, at most {MAX_MANIFEST_BYTES} are read")
     try:
@@ -198,12 +198,12 @@ def read(folder: Path, *, checked: bool = False) -> Model:
         video_factors=arrays.floats("video_factors", videos, manifest.dimensions),
         video_biases=arrays.floats("video_biases", videos),
         popularity=arrays.floats("popularity", videos),
-        seen=arrays.csr("seen", users, videos),
+        seen=arrays.row_lists("seen", users, videos),
         catalogue=Catalogue(
             authors=authors,
             author_rows=arrays.rows("author_rows", len(authors), count=videos),
             tags=tags,
-            tag_rows=arrays.csr("tag", videos, len(tags)),
+            tag_rows=arrays.row_lists("tag", videos, len(tags)),
             durations_ms=arrays.integers("durations_ms", videos),
             published_at_ms=arrays.integers("published_at_ms", videos),
         ),
@@ -214,7 +214,7 @@ def read(folder: Path, *, checked: bool = False) -> Model:
 
 
 def check_numbers(model: Model) -> None:
-    """Return when pages can be ranked by a model's numbers; else raise ArtefactError."""
+    """Raise ArtefactError unless pages can be ranked by a model's numbers."""
     if not len(model.videos):
         raise ArtefactError("empty", "the model has no videos")
     if problem := numbers_problem(model):
@@ -222,7 +222,7 @@ def check_numbers(model: Model) -> None:
 
 
 def write_arrays(arrays: Iterable[tuple[str, NDArray[Any]]], folder: Path) -> dict[str, FileEntry]:
-    """Write named arrays as `<name>.npy` into an empty folder, and return what the files are."""
+    """Write named arrays as `<name>.npy` into an empty folder, and return the files' sizes and digests."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = {}
     for name, array in arrays:

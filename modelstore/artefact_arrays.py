@@ -1,4 +1,4 @@
-"""The arrays of an artefact, each checked for type and shape, and for content unless that was done before."""
+"""Reads the arrays of an artefact, and checks type, shape and, unless that was done before, content."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from modelstore.array_file import ArrayFileError, map_file
 from modelstore.artefact_error import ArtefactError
-from modelstore.csr import Csr
 from modelstore.identifier_array import identifiers_problem
+from modelstore.row_lists import RowLists
 
 
 def map_array(path: Path) -> "NDArray[Any]":
-    """Return an array file as a plain view of its mapping; ArtefactError when it is none."""
+    """Return a plain view of a mapped array file; ArtefactError when the file is no array."""
     try:
         return map_file(path)
     except FileNotFoundError:
@@ -38,7 +38,7 @@ class Arrays:
         self._checked = checked
 
     def ids(self, name: str, count: int | None = None) -> "NDArray[np.bytes_]":
-        """Return identifiers, as many as told where that is told."""
+        """Return identifiers; their number is checked if it is given."""
         array: NDArray[np.bytes_] = self._load(name, "S", None if count is None else (count,))
         self._require(array.ndim == 1, name, f"has shape {array.shape}")
         if not self._checked and (problem := identifiers_problem(array)):
@@ -52,12 +52,12 @@ class Arrays:
         return array
 
     def integers(self, name: str, count: int) -> NDArray[np.int64]:
-        """Return integers."""
+        """Return an array of integers."""
         array: NDArray[np.int64] = self._load(name, "i8", (count,))
         return array
 
     def rows(self, name: str, bound: int, *, count: int | None = None) -> NDArray[np.int32]:
-        """Return rows below a bound; where they are as many as told, -1 is no row."""
+        """Return rows below a bound; -1 means no row where their number is given."""
         array: NDArray[np.int32] = self._load(name, "i4", None if count is None else (count,))
         self._require(array.ndim == 1, name, f"has shape {array.shape}")
         low = 0 if count is None else -1
@@ -66,13 +66,13 @@ class Arrays:
         )
         return array
 
-    def csr(self, name: str, count: int, bound: int) -> Csr:
+    def row_lists(self, name: str, count: int, bound: int) -> RowLists:
         """Return lists of rows below a bound."""
         offsets: NDArray[np.int64] = self._load(f"{name}_offsets", "i8", (count + 1,))
         rows = self.rows(f"{name}_rows", bound)
         self._require(offsets[0] == 0 and offsets[-1] == len(rows), f"{name}_offsets", "does not fit its rows")
         self._inspect(lambda: np.all(offsets[1:] >= offsets[:-1]), f"{name}_offsets", "is not ascending")
-        return Csr(offsets, rows)
+        return RowLists(offsets, rows)
 
     def _load(self, name: str, kind: str, shape: tuple[int, ...] | None) -> Any:
         file = f"{name}.npy"
@@ -84,7 +84,7 @@ class Arrays:
         return array
 
     def _inspect(self, is_sound: Callable[[], Any], name: str, problem: str) -> None:
-        """Require what takes a look at every element."""
+        """Raise ArtefactError unless a check of every element holds."""
         if not self._checked:
             self._require(bool(is_sound()), name, problem)
 

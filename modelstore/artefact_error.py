@@ -1,4 +1,4 @@
-"""Why a model must not be served."""
+"""Defines the error of a model that must not be served."""
 
 
 class ArtefactError(Exception):

@@ -1,4 +1,4 @@
-"""Who asked to be forgotten, in the model store: so that every server knows, and new ones from their start.
+"""Keeps the list of erased users in the model store, so that every server knows them from its start.
 
 One small object holds fingerprints of users and the times (milliseconds since 1970 UTC) up to which all is forgotten.
 """
@@ -26,7 +26,7 @@ logger = structlog.get_logger(__name__)
 
 
 class ErasedUsers:
-    """The list of one store.
+    """The list of erased users of one store.
 
     Args:
         store: Where models are published.
@@ -60,7 +60,7 @@ class ErasedUsers:
         )
 
     def start(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
-        """Tell `learn` the whole list now, and again in a thread whenever it changed."""
+        """Pass the whole list to `learn` now, and again in a thread whenever it changes."""
         self._thread = PeriodicThread(
             "forgotten", partial(self._look, learn), interval_s=self._interval_s, on_failure=_report
         )
@@ -71,7 +71,7 @@ class ErasedUsers:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop following the list."""
         if self._thread:
             self._thread.stop()
 
@@ -94,13 +94,13 @@ def _report(error: Exception) -> None:
 
 
 def _entries(data: bytes) -> dict[str, Any]:
-    """Return the list as it is written; ValueError when it is none."""
+    """Return the entries as stored; ValueError when the content is no list."""
     fields = JsonObject(data, max_bytes=MAX_BYTES)
     return {name: fields.value(name) for name in fields.names()}
 
 
 def _marks(entries: Mapping[str, Any]) -> dict[bytes, int]:
-    """Return the fingerprints and times; what is neither, of a later release maybe, is passed over."""
+    """Return the fingerprints and times; skip entries that are neither, maybe of a later release."""
     marks, odd = {}, 0
     for name, at_ms in entries.items():
         try:

@@ -1,4 +1,4 @@
-"""Identifiers and their rows.
+"""Maps identifiers to rows and back.
 
 Identifiers stand sorted by their UTF-8 bytes in one fixed-width array; an identifier's row is its rank. So the map
 needs no hash table to be built at load, is shared between processes through the page cache, and breaks ties the same

@@ -1,4 +1,4 @@
-"""Identifiers of a model, checked by the rule of the API: callers must be able to name all that a page can show."""
+"""Checks a model's identifiers by the rule of the API: callers must be able to name every video of a page."""
 
 import re
 from typing import Final
@@ -16,7 +16,7 @@ _FURTHER_CONTROLS: Final = re.compile("[\x80-\x9f]")
 
 
 def identifiers_problem(ids: "NDArray[np.bytes_]") -> str:
-    """Return what is wrong with identifiers in UTF-8, (n,) in ascending order, or an empty text."""
+    """Return the fault of identifiers in UTF-8, (n,) in ascending order, or an empty text."""
     for start in range(0, len(ids), TOGETHER):
         part = np.ascontiguousarray(ids[start : start + TOGETHER])
         if start + len(part) < len(ids) and not ids[start + len(part)] > part[-1]:

@@ -1,4 +1,4 @@
-"""What each type of interaction says of a user's liking: training and fold-in count by the same numbers."""
+"""Defines what each type of interaction says of a user's liking; training and fold-in use the same numbers."""
 
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -10,7 +10,7 @@ MAX_WEIGHT: Final = 3.0
 
 
 class InteractionType(StrEnum):
-    """What was done; the values are the names in `feed.interactions.v1`."""
+    """Types of interactions; the values are the names in `feed.interactions.v1`."""
 
     IMPRESSION = "impression"
     WATCH = "watch"
@@ -28,7 +28,7 @@ class InteractionType(StrEnum):
 
 
 class PreferenceWeight(NamedTuple):
-    """What one type of interaction says."""
+    """The weight of one type of interaction."""
 
     value: float = 0.0
     """Weight as a positive."""

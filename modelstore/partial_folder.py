@@ -1,4 +1,4 @@
-"""Folders of downloads under way: what a process leaves of one when it is killed is removed by the next download."""
+"""Creates folders for downloads under way; each download removes those that killed processes left."""
 
 import shutil
 import tempfile

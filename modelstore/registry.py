@@ -1,4 +1,4 @@
-"""Published models in an object store, and the one pointer that says which is live.
+"""Keeps published models in an object store, and the one pointer that names the live model.
 
 `<version>/…` holds a version's files, its manifest written last; every one of them is created and never replaced, so of
 two publishers of one version one wins. `current.json` is the pointer, moved by compare-and-swap.
@@ -25,7 +25,7 @@ _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}")
 
 
 class Pointer(BaseModel):
-    """Which version is live."""
+    """The pointer to the live version."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -50,11 +50,11 @@ class Registry:
         self._verifier = verifier
 
     def trust(self, verifier: Verifier) -> None:
-        """Fetch what this one knows from now on; what was fetched stays."""
+        """Verify signatures by these keys from now on; downloaded models stay."""
         self._verifier = verifier
 
     def current(self) -> tuple[Pointer, str] | None:
-        """Return the pointer and its tag for `activate`, None when nothing was published, ArtefactError when broken."""
+        """Return the pointer and its tag for `activate`; None before the first one; ArtefactError when broken."""
         try:
             content = self._store.read(POINTER)
         except ObjectNotFoundError:
@@ -90,11 +90,11 @@ class Registry:
         return sorted((parts[0] for parts in keys if len(parts) == 2 and parts[1] == MANIFEST), reverse=True)
 
     def manifest(self, version: str) -> Manifest:
-        """Return a version's manifest; ObjectNotFoundError when there is no such version."""
+        """Return a version's manifest; ObjectNotFoundError if the version does not exist."""
         return read_manifest(self._store.read(f"{checked(version)}/{MANIFEST}").data)
 
     def publish(self, folder: Path, manifest: Manifest, key: SigningKey | None = None) -> None:
-        """Upload a written artefact, its manifest last; nothing is live before `activate`.
+        """Upload a written artefact, its manifest last; only `activate` makes it live.
 
         What is there already with the same content, of an upload that was cut short, stays; ObjectChangedError when
         another publisher gave the version another content.
@@ -113,11 +113,11 @@ class Registry:
         self._create(folder / MANIFEST, f"{version}/{MANIFEST}")
 
     def sign(self, version: str, key: SigningKey) -> None:
-        """Sign a published version; ObjectNotFoundError when there is none. Its files are not looked at."""
+        """Sign a published version without reading its files; ObjectNotFoundError if it does not exist."""
         self._sign(version, self._store.read(f"{checked(version)}/{MANIFEST}").data, key)
 
     def fetch(self, pointer: Pointer, cache: Path) -> Path:
-        """Return a local folder with the version's files, downloading what is not there yet.
+        """Return a local folder with the version's files; download the missing ones.
 
         The folder appears whole or not at all, and only with a signature that the verifier knows. The files' contents
         are not checked here: `artefact.read` does that. ArtefactError when a file is missing, the manifest is not the
@@ -131,7 +131,7 @@ class Registry:
         return folder
 
     def trusts(self, version: str) -> bool:
-        """Return whether a version could be fetched, as far as its signature goes."""
+        """Return whether a version's signature is trusted."""
         manifest = self._store.read(f"{checked(version)}/{MANIFEST}").data
         try:
             self._check(manifest, self._signature(version, hashlib.sha256(manifest).hexdigest()))
@@ -164,7 +164,7 @@ class Registry:
             return digest(published) == digest(path)
 
     def _sign(self, version: str, manifest: bytes, key: SigningKey) -> None:
-        """Write the signature, in place of one by another key."""
+        """Write the signature, and replace one by another key."""
         name = f"{version}/{signature_name(hashlib.sha256(manifest).hexdigest())}"
         with tempfile.TemporaryDirectory(prefix="signed-") as folder:
             written = Path(folder) / "signature"
@@ -187,7 +187,7 @@ class Registry:
                 partial.replace(folder)
 
     def _names(self, pointer: Pointer) -> Iterator[str]:
-        """Yield the names of what is to be downloaded, after the manifest and its signature were found to be good."""
+        """Yield the names of the files to download, once the manifest and its signature are verified."""
         try:
             data = self._store.read(f"{pointer.version}/{MANIFEST}").data
         except ObjectNotFoundError:

@@ -1,4 +1,4 @@
-"""Signatures of models: Ed25519 (RFC 8032) over the manifest, which holds the version's name and all files' digests.
+"""Signs models by Ed25519 (RFC 8032) over the manifest, which holds the version's name and all files' digests.
 
 A signature stands beside the manifest under a name that has the manifest's digest in it: `manifest.<sha256>.sig`. The
 pointer holds that digest as well, so pointer, manifest and signature can only be taken together. The pointer is not
@@ -29,7 +29,7 @@ _PUBLIC: Final = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-
 
 
 class SignatureError(Exception):
-    """A model that is not signed by a known key."""
+    """The model is not signed by a known key."""
 
 
 def signature_name(manifest_sha256: str) -> str:
@@ -38,7 +38,7 @@ def signature_name(manifest_sha256: str) -> str:
 
 
 class SigningKey:
-    """Signs manifests.
+    """Signs manifests by a private key.
 
     Args:
         key: The private key.
@@ -49,7 +49,7 @@ class SigningKey:
 
     @classmethod
     def parse(cls, pem: str) -> "SigningKey":
-        """Return the key in a PEM text; ValueError, which quotes nothing of it, when there is none."""
+        """Return the key in a PEM text; ValueError, which quotes nothing of the text, when it holds no key."""
         try:
             key = load_pem_private_key(pem.encode(), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -68,11 +68,11 @@ class SigningKey:
         return base64.b64encode(self._key.sign(_PURPOSE + manifest)) + b"\n"
 
     def private_pem(self) -> bytes:
-        """Return the key, to be kept secret."""
+        """Return the private key in PEM, to be kept secret."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     def public_pem(self) -> bytes:
-        """Return what servers verify with."""
+        """Return the public key in PEM, by which servers verify."""
         return self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     def verifier(self) -> "Verifier":
@@ -81,7 +81,7 @@ class SigningKey:
 
 
 class Verifier:
-    """Tells whether a manifest was signed by one of some keys: several, so that keys can be changed without a gap.
+    """Verifies that one of several keys signed a manifest; several allow a change of keys without a gap.
 
     Args:
         keys: The public keys, at least one.
@@ -92,7 +92,7 @@ class Verifier:
 
     @classmethod
     def parse(cls, pem: str) -> "Verifier":
-        """Return the verifier of the public keys in a PEM text; ValueError when one is not Ed25519 or there is none."""
+        """Return the verifier of the public keys in a PEM text; ValueError for none, or for one that is not Ed25519."""
         keys = []
         for block in _PUBLIC.findall(pem.encode()):
             try:
@@ -107,7 +107,7 @@ class Verifier:
         return cls(keys)
 
     def check(self, manifest: bytes, signature: bytes | None) -> None:
-        """Return when a key's signature of the manifest is given, else raise SignatureError."""
+        """Raise SignatureError unless one of the keys has signed the manifest."""
         if signature is None:
             raise SignatureError("the model is not signed")
         try:

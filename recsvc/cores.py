@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""Counts the cores that this process may use."""
 
 import os
 from math import ceil
@@ -10,7 +10,7 @@ QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cores(quota: Path = QUOTA) -> int:
-    """Return the cores that are allowed and, in a container with a limit, paid for."""
+    """Return the number of cores that affinity and the container's CPU limit allow."""
     allowed = len(os.sched_getaffinity(0))
     try:
         budget, period = quota.read_text(encoding="ascii").split()

@@ -1,4 +1,4 @@
-"""Settings of the server, from the environment."""
+"""Reads the settings of the server from the environment."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -34,7 +34,7 @@ def _public_keys(pem: str) -> str:
 
 
 class RecsvcSettings(KafkaSettings):
-    """What the server is started with."""
+    """Settings of the server."""
 
     recsvc_listen: ListenAddress = Field("127.0.0.1:50051", description="host:port to listen on")
     recsvc_workers: int = Field(
@@ -52,7 +52,7 @@ class RecsvcSettings(KafkaSettings):
         " serves by any release, for more processor time",
     )
     recsvc_lame_duck_s: Number = Field(
-        0.5, ge=0, le=600, description="seconds at shutdown in which it serves on while health says NOT_SERVING"
+        0.5, ge=0, le=600, description="seconds at shutdown in which recsvc serves on while its health says NOT_SERVING"
     )
     recsvc_drain_grace_s: Number = Field(10.0, ge=0, le=3600, description="seconds that running calls get at shutdown")
     recsvc_profile_interactions: int = Field(
@@ -61,7 +61,7 @@ class RecsvcSettings(KafkaSettings):
         le=1_000_000_000,
         description="most interactions since training kept in memory, of all users; about 100 bytes each",
     )
-    model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
+    model_store_url: StoreUrl = Field(description="store of published models, file:///folder or s3://bucket/prefix")
     model_verify_key: Annotated[str, AfterValidator(_public_keys), InFile()] | None = Field(
         None, description="public keys, PEM, of which one must have signed a model; without them any model is served"
     )
@@ -82,24 +82,24 @@ class RecsvcSettings(KafkaSettings):
         10.0, ge=0.01, le=DAY_S, description="seconds between updates of popularity from live interactions"
     )
     tls_cert_file: ReadableFile | None = Field(None, description="certificate chain of this server, PEM")
-    tls_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
+    tls_key_file: ReadableFile | None = Field(None, description="private key of this server's certificate, PEM")
     tls_ca_file: ReadableFile | None = Field(None, description="CA certificates for callers, PEM")
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
-    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="its DogStatsD port, UDP")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="DogStatsD port of the Datadog agent, UDP")
     log_level: LogLevel = Field(
         "info", description="minimum log level: debug, info, warning or error; debug logs each page with its request_id"
     )
 
     def renewed_verifier(self) -> Renewed[Verifier] | None:
-        """Return the same as its file will say, None where the keys come from no file."""
+        """Return the verifier that follows its file, None if the keys come from no file."""
         path = secret_file(VERIFY_KEY)
         parse = text_of(VERIFY_KEY)
         return Renewed({VERIFY_KEY: path}, lambda contents: Verifier.parse(parse(contents))) if path else None
 
     def verifier(self) -> Verifier | None:
-        """Return what knows whose models are served, None where anybody's are."""
+        """Return the verifier of served models, None if signatures are not required."""
         return Verifier.parse(self.model_verify_key) if self.model_verify_key else None
 
     def tls(self) -> TlsFiles | None:
-        """Return the TLS identity, None for plain text; ValueError when it is given in part."""
+        """Return the TLS files, None for plain text; ValueError if only some are given."""
         return TlsFiles.of(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)

@@ -1,4 +1,4 @@
-"""What is written as protobuf by hand: fields of text, and pages as the bytes of a `RecommendResponse`.
+"""Encodes protobuf by hand: fields of text, and pages as the bytes of a `RecommendResponse`.
 
 Building a message of twenty videos and serialising it costs more than finding them, so a page is put together from
 parts that are made once for each model; one with reasons is built as a message. The wire format:
@@ -22,7 +22,7 @@ _OPAQUE: Final = np.dtype((np.void, _SCORE_BYTES))
 
 
 def _tag(message: type, field: str, wire_type: int) -> bytes:
-    """Return what precedes a field."""
+    """Return the tag of a field."""
     number: int = message.DESCRIPTOR.fields_by_name[field].number  # type: ignore[attr-defined]  # of a message
     return _varint(number << 3 | wire_type)
 
@@ -41,7 +41,7 @@ _FIXED64, _LENGTH = 1, 2
 
 
 def text_tag(message: type, field: str) -> bytes:
-    """Return what precedes a field of text or bytes, or a message in another one."""
+    """Return the tag and length of a field of text or bytes, or of a nested message."""
     return _tag(message, field, _LENGTH)
 
 
@@ -58,7 +58,7 @@ _SCORE: Final = _tag(pb.ScoredVideo, "score", _FIXED64)
 
 
 def heads_of(videos: IdMap) -> "NDArray[np.bytes_]":
-    """Return, of each video, a `videos` entry of the reply up to the bytes of its score, (V,)."""
+    """Return, for each video, a `videos` entry of the reply up to the bytes of its score, (V,)."""
     width = videos.array.dtype.itemsize
     letters = np.ascontiguousarray(videos.array).view(np.uint8).reshape(len(videos), width)
     lengths = np.strings.str_len(videos.array)
@@ -74,7 +74,7 @@ def heads_of(videos: IdMap) -> "NDArray[np.bytes_]":
 
 
 def _start(length: int) -> bytes:
-    """Return what precedes an identifier of this many bytes."""
+    """Return the bytes before an identifier of this length."""
     identifier = _ID + _varint(length)
     return _VIDEO + _varint(len(identifier) + length + len(_SCORE) + _SCORE_BYTES) + identifier
 
@@ -99,7 +99,7 @@ def reply(heads: list[bytes], scores: NDArray[np.float32], next_page_token: str,
 
 @lru_cache(64)
 def tail(algorithm: str, version: str, trained_at: datetime, state: "pb.UserState.ValueType") -> bytes:
-    """Return what all replies of one model to users known in one way have in common."""
+    """Return the bytes that all replies of one model to users in one state have in common."""
     moment = Timestamp()
     moment.FromDatetime(trained_at)
     common = pb.RecommendResponse(algorithm=algorithm, model_version=version, model_trained_at=moment, user_state=state)

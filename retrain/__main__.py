@@ -35,8 +35,8 @@ def _command_line() -> CommandLine:
         "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="last day to use (default: the newest)"
     )
     run.add_argument("--dry-run", action="store_true", help="print the plan, check the files, and stop")
-    run.add_argument("--again", action="store_true", help="train what was trained before")
-    run.add_argument("--cold", action="store_true", help="fit from nothing, not from where the last run ended")
+    run.add_argument("--again", action="store_true", help="train again on data that was trained on before")
+    run.add_argument("--cold", action="store_true", help="fit from nothing, not from the last run's checkpoint")
     run.add_argument("--force", action="store_true", help="publish whatever the gate finds")
     models.add(commands)
     runs.add(commands)
@@ -56,7 +56,7 @@ def _command_line() -> CommandLine:
 def _add_simulate(commands: CommandLine) -> None:
     simulate = commands.add("simulate", "write a SIMULATED feed, laid out as real exports are", _simulate)
     simulate.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="where exports/ and videos.parquet go"
+        "--output", type=Path, required=True, metavar="FOLDER", help="folder for exports/ and videos.parquet"
     )
     for name, default, meaning in SIMULATED:
         simulate.add_argument(
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
     # Read when numpy is imported. Training has threads of its own, which BLAS threads would fight with.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from retrain.errors import Reason, RunError  # noqa: PLC0415
-    from retrain.scheduling.job import run_job  # noqa: PLC0415  # imports LightFM
+    from retrain.scheduling.single_run import run_once  # noqa: PLC0415  # imports LightFM
 
     status = SIGNALLED
 
@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     try:
-        run_job(settings, last=options.date, dry_run=options.dry_run, again=options.again, force=options.force)
+        run_once(settings, last=options.date, dry_run=options.dry_run, again=options.again, force=options.force)
     except KeyboardInterrupt:  # the signal came during a statement of DuckDB
         return status
     except RunError as failure:

@@ -1,4 +1,4 @@
-"""Tells all that Numba compiles into a function: helpers of other modules too, and the constants that it freezes."""
+"""Finds all that Numba compiles into a function: helpers of other modules too, and the constants that it freezes."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def compiled_sources(function: Callable[..., Any]) -> list[str]:
 
 
 def _globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yield what a function reads from outside of it, also what it reads of modules."""
+    """Yield the globals that a function reads, including attributes of modules."""
     names = {*_names(function.__code__)}
     outside = {name: function.__globals__[name] for name in names if name in function.__globals__}
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)

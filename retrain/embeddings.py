@@ -1,4 +1,4 @@
-"""Learnt representations of all users and videos, also of those that training never saw."""
+"""Defines learnt representations of all users and videos, including those that training never saw."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,11 +53,11 @@ class Embeddings:
         )
 
     def places(self, users: NDArray[np.integer]) -> NDArray[np.integer]:
-        """Return where users stand here by their rows among all; all of them must be among these."""
+        """Return the places of users here by their rows among all; all of them must be among these."""
         return users if self.users is None else np.searchsorted(self.users, users)
 
     def of(self, users: NDArray[np.integer]) -> Self:
-        """Return those of some users alone, given by their rows, ascending."""
+        """Return the representations of some users alone, given by their rows, ascending."""
         places = self.places(users)
         return replace(self, user_factors=self.user_factors[places], user_biases=self.user_biases[places], users=users)
 
@@ -71,11 +71,11 @@ class Embeddings:
 
     @cached_property
     def _videos(self) -> NDArray[np.float32]:
-        """(V, d + 2): with biases as two more dimensions, the product adds them, rather than two passes after it."""
+        """Return factors and biases side by side, (V, d + 2): their product needs no two further passes."""
         return np.column_stack((self.video_factors, self.video_biases, np.ones_like(self.video_biases)))
 
     def problem(self) -> str:
-        """Return why these must not be served, or an empty text."""
+        """Return why these representations must not be served, or an empty text."""
         parts = (self.user_factors, self.user_biases, self.video_factors, self.video_biases)
         if not all(np.isfinite(part).all() for part in parts):
             return "representations hold numbers that are not finite"

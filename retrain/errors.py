@@ -1,10 +1,10 @@
-"""How a training run ends when it does not end well."""
+"""Defines the ways in which a training run fails."""
 
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a run failed; the `reason` tag of `feed.lightfm.retrain.failure`."""
+    """Reasons for a failed run; the `reason` tag of `feed.lightfm.retrain.failure`."""
 
     EXPORTS = "exports"
     """Days that are missing or not complete."""
@@ -49,10 +49,10 @@ class RunError(Exception):
 
     @property
     def is_rejection(self) -> bool:
-        """Whether a gate ended the run: what was live stays live, and trying again on the same input is no use."""
+        """Return whether a gate ended the run: the live model stays, and the same input would be rejected again."""
         return self.reason in (Reason.GATE, Reason.QUALITY, Reason.SMOKE)
 
     @property
     def is_input(self) -> bool:
-        """Whether the input is at fault, so that trying again on the same input is no use."""
+        """Return whether the input is at fault, so that the same input would fail again."""
         return self.reason in (Reason.EXPORTS, Reason.SCHEMA, Reason.DATA)

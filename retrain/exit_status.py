@@ -1,4 +1,4 @@
-"""What the exit status of a command says, besides 0 for success."""
+"""Defines the exit statuses of commands, besides 0 for success."""
 
 from typing import Final
 

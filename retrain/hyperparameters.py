@@ -1,4 +1,4 @@
-"""How a model learns."""
+"""Defines the hyperparameters of a model."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hyperparameters:
-    """What LightFM is set up with."""
+    """The parameters of LightFM."""
 
     loss: Literal["warp", "bpr"]
     factors: int

@@ -1,4 +1,4 @@
-"""Functions that Numba compiles, and what came of it on disk: that saves a second in each process, and may be lost.
+"""Compiles functions by Numba and keeps the machine code on disk, which saves 1 s a process and may be lost.
 
 Numba's own cache has an index, and a crash can leave files cut short or out of step with it: then a process would die,
 or run code of another version. Here each compiled function is a file, named by all that it depends on, with its digest.
@@ -23,7 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(*liberties: str) -> Callable[[Function], Function]:
-    """Have a function compiled when it is first called, for the processor at hand; it lets other threads run.
+    """Compile a function at its first call, for this processor; the code releases the interpreter's lock.
 
     Args:
         liberties: Flags of LLVM that let sums of floats be rounded in other ways than written, for speed.
@@ -53,7 +53,7 @@ class _Files:
         self._function = function
 
     def load(self, key: object) -> Any:
-        """Return what was saved, None where that cannot be read."""
+        """Return the saved code, None if it cannot be read."""
         with suppress(OSError):
             digest, _, data = self._path(key).read_bytes().partition(b"\n")
             if digest == _digest(data):
@@ -61,7 +61,7 @@ class _Files:
         return None
 
     def save(self, key: object, data: object) -> None:
-        """Save it if that can be done."""
+        """Save the code if possible."""
         content = pickle.dumps(data)
         path = self._path(key)
         with suppress(OSError):
@@ -73,7 +73,7 @@ class _Files:
 
     @cached_property
     def _of(self) -> tuple[object, ...]:
-        """What it is compiled from; first asked for when it is called, as its helpers may stand below it."""
+        """Return the sources of a function, at the first call: its helpers may stand below it."""
         return (numba.__version__, np.__version__, *compiled_sources(self._function))
 
 

@@ -1,4 +1,4 @@
-"""Connections to Postgres that give up on a server that does not answer, as a stopped one never would."""
+"""Connects to Postgres with a bound on each answer: a stopped server would never answer."""
 
 from typing import Any, Final, TypeVar
 
@@ -15,7 +15,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is closed when an answer takes longer than `ANSWER_S`."""
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Wait for an answer; OperationalError when there is none in time."""
+        """Wait for an answer; OperationalError when none comes in time."""
         limit = ANSWER_S if timeout is None else timeout
         try:
             return super().wait(gen, interval, limit)
@@ -25,7 +25,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
 
 def connect(conninfo: str, *, autocommit: bool = False) -> Connection:
-    """Return a connection to the server that is written to; psycopg.Error when there is none."""
+    """Return a connection to the writable server; psycopg.Error without one."""
     return Connection.connect(
         conninfo,
         autocommit=autocommit,

@@ -1,4 +1,4 @@
-"""What a model is made of: a digest of its input, settings and method, so that a run knows its own work again."""
+"""Digests the input, settings and method of a model, so that a run recognises work done before."""
 
 import hashlib
 import json

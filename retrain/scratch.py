@@ -1,4 +1,4 @@
-"""Folders for the scratch files of a run; those of runs that were killed are swept away by the next one."""
+"""Creates folders for the scratch files of a run, and removes those that killed runs left."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ LOCK: Final = ".lock"
 
 
 def private_folder() -> Path:
-    """Return the account's own folder among the machine's temporary files, made when missing.
+    """Return the account's own folder among the machine's temporary files; create it if missing.
 
     PermissionError where it is somebody else's: names there can be taken by anybody, and locks and what is kept from
     run to run stand in it under names that everybody knows.
@@ -31,7 +31,7 @@ def private_folder() -> Path:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Yield an empty folder that is removed afterwards, and remove what killed runs left beside it."""
+    """Yield an empty folder that is removed afterwards, and remove those that killed runs left beside it."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent) as name:
@@ -56,7 +56,7 @@ def sweep(parent: Path) -> None:
 
 
 def _locked(folder: Path) -> FileLock | None:
-    """Return the folder's lock, None when another process holds it, or there can be none."""
+    """Return the folder's lock, None if another process holds it, or if no lock is possible."""
     try:
         return FileLock(folder / LOCK, mode=0o600)
     except OSError:

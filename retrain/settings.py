@@ -1,4 +1,4 @@
-"""Settings of the training job, from the environment."""
+"""Reads the settings of the training job from the environment."""
 
 import math
 import os
@@ -38,31 +38,31 @@ WARM_EPOCHS: Final = 1.5
 
 
 class SigningSettings(Settings):
-    """What a program that publishes or signs models is started with."""
+    """Settings of a program that publishes or signs models."""
 
     model_signing_key: Annotated[SecretStr, AfterValidator(_private_key)] | None = Field(
         None, description="private key, PEM, that signs models (`python -m retrain key` makes one); none: not signed"
     )
 
     def signing_key(self) -> SigningKey | None:
-        """Return the key that signs models, None where they are not signed."""
+        """Return the key that signs models, None if they are not signed."""
         return SigningKey.parse(self.model_signing_key.get_secret_value()) if self.model_signing_key else None
 
 
 class StoreSettings(SigningSettings):
     """Environment of commands on published models."""
 
-    model_store_url: StoreUrl = Field(description="where models are published, file:///folder or s3://bucket/prefix")
+    model_store_url: StoreUrl = Field(description="store of published models, file:///folder or s3://bucket/prefix")
     model_versions_kept: int = Field(
         14,
         ge=1,
         le=100_000,
-        description="newest versions that stay; so do the live one and its parent, whatever their age",
+        description="number of newest versions to keep; the live version and its parent stay at any age",
     )
 
 
 class RetrainSettings(StoreSettings):
-    """What a run is started with."""
+    """Settings of a run."""
 
     interactions_url: StoreUrl = Field(
         description="folder that holds the YYYY-MM-DD/*.parquet exports, file:///folder or s3://bucket/prefix"
@@ -86,7 +86,9 @@ class RetrainSettings(StoreSettings):
     retrain_half_life_days: Number = Field(
         30.0, ge=0.01, le=36_600, description="days in which an interaction halves in weight"
     )
-    retrain_popularity_half_life_days: Number = Field(1.0, ge=0.01, le=36_600, description="the same for popularity")
+    retrain_popularity_half_life_days: Number = Field(
+        1.0, ge=0.01, le=36_600, description="days in which an interaction halves in its part of a video's popularity"
+    )
     retrain_loss: Literal["warp", "bpr"] = Field("warp", description="LightFM's loss, warp or bpr")
     retrain_factors: int = Field(128, ge=1, le=1024, description="dimensions of the representations")
     retrain_epochs: int = Field(
@@ -109,7 +111,7 @@ class RetrainSettings(StoreSettings):
         0.5, ge=0, le=1, description="share of a user's vector that comes from what the user liked last"
     )
     retrain_recent_half_life: Number = Field(
-        10.0, ge=0.01, le=1_000_000, description="liked videos after which one of them counts half in that"
+        10.0, ge=0.01, le=1_000_000, description="liked videos after which a like counts half in a user's vector"
     )
     retrain_bias_share: Number = Field(
         0.3, ge=0, le=1, description="share of LightFM's biases of videos that is served beside the popularity prior"
@@ -130,22 +132,24 @@ class RetrainSettings(StoreSettings):
         21_600.0, ge=0.1, le=YEAR_S, description="seconds after which the schedule ends a run"
     )
     schedule_retry_s: Number = Field(
-        900.0, ge=0.1, le=7 * DAY_S, description="seconds until it looks again for a day that is due"
+        900.0, ge=0.1, le=7 * DAY_S, description="seconds until the schedule looks again for a due day"
     )
     schedule_catch_up_days: int = Field(
-        7, ge=1, le=3660, description="missed days that it catches up with, oldest first"
+        7, ge=1, le=3660, description="missed days that the schedule catches up with, oldest first"
     )
-    snowflake_account: str | None = Field(None, description="Snowflake that keeps a log of runs; none without one")
-    snowflake_user: str | None = Field(None, description="who writes it")
-    snowflake_password: SecretStr | None = Field(None, description="password, or a programmatic access token")
-    snowflake_database: str | None = Field(None, description="database that holds feed.lightfm_retrain_log")
-    snowflake_warehouse: str | None = Field(None, description="warehouse, where the user has none by default")
-    snowflake_role: str | None = Field(None, description="role, where the user's default does not do")
+    snowflake_account: str | None = Field(
+        None, description="Snowflake account that keeps a log of runs; no such log without one"
+    )
+    snowflake_user: str | None = Field(None, description="Snowflake user that writes the log of runs")
+    snowflake_password: SecretStr | None = Field(None, description="Snowflake password, or a programmatic access token")
+    snowflake_database: str | None = Field(None, description="Snowflake database that holds feed.lightfm_retrain_log")
+    snowflake_warehouse: str | None = Field(None, description="Snowflake warehouse, if the user has no default one")
+    snowflake_role: str | None = Field(None, description="Snowflake role, if the user's default lacks the rights")
     snowflake_url: HttpUrl | None = Field(
-        None, description="https://host:port, where it does not follow from the account"
+        None, description="Snowflake's https://host:port, if it does not follow from the account"
     )
     dd_agent_host: str | None = Field(None, description="host of the Datadog agent; no metrics without one")
-    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="its DogStatsD port, UDP")
+    dd_dogstatsd_port: int = Field(8125, ge=1, le=MAX_PORT, description="DogStatsD port of the Datadog agent, UDP")
     log_level: LogLevel = Field("info", description="minimum log level: debug, info, warning or error")
 
     def marker_required(self) -> bool:
@@ -155,11 +159,11 @@ class RetrainSettings(StoreSettings):
         return self.export_marker == "required"
 
     def conninfo(self) -> str | None:
-        """Return where Postgres is, with the password of now, None where there is none."""
+        """Return the connection string of Postgres with the present password, None without Postgres."""
         return secret_now("DATABASE_URL", self.database_url.get_secret_value()) if self.database_url else None
 
     def snowflake(self) -> SnowflakeAccount | None:
-        """Return the Snowflake account, None where there is none."""
+        """Return the Snowflake account, None without Snowflake."""
         if not (self.snowflake_account and self.snowflake_user and self.snowflake_password and self.snowflake_database):
             return None
         return SnowflakeAccount(
@@ -189,7 +193,7 @@ class RetrainSettings(StoreSettings):
         return timedelta(days=self.retrain_popularity_half_life_days)
 
     def hyperparameters(self) -> Hyperparameters:
-        """Return how LightFM learns."""
+        """Return the parameters of LightFM."""
         return Hyperparameters(
             loss=self.retrain_loss,
             factors=self.retrain_factors,
@@ -212,13 +216,13 @@ class RetrainSettings(StoreSettings):
         }
 
     def method(self) -> dict[str, object]:
-        """Return those that a state of training must have in common with the next one."""
+        """Return the settings that a state of training must have in common with the next one."""
         apart = {"retrain_warm_start", "retrain_full_fit_days", "retrain_window_days"}
         return {name: value for name, value in self.recipe().items() if name not in apart}
 
 
 class ExportSettings(Settings):
-    """What an export is started with."""
+    """Settings of an export."""
 
     database_url: SecretPostgresUrl = Field(
         description="Postgres of the bridge, postgresql://user:password@host:port/database"

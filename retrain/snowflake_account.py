@@ -1,4 +1,4 @@
-"""The way to Snowflake."""
+"""Connects to Snowflake."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,7 +19,7 @@ class SnowflakeError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SnowflakeAccount:
-    """Where the table is, and as whom it is written."""
+    """The place of the table in Snowflake, and the credentials of the writer."""
 
     account: str
     user: str
@@ -32,7 +32,7 @@ class SnowflakeAccount:
 
     @contextmanager
     def cursor(self) -> Iterator[Any]:
-        """Yield a cursor; SnowflakeError for whatever goes wrong with it."""
+        """Yield a cursor; SnowflakeError for any failure in the block."""
         # Slow to import, and needed only where Snowflake is.
         import snowflake.connector as snowflake  # noqa: PLC0415
         from snowflake.connector.errors import Error  # noqa: PLC0415

@@ -1,1 +1,1 @@
-"""What the programs share: settings, errors, server life cycle, credentials, telemetry, ports and object storage."""
+"""Parts that the programs share: settings, errors, server life cycle, credentials, telemetry, ports, object storage."""

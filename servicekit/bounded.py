@@ -1,4 +1,4 @@
-"""Containers for what callers send, bounded by bytes: a bound by count is none where callers choose the size.
+"""Bounds containers for callers' data by bytes: a bound by count is none where callers choose the size.
 
 The map is bounded by count, or by what its owner counts. In the others, each entry's size is given when it is put in.
 Sizes are those that the process pays for, objects and their headers included, so that a container's bound is what it
@@ -19,7 +19,7 @@ ENTRY_BYTES: Final = 200
 
 
 class BoundedQueue(Generic[Item]):
-    """First in, first out, of at most so many bytes.
+    """First-in-first-out queue of at most so many bytes.
 
     Args:
         max_bytes: Bytes at most; an item that is larger alone is never taken.
@@ -40,7 +40,7 @@ class BoundedQueue(Generic[Item]):
         return (item for item, _ in self._items)
 
     def offer(self, item: Item) -> bool:
-        """Put an item at the end where there is room for it; return whether there was."""
+        """Append an item if there is room; return whether there was."""
         size = self._size(item) + ENTRY_BYTES
         if self.bytes + size > self._max_bytes:
             return False
@@ -49,7 +49,7 @@ class BoundedQueue(Generic[Item]):
         return True
 
     def push(self, item: Item) -> int:
-        """Put an item at the end, and drop the oldest until it fits; return how many were dropped, itself perhaps."""
+        """Append an item, and drop the oldest until it fits; return the number dropped, perhaps including itself."""
         size = self._size(item) + ENTRY_BYTES
         if size > self._max_bytes:
             return 1
@@ -58,7 +58,7 @@ class BoundedQueue(Generic[Item]):
         return self._shrink()
 
     def give_back(self, items: Sequence[Item]) -> int:
-        """Put items back to the front, in their order; return how many of the oldest were dropped for it."""
+        """Put items back to the front, in their order; return the number of oldest ones dropped for them."""
         for item in reversed(items):
             size = self._size(item) + ENTRY_BYTES
             self._items.appendleft((item, size))
@@ -66,13 +66,13 @@ class BoundedQueue(Generic[Item]):
         return self._shrink()
 
     def popleft(self) -> Item:
-        """Take the oldest item; IndexError when there is none."""
+        """Remove and return the oldest item; IndexError if the queue is empty."""
         item, size = self._items.popleft()
         self.bytes -= size
         return item
 
     def take(self, most: int) -> list[Item]:
-        """Take the oldest items, up to `most`."""
+        """Remove and return the oldest items, up to `most`."""
         return [self.popleft() for _ in range(min(most, len(self._items)))]
 
     def _shrink(self) -> int:
@@ -84,7 +84,7 @@ class BoundedQueue(Generic[Item]):
 
 
 class BoundedMap(OrderedDict[Key, Value]):
-    """A value for each key, of at most so many; what was put longest ago is dropped first.
+    """Map with a bounded number of keys; the key put longest ago is dropped first.
 
     Reading is a dictionary's own, and costs no more.
 
@@ -97,7 +97,7 @@ class BoundedMap(OrderedDict[Key, Value]):
         self._most = most
 
     def put(self, key: Key, value: Value) -> tuple[Key, Value] | None:
-        """Set the key's value, which makes it the latest; return what was dropped for it, if anything was."""
+        """Set the key's value and make it the latest; return the dropped item, if any."""
         self[key] = value
         self.move_to_end(key)
         if self._most is not None and len(self) > self._most:
@@ -105,17 +105,17 @@ class BoundedMap(OrderedDict[Key, Value]):
         return None
 
     def oldest(self) -> tuple[Key, Value]:
-        """Return what was put longest ago; StopIteration where there is nothing."""
+        """Return the item put longest ago; StopIteration if the map is empty."""
         return next(iter(self.items()))
 
     def drop_while(self, is_over: Callable[[], bool]) -> Iterator[tuple[Key, Value]]:
-        """Drop the oldest, and yield it, for as long as its owner says."""
+        """Drop the oldest items, and yield each, while a condition holds."""
         while is_over():
             yield self.popitem(last=False)
 
 
 class BoundedTexts(Generic[Key]):
-    """A text for each key, of at most so many bytes; what was set longest ago is forgotten first.
+    """Map of texts with a bounded number of bytes; the key set longest ago is dropped first.
 
     Args:
         max_bytes: Bytes at most.
@@ -133,11 +133,11 @@ class BoundedTexts(Generic[Key]):
         return len(self._texts)
 
     def get(self, key: Key) -> str | None:
-        """Return the key's text, None when there is none."""
+        """Return the key's text, None if it has none."""
         return self._texts.get(key)
 
     def set(self, key: Key, text: str) -> list[Key]:
-        """Set the key's text, which makes it the latest; return the keys that were forgotten for it."""
+        """Set the key's text and make it the latest; return the keys dropped for it."""
         before = self._texts.pop(key, None)
         if before is not None:
             self.bytes -= _entry_bytes(key, before)

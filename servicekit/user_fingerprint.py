@@ -1,4 +1,4 @@
-"""What stands for a user in lists of the forgotten, which must not hold names."""
+"""Fingerprints users for lists of erased ones, which must not hold names."""
 
 from hashlib import blake2b
 

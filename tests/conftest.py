@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import pytest
@@ -17,8 +17,8 @@ from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
 from tests.support.dogstatsd import DogStatsdServer
 from tests.support.grpcurl import Grpcurl
-from tests.support.isolation import isolated
-from tests.support.kinds import KINDS, SYSTEM, UNIT, kind_of
+from tests.support.run.isolation import isolated
+from tests.support.run.kinds import KINDS, SYSTEM, UNIT, kind_of
 
 ROOT: Final = Path(__file__).parents[1]
 SHARED_DATA: Final = ROOT.parent / "shared" / "data"
@@ -53,6 +53,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         stacks = {item.path for item in items if item.get_closest_marker(SYSTEM)}
         fast = {item.path for item in items} - {item.path for item in items if not item.get_closest_marker(UNIT)}
         items.sort(key=lambda item: (item.path not in stacks, item.path in fast))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Share files out as `make test` says, by file, without starting a system on several workers."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.support.run.schedule import BySystem  # noqa: PLC0415  # only whoever hands tests out needs it
+
+    return BySystem(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""Pages while the Datadog agent's name hangs, and while nobody reads the log, beside idle ones (EVENT_LOOP_S seconds).
+"""Measures pages while Datadog's host name hangs and while nobody reads the log, beside idle ones (EVENT_LOOP_S).
 
 One recsvc and several bridges, each asked in turn at the same open-loop rate, ten times over: `idle` sends its metrics
 to a socket that discards them and logs to a file. BASELINE=<checkout> measures the bridge of another checkout instead.
@@ -46,7 +46,7 @@ runpy.run_module("bridge", run_name="__main__")
 
 
 def run() -> dict[str, list[Row]]:
-    """Measure, and return the table."""
+    """Measure all cases, and return their table."""
     with running_peers() as peers, ExitStack() as stack:
         return asyncio.run(_measure(peers, stack))
 

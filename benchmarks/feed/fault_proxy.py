@@ -1,4 +1,4 @@
-"""A proxy in front of recsvc that is slow, errs, resets connections or serves a queue, as told on standard input.
+"""Puts faults in front of recsvc: delays, errors, resets and a queue, as standard input asks.
 
 Run as `python -m benchmarks.fault_proxy <upstream>`: it prints its port, then follows one JSON object a line with any
 of `delay_ms`, `code` and the `share` of calls that end with it, `reset_share` of replies cut in the middle of their
@@ -23,7 +23,7 @@ SERVICE = "videowindow.lightfm.v2025_9.RecommendationService"
 
 @dataclass(slots=True)
 class Faults:
-    """What goes wrong now."""
+    """The faults that the proxy injects now."""
 
     delay_ms: float = 0.0
     code: str = "UNAVAILABLE"
@@ -33,7 +33,7 @@ class Faults:
 
 
 class Proxy:
-    """Passes calls on, with faults."""
+    """Forwards calls, and injects faults."""
 
     def __init__(self, upstream: str) -> None:
         self.faults = Faults()
@@ -60,7 +60,7 @@ class Proxy:
         return reply
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-        """Pass the bytes of one connection on, and reset it where told."""
+        """Forward the bytes of one connection, and reset it where the faults say so."""
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             async with asyncio.TaskGroup() as both:

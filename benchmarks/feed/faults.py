@@ -1,4 +1,4 @@
-"""The feed under faults: every page answered, in time, and how many of them personal (FEED_FAULTS_S seconds a row).
+"""Measures the feed under faults: answered pages, their latency and the personal share (FEED_FAULTS_S seconds a row).
 
 Open-loop load on a bridge process with real recsvc, Postgres and Kafka, all on this machine. A fault begins before a
 row's first call and lasts to its end, except where the row says otherwise; between rows the bridge recovers.
@@ -131,7 +131,7 @@ async def _own_faults(peers: Peers, recsvc: Service, bridge: Service, matrix: Ma
 
 
 async def _stores(peers: Peers, bridge: Service, matrix: Matrix) -> None:
-    """Postgres and Kafka hang while interactions keep coming."""
+    """Suspend Postgres and Kafka while interactions keep coming."""
     for name, peer in (("Postgres", peers.postgres), ("Kafka", peers.kafka)):
         child = _child(peer)
         writer = _Writer(bridge.address)
@@ -141,7 +141,7 @@ async def _stores(peers: Peers, bridge: Service, matrix: Matrix) -> None:
 
 
 class _Writer:
-    """Sends interactions whatever becomes of them."""
+    """Sends interactions, and ignores their outcome."""
 
     def __init__(self, address: str) -> None:
         self._channel = aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
@@ -160,7 +160,7 @@ class _Writer:
 
 
 async def _sinks(peers: Peers, recsvc: Service, stack: ExitStack, matrix: Matrix) -> None:
-    """Segment takes connections and Datadog packets, and neither ever reads."""
+    """Listen as Segment and Datadog do, and never read what arrives."""
     segment = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1))
     agent = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     agent.bind(("127.0.0.1", 0))
@@ -193,7 +193,7 @@ async def _replicas(peers: Peers, recsvc: Service, matrix: Matrix) -> None:
 
 
 async def _start(service: Service) -> None:
-    """Start a service from this thread, whose life its own is tied to, without holding the loop."""
+    """Start a service outside the event loop, from the thread whose end also ends the service."""
     started = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -1,4 +1,4 @@
-"""Whether a second attempt helps: two replicas of recsvc, of which one is slow or hangs now and then.
+"""Compares pages with and without hedging on two replicas of recsvc, one of which is slow or hangs at times.
 
 Three bridges take turns under the same load and the same faults: channels that take turns (the balancing of gRPC's
 round robin), the fewest calls under way, and that with hedged attempts.
@@ -32,7 +32,7 @@ Disturb = Callable[[], Awaitable[None]]
 
 
 class TakingTurns(Balancer):  # type: ignore[type-arg]  # of whatever it is given
-    """Each replica in its turn, whatever became of its calls."""
+    """Round-robin balancer, which ignores the outcome of calls."""
 
     def _choose(self, tried):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # as in its base
         return min(self._replicas, key=lambda one: (one in tried, one.used))

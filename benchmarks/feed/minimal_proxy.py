@@ -1,4 +1,4 @@
-"""The least that an asyncio gRPC proxy can do: `python -m benchmarks.pass_through <upstream>` prints its port.
+"""Serves the least asyncio gRPC proxy: `python -m benchmarks.feed.minimal_proxy <upstream>` prints its port.
 
 It hands the bytes of `Recommend` on and back, without looking at them.
 """

@@ -1,11 +1,11 @@
-"""A model of random numbers in a store, for benchmarks of serving: its size matters, its taste does not."""
+"""Publishes a model of random numbers for benchmarks in which only its size matters."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from modelstore.artefact import Catalogue, Csr, Manifest, Model, write
+from modelstore.artefact import Catalogue, Manifest, Model, RowLists, write
 from modelstore.id_map import IdMap
 from modelstore.registry import Registry
 from servicekit.storage.object_store import FileStore
@@ -40,7 +40,7 @@ def publish_random_model(store: Path, version: str, *, users: int, videos: int, 
             authors=IdMap.build(["a0"]),
             author_rows=np.zeros(videos, np.int32),
             tags=IdMap.build(f"t{number}" for number in range(10)),
-            tag_rows=Csr(np.arange(videos + 1, dtype=np.int64), rng.integers(0, 10, videos, dtype=np.int32)),
+            tag_rows=RowLists(np.arange(videos + 1, dtype=np.int64), rng.integers(0, 10, videos, dtype=np.int32)),
             durations_ms=np.full(videos, 20_000, np.int64),
             published_at_ms=np.full(videos, -1, np.int64),
         ),
@@ -51,7 +51,7 @@ def publish_random_model(store: Path, version: str, *, users: int, videos: int, 
     registry.activate(version, at=AT)
 
 
-def _sorted_lists(rng: np.random.Generator, count: int, length: int, bound: int) -> Csr:
+def _sorted_lists(rng: np.random.Generator, count: int, length: int, bound: int) -> RowLists:
     step = bound // length
     rows = np.arange(length) * step + rng.integers(0, step, (count, length))
-    return Csr(np.arange(count + 1, dtype=np.int64) * length, rows.astype(np.int32).ravel())
+    return RowLists(np.arange(count + 1, dtype=np.int64) * length, rows.astype(np.int32).ravel())

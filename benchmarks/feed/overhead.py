@@ -1,4 +1,4 @@
-"""What the bridge adds to a direct call of recsvc: time at the median, and processor time beside a minimal proxy.
+"""Measures the bridge beside a direct call of recsvc (median latency) and beside a minimal proxy (processor time).
 
 Three ways to one recsvc take turns in short stretches: direct, by a proxy that only hands bytes on, by the bridge.
 """

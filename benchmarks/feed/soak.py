@@ -1,4 +1,4 @@
-"""Whether the bridge's memory and file descriptors stay level: calls under changing faults, many of them cancelled.
+"""Watches the bridge's memory and file descriptors under changing faults and many cancelled calls.
 
 FEED_SOAK_CALLS says how many (a million take about half an hour); by default it ends after FEED_SOAK_S seconds.
 """
@@ -38,7 +38,7 @@ MEBIBYTE = 1 << 20
 
 
 class Soak:
-    """Calls a bridge until there were enough calls, or the time is over."""
+    """Calls a bridge until enough calls were made, or the time is over."""
 
     def __init__(self, address: str) -> None:
         self._feed: Any = FeedServiceStub(aio.insecure_channel(address))
@@ -49,7 +49,7 @@ class Soak:
 
     @property
     def share(self) -> float:
-        """How much of the way is gone, 0 to 1."""
+        """Return the progress of the run, 0 to 1."""
         return self.calls / CALLS if CALLS else 1 - max(0.0, self._deadline - time.monotonic()) / SECONDS
 
     async def call_on(self) -> None:

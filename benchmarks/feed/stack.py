@@ -1,4 +1,4 @@
-"""Everything around the bridge that its benchmarks need, each a process of its own."""
+"""Runs the peers that benchmarks of the bridge need, each as a process of its own."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ TRENDING = 3_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSize:
-    """How large the models are that recsvc serves."""
+    """Sizes of the models that recsvc serves."""
 
     users: int = USERS
     videos: int = VIDEOS
@@ -47,7 +47,7 @@ class ModelSize:
 
 @dataclass(slots=True)
 class Peers:
-    """What runs.
+    """The running peers.
 
     Attributes:
         folder: Everything lies below it.
@@ -88,7 +88,7 @@ class Peers:
         return self._serve(name, "bridge", address, own | environment)
 
     def publish(self, version: str, seed: int) -> None:
-        """Make another model live."""
+        """Publish another model and make it live."""
         size = self.size
         publish_random_model(
             self.folder / "models",
@@ -152,7 +152,7 @@ def _fill(url: str) -> None:
 
 
 class FaultProxy:
-    """The fault proxy in front of a recsvc, and the way to tell it what to do."""
+    """The fault proxy in front of recsvc, with its control channel."""
 
     def __init__(self, upstream: str) -> None:
         command = [sys.executable, "-m", "benchmarks.feed.fault_proxy", upstream]
@@ -162,23 +162,23 @@ class FaultProxy:
         self.address = f"127.0.0.1:{self._line()}"
 
     def tell(self, **faults: Any) -> None:
-        """Change what goes wrong; nothing does without arguments."""
+        """Replace the current faults; without arguments, remove them."""
         self._say(faults)
 
     def calls(self) -> int:
-        """Return how many calls came since the last time."""
+        """Return the number of calls since the last time."""
         return int(self._say({"report": True}))
 
     def stop(self) -> None:
-        """Make it hang."""
+        """Suspend the proxy."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let the suspended proxy run again."""
         self.process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End it."""
+        """End the proxy."""
         self.process.kill()
         self.process.wait()
 
@@ -191,7 +191,7 @@ class FaultProxy:
 
 
 class Users:
-    """Asks a bridge for pages, and says in a word what came."""
+    """Asks a bridge for pages, and names each outcome in a word."""
 
     def __init__(self, address: str, *, timeout_s: float = 1.0) -> None:
         self.channel = aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])

@@ -1,4 +1,4 @@
-"""What follows a stall of recsvc: the share of personal pages in each second after its end (FEED_STALL_S seconds).
+"""Measures the personal share in each second after a stall of recsvc (FEED_STALL_S seconds).
 
 Open-loop load on a bridge process with a real recsvc, on this machine. recsvc stands still (SIGSTOP), is slow in each
 page, or stands still again and again; then it is well. A second counts from the instant of that.

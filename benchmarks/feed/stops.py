@@ -1,4 +1,4 @@
-"""SIGTERM under load, time after time (STOPS of the bridge, and of recsvc): what became of the calls of that moment.
+"""Sends SIGTERM under load, STOPS times to the bridge and to recsvc, and counts the outcomes of the calls under way.
 
 Eight callers, each with a connection of its own, ask as fast as they are answered. A call that is refused because the
 server has begun to end (UNAVAILABLE) goes to another replica in production; a call that is CANCELLED is lost.

@@ -1,4 +1,4 @@
-"""How fast a backlog drains after an outage of Kafka, beside live traffic at the rate that made it.
+"""Measures how fast a backlog drains after an outage of Kafka, beside live traffic at the same rate.
 
 By default five minutes at 500 events/s are put into the outbox, as an outage would have left them (BACKLOG_EVENTS;
 1800000 is an hour), of BACKLOG_USERS users, while live events of the same users come at BACKLOG_RATE a second.
@@ -52,7 +52,7 @@ class Memory:
         self.first = self.most = resident_bytes(self.pid)
 
     def look(self) -> None:
-        """Take note of it as it is now."""
+        """Record the resident memory of now."""
         self.most = max(self.most, resident_bytes(self.pid))
 
 

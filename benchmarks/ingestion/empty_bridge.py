@@ -1,4 +1,4 @@
-"""The least that recording an interaction over gRPC can cost: `python -m benchmarks.empty_bridge` prints its port.
+"""Serves empty acknowledgements, the least that ingestion can cost: `python -m benchmarks.ingestion.empty_bridge`.
 
 The bridge's own kind of server and error mapping, on one core, acknowledge each interaction without looking at it.
 """

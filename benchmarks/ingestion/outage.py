@@ -1,4 +1,4 @@
-"""What callers of the ingestion notice while Kafka, Postgres or both are away, and how soon all is in its place again.
+"""Measures what callers of ingestion see while Kafka, Postgres or both are away, and how soon the backlog is settled.
 
 Live traffic at OUTAGE_RATE a second, open loop, of which the middle OUTAGE_SECONDS are the outage.
 """
@@ -56,7 +56,7 @@ async def _measure(peers: Peers) -> list[Row]:
 
 
 def _child(child: Child | None) -> Child:
-    """Return a server's process as it is now: one that was killed has a new one."""
+    """Return the present process of a server: a killed one was replaced."""
     if child is None:
         raise RuntimeError("the server was not started")
     return child
@@ -94,7 +94,7 @@ async def _load(peers: Peers, channel: aio.Channel, name: str, breaks: Steps, he
 
 
 async def _settle(peers: Peers, acknowledged: set[str]) -> int:
-    """Return how many acknowledged events are not in Postgres, once the outbox is empty and no more are to come."""
+    """Return the number of acknowledged events missing in Postgres once outbox and backfill are done."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         missing = await asyncio.to_thread(_missing, peers, acknowledged)

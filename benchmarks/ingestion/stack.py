@@ -1,4 +1,4 @@
-"""What the ingestion benchmarks need: real Postgres with fsync, the best Kafka there is, a bridge on one core."""
+"""Runs what the ingestion benchmarks need: Postgres with fsync, the best Kafka available, a bridge on one core."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ USERS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """What runs."""
+    """The running peers."""
 
     postgres: Postgres
     kafka: Kafka
@@ -98,7 +98,7 @@ def event(number: int) -> pb.Interaction:
 
 
 async def stream(channel: aio.Channel, count: int, start: int = 0, *, told: Callable[[], None] = lambda: None) -> int:
-    """Send events over one call as fast as they are taken; return how many were acknowledged, `told` of each."""
+    """Send events over one call as fast as possible; call `told` for each; return the number of acknowledged ones."""
     acknowledged = 0
 
     async def requests() -> AsyncIterator[pb.StreamInteractionsRequest]:

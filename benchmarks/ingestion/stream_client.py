@@ -1,4 +1,4 @@
-"""Streams that send as fast as they are let, and what becomes of the bridge's memory meanwhile."""
+"""Sends streams of events as fast as flow control allows, and records the bridge's memory meanwhile."""
 
 import asyncio
 import sys
@@ -18,7 +18,7 @@ QUARTERS = 4
 
 @dataclass(slots=True)
 class Firehose:
-    """One run.
+    """One run of streams.
 
     Attributes:
         peers: What it runs against.
@@ -35,7 +35,7 @@ class Firehose:
     cpu_s: float = 0
 
     async def run(self) -> None:
-        """Send everything, and tell of progress; what is kept here does not grow with the number of events."""
+        """Send all events, and print progress; memory here does not grow with their number."""
         share = self.count // STREAMS
         begin, cpu = time.monotonic(), cpu_seconds(self.peers.pid)
         self.resident.append(resident_bytes(self.peers.pid))

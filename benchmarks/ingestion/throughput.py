@@ -1,4 +1,4 @@
-"""Acknowledged interactions a second on one core, and the time from accepting one to Kafka's acknowledgement.
+"""Measures acknowledged interactions a second on one core, and the time from acceptance to Kafka's acknowledgement.
 
 Real Postgres with fsync and Apache Kafka on the same machine; the bridge is kept to one core. Beside them an empty
 call of the same kind of server. INGESTION_EVENTS sets how many events the firehose sends (10,000,000 need an hour and
@@ -101,7 +101,7 @@ def _publish_latencies(peers: Peers) -> list[float]:
 
 
 async def _unary(channel: aio.Channel, pid: int, name: str) -> tuple[float, Row]:
-    """Return the processor seconds that each call took of a process, and a row."""
+    """Return the processor seconds of a process for each call, and a row of the table."""
     stub = InteractionServiceStub(channel)
 
     async def caller(first: int) -> int:

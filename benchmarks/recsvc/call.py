@@ -1,4 +1,4 @@
-"""What a `Recommend` costs beside an empty RPC: processor time a call, and calls a second on one core.
+"""Compares a `Recommend` with an empty RPC: processor time a call, and calls a second on one core.
 
 All servers stand on one core, the caller on another; they take turns in short stretches. The empty server is gRPC's
 thread-pool server, and its reply has as many bytes; `empty RPC, direct` is one that answers as recsvc does, without
@@ -27,9 +27,9 @@ from benchmarks import knob
 from benchmarks.feed.fault_proxy import SERVICE
 from benchmarks.feed.model import publish_random_model
 from benchmarks.machine import cpu_seconds
+from benchmarks.recsvc.server import recsvc_of, running
 from benchmarks.report import Row
-from deploy.local.program import ROOT, Service
-from servicekit.process.ports import free_port
+from deploy.local.program import ROOT
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 VIDEOS = 20_000
@@ -51,7 +51,7 @@ UNPREPARED = "first page, unprepared"
 
 @dataclass(slots=True)
 class Server:
-    """One server, and how it is called."""
+    """A server, and the way to call it."""
 
     pid: int
     channel: aio.Channel
@@ -59,7 +59,7 @@ class Server:
     rates: dict[str, list[float]] = field(default_factory=dict)
 
     async def call(self, kind: str, requests: Sequence[bytes]) -> None:
-        """Make the calls, some at once, and note what they cost."""
+        """Make the calls, several at a time, and record their cost."""
         recommend: aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(f"/{SERVICE}/Recommend")
         left = iter(requests)
 
@@ -140,33 +140,29 @@ async def _reply(address: str) -> pb.RecommendResponse:
 
 @contextmanager
 def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, str]]:
-    """Run recsvc on one core, with so many users' lists prepared; its process and address."""
-    address = f"127.0.0.1:{free_port()}"
-    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
-        "RECSVC_LISTEN": address,
-        "RECSVC_WORKERS": "1",
-        "RECSVC_THREADS": str(THREADS),
-        "RECSVC_PRECOMPUTED_USERS": str(prepared),
-        "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "MODEL_CACHE_DIR": str(folder / f"cache-{prepared}"),
-    }
-    log = folder / f"recsvc-{prepared}.log"
-    service = Service("recsvc", address, environment, log)
-    with on_core(core):
-        service.start()
-    try:
+    """Run recsvc on one core with precomputed lists of some users; yield its process and address."""
+    service = recsvc_of(
+        folder,
+        name=f"recsvc-{prepared}",
+        RECSVC_THREADS=str(THREADS),
+        RECSVC_PRECOMPUTED_USERS=str(prepared),
+        MODEL_CACHE_DIR=str(folder / f"cache-{prepared}"),
+    )
+    with ExitStack() as stack:
+        with on_core(core):
+            stack.enter_context(running(service))
         if not service.child:
             raise RuntimeError("not started")
         if prepared:
-            service.child.wait_until(lambda: b"precomputation.done" in log.read_bytes(), timeout_s=120, what="no lists")
-        yield service.child.pid, address
-    finally:
-        service.stop()
+            service.child.wait_until(
+                lambda: b"precomputation.done" in service.log.read_bytes(), timeout_s=120, what="no lists"
+            )
+        yield service.child.pid, service.address
 
 
 @contextmanager
 def _empty(reply: Path, kind: str, core: int) -> Iterator[tuple[int, str]]:
-    """Run a server that does the least on one core; its process and address."""
+    """Run an empty server on one core; yield its process and address."""
     command = [sys.executable, "-m", "benchmarks.recsvc.empty_server", str(reply), str(THREADS), kind]
     with on_core(core):
         # In a session of its own, as recsvc is: Linux shares a busy core out between sessions.
@@ -181,7 +177,7 @@ def _empty(reply: Path, kind: str, core: int) -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Let processes that are started meanwhile inherit one core."""
+    """Pin the processes that the block starts to one core."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:

@@ -1,4 +1,4 @@
-"""The least that a gRPC server can do: `python -m benchmarks.empty_server <reply> <threads> <kind>`.
+"""Serves an empty gRPC call: `python -m benchmarks.recsvc.empty_server <reply> <threads> <kind>`.
 
 `<reply>` is a file with a serialised `RecommendResponse`. It prints its port and answers every `Recommend` with that
 reply: as its bytes, without a look at the request, on gRPC's thread-pool server (`bytes`) or as recsvc answers unary

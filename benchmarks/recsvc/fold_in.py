@@ -1,4 +1,4 @@
-"""Fold-in: quality beside full retraining, other ways and none at all, on held-out days of real traffic, and its cost.
+"""Measures fold-in on held-out days of real traffic: quality beside full retraining and other ways, and its cost.
 
 Users with at least 50 interactions are kept out of a feed. Each is then known by the last 1, 5, 20 or 50 of them:
 folded in as served, or trained anew from a feed that has them. Both models are what a run of `retrain` publishes. They
@@ -39,7 +39,7 @@ from retrain.evaluation.confidence import interval
 from retrain.evaluation.held_out_day import PAGE_SIZE, HeldOutDay
 from retrain.evaluation.live_model import LiveModel
 from retrain.evaluation.metrics import hits, ndcg
-from retrain.scheduling.job import run_job
+from retrain.scheduling.single_run import run_once
 from retrain.settings import RetrainSettings
 from servicekit.storage.object_store import FileStore, open_store
 from servicekit.telemetry.logs import configure_logs
@@ -90,7 +90,7 @@ def run() -> Mapping[str, list[Row]]:
 
 
 class Judge:
-    """Judges by what users watched from a cut on and had not been shown before it.
+    """Judges pages by what users watched after a cut and had not been shown before it.
 
     Args:
         interactions: All that they did.
@@ -109,11 +109,11 @@ class Judge:
         self._popularity = interactions.popularity(cut, half_life=settings.popularity_half_life())
 
     def able(self) -> list[str]:
-        """Return the users who can be judged."""
+        """Return the users that can be judged."""
         return self._users.ids(np.unique(self._targets.users))
 
     def gains(self, model: Model, vectors: Vectors) -> Gains:
-        """Return the NDCG of the pages that a model gives users of these vectors, of those who can be judged.
+        """Return the NDCG of the pages for these vectors, of the users that can be judged.
 
         Args:
             model: What is served, with its own weight of popularity, and popularity as of the cut.
@@ -155,11 +155,11 @@ def _settings(feed: Path, folder: Path) -> RetrainSettings:
 
 
 def _trained(feed: Path, until: datetime) -> ServingModel:
-    """Return what a run from nothing publishes, on a feed's days up to an instant."""
+    """Train from nothing on a feed's days up to an instant, and return the model that a run would publish."""
     folder = Path(tempfile.mkdtemp(dir=feed))
     settings = _settings(feed, folder)
     with contextlib.redirect_stdout(io.StringIO()):
-        run_job(settings, last=(until - DAY).date(), dry_run=False, again=False, force=True)
+        run_once(settings, last=(until - DAY).date(), dry_run=False, again=False, force=True)
     registry = Registry(open_store(settings.model_store_url))
     current = registry.current()
     if current is None:
@@ -180,7 +180,7 @@ def _copy_of(user: str, count: int) -> str:
 
 
 def _newcomers(judge: Judge, told: Told, base: ServingModel, anew: ServingModel) -> Mapping[str, list[Row]]:
-    """Compare for users of whom training knew nothing."""
+    """Compare the ways for users whom training did not know."""
     gains: dict[str, list[Gains]] = {}
     for count in COUNTS:
         known = {user: interactions[-count:] for user, interactions in told.items()}
@@ -214,7 +214,7 @@ def _difference(ours: Gains, theirs: Gains) -> str:
 
 
 def _ways(serving: ServingModel) -> Mapping[str, Folding]:
-    """Return the ways to get newcomers' vectors from interactions."""
+    """Return the ways to compute newcomers' vectors from interactions."""
     factors = serving.model.video_factors
     gram, unit = factors.T @ factors, np.eye(factors.shape[1], dtype=np.float32)
 
@@ -244,7 +244,7 @@ def _ways(serving: ServingModel) -> Mapping[str, Folding]:
 
 
 def _ridge(chosen: Vector, weights: Vector, *, ground: Vector, level: float) -> Vector:
-    """Return the vector whose scores of the chosen videos come nearest to a level, by weight, and to zero by `ground`.
+    """Return the ridge regression's vector: chosen videos score near a level, by weight, others near 0 by `ground`.
 
     With a share of all videos' Gram matrix in `ground` it is a step of ALS (Hu, Koren, Volinsky, 2008).
     """
@@ -254,7 +254,7 @@ def _ridge(chosen: Vector, weights: Vector, *, ground: Vector, level: float) -> 
 
 
 def _trained_users(judge: Judge, later: Told, before: ServingModel, anew: ServingModel) -> Mapping[str, list[Row]]:
-    """Compare for users whom training knew, and who did more since."""
+    """Compare the ways for users whom training knew and who were active since."""
     bases = {user: before.user(user) for user in later}
     known = {user: base for user, base in bases.items() if base.state is UserState.TRAINED}
     gains = {

@@ -1,4 +1,4 @@
-"""WARP with frozen videos: vectors of newcomers learnt as LightFM learns them, the videos as they are."""
+"""Learns vectors of newcomers by LightFM's WARP while the videos' vectors stay fixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MAX_LOSS: Final = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrozenVideos:
-    """What newcomers learn from."""
+    """The fixed videos that newcomers learn from."""
 
     factors: Vectors
     """(V, d)."""

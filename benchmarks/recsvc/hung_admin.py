@@ -1,4 +1,4 @@
-"""Pages while eight ActivateModel calls hang on a model store that does not answer, beside idle ones, in turn.
+"""Measures pages while eight ActivateModel calls hang on a model store that does not answer, beside idle ones, in turn.
 
 The version that they ask for has a named pipe for a manifest: whoever opens it waits until somebody writes.
 """
@@ -29,7 +29,7 @@ HUNG: Final = "20250903-1"
 
 
 def run() -> dict[str, list[Row]]:
-    """Measure, and return the table."""
+    """Measure both cases, and return their table."""
     with running_peers() as peers:
         return asyncio.run(_measure(peers))
 

@@ -1,4 +1,4 @@
-"""Latency of `Recommend` while another model goes live every two seconds, under open-loop load.
+"""Measures the latency of `Recommend` while another model goes live every two seconds, under open-loop load.
 
 The server runs with its default settings on one machine with the caller; models of 20,000 videos x 64 take turns. Times
 with and without swaps take turns as well, ten seconds each: a machine that is slow for a while is slow for both.
@@ -6,7 +6,6 @@ MODEL_SWAP_SECONDS is how long each of the two takes in all, in whole turns.
 """
 
 import asyncio
-import os
 import tempfile
 import threading
 from collections import deque
@@ -21,10 +20,9 @@ from grpc import aio
 from benchmarks import knob
 from benchmarks.feed.model import publish_random_model
 from benchmarks.open_loop import Load, drive, together
+from benchmarks.recsvc.server import recsvc_of, running
 from benchmarks.report import Row
-from deploy.local.program import Service
 from modelstore.registry import Registry
-from servicekit.process.ports import free_port
 from servicekit.storage.object_store import FileStore
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
@@ -83,7 +81,7 @@ def _row(when: str, load: Load, between: Load, swaps: int) -> Row:
 
 @contextmanager
 def _swapping(registry: Registry, served: Sequence[str]) -> Iterator[list[str]]:
-    """Move the pointer every two seconds of a turn, in a thread; yield what was served when the two were over."""
+    """Move the pointer every two seconds of a turn, in a thread; yield the loads that were served by then."""
     ended, swaps = threading.Event(), list[str]()
 
     def swap() -> None:
@@ -109,18 +107,5 @@ def _swapping(registry: Registry, served: Sequence[str]) -> Iterator[list[str]]:
 
 @contextmanager
 def _recsvc(folder: Path) -> Iterator[str]:
-    address = f"127.0.0.1:{free_port()}"
-    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
-        "RECSVC_LISTEN": address,
-        "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "MODEL_CACHE_DIR": str(folder / "cache"),
-        "MODEL_POLL_INTERVAL_S": "0.2",
-        "RECSVC_WORKERS": "1",
-        "LOG_LEVEL": "warning",
-    }
-    service = Service("recsvc", address, environment, folder / "recsvc.log")
-    service.start()
-    try:
-        yield address
-    finally:
-        service.stop()
+    with running(recsvc_of(folder, MODEL_POLL_INTERVAL_S="0.2", LOG_LEVEL="warning")) as service:
+        yield service.address

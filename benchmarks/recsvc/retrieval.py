@@ -1,4 +1,4 @@
-"""Time, memory and recall of a user's best 20 videos, from a thousand videos to a million.
+"""Measures time, memory and recall of a user's best 20 videos, from 1,000 videos to 1,000,000.
 
 The factors are those of a LightFM WARP fit on simulated tastes, multiplied by perturbed copies to the size of the
 catalogue, with a popularity prior of heavy tail. All ways answer the same users in the same process on one core;

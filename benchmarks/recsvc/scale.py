@@ -1,4 +1,4 @@
-"""What recsvc needs as catalogue and audience grow: start, memory, latency and throughput, beside other ways to rank.
+"""Measures recsvc as catalogue and audience grow: start, memory, latency and throughput, beside other ways to rank.
 
 Each step publishes a model of that size and serves it in one process on one core; the caller sits on another. `start`
 is the time until the server answers: with nothing on this machine, and again from its local copy. `PSS` is what the
@@ -29,14 +29,14 @@ from lightfm import LightFM
 from benchmarks.machine import MEBIBYTE, cpu_seconds
 from benchmarks.recsvc.call import on_core
 from benchmarks.recsvc.retrieval import DIMENSIONS, PAGE, POPULARITY_WEIGHT, catalogue, compare, fitted, grown
+from benchmarks.recsvc.server import recsvc_of
 from benchmarks.report import Row
 from deploy.local.child_process import Child
 from deploy.local.program import ROOT, Service
 from deploy.probe import serves
-from modelstore.artefact import Catalogue, Csr, Manifest, Model, write
+from modelstore.artefact import Catalogue, Manifest, Model, RowLists, write
 from modelstore.id_map import IdMap
 from modelstore.registry import Registry
-from servicekit.process.ports import free_port
 from servicekit.storage.object_store import FileStore
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import ModelServiceStub, RecommendationServiceStub
@@ -160,12 +160,12 @@ def _model(fit: LightFM, videos: int, users: int) -> Model:
         video_factors=factors,
         video_biases=biases,
         popularity=popularity,
-        seen=Csr(np.arange(users + 1, dtype=np.int64) * SEEN, seen.astype(np.int32).ravel()),
+        seen=RowLists(np.arange(users + 1, dtype=np.int64) * SEEN, seen.astype(np.int32).ravel()),
         catalogue=Catalogue(
             authors=IdMap.build(["a0"]),
             author_rows=np.zeros(videos, np.int32),
             tags=IdMap.build(f"t{number}" for number in range(10)),
-            tag_rows=Csr(np.arange(videos + 1, dtype=np.int64), rng.integers(0, 10, videos, dtype=np.int32)),
+            tag_rows=RowLists(np.arange(videos + 1, dtype=np.int64), rng.integers(0, 10, videos, dtype=np.int32)),
             durations_ms=np.full(videos, 20_000, np.int64),
             published_at_ms=np.full(videos, -1, np.int64),
         ),
@@ -174,23 +174,14 @@ def _model(fit: LightFM, videos: int, users: int) -> Model:
 
 @contextmanager
 def _recsvc(folder: Path, core: int) -> Iterator[tuple[Service, float]]:
-    """Run the server on one core; how long it took until it served."""
-    address = f"127.0.0.1:{free_port()}"
-    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
-        "RECSVC_LISTEN": address,
-        "RECSVC_WORKERS": "1",
-        "RECSVC_PRECOMPUTED_USERS": "0",
-        "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "MODEL_CACHE_DIR": str(folder / "cache"),
-        "LOG_LEVEL": "warning",
-    }
-    service = Service("recsvc", address, environment, folder / "recsvc.log")
+    """Run the server on one core, and measure the time until it served."""
+    service = recsvc_of(folder, RECSVC_PRECOMPUTED_USERS="0", LOG_LEVEL="warning")
     began = time.perf_counter()
     with on_core(core):
         command = [sys.executable, "-m", "recsvc"]
-        service.child = Child.start("recsvc", command, log=service.log, env=environment, cwd=ROOT)
+        service.child = Child.start("recsvc", command, log=service.log, env=service.env, cwd=ROOT)
     try:
-        service.child.wait_until(lambda: serves(address), timeout_s=START_TIMEOUT_S, what="did not serve")
+        service.child.wait_until(lambda: serves(service.address), timeout_s=START_TIMEOUT_S, what="did not serve")
         yield service, time.perf_counter() - began
     finally:
         service.stop()

@@ -1,4 +1,4 @@
-"""Feeds of real traffic in which some users are new: gone from one, there with the little they did in another.
+"""Builds feeds of real traffic in which some users are new: absent, or known by a few interactions only.
 
 A newcomer's interactions are the last ones that the user did before an instant. Of those from before the exports only
 the order is known: a watch there is taken as a long one where the history says so, else as a click, and a like follows
@@ -49,7 +49,7 @@ _KEPT: Final = 'SELECT * FROM read_parquet($file) WHERE "userId" NOT IN (SELECT 
 
 
 class Traffic:
-    """What users did, and feeds that know less of it.
+    """Real interactions, and feeds made of a part of them.
 
     Args:
         data: Folder of exports, history and catalogue.
@@ -78,7 +78,7 @@ class Traffic:
         return told
 
     def feed(self, folder: Path, *, without: Sequence[str], told: Told) -> Path:
-        """Write a feed without some users, and with others of whom there is only what is told; return its folder."""
+        """Write a feed without some users, and with only the given interactions of others; return its folder."""
         for file in (*self._exports, self._data / "history.parquet"):
             target = folder / file.relative_to(self._data)
             target.parent.mkdir(parents=True, exist_ok=True)

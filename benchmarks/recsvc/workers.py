@@ -1,4 +1,4 @@
-"""What worker processes bring: calls a second and memory with one and with two of them on one port.
+"""Measures worker processes: calls a second and memory with one and with two of them on one port.
 
 Plain calls cost the caller as much as the server, and both share the machine's cores; calls that fold the user in and
 rank anew are the server's work. Memory is the processes' proportional share (PSS), in which a page that two processes
@@ -6,7 +6,6 @@ map counts half for each: the model's files are there once, what Python holds is
 """
 
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +18,9 @@ from benchmarks import knob
 from benchmarks.feed.fault_proxy import SERVICE
 from benchmarks.feed.model import publish_random_model
 from benchmarks.machine import MEBIBYTE
+from benchmarks.recsvc.server import recsvc_of, running
 from benchmarks.report import Row
 from deploy.local.program import Service
-from servicekit.process.ports import free_port
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 USERS, VIDEOS, DIMENSIONS, PAGE = 200_000, 20_000, 64, 20
@@ -108,24 +107,16 @@ def _memory(pid: int) -> tuple[float, float]:
 
 @contextmanager
 def _recsvc(folder: Path, workers: int) -> Iterator[Service]:
-    """Run recsvc with so many workers, all of them serving; it ends with the block."""
-    address = f"127.0.0.1:{free_port()}"
-    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
-        "RECSVC_LISTEN": address,
-        "RECSVC_WORKERS": str(workers),
-        "RECSVC_PRECOMPUTED_USERS": "20000",
-        "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "MODEL_CACHE_DIR": str(folder / "cache"),
-    }
-    log = folder / f"recsvc-{workers}.log"
-    service = Service("recsvc", address, environment, log)
-    service.start()
-    try:
+    """Run recsvc with some workers until the block ends; yield once all of them serve."""
+    service = recsvc_of(
+        folder, name=f"recsvc-{workers}", RECSVC_WORKERS=str(workers), RECSVC_PRECOMPUTED_USERS=str(20_000)
+    )
+    with running(service):
         if not service.child:
             raise RuntimeError("not started")
         service.child.wait_until(
-            lambda: log.read_bytes().count(b"precomputation.done") == workers, timeout_s=120, what="not all are ready"
+            lambda: service.log.read_bytes().count(b"precomputation.done") == workers,
+            timeout_s=120,
+            what="not all are ready",
         )
         yield service
-    finally:
-        service.stop()

@@ -1,4 +1,4 @@
-"""Nights one after another: each goes on from the one before, goes live, and is compared with a full fit.
+"""Runs nights one after another: each continues from the one before, goes live, and is compared with a full fit.
 
 Each night is a process of its own, `python -m retrain run`, and its model is seen on a page of a running recsvc. A
 model is judged on the day after its data, which it knows nothing of. Days are those of KuaiRand-Pure where it stands
@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import knob
+from benchmarks.recsvc.server import recsvc_of, running
 from benchmarks.report import Row
 from benchmarks.retrain.generated_feed import generate
 from benchmarks.retrain.plain_lightfm import plain_fit
-from deploy.local.program import Service, local_environment
+from deploy.local.program import local_environment
 from modelstore.artefact import read
 from modelstore.registry import Registry
 from retrain.data.duckdb_session import DuckDbSession
@@ -43,7 +44,6 @@ from retrain.importers.simulation import Simulation, simulate
 from retrain.run_log.row import RunRow
 from retrain.run_log.store import FileRuns
 from retrain.settings import RetrainSettings
-from servicekit.process.ports import free_port
 from servicekit.storage.object_store import FileStore
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 from videowindow.lightfm.v2025_9.lightfm_recommendation_pb2_grpc import RecommendationServiceStub
@@ -154,23 +154,9 @@ def _children_cpu_s() -> float:
 @contextmanager
 def _recsvc(folder: Path) -> Iterator[RecommendationServiceStub]:
     """Serve on the machine that trains, but leave it to the nights: pages found ahead would take both its cores."""
-    address = f"127.0.0.1:{free_port()}"
-    environment = local_environment(os.environ) | {
-        "RECSVC_LISTEN": address,
-        "MODEL_STORE_URL": (folder / "models").as_uri(),
-        "MODEL_CACHE_DIR": str(folder / "cache"),
-        "MODEL_POLL_INTERVAL_S": "0.2",
-        "RECSVC_WORKERS": "1",
-        "RECSVC_PRECOMPUTED_USERS": "0",
-        "LOG_LEVEL": "warning",
-    }
-    service = Service("recsvc", address, environment, folder / "recsvc.log")
-    service.start()
-    try:
-        with grpc.insecure_channel(address) as channel:
-            yield RecommendationServiceStub(channel)
-    finally:
-        service.stop()
+    service = recsvc_of(folder, MODEL_POLL_INTERVAL_S="0.2", RECSVC_PRECOMPUTED_USERS="0", LOG_LEVEL="warning")
+    with running(service), grpc.insecure_channel(service.address) as channel:
+        yield RecommendationServiceStub(channel)
 
 
 def _until_served(stub: RecommendationServiceStub, version: str) -> float:

@@ -1,4 +1,4 @@
-"""LightFM itself, to compare with: a fit from nothing with the parameters, passes and weights of a run."""
+"""Fits LightFM itself from nothing, with the parameters, passes and weights of a run, for comparison."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from retrain.settings import RetrainSettings
 
 
 def plain_fit(positives: Positives, settings: RetrainSettings) -> Callable[[], object]:
-    """Return what fits these when it is called."""
+    """Return a function that fits these positives."""
     users, rows = np.unique(positives.pairs.users, return_inverse=True)
     videos, columns = np.unique(positives.pairs.videos, return_inverse=True)
     place, shape = (rows.astype(np.int32), columns.astype(np.int32)), (len(users), len(videos))

@@ -1,4 +1,4 @@
-"""Quality on held-out days of real traffic: what each part of the model brings, beside EASE, ALS and popularity.
+"""Measures quality on held-out days of real traffic: each part of the model, beside EASE, ALS and popularity.
 
 Everything is chosen by validation on the two days before the last two (fitted on the days before those), then fitted
 anew on all days before the last two and judged on these: videos that a user had not been shown before, a page of 20.
@@ -49,7 +49,7 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranking:
-    """A way to rank, and what validation chooses from."""
+    """A way to rank, with the choices for validation."""
 
     name: str
     fit: Callable[[Split, Options], Scores]
@@ -60,7 +60,7 @@ class Ranking:
 
 @dataclass(slots=True)
 class Chosen:
-    """What validation found best."""
+    """The choices that validation found best."""
 
     options: Options = field(default_factory=dict)
     weight: float = 0.0
@@ -86,7 +86,7 @@ def run() -> Mapping[str, list[Row]]:
 
 
 def tables(validation: Split, last: Split, settings: RetrainSettings) -> Mapping[str, list[Row]]:
-    """Return the quality of each way to rank, then that of what is served in parts."""
+    """Return the quality of each way to rank, then that of the served ranking in parts."""
     watched: list[Row] = []
     liked: list[Row] = []
     parts: list[Row] = []

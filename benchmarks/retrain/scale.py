@@ -1,4 +1,4 @@
-"""A training run from 10^5 interactions on: the time and memory of its stages, beside LightFM's own fit.
+"""Measures a training run from 100,000 interactions on: time and memory of its stages, beside LightFM's own fit.
 
 Each run is a process of its own, on generated exports; so is LightFM alone, which fits the matrix that the run would
 publish, with the same parameters, epochs and threads: as it is installed, which runs anywhere, and in a build with
@@ -92,7 +92,7 @@ def _prepared(folder: Path) -> dict[str, float]:
 
 
 def _child(what: str, folder: Path, **environment: str) -> dict[str, float]:
-    """Run a part in a process of its own, so that its memory is its own, and return what it measured."""
+    """Run a part in a process of its own, so that its memory is its own, and return its measurements."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.retrain.scale", what, str(folder)],
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | environment,
@@ -115,7 +115,7 @@ def _growth(rows: list[Row]) -> Iterator[Row]:
 
 
 def _pipeline(folder: Path) -> dict[str, float]:
-    """Run the job as it is run at night, but for the gate, which made-up data need not pass."""
+    """Run the nightly job without the gate, which generated data need not pass."""
     from modelstore.registry import Registry  # noqa: PLC0415  # the parent needs none of it
     from retrain.gates.smoke_test import SmokeServer  # noqa: PLC0415
     from retrain.pipeline.progress_bar import Lines  # noqa: PLC0415
@@ -161,7 +161,7 @@ def _pipeline(folder: Path) -> dict[str, float]:
 
 
 def _lightfm(folder: Path) -> dict[str, float]:
-    """Fit the matrix of all positives with LightFM and nothing else."""
+    """Fit the matrix of all positives with LightFM alone."""
     from benchmarks.retrain.plain_lightfm import plain_fit  # noqa: PLC0415
 
     settings, window, _ = _input(folder)
@@ -176,7 +176,7 @@ def _lightfm(folder: Path) -> dict[str, float]:
 
 
 def _prepare(folder: Path) -> dict[str, float]:
-    """Prepare the data, and everything that training and evaluation ask of it once."""
+    """Prepare the data, and run each query of training and evaluation once."""
     settings, window, _ = _input(folder)
     day = timedelta(days=1)
     begin = time.perf_counter()
@@ -234,7 +234,7 @@ def _observer() -> Any:
     from retrain.pipeline.observer import RunObserver  # noqa: PLC0415
 
     class MeasuredObserver(RunObserver):
-        """Also keeps the most memory of each stage, MiB."""
+        """Observer that also records the peak memory of each stage, MiB."""
 
         def __init__(self) -> None:
             super().__init__()

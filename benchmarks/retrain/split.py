@@ -1,4 +1,4 @@
-"""The data of a quality benchmark, cut in two: what is known, and what is judged by."""
+"""Splits the data of a quality benchmark in two: what models know, and what judges them."""
 
 import os
 import time
@@ -24,7 +24,7 @@ THREADS: Final = len(os.sched_getaffinity(0))
 
 
 class Split:
-    """The data, cut in two: what is known, and what is judged by.
+    """The data, split in two: what models know, and what judges them.
 
     Args:
         interactions: All of it.

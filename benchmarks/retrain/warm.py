@@ -1,4 +1,4 @@
-"""What nights that go on from one another lose beside full fits, night by night, on one thread, with several seeds.
+"""Compares warm nights with full fits, night by night, on one thread, with several seeds.
 
 Fits on several threads differ by some thousandths of NDCG from run to run; on one thread a seed tells all. From a full
 fit of the first day of KuaiRand-Pure, the days after it are learnt one after another, each in two halves, as nights do.
@@ -59,7 +59,7 @@ class Night:
 
 
 def run() -> dict[str, list[Row]]:
-    """Compare."""
+    """Compare the nights, and return the tables."""
     if not DATA.is_dir():
         return {"skipped": [{"reason": "the KuaiRand data is not beside the repository"}]}
     configure_logs("warning", service="benchmark")

@@ -1,1 +1,1 @@
-"""What others learn of the feed: Segment events, served pages, features of users."""
+"""Analytics: Segment events, served pages, features of users."""

@@ -1,4 +1,4 @@
-"""What analysts learn of the feed: pages served, pages that LightFM failed, and what users did with them.
+"""Turns served pages, failures of LightFM and users' interactions into Segment events.
 
 A consumed event names its page by the feed session and the video: no video comes twice in one session.
 """
@@ -41,7 +41,7 @@ class Analytics:
         self._new_id = new_id
 
     def page_served(self, served: ServedPage) -> None:
-        """Tell of a page, and of its reason when LightFM failed to rank it."""
+        """Send the event of a served page, and one more when LightFM failed to rank it."""
         page = served.page
         properties: dict[str, Any] = {
             "feed_session_id": served.feed_session_id,
@@ -59,7 +59,7 @@ class Analytics:
         self._track_page(SERVED, served, properties | {"video_ids": [video.video_id for video in page.videos]})
 
     def consumed(self, interaction: Interaction) -> None:
-        """Tell of an interaction with a recommended video; others are no matter of the feed."""
+        """Send the event of an interaction with a recommended video; ignore interactions with other videos."""
         origin = interaction.recommendation
         if not origin.feed_session_id:
             return

@@ -1,4 +1,4 @@
-"""Events to Segment: bounded, in batches, sent again when that may help, and every one accounted for.
+"""Sends events to Segment in bounded batches, with retries, and counts every event that is lost.
 
 A sender of its own, as Segment's library cannot say what it delivered, keeps a queue that only blocks or loses events
 uncounted, and may wait forever when it is flushed. The API's limits are those of Segment's HTTP tracking API, batch:
@@ -20,6 +20,7 @@ import structlog
 import urllib3
 
 from servicekit.bounded import BoundedQueue
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.telemetry.metrics import Metric, Metrics
 
 Event: TypeAlias = Mapping[str, Any]
@@ -35,7 +36,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentPolicy:
-    """How much waits, and how long."""
+    """Bounds of the queue, and times of sending."""
 
     waiting_bytes: int = 16 << 20
     """Bytes of the events that wait at most, about 16,000 of pages of 20 videos; further ones are lost and counted."""
@@ -78,15 +79,14 @@ class SegmentSender:
         self._http = urllib3.PoolManager(maxsize=1, retries=False, timeout=urllib3.Timeout(total=policy.timeout_s))
         self._waiting: BoundedQueue[bytes] = BoundedQueue(policy.waiting_bytes, sys.getsizeof)
         self._lock = threading.Lock()
-        """Of what waits, which callers add to and the sender's thread takes from."""
-        self._stopping = threading.Event()
+        """Guards the queue, which callers add to and the sender's thread takes from."""
         self._give_up_at = float("inf")
         self._well = True
-        self._thread = threading.Thread(target=self._run, name="segment", daemon=True)
+        self._thread = PeriodicThread("segment", self._send_waiting, interval_s=policy.pause_s, ends_with_step=True)
         self._thread.start()
 
     def send(self, event: Event) -> None:
-        """Leave an event to be sent; lost, and counted, when it cannot be, or when too many wait."""
+        """Queue an event; drop and count it when it cannot be sent, or when too many wait."""
         try:
             encoded = json.dumps(event, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         except (ValueError, TypeError, RecursionError):
@@ -101,7 +101,7 @@ class SegmentSender:
             self._lose(1, "queue_full")
 
     def renew(self, write_key: str) -> None:
-        """Send with this key from the next request on."""
+        """Use this key from the next request on."""
         key = base64.b64encode(f"{write_key}:".encode()).decode()
         self._headers = {
             "authorization": f"Basic {key}",
@@ -110,26 +110,21 @@ class SegmentSender:
         }
 
     def close(self, *, flush_s: float) -> int:
-        """Send what waits for up to `flush_s` seconds, and return how many events were left."""
+        """Send waiting events for up to `flush_s` seconds, and return the number of unsent ones."""
         self._give_up_at = time.monotonic() + flush_s
-        self._stopping.set()
-        self._thread.join(flush_s + self._policy.timeout_s)
+        self._thread.stop(within_s=flush_s + self._policy.timeout_s)
         left = len(self._waiting)
         if left:
             self._lose(left, "shutdown")
         self._http.clear()
         return left
 
-    def _run(self) -> None:
-        while not (self._stopping.is_set() and not self._waiting):
-            self._stopping.wait(self._policy.pause_s)
-            while self._waiting and not self._late():
-                self._deliver(self._gather())
-            if self._late():
-                return
+    def _send_waiting(self) -> None:
+        while self._waiting and not self._late():
+            self._deliver(self._gather())
 
     def _gather(self) -> list[bytes]:
-        """Take the events of one request."""
+        """Take the events of one request from the queue."""
         batch: list[bytes] = []
         size = 0
         while self._waiting and len(batch) < self._policy.batch and size < MAX_BATCH_BYTES - MAX_EVENT_BYTES:
@@ -156,7 +151,7 @@ class SegmentSender:
             if status is not None and status not in RETRIED:
                 break
             if attempt + 1 < self._policy.attempts:
-                self._stopping.wait(self._pause(attempt))
+                self._thread.wait(self._pause(attempt))
         self._lose(len(batch), reason)
 
     def _pause(self, attempt: int) -> float:
@@ -181,7 +176,7 @@ class SegmentSender:
         self._metrics.count(Metric.ANALYTICS_LOST, events, tags=[f"reason:{reason}"])
 
     def _note(self, problem: str | None) -> None:
-        """Log that Segment began, or ceased, to take events."""
+        """Log the first failure and the first success after failures."""
         if problem is None and not self._well:
             logger.info("segment.accepting")
         if problem is not None and self._well:

@@ -1,4 +1,4 @@
-"""Served pages in Postgres, for analysis: written beside the calls, and dropped rather than waited for."""
+"""Writes served pages to Postgres for analysis, in the background, and drops pages rather than wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -57,11 +57,11 @@ class ServedPageLog:
         self._job = Job("feed-cache", self._step, interval_s=PAUSE_S, retry_s=RETRY_S, metrics=metrics, sleep=sleep)
 
     def add(self, served: ServedPage) -> None:
-        """Leave a page to be written."""
+        """Queue a page to be written."""
         self._dropped += self._waiting.push(served)
 
     async def keep_writing(self) -> None:
-        """Write what waits, again and again; forever."""
+        """Write queued pages, again and again; forever."""
         await self._job.run()
 
     async def _step(self) -> None:
@@ -70,7 +70,7 @@ class ServedPageLog:
         self._set_aside.report()
 
     async def write(self) -> None:
-        """Write what waits; DatabaseUnavailableError keeps it for the next time."""
+        """Write queued pages; on DatabaseUnavailableError they stay for the next time."""
         while batch := self._waiting.take(BATCH):
             await self._write_apart(batch)
 
@@ -104,7 +104,7 @@ class ServedPageLog:
 
 
 def page_bytes(served: ServedPage) -> int:
-    """Return what a waiting page takes of the memory: its own objects, however large callers make them."""
+    """Return the bytes that a queued page holds in memory, however large callers make it."""
     characters = sum([len(video_id) for video_id, _ in served.page.videos])
     # A text with one character beyond the basic plane takes four bytes for each of its characters.
     return PAGE_BYTES + VIDEO_BYTES * len(served.page.videos) + 4 * characters

@@ -1,4 +1,4 @@
-"""Features of users, computed from what they did lately and published for other teams' models."""
+"""Computes features of users from their recent interactions, and publishes them for other teams' models."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ class Features:
         database: Where interactions are.
         publisher: Where messages go; one that is lost is replaced by the next.
         interval_s: Seconds between two publications.
-        metrics: Told of publications that failed, and of users whose features could not be published.
+        metrics: Counts publications that failed, and of users whose features could not be published.
         sleep: Waits.
     """
 
@@ -70,7 +70,7 @@ class Features:
         self._job = Job("features", self._step, interval_s=interval_s, metrics=metrics, sleep=sleep)
 
     async def run(self) -> None:
-        """Publish; forever."""
+        """Publish at each interval; forever."""
         await self._sleep(self._interval_s)
         await self._job.run()
 
@@ -78,7 +78,7 @@ class Features:
         await self.publish()
 
     async def publish(self) -> int:
-        """Publish the features of those who were active since the last time; return how many."""
+        """Publish the features of users who were active since the last time; return the number of users."""
         async with self._database.connection() as connection:
             lock = await (await connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [LOCK])).fetchone()
             if lock is None or not lock[0]:
@@ -99,7 +99,7 @@ class Features:
 
 
 def _message(user_id: str, features: Sequence[float | None], computed_at: str) -> Message:
-    """Return the message of a user's features; ValueError for those that consumers could not read."""
+    """Return the message of a user's features; ValueError when consumers could not read it."""
     if problem := identifier_problem(user_id):
         raise ValueError(f"the id {problem}")
     names = ("interactions7d", "watches7d", "engagements7d", "watchTime7d", "completionRate")

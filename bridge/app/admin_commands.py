@@ -15,20 +15,21 @@ from bridge.maintenance.erasure import Found, erase, find, tombstones_left
 from bridge.outbox.outbox import Outbox
 from bridge.outbox.rejected_messages import MAX_SHOWN, count_dead, put_back, show_dead
 from bridge.outbox.relay import Relay
-from bridge.postgres.migrate import migrate
+from bridge.postgres.migrate import migrate, require_schema
 from bridge.postgres.pool import Database, DatabaseUnavailableError
 from bridge.settings import BridgeSettings
 from servicekit.inputs.identifiers import identifier_problem
 from servicekit.telemetry.metrics import NoMetrics
 
 DIFFERENT: Final = 1
-"""Exit status when something is not as it should be."""
+"""The command did its work, and something is not as it should be: a topic differs, there are dead letters, the user
+is not known, or tombstones wait."""
 TOMBSTONE_S: Final = 15.0
 TOMBSTONE_PAUSE_S: Final = 0.5
 
 
 def run_topics(settings: BridgeSettings) -> int:
-    """Make missing topics, print one line a topic, and return 1 when one differs from what it should be."""
+    """Create missing topics, print one line a topic, and return 1 when one differs from its specification."""
     if not settings.kafka_bootstrap_servers:
         raise ValueError("KAFKA_BOOTSTRAP_SERVERS is not set")
     try:
@@ -42,7 +43,7 @@ def run_topics(settings: BridgeSettings) -> int:
 
 
 def run_migrate(settings: BridgeSettings) -> int:
-    """Bring the schema up to date, or say that it is newer than this program, and what is amiss; return 0."""
+    """Bring the schema up to date, or report that it is newer than this program, with its faults; return 0."""
     schema = migrate(settings.database_url)
     sys.stdout.write(f"Database schema: {schema}\n")
     sys.stdout.writelines(f"  {note}\n" for note in schema.notes)
@@ -50,7 +51,7 @@ def run_migrate(settings: BridgeSettings) -> int:
 
 
 def run_dead_letters(settings: BridgeSettings, *, replay: bool) -> int:
-    """Print what could not be processed, or send it again; return 1 when there was something to print."""
+    """Print the dead letters, or replay them; return 1 when any were printed."""
     migrate(settings.database_url)
     try:
         return asyncio.run(_replay(settings) if replay else _show(settings))
@@ -104,7 +105,7 @@ async def _connected(settings: BridgeSettings) -> AsyncIterator[Database]:
 
 
 def run_erase(settings: BridgeSettings, user_id: str, *, dry_run: bool = False, force: bool = False) -> int:
-    """Forget a user and print what was deleted.
+    """Erase a user, and print the number of deleted rows.
 
     Args:
         settings: Of the bridge.
@@ -117,7 +118,10 @@ def run_erase(settings: BridgeSettings, user_id: str, *, dry_run: bool = False, 
     """
     if problem := identifier_problem(user_id):
         raise ValueError(f"--user: {problem}")
-    migrate(settings.database_url)
+    if dry_run:
+        require_schema(settings.database_url)
+    else:
+        migrate(settings.database_url)
     return asyncio.run(_erase(settings, user_id, dry_run=dry_run, force=force))
 
 
@@ -159,7 +163,7 @@ def _relay(database: Database, publisher: KafkaPublisher) -> Relay:
 
 
 async def _send_tombstones(settings: BridgeSettings, database: Database, user_id: str) -> int:
-    """Relay until the user's tombstones are in Kafka, or time is over; return how many are not."""
+    """Relay until the user's tombstones are in Kafka, or the time is over; return the number of missing ones."""
     publisher = None
     if settings.kafka_bootstrap_servers:
         publisher = KafkaPublisher(settings.kafka_client())

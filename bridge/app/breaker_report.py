@@ -1,4 +1,4 @@
-"""Tells people when the circuit breaker changes."""
+"""Reports each change of the circuit breaker to logs and Datadog."""
 
 from collections.abc import Callable
 

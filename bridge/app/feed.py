@@ -53,12 +53,12 @@ logger = structlog.get_logger("bridge")
 
 @dataclass(frozen=True, slots=True)
 class FeedParts:
-    """The feed.
+    """The parts of the feed.
 
     Attributes:
         service: Its RPCs.
         replica_set: The replicas of recsvc.
-        listeners: To be told of interactions.
+        listeners: Called with each interaction.
     """
 
     service: FeedService
@@ -222,7 +222,7 @@ async def _keep_tokens(
 async def _open_listeners(
     settings: BridgeSettings, secrets: Secrets, database: Database, metrics: Metrics, stack: AsyncExitStack
 ) -> tuple[list[PageListener], list[InteractionListener]]:
-    """Return who is told of served pages, and of interactions."""
+    """Return the listeners of served pages, and those of interactions."""
     cache = ServedPageLog(database, metrics)
     await stack.enter_async_context(background("feed-cache", cache.keep_writing))
     if settings.segment_write_key is None:

@@ -35,7 +35,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KafkaPolicy:
-    """How Kafka is used.
+    """Times and bounds of Kafka's clients.
 
     Attributes:
         client: How to reach the brokers.
@@ -58,7 +58,7 @@ class KafkaPolicy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ingestion:
-    """Where events go in; without outbox and publisher they are kept in Postgres only."""
+    """The parts that take events in; without outbox and publisher, events stay in Postgres only."""
 
     recorder: Recorder
     writer: TransactionalWriter
@@ -68,7 +68,7 @@ class Ingestion:
     publisher: KafkaPublisher | None = None
 
     async def warm(self, timeout_s: float) -> bool:
-        """Prepare for the first interaction; return whether that was done in time."""
+        """Prepare for the first interaction; return False when the time is over before."""
         return self.publisher is None or await self.publisher.warm(INTERACTIONS_TOPIC, timeout_s)
 
 

@@ -1,4 +1,4 @@
-"""The certificates, passwords and keys of the bridge, each as its file holds it now."""
+"""Keeps the bridge's certificates, passwords and keys as current as their files."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SEGMENT_KEY = "SEGMENT_WRITE_KEY"
 
 
 class Secrets:
-    """Secrets that come from files follow them; those that the environment holds stay as they are.
+    """Secrets that follow their files; those from the environment never change.
 
     Args:
         settings: Name the files.
@@ -39,12 +39,12 @@ class Secrets:
             self.segment = renewals.add(Renewed({SEGMENT_KEY: path}, text_of(SEGMENT_KEY)))
 
     def database_url(self) -> str:
-        """Return where Postgres is, and the password of now."""
+        """Return the URL of Postgres with the current password."""
         return self.database.current if self.database else self._settings.database_url
 
 
 def on_loop(told: Callable[[T], object]) -> Callable[[T], None]:
-    """Return what tells of a value on the running event loop, from any thread."""
+    """Return a function that passes a value to the running event loop, from any thread."""
     loop = asyncio.get_running_loop()
 
     def tell(value: T) -> None:

@@ -1,4 +1,4 @@
-"""The gateway's life: its parts are opened in order, it serves until told to stop, and they are closed in reverse."""
+"""Opens the gateway's parts in order, serves until told to stop, and closes them in reverse order."""
 
 import asyncio
 import gc
@@ -47,7 +47,7 @@ logger = structlog.get_logger("bridge")
 
 
 async def serve(settings: BridgeSettings) -> None:
-    """Serve until told to stop; what was opened last is closed first, and the server stops before all else."""
+    """Serve until told to stop; stop the server first, then close the parts in reverse order."""
     stopping = aio_termination()
     # One that hangs, in a lookup or on a disk, must leave enough for all others: by default there are few on few cores.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="beside"))
@@ -72,7 +72,7 @@ async def serve(settings: BridgeSettings) -> None:
 async def _open_services(
     server: AioServer, settings: BridgeSettings, secrets: Secrets, metrics: Metrics, stack: AsyncExitStack
 ) -> tuple[FeedParts, Ingestion]:
-    """Open what answers calls, and add it to the server."""
+    """Open the services, and add them to the server."""
     server.report(LIGHTFM, serving=True)
     database = await _open_database(server, settings, secrets, stack)
     hidden = await stack.enter_async_context(open_hidden(settings.trending_snapshot_path, metrics))
@@ -112,7 +112,7 @@ async def _open_services(
 async def _open_database(
     server: AioServer, settings: BridgeSettings, secrets: Secrets, stack: AsyncExitStack
 ) -> Database:
-    """Open the database, whose schema is a part of health."""
+    """Open the database, and report the state of its schema as a part of health."""
     database = Database(
         secrets.database_url,
         connections=settings.database_connections,

@@ -1,1 +1,1 @@
-"""Who the user is: tokens, keys, and what is asked of them."""
+"""Authentication of users: bearer tokens, public keys, and the policy for both."""

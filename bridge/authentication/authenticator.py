@@ -1,4 +1,4 @@
-"""Who the user is: the subject of a bearer token, where tokens are asked for."""
+"""Identifies the user of a call: by the subject of a bearer token where tokens are required."""
 
 import time
 from collections import Counter
@@ -33,7 +33,7 @@ class TokenUsers:
         keys: Of the tokens' issuer.
         policy: Which tokens are good.
         anonymous: Whether a call may come without a token, and then without a user.
-        metrics: Told of refusals.
+        metrics: Counts refusals.
         now: Seconds since 1970.
         clock: Monotonic seconds.
     """

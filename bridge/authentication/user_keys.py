@@ -1,4 +1,4 @@
-"""The public keys of an issuer of users' tokens, from a PEM file or a JSON Web Key Set.
+"""Loads the public keys of an issuer of users' tokens, from a PEM file or a JSON Web Key Set.
 
 A key that cannot be used is set aside and named, and the others stay usable. Keys are read again beside the calls: no
 call ever waits for a key.
@@ -55,7 +55,7 @@ class PublicKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The usable keys of a file, and why the others are not.
+    """The usable keys of a file, and the reasons why others are not usable.
 
     Attributes:
         keys: By name.
@@ -66,7 +66,7 @@ class KeySet:
     set_aside: Mapping[str, str]
 
     def find(self, key_id: str | None) -> PublicKey:
-        """Return the key of that name; the only one for a token that names none; else UnknownKeyError."""
+        """Return the key of that name, or the only key for a token without a name; UnknownKeyError otherwise."""
         found = self.keys.get(key_id or "")
         if found is None and len(self.keys) == 1:
             (only,) = self.keys.values()
@@ -81,7 +81,7 @@ class KeyFile:
 
     Args:
         path: The file; OSError when it cannot be read at the start, ValueError when it holds no usable key.
-        metrics: Told of failures to read it later.
+        metrics: Counts failures to read the file later.
         sleep: Waits between two looks at the file.
     """
 
@@ -105,7 +105,7 @@ class KeyFile:
         return self._keys.find(key_id)
 
     async def keep_fresh(self) -> None:
-        """Take changes of the file in; what cannot be read leaves the keys as they are; forever."""
+        """Reload the file when it changes; a file that cannot be read leaves the keys as they are; forever."""
         await self._sleep(RELOAD_S)
         await self._job.run()
 
@@ -121,7 +121,7 @@ class KeyFile:
             self._tell()
 
     def _tell(self) -> None:
-        """Log which keys are not used, whenever they are others than before."""
+        """Log which keys are not used, whenever they change."""
         if self._keys.set_aside != self._told:
             logger.warning("identity.keys_set_aside", path=str(self._path), keys=dict(self._keys.set_aside))
         self._told = self._keys.set_aside
@@ -160,7 +160,7 @@ def _pem_key(text: str) -> PublicKey:
 
 
 def _require_strength(key: Any) -> None:
-    """Refuse keys that RFC 7518 does not allow for these algorithms; ValueError says which would do."""
+    """Refuse keys that are weaker than RFC 7518 allows; ValueError names the accepted sizes."""
     from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415  # slow to import
 
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
@@ -184,7 +184,7 @@ def _key_set(entries: Iterable[Any]) -> KeySet:
 
 
 def _key(entry: Any) -> PublicKey:
-    """Return the key of an entry of a set; an exception that says why it may not verify tokens."""
+    """Return the key of an entry of a set; ValueError says why it may not verify tokens."""
     fields = entry if isinstance(entry, dict) else {}
     kind, use, operations, algorithm = (fields.get(name) for name in ("kty", "use", "key_ops", "alg"))
     if not isinstance(kind, str) or kind not in _TYPES:
@@ -207,6 +207,6 @@ def _key(entry: Any) -> PublicKey:
 
 
 def _title(entry: Any, place: int) -> str:
-    """Return what a log line calls an entry of a set: its name where that is safe to show, else its place."""
+    """Return the name of an entry of a set for logs: its key id if that is safe to print, else its place."""
     name = entry.get("kid") if isinstance(entry, dict) else None
     return name if isinstance(name, str) and name and not identifier_problem(name) else f"number {place + 1}"

@@ -1,4 +1,4 @@
-"""What a user's bearer token must hold, check by check, each with a reason of its own."""
+"""Verifies a user's bearer token, check by check, each with a reason of its own."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _JWS: Final = jwt.PyJWS()
 
 
 class TokenFault(StrEnum):
-    """What is wrong with a token: the reason in the caller's error, and a metric's tag."""
+    """Reasons to refuse a token: part of the caller's error, and a metric's tag."""
 
     MISSING = "TOKEN_MISSING"
     MALFORMED = "TOKEN_MALFORMED"
@@ -59,7 +59,7 @@ class BadTokenError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenPolicy:
-    """Which tokens are good.
+    """The requirements on tokens.
 
     Attributes:
         algorithms: Signature algorithms that are accepted, whatever a token says of itself.
@@ -75,7 +75,7 @@ class TokenPolicy:
 
 
 def read_subject(token: str, keys: KeyFile, policy: TokenPolicy, now: float) -> str:
-    """Return the user of a token; BadTokenError for one that is refused.
+    """Return the user of a token; BadTokenError when the token is refused.
 
     Args:
         token: The text.

@@ -1,1 +1,1 @@
-"""Work beside the calls: jobs that keep their pace, and what starts them again."""
+"""Background work: jobs that keep their pace, and the supervision that restarts them."""

@@ -1,4 +1,4 @@
-"""Work that is done again and again beside the calls: what fails keeps its pace, and one bad row stops nothing.
+"""Runs background jobs at a pace that failures do not change, and sets bad rows aside.
 
 Every periodic job of the bridge is a `Job`, so that each has the same answer to a step that fails: the pause grows
 from `retry_s` to the job's own interval and never shrinks below it for a defect that stays, one log line says that it
@@ -32,14 +32,14 @@ class Job:
     """Repeats a step, forever.
 
     Where Postgres is away, the step is tried again each `retry_s` seconds, which costs nothing, and nothing is logged:
-    the database says so itself. Any other failure is told of once, and again when it becomes another one.
+    the database says so itself. Any other failure is logged once, and again when it becomes another one.
 
     Args:
         name: By which logs and metrics know it.
         step: The work.
         interval_s: Seconds between two steps, and the longest pause after a failure.
         retry_s: Seconds after the first failure; doubled after each further one.
-        metrics: Told of failures.
+        metrics: Counts failures.
         sleep: Waits.
     """
 
@@ -63,17 +63,17 @@ class Job:
         self._failure = ""
 
     async def run(self) -> None:
-        """Work; forever."""
+        """Run the step again and again; forever."""
         while True:
             await self._sleep(await self.work())
 
     async def work(self) -> float:
-        """Do the step once, and return the seconds until the next time."""
+        """Run the step once, and return the seconds until the next time."""
         try:
             pause_s = await self._step()
         except DatabaseUnavailableError:
             return self._retry_s
-        except Exception as error:  # noqa: BLE001  # whatever it is, the job goes on, and it is told of
+        except Exception as error:  # noqa: BLE001  # whatever it is, the job logs it and goes on
             return self._failed(error)
         if self._failures:
             logger.info("job.recovered", job=self._name, failures=self._failures)
@@ -81,7 +81,7 @@ class Job:
         return self._interval_s if pause_s is None else pause_s
 
     def _failed(self, error: Exception) -> float:
-        """Tell of a failure that is new, and return the seconds until the next try."""
+        """Log a new failure, and return the seconds until the next try."""
         self._metrics.count(Metric.JOB_FAILED, tags=[f"job:{self._name}"])
         if (failure := type(error).__name__) != self._failure:
             logger.error("job.failed", job=self._name, exc_info=error)
@@ -92,7 +92,7 @@ class Job:
 
 
 class SetAside:
-    """Keeps rows that cannot be used from those that can: each is counted, and some are named.
+    """Separates unusable rows from the others: counts each, and names some.
 
     Args:
         job: Whose rows they are.
@@ -109,7 +109,7 @@ class SetAside:
     def usable(
         self, rows: Iterable[Row], read: Callable[[Row], Value], name: Callable[[Row], object]
     ) -> Iterable[Value]:
-        """Yield what is read of the rows; one that `read` raises for is set aside."""
+        """Yield what `read` makes of the rows; set aside each row for which it raises."""
         for row in rows:
             try:
                 value = read(row)
@@ -119,13 +119,13 @@ class SetAside:
                 yield value
 
     def add(self, name: str, problem: object, rows: int = 1) -> None:
-        """Set a row aside, or several under one name."""
+        """Set a row aside, or several rows under one name."""
         self._count += rows
         if len(self._rows) < MAX_NAMED:
             self._rows[name[:MAX_NAME]] = str(problem)[:MAX_NAME]
 
     def report(self) -> int:
-        """End a round: count what was set aside, and log that there began, or ceased, to be any; return how many."""
+        """End a round: report the number of rows set aside, log when that begins or ends, and return it."""
         count, rows = self._count, dict(islice(self._rows.items(), MAX_NAMED))
         self._count, self._rows = 0, {}
         if count:

@@ -1,4 +1,4 @@
-"""Work that goes on beside the calls, and never silently stops."""
+"""Runs background work that never silently stops."""
 
 import asyncio
 import time

@@ -1,1 +1,1 @@
-"""Values that every part speaks of; they import nothing of the bridge."""
+"""Values that all parts of the bridge share; they import nothing of the bridge."""

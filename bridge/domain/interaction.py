@@ -1,4 +1,4 @@
-"""What a user did, as a value, and the limits that the API documents for it."""
+"""Defines an interaction as a value, and the limits that the API documents for it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class InteractionType(StrEnum):
-    """What was done; the values are those of Kafka messages, of exports and of the database."""
+    """Types of interactions; the values are those of Kafka messages, of exports and of the database."""
 
     IMPRESSION = auto()
     WATCH = auto()
@@ -43,7 +43,7 @@ class InteractionType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecommendationContext:
-    """Which recommendation led to an event; empty texts and None are unknown."""
+    """The recommendation that led to an event; empty texts and None are unknown."""
 
     feed_session_id: str = ""
     algorithm: str = ""
@@ -57,7 +57,7 @@ NO_RECOMMENDATION: Final = RecommendationContext()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interaction:
-    """One thing a user did.
+    """One interaction of a user.
 
     Attributes:
         event_id: By which repeats are recognised.
@@ -84,7 +84,7 @@ class Interaction:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def content(self) -> int:
-        """Return a digest of what was done, by which an identifier that is used for something else is noticed.
+        """Return a digest of the content, which detects an identifier that is used for something else.
 
         Neither when it was done, which the bridge fills in where the caller does not, nor what is said about it.
         """
@@ -93,7 +93,7 @@ class Interaction:
 
 
 InteractionListener: TypeAlias = Callable[[Interaction], None]
-"""Told of an interaction; must return at once and never raise."""
+"""Called with an interaction; must return at once and never raise."""
 
 
 def check_interaction(interaction: Interaction, checker: Checker, path: str, now: datetime) -> None:
@@ -109,7 +109,7 @@ def check_timestamp(occurred_at: datetime, checker: Checker, path: str, now: dat
 
 
 def check_recommendation(recommendation: RecommendationContext, checker: Checker, path: str) -> None:
-    """Report each bad part of what led to an event."""
+    """Report each bad part of the recommendation that led to an event."""
     for name, problem in _recommendation_problems(recommendation):
         checker.report(f"{path}.{name}", problem)
 
@@ -135,7 +135,7 @@ def _problems(interaction: Interaction, now: datetime) -> Iterator[tuple[str, st
 
 
 def _always_problems(interaction: Interaction, now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the fields that every interaction has."""
+    """Yield problems of the fields that every interaction has."""
     for name, value in (("user_id", interaction.user_id), ("video_id", interaction.video_id)):
         if not PLAIN.fullmatch(value) and (problem := identifier_problem(value)):
             yield name, problem

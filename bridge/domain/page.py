@@ -1,4 +1,4 @@
-"""Pages of the feed as values: what is asked for, what may be on them, and what they came to."""
+"""Defines pages of the feed as values: requests, filters and results."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 
 class FallbackReason(StrEnum):
-    """Why LightFM did not rank a page; the values are metric tags."""
+    """Reasons why LightFM did not rank a page; the values are metric tags."""
 
     DEADLINE_EXCEEDED = auto()
     UNAVAILABLE = auto()
@@ -23,7 +23,7 @@ class FallbackReason(StrEnum):
 
 
 class ServedBy(StrEnum):
-    """Who ranked a page; the values are metric tags."""
+    """Rankers of a page; the values are metric tags."""
 
     LIGHTFM = auto()
     TRENDING = auto()
@@ -31,7 +31,7 @@ class ServedBy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoFilter:
-    """Which videos may be returned; conditions are combined with AND, an empty or None one does not restrict.
+    """Conditions on videos, combined with AND; an empty or None one does not restrict.
 
     Attributes:
         any_tags: The video bears at least one of them.
@@ -96,10 +96,10 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """What a page is made from.
+    """The input of a ranking.
 
     Attributes:
-        request: What is asked for.
+        request: The caller's request.
         seen: Videos that the user is known to have seen lately; on the page only where nothing else is left.
         diversity: How much score is traded for variety, 0 to 1.
         reserve: Videos to ask for beyond the page, in the place of those that may not be shown.
@@ -160,4 +160,4 @@ class ServedPage:
 
 
 PageListener: TypeAlias = Callable[[ServedPage], None]
-"""Told of each served page; must return at once and never raise."""
+"""Called with each served page; must return at once and never raise."""

@@ -1,4 +1,4 @@
-"""Experiments on the feed: which user gets which variant, and what it changes.
+"""Assigns users to variants of an experiment, and says what each variant changes.
 
 Assignment is a pure function of the experiment's name and the user, so that a user keeps a variant on every
 replica and over restarts, and a variant whose share grows keeps the users that it had.
@@ -24,7 +24,7 @@ _BUCKETS: Final = 2**64
 
 
 class Algorithm(StrEnum):
-    """What ranks the pages of a variant."""
+    """Rankers of the pages of a variant."""
 
     LIGHTFM = auto()
     TRENDING = auto()
@@ -35,7 +35,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class Parameters(BaseModel):
-    """What a variant changes about LightFM's ranking."""
+    """Changes of a variant to LightFM's ranking."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -87,7 +87,7 @@ def load_experiment(path: Path) -> Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """How a user's pages are made; the default is that of users outside of any experiment."""
+    """The way to make a user's pages; the default is that of users outside of any experiment."""
 
     variant_id: str = ""
     algorithm: Algorithm = Algorithm.LIGHTFM
@@ -112,7 +112,7 @@ class Experiments:
         self._borders = tuple(zip(borders, self._arms.values(), strict=True))
 
     def arm(self, user_id: str, wanted_id: str = "") -> Assignment:
-        """Return the user's arm, or the one that the caller wants; INVALID_ARGUMENT when that is unknown.
+        """Return the user's arm, or the arm that the caller asks for; INVALID_ARGUMENT when that is unknown.
 
         Args:
             user_id: The user; an anonymous one, without an id, is in no experiment.
@@ -129,7 +129,7 @@ class Experiments:
         return next((arm for border, arm in self._borders if position < border), NO_EXPERIMENT)
 
     def _position(self, user_id: str) -> float:
-        """Return where the user stands in 0..1, independently for each experiment."""
+        """Return the user's position in 0..1, independently for each experiment."""
         name = self.experiment.id if self.experiment else ""
         digest = hashlib.blake2b(f"{name}\n{user_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") / _BUCKETS

@@ -1,4 +1,4 @@
-"""Page tokens that carry what a feed session has shown, so that no page repeats a video whoever ranks it.
+"""Encodes page tokens that carry the shown videos of a feed session, so that no page repeats one whoever ranks it.
 
 Callers hold them, so they are signed, and what they carry passes the checks of a request's own fields all the same.
 
@@ -41,12 +41,12 @@ _SHORT_BYTES: Final = 512
 
 
 class InvalidPageTokenError(ValueError):
-    """A text that no bridge of this fleet made as a page token; the message says what is wrong."""
+    """A text that is no page token of this fleet; the message says what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageToken:
-    """Where a feed session stands.
+    """The state of a feed session.
 
     Attributes:
         feed_session_id: The session; empty for the trending feed.
@@ -62,7 +62,7 @@ class PageToken:
 
 
 class PageTokens:
-    """Makes page tokens, and reads those that were made with one of its keys.
+    """Signs page tokens, and reads those that are signed with a known key.
 
     Args:
         keys: As `use` takes them.
@@ -74,14 +74,14 @@ class PageTokens:
         self.use(keys)
 
     def use(self, keys: Sequence[bytes]) -> None:
-        """Sign with the first of the keys from now on, and accept all; ValueError for none, too many or a short one."""
+        """Sign with the first key from now on, and accept all; ValueError for no key, too many, or a short one."""
         if not 1 <= len(keys) <= MAX_KEYS or any(len(key) < MIN_KEY_BYTES for key in keys):
             raise ValueError(f"page tokens need 1 to {MAX_KEYS} keys of at least {MIN_KEY_BYTES} bytes each")
         named = {_name(key): key for key in keys}
         self._keys, self._signing = named, _name(keys[0])
 
     def encode(self, token: PageToken) -> str:
-        """Return the token as text; a video whose id no request may name is left out."""
+        """Return the token as text, without videos whose id no request may name."""
         served: Sequence[str] = token.served
         plain = "\n".join((token.feed_session_id, str(token.page), *served)).encode()
         if plain.count(b"\n") != len(served) + 1 or plain.translate(None, _LINES) or not _short(served):
@@ -94,7 +94,7 @@ class PageTokens:
         return base64.urlsafe_b64encode(_signature(self._keys[name], body) + body).rstrip(b"=").decode()
 
     def decode(self, text: str) -> PageToken:
-        """Return the token; InvalidPageTokenError when the text is none."""
+        """Return the token of a text; InvalidPageTokenError when the text is no token."""
         body = self._signed_body(text)
         request, packed = body[_NAME_BYTES : _NAME_BYTES + _DIGEST_BYTES], body[_NAME_BYTES + _DIGEST_BYTES :]
         session, *rest = _unpack(packed).split("\n")
@@ -120,7 +120,7 @@ class PageTokens:
 
 
 def _checked(session: str, page: str, served: Sequence[str], request: bytes) -> PageToken:
-    """Return the token of what was unpacked; whoever has a key may have made a mistake, or have lost it."""
+    """Check the fields of an unpacked token: a valid signature proves neither care nor an unstolen key."""
     number = int(page) if page.isascii() and page.isdecimal() and len(page) <= _MAX_PAGE_DIGITS else 0
     if not 2 <= number <= MAX_SERVED + 1 or len(served) > MAX_SERVED:
         raise InvalidPageTokenError("is corrupted")
@@ -130,7 +130,7 @@ def _checked(session: str, page: str, served: Sequence[str], request: bytes) -> 
 
 
 def _sound(video_ids: Sequence[str]) -> bool:
-    """Return whether all of them may be ids; together where they are plain, as nearly all of them are."""
+    """Return whether all texts may be ids; joined they are checked at once where they are plain, as nearly all are."""
     joined = "".join(video_ids)
     if joined.isascii() and not joined.encode().translate(None, _PRINTABLE):
         return _short(video_ids)
@@ -142,7 +142,7 @@ def _short(video_ids: Sequence[str]) -> bool:
 
 
 def request_digest(kind: str, user_id: str, surface: str, variant_id: str, video_filter: VideoFilter) -> bytes:
-    """Return a digest of what must not change between the pages of one feed."""
+    """Return a digest of the parts of a request that must not change between the pages of one feed."""
     wanted = "" if video_filter == EVERYTHING else video_filter
     return _digest(repr((kind, user_id, surface, variant_id, wanted)).encode())
 

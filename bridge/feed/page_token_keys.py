@@ -1,4 +1,4 @@
-"""The keys of page tokens of bridges that were given none: shared through Postgres, renewed, and kept on disk.
+"""Shares keys of page tokens between bridges through Postgres, rotates them, and keeps a copy on disk.
 
 All bridges on one Postgres accept each other's tokens. A page never waits for a key: until Postgres has answered, a
 bridge signs with what it found on disk, or with a key of its own that it accepts from then on.
@@ -45,13 +45,13 @@ logger = structlog.get_logger(__name__)
 
 
 class SharedKeys:
-    """Keeps the keys of page tokens those of all bridges.
+    """Keeps the keys of page tokens equal to those that all bridges share.
 
     Args:
         tokens: Uses the keys.
         database: Where bridges share them.
         path: The file that keeps them for a start without Postgres.
-        metrics: Told of failures.
+        metrics: Counts failures.
         sleep: Waits between two looks.
     """
 
@@ -73,7 +73,7 @@ class SharedKeys:
         self._job = Job("page-token-keys", self.refresh, interval_s=REFRESH_S, metrics=metrics, sleep=sleep)
 
     def restore(self) -> None:
-        """Use the keys on disk, or a new one where there are none."""
+        """Load the keys on disk, or make a new one if there are none."""
         try:
             self._keys = _read(self._path)
         except FileNotFoundError:
@@ -85,18 +85,18 @@ class SharedKeys:
         self._tokens.use(self._keys)
 
     async def keep_fresh(self) -> None:
-        """Follow what bridges share; forever."""
+        """Follow the shared keys; forever."""
         await self._job.run()
 
     async def warm_up(self, timeout_s: float) -> bool:
-        """Wait until the keys are those that bridges share, or time is up; return whether they are."""
+        """Wait for the shared keys until the time is over; return whether they are loaded."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._shared.wait()
         return self._shared.is_set()
 
     async def refresh(self) -> None:
-        """Look at the shared keys, and add one where the newest is old; DatabaseUnavailableError without Postgres."""
+        """Read the shared keys, and add one when the newest is old; DatabaseUnavailableError without Postgres."""
         async with self._database.connection() as connection:
             if await (await connection.execute(_NEWEST, [RENEW_S])).fetchone() != (True,):
                 await connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
@@ -124,7 +124,7 @@ class SharedKeys:
 
 
 def _in_order(rows: Sequence[tuple[Any, ...]]) -> list[bytes]:
-    """Return the keys, the one that signs first: the newest that all bridges know, or else the oldest."""
+    """Return the keys, the signing one first: the newest that all bridges know, or else the oldest."""
     keys = [bytes(key) for key, _ in rows]
     settled = [bytes(key) for key, is_settled in rows if is_settled]
     signing = settled[0] if settled else keys[-1]
@@ -139,6 +139,6 @@ def _read(path: Path) -> list[bytes]:
 
 
 def _write(path: Path, keys: Sequence[bytes]) -> None:
-    """Replace the file as a whole; only its owner may read it."""
+    """Replace the file as a whole, readable by its owner only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps({"keys": " ".join(key.hex() for key in keys)}), mode=PRIVATE)

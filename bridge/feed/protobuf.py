@@ -1,4 +1,4 @@
-"""Between feed messages and values; every bad field of a request is named."""
+"""Converts feed messages to values and back, and names every bad field of a request."""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _FALLBACK: Final = {one: pb.FallbackReason.Value(f"FALLBACK_REASON_{one.name}") 
 
 
 def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | None, tokens: PageTokens) -> PageRequest:
-    """Return the request of a user, None for an anonymous one; INVALID_ARGUMENT that names each bad field."""
+    """Return the request for recommendations; its user is None if anonymous; INVALID_ARGUMENT names each bad field."""
     checker = Checker()
     if user is not None:
         checker.identifier(user, "user_id")
@@ -56,7 +56,7 @@ def decode_recommendations(message: pb.GetRecommendationsRequest, user: str | No
 
 
 def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> PageRequest:
-    """Return the request; INVALID_ARGUMENT that names each bad field."""
+    """Return the request for trending; INVALID_ARGUMENT names each bad field."""
     checker = Checker()
     page_size = checker.page_size(message.page_size)
     if message.surface:
@@ -115,7 +115,7 @@ def _add_videos(reply: pb.GetRecommendationsResponse | pb.GetTrendingResponse, v
 
 
 def check_timestamp(value: Timestamp, checker: Checker, path: str) -> bool:
-    """Return whether it is a timestamp as `google.protobuf.Timestamp` defines it; reported when it is not."""
+    """Return whether a timestamp is in the range of `google.protobuf.Timestamp`; report it when not."""
     valid = FIRST_SECOND <= value.seconds <= LAST_SECOND and 0 <= value.nanos < 10**9
     checker.require(valid, path, "is not a valid timestamp of the years 1 to 9999")
     return valid

@@ -1,4 +1,4 @@
-"""Learns from Postgres what a user has seen, once trending pages are all that the user gets: beside the calls."""
+"""Loads from Postgres, in the background, which videos a user has seen, once the user gets trending pages."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,14 +26,14 @@ SELECT asked, ARRAY(
 
 
 class SeenLoader:
-    """Fills the memory of what users have seen; LightFM knows by itself, so only trending pages call for it.
+    """Fills the memory of seen videos; LightFM excludes them by itself, so only trending pages need it.
 
     The first trending page of a user comes without it; the next one has it.
 
     Args:
         database: Holds the interactions.
         seen: The memory.
-        metrics: Told of batches that failed.
+        metrics: Counts batches that failed.
         sleep: Waits between batches.
     """
 
@@ -51,17 +51,17 @@ class SeenLoader:
         self._job = Job("seen", self.load, interval_s=PAUSE_S, retry_s=RETRY_S, metrics=metrics, sleep=sleep)
 
     def note(self, served: ServedPage) -> None:
-        """Take in that a user got a page; beyond a bound, users have to come again."""
+        """Queue the user of a page; beyond a bound, a later page queues the user again."""
         wanted = served.user_id and served.page.served_by is ServedBy.TRENDING
         if wanted and len(self._waiting) < MAX_WAITING and not self._seen.loaded(served.user_id):
             self._waiting[served.user_id] = None
 
     async def keep_loading(self) -> None:
-        """Load whom pages were served to; forever."""
+        """Load the queued users; forever."""
         await self._job.run()
 
     async def load(self) -> None:
-        """Load one batch of users; DatabaseUnavailableError leaves them waiting."""
+        """Load one batch of users; on DatabaseUnavailableError they stay in the queue."""
         users = list(self._waiting)[:BATCH]
         if not users:
             return

@@ -1,4 +1,4 @@
-"""What users have seen lately, as far as this bridge knows: bounded, in memory."""
+"""Remembers which videos users have seen lately, as far as this bridge knows: bounded, in memory."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -16,7 +16,7 @@ _SEPARATOR: Final = "\n"
 
 
 class SeenVideos:
-    """Remembers the videos that users dealt with; the user heard of longest ago is forgotten first.
+    """Remembers the videos of users; forgets the user first who was heard of longest ago.
 
     Args:
         users: Users at most.
@@ -35,12 +35,12 @@ class SeenVideos:
         return tuple(videos.split(_SEPARATOR)) if videos else ()
 
     def note(self, interaction: Interaction) -> None:
-        """Take in that a user has dealt with a video; opening one from a search says nothing of the feed."""
+        """Add an interaction's video to those seen, except one opened from a search."""
         if interaction.interaction_type is not InteractionType.SEARCH:
             self.add(interaction.user_id, (interaction.video_id,))
 
     def add(self, user_id: str, video_ids: Iterable[str]) -> None:
-        """Take in videos, earliest first."""
+        """Add videos, earliest first."""
         videos = dict.fromkeys(self.of(user_id))
         for video_id in video_ids:
             if video_id and _SEPARATOR not in video_id:
@@ -50,11 +50,11 @@ class SeenVideos:
         self._loaded.difference_update(self._seen.set(user_id, _SEPARATOR.join(latest)))
 
     def load(self, user_id: str, video_ids: Iterable[str]) -> None:
-        """Take in what was recorded of a user, earliest first; what is known already is later."""
+        """Add a user's recorded videos, earliest first, before those known already."""
         known = self.of(user_id)
         self.add(user_id, [*video_ids, *known])
         self._loaded.add(user_id)
 
     def loaded(self, user_id: str) -> bool:
-        """Return whether what was recorded of the user has been taken in."""
+        """Return whether the user's recorded videos have been loaded."""
         return user_id in self._loaded

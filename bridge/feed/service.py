@@ -1,4 +1,4 @@
-"""FeedService over gRPC."""
+"""Serves FeedService over gRPC."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ logger = structlog.get_logger(__name__)
 
 
 class FeedService(FeedServiceServicer):
-    """Serves pages, which never fail: LightFM ranks them, else they are of what is trending.
+    """Serves pages, which never fail: LightFM ranks them, else they are trending.
 
     Args:
         recsvc: Asks LightFM.
@@ -42,7 +42,7 @@ class FeedService(FeedServiceServicer):
         seen: What users have seen lately.
         tokens: Makes and reads page tokens; by default with a key of its own, which no other bridge knows.
         hidden: Says what no page may show; by default nothing is hidden.
-        listeners: Told of each served page.
+        listeners: Called with each served page.
         new_session: Makes names of feed sessions.
         now: The time of day (UTC).
     """
@@ -111,7 +111,7 @@ class FeedService(FeedServiceServicer):
         request: pb.GetTrendingRequest,
         context: aio.ServicerContext[Any, Any],  # gRPC passes it
     ) -> pb.GetTrendingResponse:
-        """Return a page of what is trending."""
+        """Return a trending page."""
         wanted = decode_trending(request, self._tokens)
         trending = self._board.current  # once: a refresh may come between two looks
         if trending is None:
@@ -159,5 +159,5 @@ class FeedService(FeedServiceServicer):
 
 
 def _tags(*tags: str, variant_id: str) -> list[str]:
-    """Return the tags with that of the variant, where there is one; there are few variants."""
+    """Return the tags, with that of the variant if there is one; variants are few."""
     return [*tags, f"variant:{variant_id}"] if variant_id else [*tags]

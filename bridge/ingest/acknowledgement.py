@@ -1,4 +1,4 @@
-"""What callers wait for when they hand an interaction in."""
+"""Defines the outcomes of a handed-in interaction: durable, or not durable in time."""
 
 import asyncio
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class NotDurableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """The event is durable; `duplicate` when it was so before, as far as can be known while Postgres is away."""
+    """The event is durable; `duplicate` when it was so before, as far as is known while Postgres is away."""
 
     event_id: UUID
     duplicate: bool

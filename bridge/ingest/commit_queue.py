@@ -1,4 +1,4 @@
-"""Interactions that wait for their commit, in the order in which they came, and for how long.
+"""Queues interactions for their commit in the order of arrival, each with a time-out.
 
 Every commit costs the same three programs something, however little it holds. Under load a pause between two of them
 lets more events share one; a lone caller never waits, as its next event comes after the pause.
@@ -31,12 +31,12 @@ TICK_S: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class PendingInteraction:
-    """An interaction under way.
+    """An interaction between its arrival and its acknowledgement.
 
     Attributes:
         interaction: What was done.
         identity: Of the user's event.
-        content: Digest of what was done.
+        content: Digest of the interaction's content.
         accepted_at: When it was accepted, on the clock.
         done: What its caller waits for.
     """
@@ -48,7 +48,7 @@ class PendingInteraction:
     done: Outcome
 
     def acknowledge(self, content: int | None, *, duplicate: bool) -> None:
-        """Tell the caller that it is durable, or that what is recorded under its identifier is something else."""
+        """Acknowledge the interaction, or report that its identifier is recorded for another content."""
         if self.done.done():
             return
         if content is not None and content != self.content:
@@ -58,7 +58,7 @@ class PendingInteraction:
 
 
 def fail(entries: Iterable[PendingInteraction], error: Exception) -> None:
-    """Give the callers that still wait the error."""
+    """Pass the error to the callers that still wait."""
     for entry in entries:
         if not entry.done.done():
             entry.done.set_exception(error)
@@ -110,7 +110,7 @@ class CommitQueue:
 
     @property
     def full(self) -> bool:
-        """Whether no more may wait."""
+        """Return whether the queue has no room."""
         return len(self._entries) >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES
 
     def add(self, entry: PendingInteraction) -> None:
@@ -126,7 +126,7 @@ class CommitQueue:
         self._wake.set()
 
     async def take(self) -> list[PendingInteraction]:
-        """Return the oldest entries that somebody still waits for, as soon as there are any and the pause is over."""
+        """Return the oldest entries with a waiting caller, as soon as any exist and the pause is over."""
         while True:
             await self._wake.wait()
             rest = self._rest_until - self._clock()
@@ -150,7 +150,7 @@ class CommitQueue:
 
 
 def interaction_bytes(interaction: Interaction) -> int:
-    """Return what a waiting interaction takes of the memory, however large its caller makes it."""
+    """Return the bytes that a waiting interaction holds in memory, however large its caller makes it."""
     size = INTERACTION_BYTES
     if interaction.search_query:
         size += 4 * len(interaction.search_query)

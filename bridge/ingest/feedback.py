@@ -1,4 +1,4 @@
-"""What users say of a recommendation, as a value, in Postgres and in Kafka."""
+"""Defines users' feedback on recommendations: as a value, in Postgres and in Kafka."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ _KNOWN: Final = (
 
 
 class Sentiment(StrEnum):
-    """What a user thinks of a recommendation."""
+    """A user's opinion of a recommendation."""
 
     POSITIVE = auto()
     NEGATIVE = auto()
@@ -46,7 +46,7 @@ class Sentiment(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Feedback:
-    """What a user says; `comment` may be empty."""
+    """Feedback of a user; `comment` may be empty."""
 
     event_id: UUID
     user_id: str
@@ -57,11 +57,11 @@ class Feedback:
     recommendation: RecommendationContext = NO_RECOMMENDATION
 
     def content(self) -> int:
-        """Return a digest of what was said, by which an identifier that is used for something else is noticed."""
+        """Return a digest of the content, which detects an identifier that is used for something else."""
         return _content(self.video_id, self.sentiment.value, self.comment)
 
     async def record(self, connection: Connection) -> tuple[bool, Sequence[Message]]:
-        """Insert it; return whether it was new, and the message that tells of it if so.
+        """Insert the feedback; return whether it was new, and its message if so.
 
         Raises:
             EventIdReusedError: Its identifier is that of other feedback of the user.
@@ -99,7 +99,7 @@ class Feedback:
         return cursor.rowcount == 1
 
     def message(self, *, unrecorded: bool = False) -> Message:
-        """Return it as consumers of `feed.feedback.v1` know it; `unrecorded` marks it as not in Postgres yet."""
+        """Return the message of feedback for `feed.feedback.v1`; `unrecorded` marks it as missing in Postgres."""
         value = {
             "userId": self.user_id,
             "videoId": self.video_id,
@@ -126,12 +126,12 @@ def _content(video_id: str, sentiment: str, comment: str) -> int:
 
 
 def _message_id(event_id: UUID) -> UUID:
-    """Return the outbox row's id: an interaction may bear the same event id."""
+    """Return the outbox row's id, which differs from that of an interaction with the same event id."""
     return uuid5(event_id, FEEDBACK_TOPIC)
 
 
 def read_feedback(value: bytes, headers: Mapping[str, str]) -> Feedback:
-    """Return the feedback that a message was made of; ValueError or ServiceError when it was made of none."""
+    """Return the feedback in a message; ValueError or ServiceError when the message holds none."""
     fields, checker = JsonObject(value), Checker()
     feedback = Feedback(
         event_id=read_event_id(headers),

@@ -1,4 +1,4 @@
-"""Feedback from protobuf."""
+"""Converts feedback from protobuf."""
 
 from datetime import datetime
 from typing import Final
@@ -13,7 +13,7 @@ _SENTIMENTS: Final = {pb.Sentiment.Value(f"SENTIMENT_{one.name}"): one for one i
 
 
 def decode_feedback(request: pb.RecordFeedbackRequest, now: datetime) -> Feedback:
-    """Return the feedback; INVALID_ARGUMENT that names each bad field."""
+    """Return the feedback; INVALID_ARGUMENT names each bad field."""
     now = to_milliseconds(now)
     checker = Checker()
     checker.identifier(request.user_id, "user_id")

@@ -1,4 +1,4 @@
-"""Takes feedback in: durable in Postgres or, while that is away, in Kafka, from where a `Backfill` brings it there."""
+"""Records feedback in Postgres or, while that is away, in Kafka, from where a `Backfill` copies it to Postgres."""
 
 import asyncio
 from typing import Final
@@ -26,24 +26,24 @@ class FeedbackRecorder:
         self._clock = clock
 
     async def record(self, feedback: Feedback, *, timeout_s: float) -> bool:
-        """Return whether it was new, as far as can be known, once it is durable; else NotDurableError."""
+        """Record feedback durably, and return whether it was new, as far as is known; NotDurableError otherwise."""
         accepted_at = self._clock()
         try:
             return await self._writer.write(feedback.record, timeout_s=min(timeout_s, COMMIT_TIMEOUT_S), hand_over=True)
         except NotWrittenError as error:
-            handover, left_s = error.handover, accepted_at + timeout_s - self._clock()
-            if handover is None:
+            late_commit, left_s = error.late_commit, accepted_at + timeout_s - self._clock()
+            if late_commit is None:
                 raise
             if left_s <= 0 or not await self._writer.may_pass_by(wait_s=0):
-                handover.on_outcome(_identity(feedback), durable=False)
+                late_commit.on_outcome(_identity(feedback), durable=False)
                 raise
-        return await self._send(feedback, accepted_at, left_s, handover)
+        return await self._send(feedback, accepted_at, left_s, late_commit)
 
-    async def _send(self, feedback: Feedback, accepted_at: float, timeout_s: float, handover: LateCommit) -> bool:
+    async def _send(self, feedback: Feedback, accepted_at: float, timeout_s: float, late_commit: LateCommit) -> bool:
         sent: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
         def ended(durable: bool) -> None:  # noqa: FBT001  # a callback
-            handover.on_outcome(_identity(feedback), durable=durable)
+            late_commit.on_outcome(_identity(feedback), durable=durable)
             if not sent.done():
                 sent.set_result(durable)
 

@@ -1,4 +1,4 @@
-"""InteractionService over gRPC."""
+"""Serves InteractionService over gRPC."""
 
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ _REPLY_RESERVE_S: Final = 0.010
 
 
 class InteractionService(InteractionServiceServicer):
-    """Takes interactions in.
+    """Records interactions and feedback.
 
     Args:
         recorder: Makes them durable.

@@ -1,4 +1,4 @@
-"""Many interactions over one call: a bounded window of them is under way, and the answers keep their order."""
+"""Records a stream of interactions: a bounded window of them is under way, and replies keep the requests' order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -32,7 +32,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """An event under way: its outcome to come, or what is wrong with it."""
+    """An event under way: its future outcome, or its error."""
 
     event_id: str
     outcome: Outcome | ServiceError
@@ -114,7 +114,7 @@ class InteractionStream:
         return pb.StreamInteractionsResponse(index=index, event_id=event.event_id, error=_error(error))
 
     def _abandon(self) -> None:
-        """Give up what nobody waits for any more, where its turn has not come."""
+        """Cancel the entries whose caller has gone and whose turn has not come."""
         while not self._window.empty():
             event = self._window.get_nowait()
             if event is not None and isinstance(event.outcome, asyncio.Future) and not event.outcome.cancel():
@@ -122,7 +122,7 @@ class InteractionStream:
 
 
 def reused(error: EventIdReusedError) -> ServiceError:
-    """Return the error for an identifier that its user has used for something else."""
+    """Return the error for an identifier that its user has used for another event."""
     return ServiceError(StatusCode.ALREADY_EXISTS, "EVENT_ID_REUSED", str(error))
 
 

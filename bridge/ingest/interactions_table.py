@@ -1,4 +1,4 @@
-"""Interactions in Postgres: each recorded once, with the outbox row of its message, under an identifier of its user.
+"""Inserts interactions into Postgres, each once under an identifier of its user, with the outbox row of its message.
 
 That is its own, or a derived one where its own is taken by another user.
 """
@@ -66,26 +66,26 @@ _KEEP: Final = "UPDATE interaction_ids SET recorded_at = now() WHERE event_id = 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An identifier that was recorded before: whether it is the asking user's, and for what it stands if known."""
+    """A recorded identifier: whether the asking user owns it, and the digest of its content if known."""
 
     own: bool
     content: int | None
 
 
 class Run(Protocol):
-    """Runs statements."""
+    """Runs statements on a connection."""
 
     async def __call__(self, work: Callable[[Connection], Awaitable[T]], /) -> T:
-        """Return what they return."""
+        """Run statements, and return their results."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An interaction to record, with its message where there is one.
+    """An interaction to record, with its message if it has one.
 
     Attributes:
         identity: Of the user's event, as it was sent.
-        content: Digest of what was done.
+        content: Digest of the interaction's content.
         interaction: With the identifier to record it under.
         message: Whose outbox row has the same identifier; its header keeps the one that was sent.
         accepted_at: When it was accepted, on the clock.
@@ -103,7 +103,7 @@ class Event:
         return cls(identity_of(interaction.event_id, interaction.user_id), interaction.content(), interaction)
 
     def derived(self) -> "Event":
-        """Return it under the next identifier."""
+        """Return the event under the next identifier."""
         event_id = derived_id(self.interaction.event_id, self.interaction.user_id)
         message = replace(self.message, event_id=event_id) if self.message else None
         return replace(self, interaction=replace(self.interaction, event_id=event_id), message=message)
@@ -111,7 +111,7 @@ class Event:
 
 @dataclass(slots=True)
 class Recording:
-    """What became of events.
+    """The outcome of recording events.
 
     Attributes:
         fresh: Those that were new, in the order in which they were recorded.
@@ -127,7 +127,7 @@ class Recording:
 
     @property
     def new(self) -> set[bytes]:
-        """The identities of those that were new."""
+        """Return the identities of the new events."""
         return {event.identity for event in self.fresh}
 
 
@@ -139,7 +139,7 @@ async def record_all(
     Args:
         run: Runs each step.
         events: In the order in which they were accepted.
-        hold: Told of the rows that are about to be inserted.
+        hold: Called with the rows that are about to be inserted.
     """
     recording = Recording()
     left: Sequence[Event] = events
@@ -155,7 +155,7 @@ async def record_all(
 async def _step(
     run: Run, events: Sequence[Event], recording: Recording, hold: Callable[[Iterable[UUID]], None]
 ) -> list[Event]:
-    """Insert what can be; return what is to be tried once more."""
+    """Insert the events that can be; return those to try once more."""
     first: dict[UUID, Event] = {}
     of_others = [event for event in events if first.setdefault(event.interaction.event_id, event) is not event]
     batch = [*first.values()]
@@ -175,7 +175,7 @@ async def _step(
 
 
 async def _known(run: Run, events: Sequence[Event], recording: Recording) -> list[Event]:
-    """Note which events were there before; return those whose identifier is another user's, under their next one."""
+    """Note which events were recorded before; return those whose identifier another user owns, under their next one."""
     interactions = [event.interaction for event in events]
     known = await run(lambda connection: find_known(connection, interactions))
     others = []
@@ -206,7 +206,7 @@ async def record(
     messages: Sequence[Message | None],
     contents: Sequence[int] | None = None,
 ) -> dict[UUID, list[UUID]]:
-    """Insert the interactions that are new, each with its message where there is one.
+    """Insert the new interactions, each with its message if it has one.
 
     Args:
         connection: In a transaction that the caller commits.
@@ -225,7 +225,7 @@ async def record(
 
 
 async def find_known(connection: Connection, interactions: Sequence[Interaction]) -> dict[UUID, Known]:
-    """Return what is known of the identifiers of interactions that were not new."""
+    """Return the recorded identifiers of interactions that were not new."""
     wanted = {interaction.event_id: interaction for interaction in interactions}
     rows = await (await connection.execute(_KNOWN, [_array(wanted)])).fetchall()
     known = {
@@ -241,7 +241,7 @@ async def find_known(connection: Connection, interactions: Sequence[Interaction]
 
 
 async def keep_known(connection: Connection, event_ids: Iterable[UUID]) -> None:
-    """Let identifiers be forgotten no earlier than if they had been recorded now."""
+    """Extend the retention of identifiers as if they had been recorded now."""
     await connection.execute(_KEEP, [_array(event_ids)])
 
 

@@ -1,4 +1,4 @@
-"""Interactions between protobuf and values."""
+"""Converts interactions between protobuf and values."""
 
 from datetime import datetime, timedelta
 from typing import Final, Literal, Protocol
@@ -17,7 +17,7 @@ _TYPES: Final = {pb.InteractionType.Value(f"INTERACTION_TYPE_{one.name}"): one f
 
 
 def decode_interaction(message: pb.Interaction, now: datetime, path: str = "interaction") -> Interaction:
-    """Return the interaction; INVALID_ARGUMENT that names each bad field below the path."""
+    """Return the interaction; INVALID_ARGUMENT names each bad field below the path."""
     now = to_milliseconds(now)  # as precise as what it is compared with
     checker = Checker()
     kind = _TYPES.get(message.interaction_type)
@@ -44,12 +44,12 @@ def decode_interaction(message: pb.Interaction, now: datetime, path: str = "inte
 
 
 def status_of(acknowledgement: Acknowledgement) -> pb.AcknowledgementStatus.ValueType:
-    """Return the status as callers know it."""
+    """Return the acknowledgement's status as an enum of protobuf."""
     return pb.ACKNOWLEDGEMENT_STATUS_DUPLICATE if acknowledgement.duplicate else pb.ACKNOWLEDGEMENT_STATUS_ACCEPTED
 
 
 def to_milliseconds(instant: datetime) -> datetime:
-    """Return the instant without what is finer than a millisecond."""
+    """Return the instant, truncated to milliseconds."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
@@ -60,7 +60,7 @@ def _type_by_fields(message: pb.Interaction) -> InteractionType:
 
 
 def decode_uuid(text: str, checker: Checker, path: str) -> UUID:
-    """Return the UUID, a new one for an empty text; any other text is reported."""
+    """Return the UUID of a text, a new one for an empty text; report any other text."""
     if not text:
         return uuid4()
     try:
@@ -78,14 +78,14 @@ class Stamped(Protocol):
 
     @property
     def timestamp(self) -> Timestamp:
-        """When it happened."""
+        """The instant of the event."""
 
     def HasField(self, field_name: Literal["timestamp"], /) -> bool:  # noqa: N802  # protobuf names it
-        """Return whether that is set."""
+        """Return whether the field is set."""
 
 
 def decode_instant(message: Stamped, now: datetime, checker: Checker, path: str) -> datetime:
-    """Return when it happened, to the millisecond; now when unset, or when it is no valid timestamp."""
+    """Return the instant of the event in milliseconds; now if it is unset or no valid timestamp."""
     if not message.HasField("timestamp"):
         return now
     instant = message.timestamp
@@ -96,7 +96,7 @@ def decode_instant(message: Stamped, now: datetime, checker: Checker, path: str)
 
 
 def decode_recommendation(message: pb.RecommendationContext) -> RecommendationContext:
-    """Return what led to an event."""
+    """Return the recommendation that led to an event."""
     return RecommendationContext(
         feed_session_id=message.feed_session_id,
         algorithm=message.algorithm,
@@ -109,5 +109,5 @@ def decode_recommendation(message: pb.RecommendationContext) -> RecommendationCo
 
 
 def _countable(number: float) -> float:
-    """Return 0 for what is too small to count with, as it underflows in products; anything else as it is."""
+    """Return 0 for a number whose products would underflow, else the number."""
     return 0.0 if abs(number) < SMALLEST else number

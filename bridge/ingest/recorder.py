@@ -1,4 +1,4 @@
-"""Takes interactions in: durable first, then acknowledged, then published.
+"""Records interactions: makes each durable, then acknowledges it, then publishes it.
 
 Durable is in Postgres; while that is away, in Kafka, from where a `Backfill` brings them to Postgres later.
 """
@@ -38,7 +38,7 @@ class RecentEvents:
         return len(self._contents)
 
     def content(self, identity: bytes) -> int | None:
-        """Return the content of a remembered event; None where it is not known."""
+        """Return the content of a remembered event; None if the event is unknown."""
         return self._contents[identity]
 
     def add(self, identity: bytes, content: int | None) -> None:
@@ -56,7 +56,7 @@ class Recorder:
     Args:
         writer: Makes them durable.
         clock: Monotonic seconds.
-        listeners: Told of each interaction that is durable and new.
+        listeners: Called with each interaction that is durable and new.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Recorder:
         self._recent = RecentEvents()
 
     def submit(self, interaction: Interaction, *, timeout_s: float) -> Outcome:
-        """Return the future outcome; cancelling it gives the interaction up where its turn has not come.
+        """Queue an interaction and return its future outcome; cancelling that before its turn withdraws it.
 
         Args:
             interaction: What was done.
@@ -90,11 +90,11 @@ class Recorder:
 
     @property
     def waiting(self) -> int:
-        """How many interactions have not had their turn."""
+        """Return the number of interactions whose turn has not come."""
         return len(self._queue)
 
     async def write(self) -> None:
-        """Commit what arrives, batch by batch; forever."""
+        """Commit arriving interactions, batch by batch; forever."""
         while True:
             await self._settle(await self._queue.take())
 
@@ -102,7 +102,7 @@ class Recorder:
         try:
             recording = await self._writer.write_batch(partial(self._events, batch))
         except NotWrittenError as error:
-            await self._pass_by(batch, error.handover)
+            await self._pass_by(batch, error.late_commit)
             await asyncio.sleep(0)
         except psycopg.Error as error:
             await self._settle_apart(batch, error)
@@ -112,7 +112,7 @@ class Recorder:
             self._acknowledge(batch, recording.new, recording.contents)
 
     def _events(self, batch: Sequence[PendingInteraction]) -> list[Event]:
-        """Return what is to be recorded; of several entries of one event, the first."""
+        """Return the events to record; of several entries of one event, the first."""
         distinct: dict[bytes, Event] = {}
         for entry in batch:
             if entry.identity not in distinct:
@@ -131,33 +131,33 @@ class Recorder:
         await self._settle(batch[:middle])
         await self._settle(batch[middle:])
 
-    async def _pass_by(self, batch: Sequence[PendingInteraction], handover: LateCommit | None) -> None:
-        """Leave the batch to Kafka, or try Postgres again when that is back before order allows it."""
-        if handover is None:
+    async def _pass_by(self, batch: Sequence[PendingInteraction], late_commit: LateCommit | None) -> None:
+        """Leave the batch to Kafka, or try Postgres again if it returns while order does not allow Kafka yet."""
+        if late_commit is None:
             fail(batch, NotDurableError(AWAY))
         elif await self._writer.may_pass_by():
-            self._settle_by_kafka(batch, handover)
+            self._settle_by_kafka(batch, late_commit)
         else:
             for entry in batch:
-                handover.on_outcome(entry.identity, durable=False)
+                late_commit.on_outcome(entry.identity, durable=False)
             self._queue.give_back(batch)
 
-    def _settle_by_kafka(self, batch: Sequence[PendingInteraction], handover: LateCommit) -> None:
+    def _settle_by_kafka(self, batch: Sequence[PendingInteraction], late_commit: LateCommit) -> None:
         """Send the batch to Kafka, and acknowledge each entry when Kafka has it."""
         together: dict[bytes, list[PendingInteraction]] = {}
         for entry in batch:
             together.setdefault(entry.identity, []).append(entry)
         for identity, entries in together.items():
             if identity in self._recent:
-                handover.on_outcome(identity, durable=True)
+                late_commit.on_outcome(identity, durable=True)
                 self._acknowledge(entries, set(), {identity: self._recent.content(identity)})
                 continue
             message = interaction_message(entries[0].interaction, unrecorded=True)
-            self._writer.pass_by(message, entries[0].accepted_at, partial(self._sent, entries, handover))
+            self._writer.pass_by(message, entries[0].accepted_at, partial(self._sent, entries, late_commit))
 
-    def _sent(self, entries: Sequence[PendingInteraction], handover: LateCommit, durable: bool) -> None:  # noqa: FBT001  # a callback
+    def _sent(self, entries: Sequence[PendingInteraction], late_commit: LateCommit, durable: bool) -> None:  # noqa: FBT001  # a callback
         identity = entries[0].identity
-        handover.on_outcome(identity, durable=durable)
+        late_commit.on_outcome(identity, durable=durable)
         if not durable:
             fail(entries, NotDurableError(AWAY))
         elif identity in self._recent:
@@ -168,7 +168,7 @@ class Recorder:
     def _acknowledge(
         self, batch: Sequence[PendingInteraction], new: set[bytes], contents: Mapping[bytes, int | None]
     ) -> None:
-        """Tell each caller; of several that sent one new event in a batch the first is the one that did."""
+        """Acknowledge each entry; of several entries of one new event the first is not a duplicate."""
         for entry in batch:
             identity = entry.identity
             content = contents[identity]

@@ -1,4 +1,4 @@
-"""Makes events durable in Postgres together with the outbox rows of their messages, and sends those after the commit.
+"""Writes events and the outbox rows of their messages in one transaction, and sends the messages after its commit.
 
 Every event goes this way: feedback and playback one by one, interactions in batches. While a commit is under way its
 rows are held from the relay; those that it made are sent, and all others are left to the relay.
@@ -21,7 +21,7 @@ from bridge.kafka.message import Message
 from bridge.outbox.late_commits import LateCommit
 from bridge.outbox.outbox import Accepted, Outbox
 from bridge.postgres.availability import Availability
-from bridge.postgres.pool import Connection, ConnectionBrokenError, Database, DatabaseUnavailableError
+from bridge.postgres.pool import Connection, Database, DatabaseUnavailableError
 
 T = TypeVar("T")
 Work = Callable[[Connection], Awaitable[tuple[T, Sequence[Message]]]]
@@ -46,16 +46,16 @@ logger = structlog.get_logger(__name__)
 
 
 class NotWrittenError(NotDurableError):
-    """Postgres is away, or a commit is late; `handover` is to be told of messages that go to Kafka in its place."""
+    """Postgres is away or a commit is late; `late_commit` must hear of the messages that go to Kafka instead."""
 
-    def __init__(self, problem: str, handover: LateCommit | None) -> None:
+    def __init__(self, problem: str, late_commit: LateCommit | None) -> None:
         super().__init__(problem)
-        self.handover = handover
+        self.late_commit = late_commit
 
 
 @dataclass(slots=True)
 class _Commit:
-    """One commit under way.
+    """A commit under way.
 
     Attributes:
         outbox: Holds its rows from the relay; None where there is no Kafka.
@@ -63,7 +63,7 @@ class _Commit:
         fresh: Messages of the rows that it made, in their order.
         waiting: For each of these, what its key had in the outbox before.
         repeats: Messages of events that were there before.
-        handover: What became of its messages when it was late and they went to Kafka without it.
+        late_commit: Matches its rows with its messages, which went to Kafka because the commit was late.
     """
 
     outbox: Outbox | None
@@ -71,34 +71,34 @@ class _Commit:
     fresh: list[Accepted] = field(default_factory=list)
     waiting: dict[UUID, list[UUID]] = field(default_factory=dict)
     repeats: list[Message] = field(default_factory=list)
-    handover: LateCommit | None = None
+    late_commit: LateCommit | None = None
 
     def hold(self, event_ids: Iterable[UUID]) -> None:
-        """Hold rows that are about to be inserted."""
+        """Hold the rows of an insert back from the relay."""
         if self.outbox is not None:
             self.held |= self.outbox.begin_commit(event_ids)
 
     def release(self) -> None:
-        """Hold no longer what was not inserted."""
+        """Release the rows that were not inserted."""
         if self.outbox is not None:
             self.outbox.end_commit_without(self.held - self.waiting.keys())
 
     def publish(self) -> None:
-        """Send what was inserted, unless it has gone to Kafka already."""
+        """Send the inserted messages, unless they have gone to Kafka already."""
         if self.outbox is None:
             return
         # What was known may be in the outbox still, left there by an earlier attempt or by another process: later
         # messages of its key would overtake it, were Postgres to go away now.
         for message in self.repeats:
             self.outbox.on_repeat(message)
-        if self.handover is None:
+        if self.late_commit is None:
             self.outbox.send_committed(self.fresh, self.waiting)
         else:
-            self.handover.on_commit(accepted.message for accepted in self.fresh)
+            self.late_commit.on_commit(accepted.message for accepted in self.fresh)
 
 
 class TransactionalWriter:
-    """Makes events durable in Postgres, and sends their messages.
+    """Writes events durably to Postgres, and sends their messages.
 
     Args:
         database: Where they become durable.
@@ -127,23 +127,23 @@ class TransactionalWriter:
 
     @property
     def has_kafka(self) -> bool:
-        """Whether events have messages."""
+        """Return whether events have messages."""
         return self._outbox is not None
 
     async def write(self, work: "Work[T]", *, timeout_s: float, hand_over: bool = False) -> T:
-        """Return the result of the work once it is durable; NotWrittenError when that takes too long.
+        """Do the work in a transaction; return its result once durable; NotWrittenError when that takes too long.
 
         Args:
             work: Writes the rows of one event, in one transaction.
             timeout_s: Seconds that this may take.
-            hand_over: Whether the error's handover settles the messages of a late commit; else they are sent when it
-                ends.
+            hand_over: Whether `late_commit` of the error settles the messages of a late commit; else they are sent
+                when it ends.
         """
         rows = partial(self._write_event, work, self._clock())
         return await self._attempt(rows, timeout_s=max(0.0, timeout_s), hand_over=hand_over)
 
     async def write_batch(self, events: Callable[[], Sequence[Event]]) -> Recording:
-        """Record interactions; NotWrittenError when Postgres is away, or Kafka can do it where that takes too long.
+        """Record interactions; NotWrittenError when Postgres is away, or is slow while Kafka may take them.
 
         Args:
             events: Returns them, with different identities, in the order in which they were accepted.
@@ -152,7 +152,7 @@ class TransactionalWriter:
         return await self._attempt(partial(self._write_events, events), timeout_s=timeout_s, hand_over=True)
 
     async def may_pass_by(self, *, wait_s: float = math.inf) -> bool:
-        """Return whether events may go to Kafka without Postgres: the one rule for all of them.
+        """Return whether events may go to Kafka without Postgres: the one rule for all kinds of events.
 
         Postgres must be away, and what is left in the outbox known, so that later messages can be sent after it. After
         a start it is not known until the outbox has been scanned. As Postgres may be away for long, that is waited for
@@ -174,7 +174,7 @@ class TransactionalWriter:
         return self._availability.away
 
     def pass_by(self, message: Message, accepted_at: float, done: Callable[[bool], None]) -> None:
-        """Send a message to Kafka, once `may_pass_by` allows it, whose event is not in Postgres.
+        """Send the message of an event that is not in Postgres to Kafka, once `may_pass_by` allows it.
 
         Args:
             message: Marked as unrecorded.
@@ -187,7 +187,7 @@ class TransactionalWriter:
             self._outbox.send_unrecorded(message, accepted_at, done)
 
     async def _attempt(self, rows: Callable[[_Commit], Awaitable[T]], *, timeout_s: float | None, hand_over: bool) -> T:
-        """Commit within a time; None tries it also while Postgres is taken to be away, for as long as that takes."""
+        """Commit within a time; None tries without a time limit, also while Postgres counts as away."""
         if timeout_s is not None and self._availability.away:
             raise self._not_written(AWAY)
         commit = _Commit(self._outbox)
@@ -200,7 +200,7 @@ class TransactionalWriter:
         if not done:
             late = self._not_written(LATE)
             if hand_over:
-                commit.handover = late.handover
+                commit.late_commit = late.late_commit
             if hand_over and timeout_s is not None and timeout_s >= COMMIT_TIMEOUT_S:
                 self._availability.lost()
             raise late
@@ -236,33 +236,18 @@ class TransactionalWriter:
                 commit.hold(message.event_id for message in messages)
                 return result, messages, {message.event_id: await _queue(connection, message) for message in messages}
 
-        result, messages, commit.waiting = await self._once_more(run)
+        result, messages, commit.waiting = await self._database.retried(run)
         commit.fresh = [Accepted(message, accepted_at) for message in messages]
         return result
 
     async def _write_events(self, make: Callable[[], Sequence[Event]], commit: _Commit) -> Recording:
-        async def run(work: Callable[[Connection], Awaitable[T]], /) -> T:
-            return await self._once_more(partial(self._statement, work))
-
-        recording = await record_all(run, make(), commit.hold)
+        recording = await record_all(self._database.run, make(), commit.hold)
         commit.waiting = recording.waiting
         commit.fresh = [Accepted(event.message, event.accepted_at) for event in recording.fresh if event.message]
         commit.repeats = [
             event.message for event in recording.known if event.message and event.message.event_id in commit.held
         ]
         return recording
-
-    async def _statement(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with self._database.statements() as connection:
-            return await work(connection)
-
-    async def _once_more(self, run: Callable[[], Awaitable[T]]) -> T:
-        """Run something, and once more when the connection turns out to be broken."""
-        try:
-            return await run()
-        except ConnectionBrokenError:
-            await self._database.heal()
-            return await run()
 
 
 async def _queue(connection: Connection, message: Message) -> list[UUID]:

@@ -1,4 +1,4 @@
-"""Messages from Kafka, read as a member of a consumer group."""
+"""Reads messages from Kafka as a member of a consumer group."""
 
 import asyncio
 import threading
@@ -58,7 +58,7 @@ class Received:
 
 
 class KafkaReader:
-    """Reads topics.
+    """Reads topics as a member of a consumer group.
 
     Args:
         config: How to reach the brokers.
@@ -78,15 +78,15 @@ class KafkaReader:
         self._problem: KafkaError | None = None
 
     def renew(self, config: Mapping[str, Any]) -> None:
-        """Reach the brokers in this way from the next reading on; what was not committed is read again."""
+        """Use this configuration from the next read on; uncommitted messages are read again."""
         self._renewed = config
 
     async def read(self) -> list[Received]:
-        """Return what came next, perhaps nothing, after half a second at most."""
+        """Return the next messages, perhaps none, after 0.5 s at most."""
         return await asyncio.to_thread(self._read)
 
     def commit(self) -> None:
-        """Note, in the background, that everything that was returned is dealt with."""
+        """Commit, in the background, the offsets of all returned messages."""
         try:
             self._consumer.commit(asynchronous=True)
         except KafkaException:
@@ -133,14 +133,14 @@ class KafkaReader:
         )
 
     def _tell(self, error: KafkaError | None) -> None:
-        """Say once what keeps messages away, such as a missing right to read the topic."""
+        """Log once why no messages arrive, such as a missing right to read the topic."""
         if error is not None and error != self._problem:
             logger.warning("kafka.not_reading", error=error.str())
         self._problem = error
 
 
 def readable_headers(message: Any) -> Sequence[tuple[str, Any]] | None:
-    """Return a message's headers, which may be asked for once; None where the name of one is no UTF-8."""
+    """Return a message's headers, which may be read once; None if a name is not valid UTF-8."""
     try:
         return message.headers() or ()
     except (SystemError, UnicodeDecodeError):  # the client raises the one because of the other

@@ -1,4 +1,4 @@
-"""Messages that cannot be processed, as they are kept for people to look at.
+"""Makes dead letters of messages that cannot be processed, for people to look at.
 
 The headers are those of Kafka Connect's dead letter queues (KIP-298), so that its tools understand them.
 """
@@ -15,7 +15,7 @@ PREFIX: Final = "__connect.errors."
 
 
 def dead_letter(received: Received, error: Exception, *, stage: str) -> Message:
-    """Return the message for the dead letter topic: as it was, with where it came from and what is wrong with it."""
+    """Return the dead letter of a message: unchanged, with its origin and the reason in headers."""
     place = f"{received.topic}/{received.partition}/{received.offset}"
     context = {
         "topic": received.topic,
@@ -36,6 +36,6 @@ def dead_letter(received: Received, error: Exception, *, stage: str) -> Message:
 
 
 def without_content(letter: Message) -> Message:
-    """Return a dead letter that Kafka refuses as it is, with no more than where it came from and what is wrong."""
+    """Return the origin and reason of a dead letter without its content, which Kafka refuses."""
     context = {name: value for name, value in letter.headers.items() if name.startswith(PREFIX)}
     return replace(letter, key="", value="", headers=context)

@@ -1,4 +1,4 @@
-"""Kafka messages, and how an interaction becomes one and is read back from one."""
+"""Converts interactions to Kafka messages and back."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -40,7 +40,7 @@ class Message:
 
 
 def interaction_message(interaction: Interaction, *, unrecorded: bool = False) -> Message:
-    """Return the interaction as consumers of `feed.interactions.v1` know it."""
+    """Return the interaction as a message of `feed.interactions.v1`."""
     value = {
         "userId": interaction.user_id,
         "videoId": interaction.video_id,
@@ -59,7 +59,7 @@ def interaction_message(interaction: Interaction, *, unrecorded: bool = False) -
 
 
 def read_interaction(value: bytes, headers: Mapping[str, str]) -> Interaction:
-    """Return the interaction that a message was made of; ValueError when it was made of none."""
+    """Return the interaction in a message; ValueError when the message holds none."""
     fields = JsonObject(value)
     rating = headers.get("rating")
     return Interaction(
@@ -77,7 +77,7 @@ def read_interaction(value: bytes, headers: Mapping[str, str]) -> Interaction:
 
 
 def read_event_id(headers: Mapping[str, str]) -> UUID:
-    """Return a message's event id; ValueError where it has none, or not in the usual spelling."""
+    """Return a message's event id; ValueError if it is missing or not in the usual spelling."""
     text = headers.get("event-id", "")
     event_id = UUID(text)
     if str(event_id) != text.lower():  # UUID also takes braces, URNs and hyphens anywhere
@@ -97,7 +97,7 @@ def read_instant(fields: JsonObject) -> datetime:
 
 
 def identity_of_message(message: Message) -> bytes:
-    """Return which user's event it tells of."""
+    """Return the identity of the user's event in a message."""
     return identity_of(UUID(message.headers["event-id"]), message.key)
 
 
@@ -107,7 +107,7 @@ def iso_milliseconds(instant: datetime) -> str:
 
 
 def recommendation_headers(origin: RecommendationContext) -> Iterator[tuple[str, str]]:
-    """Yield what is known of the recommendation that led to an event."""
+    """Yield the known headers of the recommendation that led to an event."""
     if origin.feed_session_id:
         yield "feed-session-id", origin.feed_session_id
     if origin.algorithm:
@@ -121,7 +121,7 @@ def recommendation_headers(origin: RecommendationContext) -> Iterator[tuple[str,
 
 
 def read_recommendation(headers: Mapping[str, str]) -> RecommendationContext:
-    """Return what led to an event, from the headers of its message; ValueError for a score that is no number."""
+    """Return the recommendation in a message's headers; ValueError for a score that is no number."""
     score = headers.get("recommendation-score")
     return RecommendationContext(
         feed_session_id=headers.get("feed-session-id", ""),

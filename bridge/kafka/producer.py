@@ -1,4 +1,4 @@
-"""One librdkafka producer with the thread that polls it.
+"""Wraps one librdkafka producer with the thread that polls it.
 
 The classic producer, not confluent_kafka's AIOProducer: that one refuses headers and batches for seconds.
 """
@@ -16,6 +16,7 @@ from confluent_kafka import Producer as LibrdkafkaProducer
 
 from bridge.kafka.message import Message
 from servicekit.kafka.client import quiet_logger
+from servicekit.process.periodic_thread import PeriodicThread
 
 Done: TypeAlias = Callable[[bool], None]
 """Told on the event loop whether all in-sync replicas have the message."""
@@ -62,11 +63,11 @@ PRODUCER: Final[Mapping[str, Any]] = {
 
 
 class Producer:
-    """Sends from one event loop; what became of each message is told there.
+    """Sends messages from one event loop, and reports each outcome there.
 
     Args:
         config: Properties of librdkafka.
-        noted: Told of each outcome, None for success, before the message's own `done`.
+        noted: Called with each outcome, None for success, before the message's own `done`.
         confined: Failures after which other messages may go on.
         loop: The event loop, where it is made in another thread: certificates are read as it is made.
     """
@@ -87,7 +88,6 @@ class Producer:
         self._ended: deque[tuple[int, KafkaError | None]] = deque()
         self._retired = False
         self._failing = threading.Event()
-        self._stopping = threading.Event()
         self.identified = asyncio.Event()
         """Set once it has its identity, so that a message no longer waits for that."""
         self.broken = False
@@ -98,7 +98,14 @@ class Producer:
             "error_cb": self._look_for_end,
         }
         self._producer = LibrdkafkaProducer({**config, **callbacks}, logger=quiet_logger())
-        self._thread = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
+        self._thread = PeriodicThread(
+            "kafka-poll",
+            self._poll,
+            interval_s=0,
+            retry_s=POLL_S,
+            waits_first=False,
+            stop_within_s=threading.TIMEOUT_MAX,
+        )
         self._thread.start()
 
     @classmethod
@@ -109,13 +116,13 @@ class Producer:
         *,
         confined: Collection[int] = CONFINED,
     ) -> Self:
-        """Return a new one, without holding the event loop up; KafkaException where the properties do not work."""
+        """Return a new producer, without blocking the event loop; KafkaException for invalid properties."""
         loop = asyncio.get_running_loop()
         return await asyncio.to_thread(cls, config, noted, confined=confined, loop=loop)
 
     @property
     def pending(self) -> int:
-        """How many messages have no outcome yet."""
+        """Return the number of messages without an outcome."""
         return len(self._pending)
 
     def produce(self, message: Message, done: Done) -> None:
@@ -134,7 +141,7 @@ class Producer:
             self._producer.purge(blocking=False)
 
     async def knows(self, topic: str, timeout_s: float) -> bool:
-        """Fetch where the topic's partitions are; return whether that worked."""
+        """Fetch the partitions of a topic; return whether that worked."""
         try:
             await asyncio.to_thread(self._producer.list_topics, topic, timeout_s)
         except KafkaException:
@@ -142,12 +149,11 @@ class Producer:
         return True
 
     async def close(self, *, flush_s: float) -> int:
-        """Wait for acknowledgements, then give up; return how many messages were not acknowledged."""
+        """Wait for acknowledgements until the time is over; return the number of unacknowledged messages."""
         self._retired = True
         with suppress(KafkaException):  # it can never send again
             await asyncio.to_thread(self._producer.flush, flush_s)
-        self._stopping.set()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.stop)
         self._settle()
         left = [*self._pending.values()]
         self._pending.clear()
@@ -157,29 +163,28 @@ class Producer:
         return len(left)
 
     async def retire(self) -> None:
-        """Fail everything at once, also what brokers may yet get, and end; nothing can be sent any more."""
+        """Fail all messages at once, even those that brokers may yet get, and end; nothing can be sent any more."""
         self._retired = True
         await asyncio.to_thread(self._producer.purge)  # it waits for the threads of the connections
         await self.close(flush_s=RETIRE_S)
 
     def _destroy(self) -> None:
-        """End librdkafka's threads, which takes most of a second: the garbage collector would stop all else for it."""
+        """Destroy librdkafka's producer, which takes most of 1 s: the garbage collector would block all else for it."""
         with suppress(KafkaException):
             self._producer.purge()  # closing would wait for what is queued
             self._producer.close()
 
     def _poll(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._producer.poll(POLL_S)
-            except KafkaException:  # it can never send again; what is queued is reported nevertheless
-                self.broken = True
-                self._stopping.wait(POLL_S)
-            if self._ended:
-                self._loop.call_soon_threadsafe(self._settle)
+        try:
+            self._producer.poll(POLL_S)
+        except KafkaException:  # it can never send again; what is queued is reported nevertheless
+            self.broken = True
+            self._thread.wait(POLL_S)
+        if self._ended:
+            self._loop.call_soon_threadsafe(self._settle)
 
     def _end(self, number: int, error: KafkaError | None) -> None:
-        """Take note of an outcome, in the polling thread.
+        """Record the outcome of a message, in the polling thread.
 
         Nothing may arrive that was behind a failure: what is queued fails too, and nothing is taken in before the
         outcome of everything is known.
@@ -209,7 +214,7 @@ class Producer:
 
 
 def _encoded(message: Message) -> dict[str, Any]:
-    """Return key, value and headers as they are sent; KafkaException for half of a surrogate pair.
+    """Return key, value and headers as bytes; KafkaException for half of a surrogate pair.
 
     No text of Postgres holds one, but its JSON does. The client would end the process for one in a header's name.
     """

@@ -1,4 +1,4 @@
-"""Messages to Kafka, by a producer that is replaced when it stops acknowledging."""
+"""Publishes messages to Kafka, and replaces a producer that stops acknowledging."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ class KafkaPublisher:
     Args:
         config: How to reach the brokers.
         options: How to send.
-        metrics: Told of messages that found the queue full, and of replaced producers.
+        metrics: Counts messages that found the queue full, and replaced producers.
         clock: Monotonic seconds.
         sleep: Pauses between two looks at the producer.
         stall_s: Seconds without an acknowledgement, though there was something to acknowledge, after which the
@@ -62,12 +62,12 @@ class KafkaPublisher:
         self._producer = Producer(self._config, self._note)
 
     def renew(self, config: Mapping[str, Any]) -> None:
-        """Reach the brokers in this way from now on, by a new producer, soon."""
+        """Use this configuration from now on, by a new producer, soon."""
         self._config = {**self._options, **config}
         self._renewed = True
 
     def publish(self, message: Message, done: Done) -> None:
-        """Send a message; `done` is called once, also when it could not even be queued."""
+        """Send a message and call `done` once, also when the message cannot be queued."""
         if self._unanswered_since is None:
             self._unanswered_since = self._clock()
         if self._untold:
@@ -83,7 +83,7 @@ class KafkaPublisher:
             self._fail(done)
 
     def _fail(self, done: Done) -> None:
-        """Tell soon that a message was not sent; until then none is, as it could be a later one of the same key."""
+        """Report soon that a message was not sent; until then send none, as it could be a later one of the same key."""
         self._untold += 1
         asyncio.get_running_loop().call_soon(self._tell, done)
 
@@ -92,11 +92,11 @@ class KafkaPublisher:
         done(False)  # noqa: FBT003  # the callback's only argument
 
     async def send_singly(self, messages: Sequence[Message]) -> list[Delivery]:
-        """Send messages that failed once more, each alone; nobody else may send messages of their keys meanwhile."""
+        """Send failed messages once more, each alone; nobody else may send messages of their keys meanwhile."""
         return await SingleMessageSender(self._config).send(messages)
 
     async def warm(self, topic: str, timeout_s: float) -> bool:
-        """Prepare to send to a topic without delay; return whether that was done in time."""
+        """Prepare to send to a topic without delay; return False when the time is over before."""
         try:
             async with asyncio.timeout(timeout_s):
                 known = await self._producer.knows(topic, timeout_s)
@@ -117,7 +117,7 @@ class KafkaPublisher:
                 await self._exchange()
 
     async def close(self, *, flush_s: float) -> int:
-        """Wait for acknowledgements, then give up; return how many messages were not acknowledged."""
+        """Wait for acknowledgements until the time is over; return the number of unacknowledged messages."""
         return await self._producer.close(flush_s=flush_s)
 
     async def _replace(self, reason: str) -> None:

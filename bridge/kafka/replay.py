@@ -1,4 +1,4 @@
-"""The dead letters of Kafka's topic, seen and sent again."""
+"""Lists the dead letters of Kafka's topic, and replays them."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +42,7 @@ class ReplayError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Letter:
-    """A dead letter as it stands in the topic.
+    """A dead letter in the topic.
 
     Attributes:
         key: Its key, of which nothing is known.
@@ -58,20 +58,20 @@ class Letter:
 
     @property
     def place(self) -> str:
-        """Where it came from, for people."""
+        """Return the topic, partition and offset of its origin, for people."""
         return "/".join(self.context.get(name, "?") for name in ("topic", "partition", "offset"))
 
 
 @dataclass(slots=True)
 class Replayed:
-    """What became of letters: how many are in their topics again, and why others are dead letters once more."""
+    """The outcome of a replay: the number of letters in their topics again, and why others are dead letters again."""
 
     sent: int = 0
     refused: dict[str, str] = field(default_factory=dict)
 
 
 class DeadLetterTopic:
-    """The letters that were not replayed yet.
+    """The dead letters that were not replayed yet.
 
     Args:
         config: How to reach the brokers.
@@ -86,11 +86,11 @@ class DeadLetterTopic:
         self._replayed = Replayed()
 
     async def show(self, most: int) -> tuple[list[Letter], int]:
-        """Return the first letters and how many there are."""
+        """Return the first letters, and the number of all."""
         return await asyncio.to_thread(self._settle, most, send=False)
 
     async def replay(self) -> Replayed:
-        """Send all letters to the topics that they came from, and set aside once more what these do not take."""
+        """Send all letters to their topics of origin, and set those aside once more that their topics refuse."""
         self._replayed = Replayed()
         await asyncio.to_thread(self._settle, 0, send=True)
         return self._replayed
@@ -117,7 +117,7 @@ class DeadLetterTopic:
         return shown, count
 
     def _unread(self, consumer: Consumer) -> list[tuple[TopicPartition, int]]:
-        """Return where to begin in each partition that has something new, and where it ends."""
+        """Return the begin and the end of the unread offsets of each partition that has some."""
         known = consumer.list_topics(self._topic, timeout=TIMEOUT_S).topics[self._topic].partitions
         places = consumer.committed([TopicPartition(self._topic, number) for number in known], timeout=TIMEOUT_S)
         found = []
@@ -129,7 +129,7 @@ class DeadLetterTopic:
         return found
 
     def _read(self, consumer: Consumer, ends: dict[int, int]) -> list[Letter]:
-        """Return what came next; ends that were reached are removed."""
+        """Return the next letters; remove each end that is reached."""
         letters = []
         for message in consumer.consume(BATCH, READ_S):
             error = message.error()
@@ -143,7 +143,7 @@ class DeadLetterTopic:
         return letters
 
     def _send(self, letters: Sequence[Letter]) -> None:
-        """Send letters to their topics, and such as these do not take to this one again, with the reason."""
+        """Send letters to their topics, and send refused ones to this topic again, with the reason."""
         producer = LibrdkafkaProducer({**PRODUCER, **self._config}, logger=quiet_logger())
         refused: dict[int, KafkaError] = {}
         for number, letter in enumerate(letters):

@@ -1,4 +1,4 @@
-"""Sends messages one by one, and tells which of them Kafka will never take, such as those too large for the topic.
+"""Sends messages one by one, to find out which of them Kafka will never take, such as too large ones.
 
 Brokers refuse a whole batch for one message in it, so which one it is shows only when each goes alone.
 """
@@ -19,14 +19,14 @@ FLUSH_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of a message: Kafka has it, or will never take it and `refusal` says why, or may take it later."""
+    """The outcome of a message: Kafka has it, or will never take it for the reason `refusal`, or may take it later."""
 
     durable: bool
     refusal: str = ""
 
 
 class SingleMessageSender:
-    """Sends messages as batches of one, in order, by a producer of their own.
+    """Sends messages as batches of one, in order, by a producer of its own.
 
     Args:
         config: Properties of librdkafka.
@@ -37,7 +37,7 @@ class SingleMessageSender:
         self._error: KafkaError | None = None
 
     async def send(self, messages: Sequence[Message]) -> list[Delivery]:
-        """Return what became of each; what was behind one that may be taken later may be taken later, too."""
+        """Return the outcome of each message; after one that may be taken later, all others may be, too."""
         producer = await Producer.make(self._config, self._note, confined=(*CONFINED, *REFUSED))
         try:
             return await asyncio.gather(*[self._send(producer, message) for message in messages])
@@ -60,7 +60,7 @@ class SingleMessageSender:
         return outcome
 
     def _note(self, error: KafkaError | None) -> None:
-        """Keep why the message failed whose `done` is called next."""
+        """Keep the reason why the message failed whose `done` is called next."""
         self._error = error
 
 

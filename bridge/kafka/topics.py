@@ -1,4 +1,4 @@
-"""The Kafka topics of the system: made where they are missing, compared with what they should be where they exist."""
+"""Creates the Kafka topics of the system where they are missing, and compares existing ones with the specification."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +39,7 @@ class TopicsError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Topic:
-    """What a topic should be."""
+    """The specification of a topic."""
 
     name: str
     partitions: int
@@ -49,7 +49,7 @@ class Topic:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopicReport:
-    """What was found or done; `differences` are texts such as "partitions: 3, should be 6"."""
+    """The result for a topic; `differences` are texts such as "partitions: 3, should be 6"."""
 
     name: str
     created: bool
@@ -57,7 +57,7 @@ class TopicReport:
 
 
 def topics(replication: int) -> list[Topic]:
-    """Return the topics of the system; with three replicas a message is on two before it is acknowledged."""
+    """Return the topics of the system; with three replicas, two must hold a message before it is acknowledged."""
     config = {
         "retention.ms": str(RETENTION_MS),
         "compression.type": "snappy",
@@ -74,7 +74,7 @@ def topics(replication: int) -> list[Topic]:
 
 
 def ensure_topics(client: Mapping[str, Any], wanted: list[Topic]) -> list[TopicReport]:
-    """Make what is missing and compare the rest, which is left as it is; safe to run twice, and by several at once.
+    """Create missing topics and compare the others, which stay unchanged; safe to run twice, and by several at once.
 
     Raises:
         TopicsError: The brokers do not answer, or do not allow it.
@@ -112,7 +112,7 @@ def _create(admin: AdminClient, missing: list[Topic]) -> list[str]:
 
 
 def _settled(ask: Callable[[], T]) -> T:
-    """Ask until every broker knows of the topics that were made just now."""
+    """Wait until every broker knows the topics that were created just now."""
     deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
@@ -124,7 +124,7 @@ def _settled(ask: Callable[[], T]) -> T:
 
 
 def _listed(admin: AdminClient, old: list[Topic]) -> dict[str, Any]:
-    """Return all topics; KafkaException while these are not among them."""
+    """Return all topics; KafkaException while these are missing."""
     found: dict[str, Any] = admin.list_topics(timeout=TIMEOUT_S).topics
     if any(topic.name not in found for topic in old):
         raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))

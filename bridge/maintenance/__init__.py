@@ -1,1 +1,1 @@
-"""Work on interactions that are stored already: backfill, erasure, retention."""
+"""Maintenance of stored interactions: backfill, erasure, retention."""

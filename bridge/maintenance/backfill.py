@@ -1,4 +1,4 @@
-"""Brings events from Kafka to Postgres that were acknowledged while Postgres was away.
+"""Copies events from Kafka to Postgres that were acknowledged while Postgres was away.
 
 A consumer group reads the whole topics and looks at nothing but the header that marks such messages, and at tombstones.
 Its offsets move only after their rows are committed, so a crash repeats work and loses none; event identifiers make
@@ -45,10 +45,10 @@ class Reader(Protocol):
     """Reads a topic as a member of a consumer group."""
 
     async def read(self) -> Sequence[Received]:
-        """Return what came next, perhaps nothing, after a moment at most."""
+        """Return the next messages, perhaps none, after a moment at most."""
 
     def commit(self) -> None:
-        """Note that everything that was returned is dealt with."""
+        """Commit the offsets of all returned messages."""
 
 
 class Backfill:
@@ -80,7 +80,7 @@ class Backfill:
         """What was read: it is dealt with again after a defect, as the reader has gone on."""
 
     async def run(self) -> None:
-        """Copy what comes; forever."""
+        """Copy arriving messages; forever."""
         await self._database.ready.wait()
         while True:
             self._unsettled = self._unsettled or await self._reader.read()
@@ -90,7 +90,7 @@ class Backfill:
             self._reader.commit()
 
     async def _settle(self, received: Sequence[Received]) -> None:
-        """Deal with every message, however long it takes."""
+        """Settle every message, however long that takes."""
         by_topic: dict[str, list[Received]] = {}
         for one in received:
             by_topic.setdefault(one.topic, []).append(one)
@@ -138,7 +138,7 @@ class Backfill:
     async def _insert_apart(
         self, kind: BackfillTopic[T], pending: Sequence[tuple[Received, T]], error: Exception
     ) -> None:
-        """Find the event that Postgres refuses, so that the others do not share its fate."""
+        """Insert events by halves to find the one that Postgres refuses, so that the others do not fail with it."""
         if len(pending) == 1:
             await self._bury(pending[0][0], error)
             return
@@ -146,7 +146,7 @@ class Backfill:
             await self._insert(kind, [one])
 
     async def _persist(self, work: Callable[[], Awaitable[int]]) -> int:
-        """Do something in Postgres as soon as it is there."""
+        """Run a step in Postgres as soon as that answers."""
         while True:
             try:
                 return await work()
@@ -189,7 +189,7 @@ class Backfill:
 
 
 def _check_clock(received: Received, occurred_at: datetime) -> None:
-    """Return unless the event happened after its message was sent, whatever the clocks; then ValueError."""
+    """Raise ValueError if the event happened after its message was sent, on any clock."""
     sent_at = datetime.fromtimestamp(received.timestamp_ms / 1000, UTC)
     if received.timestamp_ms > 0 and occurred_at > sent_at + MAX_CLOCK_ERROR:
         raise ValueError(f"timestamp is {occurred_at.isoformat()}, and the message was sent at {sent_at.isoformat()}")

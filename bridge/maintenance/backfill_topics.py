@@ -1,4 +1,4 @@
-"""What the messages of a topic become in Postgres, where they were sent while that was away."""
+"""Defines how messages that were sent while Postgres was away become rows, for each topic."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BackfillTopic(Generic[T]):
-    """One topic's events.
+    """A topic, with the reader and the writer of its events.
 
     Attributes:
         read: Returns what a message was made of; raises for what was no such event.
@@ -44,7 +44,7 @@ class BackfillTopic(Generic[T]):
 
 
 def _read_interaction(value: bytes, headers: Mapping[str, str]) -> Interaction:
-    """Return the interaction; ServiceError when it breaks a limit of the API, other than its age."""
+    """Return the interaction; ServiceError when it breaks a limit of the API other than that of its age."""
     interaction, checker = read_interaction(value, headers), Checker()
     check_interaction(interaction, checker, "interaction", interaction.occurred_at)
     checker.finish()

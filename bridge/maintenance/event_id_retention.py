@@ -1,4 +1,4 @@
-"""Forgets the identifiers of old events, by which repeats are recognised.
+"""Deletes the identifiers of old events, by which repeats are recognised.
 
 An event is refused when it happened more than 7 days ago, and Kafka keeps messages for 7 days: identifiers that are
 older than both protect against nothing but repeats without a timestamp.
@@ -31,13 +31,13 @@ logger = structlog.get_logger(__name__)
 
 
 class Retention:
-    """Deletes old identifiers in small steps, with as much rest between them as they take. One process does at a time.
+    """Deletes old identifiers in small steps, resting as long as each takes. One process does so at a time.
 
     Args:
         database: Where they are.
         clock: Monotonic seconds.
         days: How long they are kept.
-        metrics: Told of steps that failed.
+        metrics: Counts steps that failed.
         sleep: Rests.
     """
 
@@ -57,7 +57,7 @@ class Retention:
         self._job = Job("retention", self._step, interval_s=INTERVAL_S, metrics=metrics, sleep=sleep)
 
     async def run(self) -> None:
-        """Delete what is old, again and again; forever."""
+        """Delete old identifiers, again and again; forever."""
         await self._database.ready.wait()
         await self._job.run()
 
@@ -67,7 +67,7 @@ class Retention:
             logger.info("retention.forgotten", event_ids=forgotten)
 
     async def forget(self) -> int:
-        """Delete all that is old; return how many there were, as far as no other process deletes them."""
+        """Delete all old identifiers; return their number, without those that another process deletes."""
         forgotten = 0
         while True:
             begin = self._clock()

@@ -1,4 +1,4 @@
-"""Events that Kafka gets because a commit took too long; the commit may yet succeed, and leave rows in the outbox."""
+"""Reconciles a commit that finished late with the messages already sent to Kafka for it."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from bridge.outbox.outbox import Outbox
 
 
 class LateCommit:
-    """Brings what became of the messages together with the rows of the late commit.
+    """Matches the outcomes of messages with the rows of the late commit.
 
     A row whose message Kafka has by then, or gets, is deleted; any other is left to the relay.
     """
@@ -18,13 +18,13 @@ class LateCommit:
         self._committed: dict[bytes, Message] = {}
 
     def on_outcome(self, identity: bytes, *, durable: bool) -> None:
-        """Take note of what became of the message of a user's event."""
+        """Record the outcome of the message of a user's event."""
         self._durable[identity] = durable
         if identity in self._committed:
             self._settle(self._committed[identity], durable=durable)
 
     def on_commit(self, messages: Iterable[Message]) -> None:
-        """Take note of the rows of the late commit, which the relay has been kept from."""
+        """Record the rows of the late commit, which the relay has left alone."""
         for message in messages:
             identity = identity_of_message(message)
             self._committed[identity] = message

@@ -1,4 +1,4 @@
-"""From the outbox to Kafka: straight after the commit, and by a relay for what was left behind.
+"""Sends outbox messages to Kafka: straight after the commit, or by the relay when they were left behind.
 
 A row is deleted once Kafka has its message. The order of each key is kept: a message is sent straight away only when
 all earlier messages of its key are in this process's own producer; otherwise the relay sends it after them. A crash
@@ -18,7 +18,7 @@ from bridge.domain.deadline import Clock
 from bridge.kafka.message import Message
 from bridge.kafka.single_sender import Delivery
 from bridge.outbox.pending import PendingByKey
-from bridge.outbox.states import HELD_HERE, SENT_HERE, TRANSITIONS, Happening, State
+from bridge.outbox.states import HELD_HERE, SENT_HERE, TRANSITIONS, RowEvent, State
 from bridge.outbox.table import delete
 from bridge.postgres.pool import Database, DatabaseUnavailableError
 from servicekit.telemetry.metrics import Metric, Metrics
@@ -42,9 +42,9 @@ class Accepted:
     accepted_at: float
 
 
-def on_undefined(event_id: UUID, happening: Happening, state: State) -> None:
-    """Log what cannot happen to a row in its state, which then stays: a defect must not stop the traffic."""
-    logger.error("outbox.undefined_transition", event_id=str(event_id), happening=happening.name, state=state.name)
+def on_undefined(event_id: UUID, event: RowEvent, state: State) -> None:
+    """Log an event that the state of a row does not allow, and keep the state: a defect must not stop the traffic."""
+    logger.error("outbox.undefined_transition", event_id=str(event_id), happening=event.name, state=state.name)
 
 
 class Publisher(Protocol):
@@ -54,11 +54,11 @@ class Publisher(Protocol):
         """Send a message and call `done` once, with whether it is durable."""
 
     async def send_singly(self, messages: Sequence[Message]) -> list[Delivery]:
-        """Send messages alone, in order, while nobody else sends any of their keys; return what became of each."""
+        """Send messages alone, in order, while nobody else sends any of their keys; return the outcome of each."""
 
     @property
     def refusals(self) -> int:
-        """How often messages were refused in a way that trying again does not mend."""
+        """Return how often messages were refused for a reason that a retry does not cure."""
 
 
 class Outbox:
@@ -94,35 +94,35 @@ class Outbox:
 
     @property
     def sent_count(self) -> int:
-        """How many rows this process sends, or has sent until a moment ago, itself."""
+        """Return the number of rows that this process sends, or has just sent, itself."""
         return self._sent_here
 
     def state(self, event_id: UUID) -> State:
-        """Return where the message of a row is."""
+        """Return the state of a row's message."""
         return self._states.get(event_id, State.UNKNOWN)
 
     def is_held(self, event_id: UUID) -> bool:
-        """Return whether the relay must leave a row alone: it is being committed here, or sent."""
+        """Return whether the relay must leave a row alone: this process commits it or sends it."""
         return self._states.get(event_id) in HELD_HERE
 
     def left_to_relay(self) -> list[UUID]:
-        """Return the rows that are left to the relay, as far as their messages are remembered."""
+        """Return the rows left to the relay whose messages are remembered."""
         return self._remembered.event_ids()
 
     def begin_commit(self, event_ids: Iterable[UUID]) -> set[UUID]:
-        """Make the relay leave these rows alone, before they are committed; return those it did not yet."""
+        """Hold these rows back from the relay before their commit; return those that were not held yet."""
         begun = {event_id for event_id in event_ids if self._states.get(event_id) not in HELD_HERE}
         for event_id in begun:
-            self._move(event_id, Happening.COMMIT_BEGINS)
+            self._move(event_id, RowEvent.COMMIT_BEGINS)
         return begun
 
     def end_commit_without(self, event_ids: Iterable[UUID]) -> None:
-        """Hold rows no longer that their commit has not made: where there are any, they are the relay's."""
+        """Release rows that the commit did not insert: if they exist, the relay sends them."""
         for event_id in event_ids:
-            self._move(event_id, Happening.COMMIT_ENDS_WITHOUT_THE_ROW)
+            self._move(event_id, RowEvent.COMMIT_ENDS_WITHOUT_THE_ROW)
 
     def send_committed(self, fresh: Sequence[Accepted], waiting: Mapping[UUID, list[UUID]]) -> None:
-        """Send committed messages, but leave those to the relay that must wait for earlier ones of their key.
+        """Send committed messages, except those that must wait for earlier ones of their key: the relay sends these.
 
         Args:
             fresh: In the order in which they were accepted.
@@ -159,58 +159,58 @@ class Outbox:
         self._publisher.publish(message, ended)
 
     def leave_to_relay(self, message: Message) -> None:
-        """Leave the row of a message to the relay that could not be sent, or must wait for earlier ones of its key."""
-        if self._move(message.event_id, Happening.MESSAGE_HAS_TO_WAIT) is State.LEFT_TO_RELAY:
+        """Leave a message's row to the relay: it could not be sent, or must wait for earlier ones of its key."""
+        if self._move(message.event_id, RowEvent.MESSAGE_HAS_TO_WAIT) is State.LEFT_TO_RELAY:
             self._remembered.remember(message)
 
     def on_scan(self, messages: Iterable[Message]) -> None:
-        """Note the rows that a scan of the outbox has shown, in its order: each is left to the relay."""
+        """Record the rows that a scan of the outbox found, in order: each is left to the relay."""
         messages = [*messages]
         for message in messages:
-            self._move(message.event_id, Happening.SCAN_SHOWS_THE_ROW)
+            self._move(message.event_id, RowEvent.SCAN_SHOWS_THE_ROW)
         self._remembered.found(messages)
 
     def on_repeat(self, message: Message) -> None:
-        """Note an event that was recorded before, by whom and when is not known: its row may be in the outbox yet."""
-        if self._move(message.event_id, Happening.SCAN_SHOWS_THE_ROW) is State.LEFT_TO_RELAY:
+        """Record an event that an unknown process recorded before: its row may still be in the outbox."""
+        if self._move(message.event_id, RowEvent.SCAN_SHOWS_THE_ROW) is State.LEFT_TO_RELAY:
             self._remembered.remember(message)
 
     def end_scan(self, *, complete: bool, settled_s: float) -> None:
-        """Note that a scan is over: whether it saw the whole outbox, and when rows must have shown by then."""
+        """Record the end of a scan: whether it read the whole outbox, and up to when rows must have shown."""
         self.scanned = complete and self._clock() - self._began_at > settled_s
 
     def mark_relaying(self, event_ids: Iterable[UUID]) -> None:
-        """Note rows whose messages the relay sends now: later ones of their keys go straight after them."""
+        """Mark rows whose messages the relay sends now: later ones of their keys go straight after them."""
         for event_id in event_ids:
-            self._move(event_id, Happening.RELAY_SENDS_THE_MESSAGE)
+            self._move(event_id, RowEvent.RELAY_SENDS_THE_MESSAGE)
 
     def mark_relayed(self, event_ids: Iterable[UUID]) -> None:
-        """Note rows whose messages Kafka has from the relay, which is about to delete them."""
+        """Mark rows whose messages the relay has brought to Kafka, and which it is about to delete."""
         for event_id in event_ids:
-            self._move(event_id, Happening.RELAY_HAS_SENT_THE_MESSAGE)
+            self._move(event_id, RowEvent.RELAY_HAS_SENT_THE_MESSAGE)
 
     def mark_acknowledged(self, event_ids: Iterable[UUID]) -> None:
-        """Note rows whose messages Kafka has, and delete them as soon as that can be done."""
+        """Mark rows whose messages Kafka has, and delete them as soon as possible."""
         for event_id in event_ids:
             if self._states.get(event_id) is not State.IN_FLIGHT:  # of others the message may be remembered
                 self._remembered.forget([event_id])
-            self._move(event_id, Happening.KAFKA_ACKNOWLEDGES)
+            self._move(event_id, RowEvent.KAFKA_ACKNOWLEDGES)
             self._to_delete.append(event_id)
         self._wake.set()
 
     def mark_gone(self, event_ids: Iterable[UUID]) -> None:
-        """Note that rows left to the relay are no longer in the outbox."""
+        """Mark rows left to the relay that are no longer in the outbox."""
         event_ids = [*event_ids]
         self._remembered.forget(event_ids)
         for event_id in event_ids:
-            self._move(event_id, Happening.ROW_IS_FORGOTTEN)
+            self._move(event_id, RowEvent.ROW_IS_FORGOTTEN)
 
-    def _move(self, event_id: UUID, happening: Happening) -> State:
-        """Change a row's state by the table; return the new one."""
+    def _move(self, event_id: UUID, event: RowEvent) -> State:
+        """Change a row's state by the table; return the new state."""
         before = self._states.get(event_id, _UNKNOWN)
-        after = TRANSITIONS[happening].get(before)
+        after = TRANSITIONS[event].get(before)
         if after is None:
-            on_undefined(event_id, happening, before)
+            on_undefined(event_id, event, before)
             return before
         if after is _UNKNOWN and event_id in self._remembered:
             after = State.LEFT_TO_RELAY
@@ -224,7 +224,7 @@ class Outbox:
         return after
 
     def _send(self, message: Message, accepted_at: float) -> None:
-        self._move(message.event_id, Happening.MESSAGE_IS_SENT)
+        self._move(message.event_id, RowEvent.MESSAGE_IS_SENT)
         self._publisher.publish(message, partial(self._on_outcome, message, accepted_at))
 
     def _on_outcome(self, message: Message, accepted_at: float, acknowledged: bool) -> None:  # noqa: FBT001  # a callback
@@ -238,11 +238,11 @@ class Outbox:
         self._metrics.distribution(Metric.PUBLISH_LATENCY, (self._clock() - accepted_at) * 1000)
 
     def _on_evicted(self, event_id: UUID) -> None:
-        self._move(event_id, Happening.ROW_IS_FORGOTTEN)
+        self._move(event_id, RowEvent.ROW_IS_FORGOTTEN)
 
     def _end_memory(self, event_ids: Iterable[UUID]) -> None:
         for event_id in event_ids:
-            self._move(event_id, Happening.MEMORY_ENDS)
+            self._move(event_id, RowEvent.MEMORY_ENDS)
 
     async def keep_clean(self) -> None:
         """Delete the rows that Kafka has acknowledged; forever."""
@@ -255,7 +255,7 @@ class Outbox:
                 await self._sleep(RETRY_S)
 
     async def clean(self) -> None:
-        """Delete the rows that Kafka has acknowledged; DatabaseUnavailableError leaves them for the next time."""
+        """Delete the rows that Kafka has acknowledged; on DatabaseUnavailableError they stay for the next time."""
         gone = list(self._to_delete)
         if not gone:
             return

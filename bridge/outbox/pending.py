@@ -1,4 +1,4 @@
-"""Messages that wait in the outbox for the relay, kept in memory for the time when Postgres is away."""
+"""Keeps messages that wait for the relay in memory, for the time when Postgres is away."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ class PendingByKey:
     Args:
         most: Messages at most.
         max_bytes: Bytes of theirs at most.
-        evicted: Told of each message that is forgotten because there are too many.
+        evicted: Called with each message that is dropped because too many wait.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class PendingByKey:
         self._by_key: dict[str, list[UUID]] = {}
 
     def remember(self, message: Message) -> None:
-        """Keep a message that the relay has to send."""
+        """Keep a message that the relay must send."""
         if message.event_id in self._messages:
             return
         self._messages[message.event_id] = message
@@ -51,7 +51,7 @@ class PendingByKey:
         return event_id in self._messages
 
     def found(self, messages: Iterable[Message]) -> None:
-        """Keep messages that the outbox shows, in its order, which goes before what was left since."""
+        """Keep messages found in the outbox, in its order, before those left since."""
         by_key: dict[str, list[Message]] = {}
         for message in messages:
             by_key.setdefault(message.key, []).append(message)
@@ -81,10 +81,10 @@ class PendingByKey:
         return taken
 
     def event_ids(self) -> list[UUID]:
-        """Return which messages are remembered."""
+        """Return the event ids of the remembered messages."""
         return [*self._messages]
 
 
 def message_bytes(message: Message) -> int:
-    """Return what a message takes of the memory, however large its caller makes it."""
+    """Return the bytes that a message holds in memory, however large its caller makes it."""
     return MESSAGE_BYTES + getsizeof(message.value) + sum(map(getsizeof, message.headers.values()))

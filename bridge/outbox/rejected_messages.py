@@ -1,4 +1,4 @@
-"""Messages that Kafka refused for good: kept in Postgres, out of the outbox's way, until people replay them."""
+"""Keeps messages that Kafka refused for good in Postgres, apart from the outbox, until people replay them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A message that was refused: its event, where it should have gone, when that was tried, and why not."""
+    """A refused message: its event, its topic, the time and the reason of the refusal."""
 
     event_id: UUID
     topic: str

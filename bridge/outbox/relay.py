@@ -1,4 +1,4 @@
-"""Sends what was left behind in the outbox, by this process or another, and sets aside what Kafka will never take.
+"""Sends the rows that any process left behind in the outbox, and sets aside those that Kafka will never take.
 
 Only one process relays at a time, so that the messages of each key keep their order.
 """
@@ -66,7 +66,7 @@ class Relay:
         self._waiting = WaitingTopics(clock)
 
     async def run(self) -> None:
-        """Send what was left behind, and report how much there is; forever."""
+        """Send the rows left behind, and report their number; forever."""
         depth_due = self._clock()
         while True:
             sent, begin = 0, self._clock()
@@ -80,7 +80,7 @@ class Relay:
             await self._sleep(PAUSE_S if sent < BATCH / 2 else REST * (self._clock() - begin))
 
     async def relay_batch(self) -> int:
-        """Send one batch of rows left behind, in order; return how many reached Kafka, or never will.
+        """Send one batch of rows left behind, in order; return how many are settled: in Kafka, or refused for good.
 
         While another process relays, nothing is sent.
         """
@@ -108,7 +108,7 @@ class Relay:
         return len(sent) + len(refused)
 
     async def _remove(self, connection: Connection, sent: Sequence[UUID], refused: Mapping[UUID, str]) -> None:
-        """Delete what Kafka has, and set aside what it will never have."""
+        """Delete the rows that Kafka has, and set aside those that it refuses for good."""
         if sent:
             await delete(connection, sent)
             self._outbox.mark_gone(sent)
@@ -127,7 +127,7 @@ class Relay:
                 self._outbox.mark_gone(set(left) - await still_there(connection, left))
 
     async def _send(self, messages: Sequence[Message]) -> tuple[list[UUID], dict[UUID, str]]:
-        """Publish all; return, once the outcome of each is known, those that are durable and why others never will."""
+        """Publish all; return, once each outcome is known, the durable ones and the reasons of permanent refusals."""
         refusals = self._publisher.refusals
         failed: list[Message] = []
         outcomes: list[asyncio.Future[bool]] = []
@@ -153,7 +153,7 @@ class Relay:
         return sent, {event_id: delivery.refusal for event_id, delivery in pairs if delivery.refusal}
 
     def _publish(self, chunk: Sequence[Message], failed: list[Message]) -> list["asyncio.Future[bool]"]:
-        """Send messages at once; those that fail are added to a list before anything else can be sent."""
+        """Send messages at once; append failed ones to a list before anything else can be sent."""
         loop = asyncio.get_running_loop()
         # Told no earlier, as later messages of their keys are sent straight away from then on.
         self._outbox.mark_relaying(message.event_id for message in chunk)

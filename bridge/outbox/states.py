@@ -1,4 +1,4 @@
-"""Names the states of an outbox row as this process sees it, and what may happen to it in each.
+"""Defines the states of an outbox row as this process sees it, and the transitions between them.
 
 | what happens | unknown | committing | in flight | relaying | left to relay | acknowledged |
 |---|---|---|---|---|---|---|
@@ -25,7 +25,7 @@ from typing import Final
 
 
 class State(IntEnum):
-    """Where the message of a row is; integers, as they are compared for every message."""
+    """States of a row's message; integers, as they are compared for every message."""
 
     UNKNOWN = auto()
     """Nothing is kept in memory: the row is not there, or another process has made it."""
@@ -41,8 +41,8 @@ class State(IntEnum):
     """Kafka has the message; the row is to be deleted, or was a moment ago."""
 
 
-class Happening(IntEnum):
-    """What happens to a row."""
+class RowEvent(IntEnum):
+    """Events in the life of a row."""
 
     COMMIT_BEGINS = auto()
     COMMIT_ENDS_WITHOUT_THE_ROW = auto()
@@ -57,21 +57,21 @@ class Happening(IntEnum):
 
 
 def _all_but(*never: State, to: State | None = None) -> dict[State, State]:
-    """Return what each state becomes, itself where none is given, without states in which this never happens."""
+    """Return the next state of each state, by default itself, without states in which this never happens."""
     return {state: to or state for state in State if state not in never}
 
 
-TRANSITIONS: Final[Mapping[Happening, Mapping[State, State]]] = {
-    Happening.COMMIT_BEGINS: {State.UNKNOWN: State.COMMITTING, State.LEFT_TO_RELAY: State.COMMITTING},
-    Happening.COMMIT_ENDS_WITHOUT_THE_ROW: _all_but(State.UNKNOWN) | {State.COMMITTING: State.UNKNOWN},
-    Happening.MESSAGE_IS_SENT: _all_but(State.IN_FLIGHT, to=State.IN_FLIGHT),
-    Happening.MESSAGE_HAS_TO_WAIT: _all_but(to=State.LEFT_TO_RELAY) | {State.ACKNOWLEDGED: State.ACKNOWLEDGED},
-    Happening.SCAN_SHOWS_THE_ROW: _all_but(State.COMMITTING) | {State.UNKNOWN: State.LEFT_TO_RELAY},
-    Happening.RELAY_SENDS_THE_MESSAGE: _all_but(State.RELAYING, to=State.RELAYING),
-    Happening.RELAY_HAS_SENT_THE_MESSAGE: _all_but() | {State.RELAYING: State.UNKNOWN},
-    Happening.KAFKA_ACKNOWLEDGES: _all_but(to=State.ACKNOWLEDGED),
-    Happening.ROW_IS_FORGOTTEN: _all_but() | {State.LEFT_TO_RELAY: State.UNKNOWN},
-    Happening.MEMORY_ENDS: _all_but() | {State.ACKNOWLEDGED: State.UNKNOWN},
+TRANSITIONS: Final[Mapping[RowEvent, Mapping[State, State]]] = {
+    RowEvent.COMMIT_BEGINS: {State.UNKNOWN: State.COMMITTING, State.LEFT_TO_RELAY: State.COMMITTING},
+    RowEvent.COMMIT_ENDS_WITHOUT_THE_ROW: _all_but(State.UNKNOWN) | {State.COMMITTING: State.UNKNOWN},
+    RowEvent.MESSAGE_IS_SENT: _all_but(State.IN_FLIGHT, to=State.IN_FLIGHT),
+    RowEvent.MESSAGE_HAS_TO_WAIT: _all_but(to=State.LEFT_TO_RELAY) | {State.ACKNOWLEDGED: State.ACKNOWLEDGED},
+    RowEvent.SCAN_SHOWS_THE_ROW: _all_but(State.COMMITTING) | {State.UNKNOWN: State.LEFT_TO_RELAY},
+    RowEvent.RELAY_SENDS_THE_MESSAGE: _all_but(State.RELAYING, to=State.RELAYING),
+    RowEvent.RELAY_HAS_SENT_THE_MESSAGE: _all_but() | {State.RELAYING: State.UNKNOWN},
+    RowEvent.KAFKA_ACKNOWLEDGES: _all_but(to=State.ACKNOWLEDGED),
+    RowEvent.ROW_IS_FORGOTTEN: _all_but() | {State.LEFT_TO_RELAY: State.UNKNOWN},
+    RowEvent.MEMORY_ENDS: _all_but() | {State.ACKNOWLEDGED: State.UNKNOWN},
 }
 """The table above, which the outbox goes by; what is not in it is a defect."""
 

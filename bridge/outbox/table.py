@@ -1,4 +1,4 @@
-"""The outbox in Postgres: what waits there, and what is taken away."""
+"""Reads and deletes the rows of the outbox in Postgres."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ _DEPTH: Final = "SELECT count(*) FROM (SELECT FROM interactions_outbox LIMIT %s)
 
 
 async def delete(connection: Connection, event_ids: Iterable[UUID]) -> None:
-    """Take rows away."""
+    """Delete rows from the outbox."""
     await connection.execute(_DELETE, [_array(event_ids)])
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOver:
-    """What was found in the outbox: messages in their order, why other rows are none, and how many rows there were."""
+    """Rows found in the outbox: messages in order, the reasons why other rows hold none, and the number of rows."""
 
     messages: Sequence[Message]
     odd: Mapping[UUID, str]
@@ -39,7 +39,7 @@ class LeftOver:
 
 
 async def left_behind(connection: Connection, *, age_s: float, most: int, without: Collection[str] = ()) -> LeftOver:
-    """Return the first rows, at most so many, that are older than an age, in order; none of some topics."""
+    """Return the first rows older than an age, up to a limit, in order, except those of some topics."""
     cursor = await connection.execute(_LEFT_BEHIND, [age_s, [*without], most])
     rows = await cursor.fetchall()
     messages: list[Message] = []
@@ -53,7 +53,7 @@ async def left_behind(connection: Connection, *, age_s: float, most: int, withou
 
 
 async def still_there(connection: Connection, event_ids: Iterable[UUID]) -> set[UUID]:
-    """Return which of these rows have not been taken away."""
+    """Return which of these rows still exist."""
     cursor = await connection.execute(_STILL_THERE, [_array(event_ids)])
     return {row[0] for row in await cursor.fetchall()}
 
@@ -69,7 +69,7 @@ async def count_waiting(connection: Connection) -> int:
 
 
 def _array(event_ids: Iterable[UUID]) -> str:
-    """Return an array in Postgres' own notation, which takes a tenth of the time of adapting it by element."""
+    """Return an array literal of Postgres, which takes a tenth of the time of adapting each element."""
     return "{" + ",".join(map(str, event_ids)) + "}"
 
 

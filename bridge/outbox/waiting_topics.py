@@ -1,4 +1,4 @@
-"""Topics whose messages wait, as one that nobody made or may write to: messages to others go on meanwhile."""
+"""Remembers topics that take no messages, such as a missing one, so that messages to others go on."""
 
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
@@ -15,7 +15,7 @@ logger = structlog.get_logger(__name__)
 
 
 class WaitingTopics:
-    """Remembers which topics took nothing when they were last tried."""
+    """Remembers which topics refused all messages when last tried."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class WaitingTopics:
         return [topic for topic, until in self._until.items() if until > self._clock()]
 
     def settled(self, *, failed: AbstractSet[str], taken: Collection[str]) -> None:
-        """Take note of which topics refused messages and which took some; say it once where only some refuse."""
+        """Record which topics refused messages and which took some; log once where only some refuse."""
         self._told.difference_update(taken)
         for topic in taken:
             self._until.pop(topic, None)

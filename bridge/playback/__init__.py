@@ -1,1 +1,1 @@
-"""Playback sessions."""
+"""Playback sessions: positions, and completion at the end."""

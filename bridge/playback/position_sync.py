@@ -15,21 +15,21 @@ MAX_UNDER_WAY: Final = 200
 
 
 class PositionListener(Protocol):
-    """Who is told of positions."""
+    """Listener for positions."""
 
     def forward(self, request: pb.UpdatePositionRequest) -> None:
-        """Take note of a position, and return at once."""
+        """Accept a position, and return at once."""
 
 
 class NoPositionSync:
-    """Nobody is told."""
+    """Listener that ignores positions."""
 
     def forward(self, request: pb.UpdatePositionRequest) -> None:
-        """Do nothing."""
+        """Ignore the position."""
 
 
 class PositionSync:
-    """Calls the same RPC of another service; what takes longer than 50 ms, or fails, is counted and dropped."""
+    """Forwards positions to the same RPC of another service; drops and counts calls that fail or exceed 50 ms."""
 
     def __init__(self, channel: aio.Channel, metrics: Metrics) -> None:
         self._channel = channel
@@ -38,7 +38,7 @@ class PositionSync:
         self._under_way: set[asyncio.Task[None]] = set()
 
     def use(self, channel: aio.Channel) -> None:
-        """Call by another channel from now on, and close the one before it once its calls have ended."""
+        """Use another channel from now on, and close the former one once its calls have ended."""
         before, self._channel = self._channel, channel
         self._stub = PlaybackServiceStub(channel)
         closing = asyncio.create_task(before.close(CLOSE_GRACE_S))
@@ -50,7 +50,7 @@ class PositionSync:
         await self._channel.close()
 
     def forward(self, request: pb.UpdatePositionRequest) -> None:
-        """Send a position, unless too many are on their way."""
+        """Send a position, unless too many are under way."""
         if len(self._under_way) >= MAX_UNDER_WAY:
             self._metrics.count(Metric.POSITION_SYNC_FAILED)
             return

@@ -1,4 +1,4 @@
-"""PlaybackService over gRPC."""
+"""Serves PlaybackService over gRPC."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -27,12 +27,12 @@ MAX_MS = 2**53
 
 
 class PlaybackService(PlaybackServiceServicer):
-    """Follows playbacks.
+    """Records playback sessions.
 
     Args:
         writer: Makes events durable.
         budget_s: Seconds that this may take.
-        positions: Told of each position.
+        positions: Called with each position.
         now: The time of day (UTC).
     """
 

@@ -1,4 +1,4 @@
-"""Playback sessions: how far a user got in a video, in Postgres and in Kafka."""
+"""Records playback sessions, with the position in the video, in Postgres and in Kafka."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,16 +27,16 @@ WHERE session_id = %s
 
 
 class UnknownSessionError(Exception):
-    """There is no such session."""
+    """No session has this identifier."""
 
 
 class OtherSessionError(Exception):
-    """The identifier is that of another user's or video's session."""
+    """The identifier belongs to a session of another user or video."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A session that begins; `feed_session_id` may be empty."""
+    """The begin of a session; `feed_session_id` may be empty."""
 
     session_id: UUID
     user_id: str
@@ -46,7 +46,7 @@ class Session:
     feed_session_id: str = ""
 
     async def create(self, connection: Connection) -> tuple[None, Sequence[Message]]:
-        """Insert it, unless it is there; OtherSessionError when the identifier is taken."""
+        """Insert the session, unless it exists; OtherSessionError when the identifier is taken."""
         cursor = await connection.execute(
             _CREATE,
             [
@@ -81,14 +81,14 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """Where a session has got to."""
+    """A position in a session's video."""
 
     session_id: UUID
     position_ms: int
     at: datetime
 
     async def update(self, connection: Connection) -> tuple[None, Sequence[Message]]:
-        """Note it, unless a later one is known or the session is over; UnknownSessionError when there is none."""
+        """Record the position, unless a later one is known or the session is over; UnknownSessionError without one."""
         user_id, video_id, _, latest, rate = await _find(connection, self.session_id)
         if rate is not None or self.at < latest:
             return None, []
@@ -108,7 +108,7 @@ class Position:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionEnd:
-    """How a session ended."""
+    """The end of a session."""
 
     session_id: UUID
     position_ms: int
@@ -116,7 +116,7 @@ class SessionEnd:
     at: datetime
 
     async def end(self, connection: Connection) -> tuple[float, Sequence[Message]]:
-        """Note it, the first time; return the completion rate. UnknownSessionError when there is no such session."""
+        """Record the end, the first time; return the completion rate. UnknownSessionError without such a session."""
         user_id, video_id, duration_ms, _, known = await _find(connection, self.session_id)
         if known is not None:
             return known, []
@@ -141,7 +141,7 @@ class SessionEnd:
 
 
 def completion_rate(watch_time_ms: int, duration_ms: int) -> float:
-    """Return the share of a video that was watched, clamped to 0..1."""
+    """Return the watched share of a video, clamped to 0..1."""
     return min(1.0, max(0.0, watch_time_ms / duration_ms))
 
 
@@ -162,7 +162,7 @@ def _message(
     at: datetime,
     once: bool = False,
 ) -> Message:
-    """Return a session's message; `once` gives it an identifier that is the same when it is made again."""
+    """Return a session's message; `once` gives it an identifier that a second making repeats."""
     event_id = uuid5(session_id, topic) if once else uuid4()
     value = {"sessionId": str(session_id), "userId": user_id, "videoId": video_id, **more}
     value["timestamp"] = iso_milliseconds(at)

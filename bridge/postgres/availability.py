@@ -1,4 +1,4 @@
-"""Whether Postgres answers: lost at the first sign of trouble, found again by a probe of its own."""
+"""Tracks whether Postgres answers: lost at the first failure, found again by a probe of its own."""
 
 import asyncio
 import math
@@ -18,14 +18,14 @@ logger = structlog.get_logger(__name__)
 
 
 class Probed(Protocol):
-    """What may be away."""
+    """A peer whose availability is probed."""
 
     async def answers(self) -> bool:
-        """Return whether it works, within a few seconds."""
+        """Return whether the peer works, within a few seconds."""
 
 
 class Availability:
-    """What callers go by instead of each waiting for a database that hangs.
+    """Shared up/down state of Postgres, so that no caller waits for a database that hangs.
 
     Args:
         database: Asked while it is away.
@@ -46,11 +46,11 @@ class Availability:
 
     @property
     def away_s(self) -> float:
-        """Seconds since it was lost."""
+        """Return the seconds since Postgres was lost, while it is away."""
         return self._clock() - self._lost_at
 
     def lost(self) -> None:
-        """Say that it did not answer."""
+        """Record that Postgres did not answer."""
         if not self._lost.is_set():
             self._lost_at = self._clock()
             logger.warning("postgres.away", consequence="interactions are acknowledged by Kafka")
@@ -58,7 +58,7 @@ class Availability:
         self._lost.set()
 
     async def watch(self) -> None:
-        """Look for it while it is away, less often when it was lost as soon as it was found; forever."""
+        """Probe Postgres while it is away, less often if each return was followed by a loss; forever."""
         pause, found_at = PROBE_PAUSE_S, -math.inf
         while True:
             await self._lost.wait()

@@ -1,4 +1,4 @@
-"""Brings the database schema up to date, and tells whether this program can use the one that is there.
+"""Brings the database schema up to date, and checks whether this program can use the present schema.
 
 A schema that is newer than the program is used as long as the migrations that the program lacks only added to it.
 Migrations that did more say so in `bridge_schema_compatibility`, by the oldest revision whose program still works.
@@ -50,7 +50,7 @@ class Schema:
 
     @property
     def newer(self) -> bool:
-        """Whether the program lacks migrations, all of which only added something."""
+        """Return whether the program lacks migrations of the schema, all of which only added something."""
         return self.revision != self.program
 
     def __str__(self) -> str:
@@ -62,7 +62,7 @@ class Schema:
 
 
 def migrate(conninfo: str) -> Schema:
-    """Apply the revisions that are missing, in one transaction; safe to run by several instances at once.
+    """Apply missing revisions in one transaction; safe to run by several instances at once.
 
     Raises:
         psycopg.OperationalError: Postgres is out of reach.
@@ -82,6 +82,21 @@ def migrate(conninfo: str) -> Schema:
     return Schema(revision, head(), [*notes, *_make_partitions(conninfo)])
 
 
+def require_schema(conninfo: str) -> None:
+    """Return when this program can use the schema that is there, and change nothing.
+
+    Raises:
+        psycopg.OperationalError: Postgres is out of reach.
+        SchemaError: The schema cannot be used, or is not up to date.
+    """
+    with connect(conninfo) as connection:
+        revision = _revision(connection)
+        if revision is None or (revision in known_revisions() and revision != head()):
+            found = f"is of revision {revision}" if revision else "is not made yet"
+            raise SchemaError(f"the schema {found}, and {head()} is needed: run `python -m bridge migrate` first")
+        _check_revision(connection, revision)
+
+
 def connect(conninfo: str) -> Connection:
     """Return a connection that works through a pooler, which knows no prepared statements."""
     return psycopg.connect(conninfo, prepare_threshold=None)
@@ -93,12 +108,12 @@ def known_revisions() -> list[str]:
 
 
 def head() -> str:
-    """Return the newest of them."""
+    """Return the newest known revision."""
     return known_revisions()[-1]
 
 
 def _revision(connection: Connection) -> str | None:
-    """Return the schema's revision; None when there is no schema."""
+    """Return the schema's revision, None if there is no schema."""
     if _value(connection, "SELECT to_regclass('bridge_schema_version')") is None:
         return None
     try:
@@ -110,7 +125,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _check_revision(connection: Connection, revision: str) -> None:
-    """Return when the program can use the schema; SchemaNewerError when it cannot."""
+    """Raise SchemaNewerError unless the program can use the schema."""
     if revision in known_revisions():
         return
     newer = f"the schema is newer (revision {revision}) than this program ({head()})"
@@ -153,7 +168,7 @@ def _upgrade(conninfo: str) -> None:
 
 
 def _make_partitions(conninfo: str) -> list[str]:
-    """Make partitions ahead; return why that was not possible. Rows without one have a default partition."""
+    """Create partitions ahead; return why that failed. Rows without a partition go to the default one."""
     problems = []
     for statement, values in _PARTITIONS:
         try:

@@ -1,10 +1,10 @@
-"""The connection to Postgres, which may be away at any time, also at the start."""
+"""Connects to Postgres, which may be away at any time, also at the start."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from bridge.postgres.prepared_statements import UNKNOWN, Prepared
 from bridge.postgres.schema_keeper import RETRY_S, SchemaKeeper
 
+T = TypeVar("T")
 Connection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
 
 LIMITS: Final[dict[str, str | int]] = {
@@ -43,11 +44,11 @@ class DatabaseUnavailableError(Exception):
 
 
 class ForbiddenError(DatabaseUnavailableError):
-    """The role lacks a right that the statement needs; nothing has happened."""
+    """The role lacks a right that the statement needs; the statement had no effect."""
 
 
 class ConnectionBrokenError(DatabaseUnavailableError):
-    """The connection broke while it was in use; what was done on it may or may not have happened."""
+    """The connection broke while in use; the effect of its statements is unknown."""
 
 
 class Database:
@@ -86,11 +87,11 @@ class Database:
         """Set while the schema is there and can be used."""
 
     def conninfo(self) -> str:
-        """Return how the next connection is made."""
+        """Return the connection string for the next connection."""
         return make_conninfo(self._url() if callable(self._url) else self._url, **LIMITS)
 
     async def open(self) -> None:
-        """Begin to connect, and return at once."""
+        """Start connecting, and return at once."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
@@ -99,7 +100,7 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, *, timeout_s: float = 1.0) -> AsyncIterator[Connection]:
-        """Lend a connection in a transaction that ends with the block; DatabaseUnavailableError when there is none."""
+        """Lend a connection in a transaction that ends with the block; DatabaseUnavailableError without one."""
         async with self.statements(timeout_s=timeout_s) as connection, connection.transaction():
             await connection.execute(IDLE)
             yield connection
@@ -131,18 +132,35 @@ class Database:
                 raise
             raise ConnectionBrokenError(str(error).strip()) from error
 
+    async def run(self, work: Callable[[Connection], Awaitable[T]], /) -> T:
+        """Run statements, each a transaction of its own, and once more when the connection turns out to be broken."""
+
+        async def run() -> T:
+            async with self.statements() as connection:
+                return await work(connection)
+
+        return await self.retried(run)
+
+    async def retried(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run a step, and run it once more when the connection turns out to be broken."""
+        try:
+            return await work()
+        except ConnectionBrokenError:
+            await self.heal()
+            return await work()
+
     async def heal(self) -> None:
-        """Replace all connections, at once: asking each whether it works could take as long as that one hangs."""
+        """Replace all connections at once: probing each could take as long as each hangs."""
         await self._pool.drain()
 
     def renew(self) -> None:
-        """Connect anew if the connection string of now works; those that are open go on if it does not yet."""
+        """Reconnect if the present connection string works; otherwise keep the open connections."""
         task = asyncio.get_running_loop().create_task(self.answers())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def answers(self) -> bool:
-        """Return whether a fresh connection works, and the pool, healed, has one; takes a few seconds at most."""
+        """Return whether a fresh connection works and the healed pool has one; takes a few seconds at most."""
         if not self.ready.is_set():
             return False
         try:
@@ -162,5 +180,5 @@ class Database:
         return True
 
     async def keep_schema(self) -> None:
-        """Bring the schema up to date as soon as Postgres is there, then once a day for new partitions; forever."""
+        """Bring the schema up to date as soon as Postgres answers, then once a day for new partitions; forever."""
         await self._keeper.keep(self.conninfo)

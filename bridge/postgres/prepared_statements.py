@@ -1,4 +1,4 @@
-"""Prepared statements: where the connection leads to a session of its own, and nowhere else.
+"""Enables prepared statements where a connection leads to a session of its own, and nowhere else.
 
 They spare Postgres half of its work for a lone interaction. A pooler gives the next statement to another session, which
 knows of none, or of another client's by the same name. That there is one shows in the process that answers: it is not
@@ -25,7 +25,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Prepared:
-    """Decides for each new connection of a pool."""
+    """Decides for each new connection of a pool whether it may prepare statements."""
 
     def __init__(self) -> None:
         self._allowed = True
@@ -45,5 +45,5 @@ class Prepared:
         connection.prepare_threshold = THRESHOLD
 
     def failed(self) -> None:
-        """Take note that a session knew no prepared statement: there is a pooler after all."""
+        """Record that a session did not know a prepared statement: a pooler is in between after all."""
         self._allowed = False

@@ -1,4 +1,4 @@
-"""Keeps the schema up to date while the bridge runs, and says each thing that is wrong with it once."""
+"""Keeps the schema up to date while the bridge runs, and logs each of its faults once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +17,7 @@ logger = structlog.get_logger(__name__)
 
 
 class SchemaKeeper:
-    """Looks at the schema: again and again while it cannot be used, then once a day. Belongs to one event loop.
+    """Checks the schema: repeatedly while it is unusable, then once a day. Belongs to one event loop.
 
     Args:
         tell_health: Told whether the schema can be used, after each look that Postgres answered.
@@ -35,7 +35,7 @@ class SchemaKeeper:
         self._forbidden: set[str] = set()
 
     async def keep(self, conninfo: Callable[[], str]) -> None:
-        """Bring the schema up to date as soon as Postgres is there, then once a day; forever.
+        """Bring the schema up to date as soon as Postgres answers, then once a day; forever.
 
         Args:
             conninfo: Returns how Postgres is reached now.
@@ -57,7 +57,7 @@ class SchemaKeeper:
                 await self._rest()
 
     def forbidden(self, error: psycopg.Error) -> None:
-        """Take note of a statement that the role has no right to, say it once, and look at all rights soon."""
+        """Record a statement that the role has no right to, log it once, and check all rights soon."""
         problem = _line(error)
         if problem not in self._forbidden:
             self._forbidden.add(problem)
@@ -74,7 +74,7 @@ class SchemaKeeper:
         self.ready.set()
 
     def _say(self, event: str, problem: str, *, once: bool = False) -> None:
-        """Log a problem unless that has been done; `once` whatever its words, which may change with each attempt."""
+        """Log a problem unless that has been done; with `once`, whatever its words, which each attempt may change."""
         said = event if once else problem
         if said != self._problem:
             logger.warning(event, error=problem)

@@ -1,4 +1,4 @@
-"""What a role may do with the tables of the bridge, and which grant is missing."""
+"""Checks what a role may do with the tables of the bridge, and names the missing grants."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
@@ -40,11 +40,11 @@ SELECT current_user, current_schema(),
 
 
 class SchemaError(RuntimeError):
-    """The schema cannot be used, or not be made; the message says what helps."""
+    """The schema cannot be used or created; the message says what helps."""
 
 
 def check_rights(connection: Connection) -> list[str]:
-    """Return what is missing that the bridge can do without; SchemaError for what it cannot do without."""
+    """Return the missing rights that the bridge can do without; SchemaError for those that it needs."""
     needed = [*_missing(connection, INGESTION)]
     if needed:
         raise SchemaError("; ".join(needed))
@@ -52,7 +52,7 @@ def check_rights(connection: Connection) -> list[str]:
 
 
 def creation_problem(connection: Connection) -> str:
-    """Return what keeps this role from making and changing tables, or an empty text."""
+    """Return the reason why this role cannot create and change tables, or an empty text."""
     row = connection.execute(_CREATION).fetchone()
     role, schema, allowed, owner = row or ("?", None, False, None)
     if schema is None:

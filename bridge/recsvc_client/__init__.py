@@ -1,1 +1,1 @@
-"""Calls to recsvc: replicas, balancing, circuit breaker, retries, hedging, concurrency limit."""
+"""The client of recsvc: replicas, balancing, circuit breaker, retries, hedging, concurrency limit."""

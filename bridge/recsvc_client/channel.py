@@ -1,4 +1,4 @@
-"""Channels to recsvc: how they are opened, and kept connected."""
+"""Opens channels to recsvc, and keeps them connected."""
 
 import asyncio
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def _addresses(endpoint: str) -> list[str]:
 
 
 async def warm_up(channel: aio.Channel, timeout_s: float) -> bool:
-    """Connect before the first user comes; return whether recsvc was there in time."""
+    """Connect before the first user comes; return whether recsvc answered in time."""
     connected = asyncio.create_task(channel.channel_ready())
     done, _ = await asyncio.wait([connected], timeout=timeout_s)
     connected.cancel()
@@ -59,7 +59,7 @@ async def warm_up(channel: aio.Channel, timeout_s: float) -> bool:
 
 
 async def keep_connected(channel: aio.Channel, on_connected: Callable[[], None]) -> None:
-    """Connect anew whenever the connection is lost, and tell of each connection; ends with the channel.
+    """Reconnect whenever the connection is lost, and report each connection; end with the channel.
 
     A peer that is back is so found at once, not by the next user's call.
     """

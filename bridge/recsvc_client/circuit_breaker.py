@@ -1,4 +1,4 @@
-"""A circuit breaker: stops calls to a peer that fails, and finds out with single probes when it is well again.
+"""Stops calls to a peer that fails, and probes with single calls whether it has recovered.
 
 It opens on consecutive failures or on a failure ratio over a sliding window of time buckets. All methods
 belong to one thread. The states are those of M. Nygard, "Release It!", chapter "Circuit Breaker".
@@ -15,7 +15,7 @@ from bridge.recsvc_client.status_codes import CallOutcome
 
 
 class BreakerState(IntEnum):
-    """Whether calls pass; the values are those of the gauge."""
+    """States of a breaker; the values are those of the gauge."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -24,7 +24,7 @@ class BreakerState(IntEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BreakerPolicy:
-    """When a breaker opens, and for how long."""
+    """Conditions that open a breaker, and the time that it stays open."""
 
     consecutive_failures: int = 5
     failure_ratio: float = 0.5
@@ -38,14 +38,14 @@ class BreakerPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The right to make one call; `probe` when it is the only one allowed."""
+    """The right to make one call; `probe` marks the only call allowed now."""
 
     generation: int
     probe: bool
 
 
 StateListener: TypeAlias = Callable[[BreakerState, BreakerState], None]
-"""Told of each change: the state before and the state after."""
+"""Called at each change with the state before and the state after."""
 
 
 class Breaker:
@@ -64,7 +64,7 @@ class Breaker:
 
     @property
     def state(self) -> BreakerState:
-        """The state as of the last call."""
+        """Return the state as of the last call."""
         return self._state
 
     def acquire(self) -> Permit | None:
@@ -77,12 +77,12 @@ class Breaker:
         return Permit(self._generation, self._probing)
 
     def allow_probe(self) -> None:
-        """Let the next call through an open breaker be the probe: there is reason to think that the peer is back."""
+        """Let the next call through an open breaker be the probe: the peer may be back."""
         if self._state is BreakerState.OPEN:
             self._enter(BreakerState.HALF_OPEN)
 
     def record(self, permit: Permit, verdict: CallOutcome) -> None:
-        """Take in how a call ended; calls begun before the last change of state no longer count."""
+        """Record how a call ended; calls begun before the last change of state no longer count."""
         if permit.generation != self._generation:
             return
         if permit.probe:

@@ -1,4 +1,4 @@
-"""The client of recsvc: a page within a deadline, or the reason why there is none.
+"""Asks recsvc for a page within a deadline, and returns the page or the reason why there is none.
 
 * An attempt is given all the time that is left, and the gRPC deadline ends it; nothing here is cancelled, for the
   asyncio stubs of gRPC keep ~1 KB of memory for each cancelled call. When the bridge's own caller goes away, the
@@ -43,7 +43,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GaveUp:
-    """LightFM ranked no page, for a reason."""
+    """The reason why LightFM ranked no page."""
 
     reason: FallbackReason
     attempts: int
@@ -89,11 +89,11 @@ class RecsvcClient:
 
     @property
     def replicas(self) -> int:
-        """How many replicas there are."""
+        """Return the number of replicas."""
         return len(self._stubs)
 
     def use(self, channels: Iterable[aio.Channel]) -> None:
-        """Call the replicas behind these channels from now on."""
+        """Use these channels from now on."""
         self._stubs = {
             channel: self._stubs.get(channel) or RecommendationServiceStub(channel).Recommend for channel in channels
         }
@@ -136,7 +136,7 @@ class RecsvcClient:
                 return outcome
 
     async def _hedged(self, call: "_Call", hedge: Hedge) -> Page | CallPolicy:
-        """Make attempts, of which two may run at once; the one that loses runs to its own deadline."""
+        """Make attempts, of which two may run at once; the loser runs to its own deadline."""
         running = {self._start(self._begin(call))}
         rivals = False
         worst = UNTOLD
@@ -159,7 +159,7 @@ class RecsvcClient:
                 running.add(self._start(self._begin(call)))
 
     async def _retry_is_due(self, call: "_Call", policy: CallPolicy) -> bool:
-        """Wait before the next attempt, and return whether it may be made."""
+        """Wait before the next attempt, and return whether the retry is allowed."""
         if not policy.retry or call.made == call.most:
             return False
         pause = self._backoff(call.made)
@@ -173,7 +173,7 @@ class RecsvcClient:
         return self._attempt(call)
 
     async def _attempt(self, call: "_Call") -> Page | CallPolicy:
-        """Make one attempt with all the time that is left; return the page, or what follows from there being none."""
+        """Make one attempt with all the time that is left; return the page, or the policy for its failure."""
         began = self._clock()
         granted = max(0.0, call.deadline - began)
         failed = False
@@ -204,10 +204,10 @@ class RecsvcClient:
 
 @dataclass(slots=True)
 class _Call:
-    """One call: what is asked for, and the attempts at it.
+    """One call: its query, and its attempts.
 
     Attributes:
-        request: What is asked for.
+        request: The request that each attempt sends.
         deadline: Of all attempts.
         most: How many may be made.
         made: How many have been.
@@ -239,7 +239,7 @@ def _decode(reply: pb.RecommendResponse, attempts: int) -> Page:
 
 
 def _encode(query: PageQuery) -> pb.RecommendRequest:
-    """Return the request for a page: without a page token of recsvc's, as the query names what was served."""
+    """Return the request for a page, without a page token of recsvc: the query names the shown videos."""
     wanted = query.request
     message = pb.RecommendRequest(
         user_id=wanted.user_id,

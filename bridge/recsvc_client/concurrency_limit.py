@@ -1,4 +1,4 @@
-"""An adaptive limit on concurrent calls to a peer: lowered while calls take longer than they would in a short queue.
+"""Adapts a limit on concurrent calls to a peer: lowers it while calls take longer than a short queue explains.
 
 The gradient controller of Envoy's adaptive concurrency filter, which follows Netflix's concurrency-limits: the median
 latency of a short window is compared with a baseline, that of calls that began with hardly any others under way. A slow
@@ -16,7 +16,7 @@ from bridge.domain.deadline import Clock
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LimiterPolicy:
-    """How far a limit may move, and how fast."""
+    """Range and pace of a limit."""
 
     least: int = 3
     """Calls that are always allowed; a call that began with no more under way counts for the baseline."""
@@ -50,7 +50,7 @@ class Slot:
 
 
 class Limiter:
-    """A limit on the calls that one event loop has under way to one peer.
+    """Limits the calls that one event loop has under way to one peer.
 
     Args:
         policy: Its range and pace.
@@ -72,16 +72,16 @@ class Limiter:
 
     @property
     def limit(self) -> int:
-        """Calls that may be under way now."""
+        """Return the number of calls that may be under way now."""
         return self._policy.least if self._clock() >= self._measure_at else int(self._limit)
 
     @property
     def in_flight(self) -> int:
-        """Calls that are under way."""
+        """Return the number of calls under way."""
         return self._in_flight
 
     def acquire(self) -> Slot | None:
-        """Return a slot that must be given back by `release`, or None when the call must not be made."""
+        """Return a slot that `release` takes back, or None when the call must not be made."""
         if self._in_flight >= self.limit:
             return None
         self._in_flight += 1
@@ -89,7 +89,7 @@ class Limiter:
         return Slot(self._clock(), self._in_flight <= self._policy.least)
 
     def release(self, slot: Slot, latency_s: float | None) -> None:
-        """Take a call's end in.
+        """Release a slot, and learn from the latency of its call.
 
         Args:
             slot: The call.

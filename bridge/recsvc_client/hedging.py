@@ -1,4 +1,4 @@
-"""When a second attempt is worth making while the first still runs: after the recent 95th percentile.
+"""Decides when a second attempt is worth making while the first still runs: after the recent 95th percentile.
 
 The hedged requests of J. Dean and L. Barroso, "The Tail at Scale".
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HedgePolicy:
-    """How long a first attempt is waited for."""
+    """Bounds of the wait for a first attempt."""
 
     quantile: float = 0.95
     sample: int = 200
@@ -23,7 +23,7 @@ class HedgePolicy:
 
 
 class Hedge:
-    """The delay before a second attempt."""
+    """Tracks the delay before a second attempt."""
 
     def __init__(self, policy: HedgePolicy) -> None:
         self._policy = policy
@@ -33,11 +33,11 @@ class Hedge:
 
     @property
     def delay_s(self) -> float:
-        """Seconds to wait for the first attempt."""
+        """Return the seconds to wait for the first attempt."""
         return self._delay_s
 
     def observe(self, latency_s: float) -> None:
-        """Take in how long a reply took, from the start of its own attempt."""
+        """Record how long a reply took, from the start of its own attempt."""
         self._latencies.append(latency_s)
         self._fresh += 1
         if self._fresh < self._policy.every:

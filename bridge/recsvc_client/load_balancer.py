@@ -1,4 +1,4 @@
-"""Spreads calls over replicas: to the one with the fewest calls under way, not to one that has just failed.
+"""Balances calls over replicas: to the one with the fewest calls under way, not to one that has just failed.
 
 A replica that hangs keeps its calls and so gets no more than a few; one that fails at once would look idle, and rests.
 """
@@ -17,7 +17,7 @@ REST_S: Final = 1.0
 
 @dataclass(eq=False, slots=True)
 class Replica(Generic[P]):
-    """One replica.
+    """A replica, with its calls and its rest.
 
     Attributes:
         peer: What calls it.
@@ -49,12 +49,12 @@ class Balancer(Generic[P]):
         return len(self._replicas)
 
     def replace(self, peers: Iterable[P]) -> None:
-        """Use these peers from now on; those that stay keep their calls and rests."""
+        """Use these channels from now on; replicas that stay keep their calls and rests."""
         known = {id(replica.peer): replica for replica in self._replicas}
         self._replicas = [known.get(id(peer)) or Replica(peer) for peer in peers]
 
     def begin(self, tried: Collection[Replica[P]] = ()) -> Replica[P]:
-        """Return the replica for a call, another one than those tried if there is any; `end` must follow."""
+        """Return the replica for a call, one not tried yet if possible; `end` must follow."""
         replica = self._choose(tried) if len(self._replicas) > 1 else self._replicas[0]
         self._turn += 1
         replica.used = self._turn
@@ -69,7 +69,7 @@ class Balancer(Generic[P]):
         )
 
     def end(self, replica: Replica[P], *, failed: bool) -> None:
-        """Take in that a call has ended."""
+        """Record that a call has ended."""
         replica.under_way -= 1
         if failed:
             replica.rests_until = self._clock() + REST_S

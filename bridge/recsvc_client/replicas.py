@@ -1,4 +1,4 @@
-"""The replicas of recsvc: one channel for each address, and addresses that DNS may change."""
+"""Follows the replicas of recsvc: one channel for each address, and addresses that DNS may change."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 
 
 async def resolve_by_dns(host: str, port: int) -> Sequence[str]:
-    """Return what the system's resolver says."""
+    """Return the addresses of a name from the system's resolver."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return sorted({str(address[0]) for *_, address in found})
 
@@ -37,7 +37,7 @@ class ReplicaSet:
         endpoint: `host:port`, several of them with commas between, or `dns:///host:port` for each address of a name.
         tls: This program's identity; None for plain text.
         connections: To each address: a server's processes that share its port share connections, not calls.
-        on_connected: Told of each new connection to a replica.
+        on_connected: Called at each new connection to a replica.
         resolve: Looks addresses up.
         sleep: Waits between two looks.
     """
@@ -71,11 +71,11 @@ class ReplicaSet:
 
     @property
     def channels(self) -> list[aio.Channel]:
-        """The channels of today."""
+        """Return the present channels."""
         return [channel for channels in self._channels.values() for channel in channels]
 
     async def warm_up(self, timeout_s: float) -> bool:
-        """Connect before the first user comes; return whether any replica was there in time."""
+        """Connect before the first user comes; return whether any replica answered in time."""
         return any(await asyncio.gather(*[warm_up(channel, timeout_s) for channel in self.channels]))
 
     async def close(self) -> None:
@@ -89,7 +89,7 @@ class ReplicaSet:
         self._renewed.set()
 
     async def keep_renewed(self) -> None:
-        """Go over to each renewed identity, without a call that fails; forever."""
+        """Switch to each renewed identity without a failed call; forever."""
         while True:
             await self._renewed.wait()
             self._renewed.clear()
@@ -104,7 +104,7 @@ class ReplicaSet:
             await self._sleep(RESOLVE_S)
 
     async def resolve_once(self) -> None:
-        """Take the addresses of now; what cannot be looked up leaves them as they are."""
+        """Resolve the name now; if that fails, keep the addresses."""
         host, _, port = self._name.rpartition(":")
         try:
             addresses = await self._resolve(host.strip("[]"), int(port))
@@ -135,7 +135,7 @@ class ReplicaSet:
         await _close(gone.values())
 
     async def _go_over(self) -> bool:
-        """Put channels of today's identity in the place of those that are open; return whether all could be.
+        """Replace open channels by channels of the present identity; return whether all could be replaced.
 
         A channel that is connected goes on until its successor is, so that a wrong identity costs nothing while the old
         connection lasts. One that is not connected has nothing to lose.

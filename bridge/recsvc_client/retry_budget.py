@@ -1,11 +1,11 @@
-"""A retry budget, so that retries never multiply an outage."""
+"""Limits retries by a budget, so that they never multiply an outage."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BudgetPolicy:
-    """How many retries are paid for."""
+    """Size and income of a retry budget."""
 
     ratio: float = 0.15
     """Retries earned by each call."""
@@ -24,11 +24,11 @@ class RetryBudget:
         self._tokens = policy.reserve
 
     def deposit(self) -> None:
-        """Earn what one call is worth."""
+        """Add the deposit of one call."""
         self._tokens = min(self._policy.reserve, self._tokens + self._policy.ratio)
 
     def withdraw(self) -> bool:
-        """Pay for one retry; False when there is too little."""
+        """Pay for one retry; return False if the budget is too small."""
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0

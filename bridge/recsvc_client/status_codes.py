@@ -1,4 +1,4 @@
-"""What each gRPC status code from LightFM means for retries, for the circuit breaker and for the user's page."""
+"""Maps each gRPC status code of recsvc to its consequences for retries, for the breaker and for the page."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _SLOW: Final = frozenset({FallbackReason.OVERLOADED, FallbackReason.DEADLINE_EXC
 
 
 class CallOutcome(Enum):
-    """What a finished call says about the health of the peer."""
+    """Verdicts of a finished call on the health of the peer."""
 
     SUCCESS = auto()
     FAILURE = auto()
@@ -40,12 +40,12 @@ class CallPolicy:
 
     @property
     def avoid(self) -> bool:
-        """Whether another replica should be asked first for a while: this one failed, or has too much to do."""
+        """Return whether to prefer other replicas for a while: this one failed or is overloaded."""
         return self.verdict is CallOutcome.FAILURE or self.reason in _SLOW
 
     @property
     def latency_s(self) -> float | None:
-        """What the limiter is told: a failure that comes at once, or by the caller's haste, says nothing of load."""
+        """Return the latency for the limiter; None for a failure that says nothing of load: at once, or too hasty."""
         is_late = self.reason is FallbackReason.DEADLINE_EXCEEDED and self.verdict is CallOutcome.FAILURE
         return math.inf if is_late or self.reason is FallbackReason.OVERLOADED else None
 
@@ -102,7 +102,7 @@ UNTOLD: Final = _NEUTRAL
 
 
 def classify(error: aio.AioRpcError, granted_s: float = math.inf) -> CallPolicy:
-    """Return what follows from an attempt that failed, for which there were so many seconds."""
+    """Return the consequences of an attempt that failed after a deadline of so many seconds."""
     code = error.code()
     if code is StatusCode.DEADLINE_EXCEEDED and granted_s < FAIR_ATTEMPT_S:
         return _HASTE

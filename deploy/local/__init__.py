@@ -1,1 +1,1 @@
-"""The whole system on one machine: real Postgres and Kafka, a model, and both services."""
+"""Runs the whole system on one machine: real Postgres and Kafka, a model, and both services."""

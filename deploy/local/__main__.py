@@ -19,11 +19,11 @@ from servicekit.configuration.settings import refuse_unknown_settings
 
 
 class StopRequested(BaseException):
-    """A signal asked for the end."""
+    """A signal asked for the end of the program."""
 
 
 def main() -> None:
-    """Run until a signal."""
+    """Run the system until a signal."""
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description="Run the whole system here.")
     parser.add_argument("--data", type=Path, help="folder with exports/YYYY-MM-DD/*.parquet; simulated without one")
     parser.add_argument("--state", type=Path, default=ROOT / ".run", help="folder that keeps everything (%(default)s)")

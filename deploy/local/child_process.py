@@ -1,4 +1,4 @@
-"""A child process that never outlives its parent, with its output in a log file."""
+"""Runs a child process that never outlives its parent, with its output in a log file."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ POLL_INTERVAL_S: Final = 0.02
 
 
 class ChildError(Exception):
-    """A child did not do what it was started for; the message is one line for people."""
+    """A child did not do its task; the message is one line for people."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Child:
         prefix: Sequence[str] = (),
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> Self:
-        """Start a program; its output is added to the log file.
+        """Start a program; append its output to the log file.
 
         Args:
             name: What people call it.
@@ -70,16 +70,16 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """Return the process id."""
         return self.process.pid
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether the process runs."""
         return self.process.poll() is None
 
     def wait_until(self, ready: Callable[[], bool], *, timeout_s: float, what: str = "was not ready") -> None:
-        """Poll until ready; ChildError with the end of its log when it ends or the time is over."""
+        """Poll until ready; ChildError with the end of its log when the child ends or the time is over."""
         deadline = time.monotonic() + timeout_s
         while not ready():
             if not self.running:
@@ -89,7 +89,7 @@ class Child:
             time.sleep(POLL_INTERVAL_S)
 
     def last_words(self) -> str:
-        """Return the last line of its log."""
+        """Return the last line of the log."""
         if not self.log:
             return "see above"
         with self.log.open("rb") as log:
@@ -98,7 +98,7 @@ class Child:
         return next((line.strip() for line in reversed(lines) if line.strip()), "it left no message")
 
     def stop(self, *, timeout_s: float = 10) -> None:
-        """End it in order, or by force when that takes longer than the time given."""
+        """Terminate the process, and kill it when that takes longer than the time given."""
         if self.running:
             self.process.send_signal(self.stop_signal)
             self.resume()  # a suspended process would not see the signal
@@ -108,16 +108,16 @@ class Child:
             self.kill()
 
     def kill(self) -> None:
-        """End it and its descendants at once, as a power cut would."""
+        """Kill the process and its descendants at once, as a power cut would."""
         self._signal_all(signal.SIGKILL)
         self.process.wait()
 
     def suspend(self) -> None:
-        """Make it and its descendants hang."""
+        """Suspend the process and its descendants."""
         self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it and its descendants go on."""
+        """Resume the process and its descendants."""
         self._signal_all(signal.SIGCONT)
 
     def _signal_all(self, number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""The data that the local system starts from: exports by day and, optionally, a catalogue."""
+"""Reads the data that the local system starts from: exports by day and, optionally, a catalogue."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,22 +16,22 @@ class DataSet:
 
     @property
     def days(self) -> list[ExportDay]:
-        """The days that hold a file, oldest first: those that a run sees."""
+        """Return the days that hold a file, oldest first: those that a run sees."""
         return [day for day in list_days(FileStore(self.folder / "exports")) if day.keys]
 
     @property
     def exports(self) -> list[Path]:
-        """The export files, oldest day first."""
+        """Return the export files, oldest day first."""
         return [self.folder / "exports" / key for day in self.days for key in day.keys]
 
     @property
     def videos(self) -> Path | None:
-        """The catalogue, where there is one."""
+        """Return the catalogue, if there is one."""
         path = self.folder / "videos.parquet"
         return path if path.is_file() else None
 
     def check(self) -> None:
-        """Raise ChildError with one clear line unless there is something to start from."""
+        """Raise ChildError with one clear line unless the folder holds usable data."""
         if not self.folder.is_dir():
             raise ChildError(f"there is no folder {self.folder}")
         if not self.exports:

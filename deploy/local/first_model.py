@@ -1,4 +1,4 @@
-"""Brings an empty system to where its services can start; what is done already is not done again.
+"""Prepares an empty system for its services, and skips steps that are done already.
 
 `python -m deploy.local.prepare <folder>` does it for a data set, with Postgres and the model store that the
 environment names. A folder without exports gets simulated ones.
@@ -24,7 +24,7 @@ DAY_S: Final = 24 * 60 * 60.0
 
 
 def simulate(data: DataSet, env: Mapping[str, str]) -> None:
-    """Fill the folder with a small made-up feed, unless it holds exports."""
+    """Generate a small simulated feed in the folder, unless it holds exports."""
     if not data.exports:
         with step("Simulated a small feed of made-up users (DATA=<folder> takes your own)"):
             data.folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def simulate(data: DataSet, env: Mapping[str, str]) -> None:
 
 
 def prepare(data: DataSet, env: Mapping[str, str]) -> None:
-    """Make the schema, import the data set as history, and train a model when none is live.
+    """Create the schema, import the data set as history, and train a model if none is live.
 
     What the gate refuses is no reason not to start: users get what is trending until a model is live.
     """
@@ -57,7 +57,7 @@ def prepare(data: DataSet, env: Mapping[str, str]) -> None:
 
 
 def make_signing_key(env: Mapping[str, str]) -> None:
-    """Make the key that models are signed with, unless it is there, and sign what was live before there was one."""
+    """Create the key that signs models unless it exists, and sign an unsigned live model."""
     if Path(env["MODEL_SIGNING_KEY_FILE"]).exists():
         return
     run_program("key", ["retrain", "key", env["MODEL_SIGNING_KEY_FILE"]], env, log=Path(os.devnull))
@@ -82,10 +82,14 @@ def _live_version(store_url: str) -> str | None:
 def run_program(
     name: str, module: list[str], env: Mapping[str, str], *, log: Path | None = None, foreseen: int = 0
 ) -> int:
-    """Run a program of the system to its end, its output shown here or logged, and return its status.
+    """Run a program of the system to its end, show or log its output, and return its status.
+
+    What is shown is what it prints for people, and of its log events the errors, unless LOG_LEVEL asks for more.
 
     ChildError when it fails with another status than the foreseen one.
     """
+    if log is None:
+        env = {"LOG_LEVEL": "error", **env}
     program = Child.start(name, [sys.executable, "-m", *module], log=log, env=env, cwd=ROOT)
     try:
         status = program.process.wait(DAY_S)

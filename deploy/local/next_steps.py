@@ -1,4 +1,4 @@
-"""What to type next."""
+"""Prints the commands to type next."""
 
 import shlex
 import shutil
@@ -19,7 +19,7 @@ GROUP BY user_id ORDER BY count(*) DESC, user_id LIMIT 1
 
 
 def advice(state: State, env: Mapping[str, str]) -> str:
-    """Return the lines that stand below the system's start."""
+    """Return the lines to print once the system has started."""
     user, video = _example(env["DATABASE_URL"])
     recsvc, bridge, grpcurl = env["RECSVC_LISTEN"], env["BRIDGE_LISTEN"], _grpcurl()
     page = f'{{"user_id": "{user}", "page_size": 5}}'
@@ -45,7 +45,7 @@ Ctrl-C stops everything; the next start takes up where this one ended."""
 
 
 def retraining(state: State, env: Mapping[str, str]) -> str:
-    """Return how a model is trained as the first one was, and by force where that was refused."""
+    """Return the command that trains a model as the first one was, and forces it where that was refused."""
     names = ("INTERACTIONS_URL", "CATALOGUE_URL", "MODEL_STORE_URL", "MODEL_SIGNING_KEY_FILE")
     chosen = sorted(name for name in env if name.startswith("RETRAIN_"))
     given = {name: env[name] for name in (*names, *chosen)} | {"DATABASE_URL_FILE": short(state.database_url)}

@@ -1,4 +1,4 @@
-"""What the person at the terminal sees: one line a step, with the seconds it took."""
+"""Prints progress for the person at the terminal: one line a step, with the seconds it took."""
 
 import os
 import select
@@ -12,7 +12,7 @@ WIDTH = 88
 
 
 def say(text: str = "") -> None:
-    """Print a line; a closed terminal is no reason to fail."""
+    """Print a line; ignore a closed terminal."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -21,7 +21,7 @@ def say(text: str = "") -> None:
 
 
 class Terminal:
-    """The terminal that output goes to, where it does.
+    """The terminal of the output, if it is one.
 
     One that closes tells only the leader of its session, and `make` as the leader would wait for this program.
     """
@@ -33,7 +33,7 @@ class Terminal:
 
     @property
     def closed(self) -> bool:
-        """Whether it is gone."""
+        """Return whether the terminal is closed."""
         return bool(self._hang_up.poll(0))
 
 

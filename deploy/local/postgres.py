@@ -1,4 +1,4 @@
-"""Postgres from a wheel's binaries, on loopback, for development and tests.
+"""Runs Postgres from a wheel's binaries, on loopback, for development and tests.
 
 Postgres refuses to run as root. There it runs as `nobody`, with the one capability that lets it reach its
 files wherever they are, so that no account is made and no folder's permissions are widened.
@@ -52,7 +52,7 @@ class Postgres:
     child: Child | None = None
 
     def start(self) -> str:
-        """Start the server and return the URL of its database; ChildError when it cannot."""
+        """Start the server and return the URL of its database; ChildError if that fails."""
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
         settings = [*SETTINGS, *(() if self.durable else VOLATILE)]
@@ -83,7 +83,7 @@ class Postgres:
         return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"
 
     def create_database(self, name: str) -> str:
-        """Make an empty database unless it exists, and return its URL."""
+        """Create an empty database unless it exists, and return its URL."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
             if not known:
@@ -106,7 +106,7 @@ class Postgres:
         return True
 
     def _initialise(self) -> None:
-        """Make the data folder; it appears under its name only when it is whole."""
+        """Create the data folder, which appears under its name only when it is complete."""
         self.folder.mkdir(parents=True, exist_ok=True)
         password = self.folder / "password"
         password.touch(mode=0o600)
@@ -143,10 +143,12 @@ def _is_root() -> bool:
 
 
 def _as_unprivileged() -> list[str]:
-    """Return the command that runs another one as somebody whom Postgres accepts."""
+    """Return the command that runs another one as a user whom Postgres accepts."""
     if not _is_root():
         return []
     if not shutil.which("setpriv"):
-        raise ChildError("Postgres does not run as root, and setpriv (of util-linux) is not there to change that")
+        raise ChildError(
+            "Postgres does not run as root, and setpriv, which would change the user, is missing: install util-linux"
+        )
     capability = ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
     return ["setpriv", "--reuid", UNPRIVILEGED, "--regid", "65534", "--clear-groups", *capability]

@@ -1,4 +1,4 @@
-"""One of the system's own servers: how it is started, and when it serves."""
+"""Starts one of the system's own servers, and waits until it serves."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ ELSEWHERE: Final = ("DD_", "MODEL_SIGNING_", "MODEL_VERIFY_", "SEGMENT_", "SNOWF
 
 
 def local_environment(shell: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what would tie programs here to a deployment: its telemetry and its identity."""
+    """Return the environment without variables that tie programs to a deployment: its telemetry and its identity."""
     return {name: value for name, value in shell.items() if not name.startswith(ELSEWHERE)}
 
 
@@ -45,12 +45,12 @@ class Service:
     child: Child | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start it, and return when it is ready; ChildError when it is not."""
+        """Start the server, and return when it serves; ChildError if it does not."""
         command = [sys.executable, "-m", self.name]
         self.child = Child.start(self.name, command, log=self.log, env=self.env, cwd=ROOT, prefix=self.prefix)
         self.child.wait_until(lambda: self.ready(self.address), timeout_s=START_TIMEOUT_S, what="did not serve")
 
     def stop(self) -> None:
-        """End it in order."""
+        """Terminate the server."""
         if self.child:
             self.child.stop(timeout_s=STOP_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""The folder that keeps what the local system knows between two runs: one for each data set."""
+"""Keeps what the local system knows between two runs in a folder, one for each data set."""
 
 import hashlib
 import json
@@ -25,36 +25,36 @@ class State:
 
     @property
     def logs(self) -> Path:
-        """Folder of the services' logs."""
+        """Return the folder of the services' logs."""
         return self.folder / "logs"
 
     @property
     def models(self) -> Path:
-        """Folder of the model store."""
+        """Return the folder of the model store."""
         return self.folder / "models"
 
     @property
     def signing_key(self) -> Path:
-        """File of the private key that models are signed with; the public one is `<file>.pub`."""
+        """Return the file of the private key that signs models; the public key is `<file>.pub`."""
         return self.folder / "signing-key.pem"
 
     @property
     def simulated(self) -> Path:
-        """Folder of the simulated data set."""
+        """Return the folder of the simulated data set."""
         return self.folder / "data"
 
     @property
     def database_url(self) -> Path:
-        """File of the database's URL, which holds the password; for its owner's eyes."""
+        """Return the file of the database's URL, which holds the password and is for its owner only."""
         return self.folder / "database-url"
 
     def keep_database_url(self, url: str) -> None:
-        """Leave the URL where commands that people type find it, so that nobody has to print it."""
+        """Write the URL to a file for commands that people type, so that nobody has to print it."""
         write_whole(self.database_url, url, mode=PRIVATE)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs out; ChildError when there is one."""
+        """Lock the folder against other runs; ChildError when another run holds it."""
         self.logs.mkdir(parents=True, exist_ok=True)
         try:
             lock = FileLock(self.folder / "lock")
@@ -64,7 +64,7 @@ class State:
             yield
 
     def port(self, name: str) -> int:
-        """Return the port that this program had in earlier runs, or another where that is taken now."""
+        """Return the port of this program in earlier runs, or another one if that is taken now."""
         path = self.folder / "ports.json"
         try:
             ports: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))

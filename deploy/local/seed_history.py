@@ -1,4 +1,4 @@
-"""Puts a data set into Postgres, each file once, so that trending has a past before anybody watches anything."""
+"""Imports a data set into Postgres, each file once, so that trending has a past at the start."""
 
 import os
 import tempfile
@@ -45,7 +45,7 @@ ON CONFLICT (video_id) DO UPDATE SET author_id = excluded.author_id, tags = excl
 
 @dataclass(slots=True)
 class Seeded:
-    """What was put into Postgres."""
+    """Numbers of the imported rows, and of those left out."""
 
     rows: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -75,7 +75,7 @@ def _is_new(connection: Connection, file: Path) -> bool:
 
 
 def _import_interactions(connection: Connection, file: Path, until: datetime, seeded: Seeded) -> None:
-    """Copy what a run would take from the file: by the same statements, so that the same rows are left out."""
+    """Copy the rows of a file that a run would take: the same statements leave the same rows out."""
     with _read(file, "export_rows", INTERACTIONS) as (warehouse, lines):
         warehouse.define(until_ms=round(until.timestamp() * 1000))
         create_kinds(warehouse)
@@ -98,7 +98,7 @@ def _import_videos(connection: Connection, file: Path, seeded: Seeded) -> None:
 def _read(
     file: Path, view: str, columns: dict[str, str], *, lenient: bool = False
 ) -> Iterator[tuple[DuckDbSession, Path]]:
-    """Yield a warehouse with a view of the file, and where its rows may be written; ChildError names the file."""
+    """Yield a DuckDB session with a view of the file, and a path for its rows; ChildError names the file."""
     with tempfile.TemporaryDirectory(prefix="seed-") as name:
         folder = Path(name)
         try:
@@ -116,7 +116,7 @@ def _read(
 
 
 def _copy(connection: Connection, lines: Path, table: str, columns: tuple[str, ...]) -> int:
-    """Stream rows into a table by way of CSV, which both sides handle in native code."""
+    """Stream rows into a table by way of CSV, which both sides process in native code."""
     target = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
         sql.Identifier(table), sql.SQL(",").join(map(sql.Identifier, columns))
     )

@@ -1,4 +1,4 @@
-"""Brings the whole system up in order, keeps it up, and takes it down in reverse order."""
+"""Starts the whole system in order, keeps it running, and stops it in reverse order."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -40,7 +40,7 @@ class Stack:
     _held: dict[str, ExitStack] = field(default_factory=dict, init=False)
 
     def run(self) -> None:
-        """Serve until the terminal closes or a signal's handler raises; ChildError when a part does not start."""
+        """Serve until the terminal closes or a signal's handler raises; ChildError if a part does not start."""
         terminal = Terminal()
         if self.given:
             self.given.check()
@@ -107,7 +107,7 @@ class Stack:
         self.watched.append(Watched(name, service))
 
     def _recsvc_is_ready(self, address: str) -> bool:
-        """It serves, or answers at least where there is no model to serve."""
+        """Return whether recsvc serves, or at least answers when the store has no model."""
         return serves(address) or (health(address) is not None and not self._has_model())
 
     def _has_model(self) -> bool:
@@ -136,7 +136,7 @@ class Stack:
 
 
 def check_address(name: str, address: str) -> None:
-    """Raise ChildError with one clear line unless a server could listen there."""
+    """Raise ChildError with one clear line unless a server can listen on the address."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise ChildError(f"{name}={address} is not host:port")

@@ -1,4 +1,4 @@
-"""Starts again what dies."""
+"""Restarts parts that end."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ class Restartable(Protocol):
     child: Child | None
 
     def start(self) -> object:
-        """Start it, and return when it is ready; ChildError when it is not."""
+        """Start the part, and return when it is ready; ChildError if it is not."""
 
 
 @dataclass(slots=True)
 class Watched:
-    """A part with the pause before its next start, which doubles while it keeps dying."""
+    """A part with the pause before its next start, which doubles while the part keeps ending."""
 
     name: str
     part: Restartable
@@ -33,7 +33,7 @@ class Watched:
     started_at: float = field(default_factory=time.monotonic)
 
     def look(self, sleep: Callable[[float], None]) -> None:
-        """Start the part again if it has ended."""
+        """Restart the part if it has ended."""
         child = self.part.child
         if child is None or child.running:
             return
@@ -57,7 +57,7 @@ class Watched:
 def supervise(
     watched: Sequence[Watched], *, until: Callable[[], bool], sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Keep the parts running until told otherwise, or until a signal's handler raises."""
+    """Keep the parts running until told to stop, or until a signal's handler raises."""
     while not until():
         for one in watched:
             one.look(sleep)

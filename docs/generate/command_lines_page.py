@@ -1,4 +1,4 @@
-"""The page of the command lines, from what `--help` prints."""
+"""Generates the page of the command lines from the output of `--help`."""
 
 import os
 import re
@@ -15,7 +15,7 @@ PROGRAMS: Final = ("recsvc", "bridge", "retrain")
 
 
 def text() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     parts = []
     for program in PROGRAMS:
         whole = _help(program)

@@ -1,4 +1,4 @@
-"""The page of what each type of interaction counts, for fold-in and for training."""
+"""Generates the page of the weights of interactions, for fold-in and for training."""
 
 from docs.generate import markdown
 from modelstore.interaction_weights import LONG_WATCH_MS, MAX_WEIGHT, PREFERENCE_WEIGHTS
@@ -10,7 +10,7 @@ has no negatives. `watched` is further weight, in proportion to the watched shar
 
 
 def text() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     rows = [
         (
             f"`{kind.value}`",

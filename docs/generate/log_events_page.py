@@ -1,4 +1,4 @@
-"""The page of the log events, from the calls that write them."""
+"""Generates the page of the log events from the calls that write them."""
 
 import ast
 from typing import Final
@@ -12,7 +12,7 @@ _LEVELS: Final = ("debug", "info", "warning", "error", "exception", "critical")
 
 
 def text() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     events = sorted({event for module, tree in source.modules() for event in _events(module, tree)})
     rows = [(f"`{event}`", level, f"`{module}`", fields) for event, level, module, fields in events]
     return markdown.page("Log events", INTRODUCTION, markdown.table(("event", "level", "module", "fields"), rows))

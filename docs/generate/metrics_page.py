@@ -1,7 +1,8 @@
-"""The page of the metrics, from the module that names them and from the calls that send them."""
+"""Generates the page of the metrics from the module that names them and the calls that send them."""
 
 import ast
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Final
 
 from docs.generate import markdown, source
@@ -10,16 +11,19 @@ from servicekit.telemetry.metrics import Metric
 INTRODUCTION = """Programs send metrics over DogStatsD when `DD_AGENT_HOST` is set. Tags come from small sets; none
 names a user or a video. A counter adds up, a gauge is a level, and a distribution has global percentiles."""
 
+PROGRAMS: Final = frozenset({"bridge", "recsvc", "retrain"})
 _TYPES: Final = {"count": "counter", "gauge": "gauge", "distribution": "distribution"}
 
 
 def text() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     meanings = _meanings()
     uses = _uses()
     rows = []
+    users = _users()
     for metric in Metric:
-        programs, kinds = uses[metric.name]
+        modules, kinds = uses[metric.name]
+        programs = {program for module in modules for program in users[module] & PROGRAMS}
         rows.append((f"`{metric.value}`", ", ".join(sorted(kinds)), ", ".join(sorted(programs)), meanings[metric.name]))
     return markdown.page("Metrics", INTRODUCTION, markdown.table(("name", "type", "sent by", "meaning"), rows))
 
@@ -33,7 +37,7 @@ def _meanings() -> dict[str, str]:
 
 
 def _uses() -> dict[str, tuple[set[str], set[str]]]:
-    """Return which programs send a metric, and as what."""
+    """Return which modules send a metric, and as what."""
     found: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
     for module, tree in source.modules():
         kinds: dict[int, str] = {}
@@ -42,7 +46,27 @@ def _uses() -> dict[str, tuple[set[str], set[str]]]:
                 kinds |= {id(one): _TYPES[node.func.attr] for one in ast.walk(node)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Metric":
-                programs, types = found[node.attr]
-                programs.add(module.partition(".")[0])
+                modules, types = found[node.attr]
+                modules.add(module)
                 types.update({kinds[id(node)]} if id(node) in kinds else ())
     return found
+
+
+def _users() -> dict[str, set[str]]:
+    """Return which packages use a module: its own one, and those that import it, also by way of others."""
+    imports = {module: set(_imported(tree)) for module, tree in source.modules()}
+    users = {module: {module.partition(".")[0]} for module in imports}
+    while True:
+        before = sum(map(len, users.values()))
+        for module, imported in imports.items():
+            for one in imported & imports.keys():
+                users[one] |= users[module]
+        if sum(map(len, users.values())) == before:
+            return users
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -1,4 +1,4 @@
-"""The page of the RPCs, from the protobuf files and their comments."""
+"""Generates the page of the RPCs from the protobuf files and their comments."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ _Comments = dict[tuple[int, ...], str]
 
 
 def text() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     parts = [part for file in _files() for part in _sections(file)]
     return markdown.page("RPCs", INTRODUCTION, *parts)
 

@@ -1,4 +1,4 @@
-"""The page of the settings, from the classes that read them."""
+"""Generates the page of the settings from the classes that read them."""
 
 from bridge.settings import BridgeSettings
 from docs.generate import markdown
@@ -21,6 +21,6 @@ PROGRAMS: dict[str, type[Settings]] = {
 
 
 def text() -> str:
-    """Return the page."""
+    """Return the text of the page."""
     parts = [f"## {program}\n\n{settings.table()}" for program, settings in PROGRAMS.items()]
     return markdown.page("Settings", INTRODUCTION, *parts)

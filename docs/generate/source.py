@@ -1,4 +1,4 @@
-"""Reads the programs' source as text: what a generator looks for, it finds without running anything."""
+"""Reads the programs' source as text, so that generators run none of it."""
 
 import ast
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def members(tree: ast.ClassDef | ast.Module) -> Iterator[tuple[str, ast.expr, str]]:
-    """Yield the names, values and docstrings of what a class or module assigns."""
+    """Yield the names, values and docstrings of the assignments in a class or module."""
     for node, following in zip(tree.body, [*tree.body[1:], None], strict=True):
         target, value = _assigned(node)
         if target is not None and value is not None:

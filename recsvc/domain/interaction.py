@@ -1,4 +1,4 @@
-"""What users did, and what each of it says of their taste."""
+"""Defines a user's interaction, and its weight in the user's taste."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -23,7 +23,7 @@ _STRONG: Final = 1.0
 
 
 class Interaction(NamedTuple):
-    """One thing a user did. A tuple, as millions of them are kept."""
+    """One interaction of a user. A tuple, as millions of them are kept."""
 
     video_id: str
     kind: InteractionType
@@ -52,7 +52,7 @@ def value(one: Interaction, duration_ms: int) -> float:
 
 
 def weights(interactions: Iterable[Interaction], durations_ms: Iterable[int]) -> dict[str, float]:
-    """Return each video's weight in the user's taste, without those that say nothing.
+    """Return each video's weight in the user's taste, without videos of weight 0.
 
     Args:
         interactions: Oldest first.

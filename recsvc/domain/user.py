@@ -1,4 +1,4 @@
-"""How a model knows a user."""
+"""Defines how a model knows a user."""
 
 from collections.abc import Collection
 from enum import IntEnum, auto
@@ -13,7 +13,7 @@ from recsvc.domain.interaction import Interaction
 
 
 class UserState(IntEnum):  # whose members are hashed without a call into Python
-    """Where a user's representation comes from."""
+    """Sources of a user's representation."""
 
     TRAINED = auto()
     """From training."""
@@ -24,7 +24,7 @@ class UserState(IntEnum):  # whose members are hashed without a call into Python
 
 
 class User(NamedTuple):
-    """What ranking needs to know of a user."""
+    """A user as ranking needs one."""
 
     state: UserState
     vector: NDArray[np.float32] | None
@@ -42,7 +42,7 @@ COLD: Final = User(state=UserState.COLD, vector=None, bias=0.0, seen=np.empty(0,
 
 
 def trained_user(model: Model, user_id: str) -> User:
-    """Return the user as trained, or a cold one when the model does not know the user.
+    """Return the user as trained, or a cold one if the model does not know the user.
 
     A user of whom the training data held nothing but what was shown has factors of zero: cold, with videos seen.
     """

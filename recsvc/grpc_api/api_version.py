@@ -1,4 +1,4 @@
-"""The release of the API that caller and server must agree on, carried in metadata.
+"""Checks the release of the API that caller and server must agree on, carried in metadata.
 
 Replies and errors name it in their trailing metadata. Initial metadata would be a step of its own for gRPC, and
 a call that has sent it is no longer retried by the caller's channel.

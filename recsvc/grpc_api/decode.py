@@ -1,4 +1,4 @@
-"""From protobuf requests to queries, with every bad field named."""
+"""Converts protobuf requests to queries, and names every bad field."""
 
 from collections.abc import Callable
 from hashlib import blake2b
@@ -30,7 +30,7 @@ _SURFACE: Final = text_tag(pb.RecommendRequest, "surface")
 
 
 def decode_recommend(request: pb.RecommendRequest, *, now_ms: Callable[[], int]) -> FeedQuery:
-    """Return the query; INVALID_ARGUMENT for bad fields.
+    """Return the query of a Recommend request; INVALID_ARGUMENT names bad fields.
 
     Args:
         request: The request, which may be used up.
@@ -73,7 +73,7 @@ def decode_recommend(request: pb.RecommendRequest, *, now_ms: Callable[[], int])
 
 
 def similar_query(request: pb.ListSimilarVideosRequest) -> SimilarQuery:
-    """Return the query; INVALID_ARGUMENT for bad fields."""
+    """Return the query of a ListSimilarVideos request; INVALID_ARGUMENT names bad fields."""
     checker = Checker()
     checker.identifier(request.video_id, "video_id")
     page_size = checker.page_size(request.page_size)
@@ -89,7 +89,7 @@ def similar_query(request: pb.ListSimilarVideosRequest) -> SimilarQuery:
 
 
 def check_score_request(request: pb.ScoreVideosRequest) -> None:
-    """Raise INVALID_ARGUMENT for bad fields."""
+    """Raise INVALID_ARGUMENT for bad fields of a ScoreVideos request."""
     checker = Checker()
     checker.identifier(request.user_id, "user_id")
     checker.require(bool(request.video_ids), "video_ids", "must not be empty")
@@ -106,7 +106,7 @@ def check_batch_size(request: pb.BatchRecommendRequest) -> None:
 
 
 def checked_user_id(user_id: str) -> str:
-    """Return a user's identifier; INVALID_ARGUMENT when it is none."""
+    """Return a user's identifier; INVALID_ARGUMENT if the text is none."""
     checker = Checker()
     checker.identifier(user_id, "user_id")
     checker.finish()
@@ -114,7 +114,7 @@ def checked_user_id(user_id: str) -> str:
 
 
 def decode_profile_update(request: pb.UpdateUserProfileRequest, *, now_ms: int) -> list[Interaction]:
-    """Return the interactions to fold in; INVALID_ARGUMENT for bad fields."""
+    """Return the interactions to fold in; INVALID_ARGUMENT names bad fields."""
     checker = Checker()
     checker.identifier(request.user_id, "user_id")
     checker.require(bool(request.interactions), "interactions", "must not be empty")
@@ -124,7 +124,7 @@ def decode_profile_update(request: pb.UpdateUserProfileRequest, *, now_ms: int) 
 
 
 def _digest(request: pb.RecommendRequest | pb.ListSimilarVideosRequest, *free: str) -> bytes:
-    """Return a digest of the fields that may not change from page to page; the request loses all others.
+    """Return a digest of the fields that may not change from page to page; clears all other fields of the request.
 
     What this release does not know is not among them: it has no part in a page.
     """
@@ -137,7 +137,7 @@ def _digest(request: pb.RecommendRequest | pb.ListSimilarVideosRequest, *free: s
 
 
 def _plain_digest(user_id: str, surface: str) -> bytes:
-    """Return what `_digest` returns of a request with no other fields but free ones, without a message written anew."""
+    """Return the digest of a request whose other fields are all free, as `_digest` does, without a message copy."""
     digest = _DIGESTS[pb.RecommendRequest].copy()
     digest.update(text(_USER, user_id))
     if surface:

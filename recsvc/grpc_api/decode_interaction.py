@@ -1,4 +1,4 @@
-"""From protobuf interactions to the domain's, with every bad field named."""
+"""Converts protobuf interactions to the domain's, and names every bad field."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _KINDS: Final = {pb.InteractionType.Value(f"INTERACTION_TYPE_{kind.name}"): kind
 
 
 def interactions(checker: Checker, messages: Sequence[pb.Interaction], path: str, *, now_ms: int) -> list[Interaction]:
-    """Return the interactions, in order; bad fields are reported to the checker, and their interactions left out."""
+    """Return the interactions in order; report bad fields to the checker, and leave their interactions out."""
     checker.require(
         len(messages) <= MAX_INTERACTIONS, path, f"has {len(messages)} entries, at most {MAX_INTERACTIONS} are allowed"
     )
@@ -46,7 +46,7 @@ def _interaction(checker: Checker, one: pb.Interaction, path: str, now_ms: int) 
 
 
 def check_timestamp(checker: Checker, value: Timestamp, path: str) -> None:
-    """Report a timestamp outside of the range that `google.protobuf.Timestamp` defines, years 1 to 9999."""
+    """Report a timestamp outside of the range of `google.protobuf.Timestamp`, years 1 to 9999."""
     valid = _FIRST_SECOND <= value.seconds <= _LAST_SECOND and 0 <= value.nanos < 1_000_000_000
     checker.require(valid, path, "is not a valid timestamp of the years 1 to 9999")
 

@@ -1,4 +1,4 @@
-"""From pages and manifests to protobuf replies."""
+"""Converts pages and manifests to protobuf replies."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -64,7 +64,7 @@ def batch_response(index: int, outcome: Page | ServiceError) -> pb.BatchRecommen
 def score_response(
     video_ids: Iterable[str], scores: Iterable[float | None], version: str, state: UserState
 ) -> pb.ScoreVideosResponse:
-    """Return the reply for scores; None is that of an unknown video."""
+    """Return the reply for scores; a score of None marks an unknown video."""
     return pb.ScoreVideosResponse(
         scores=[
             pb.VideoScore(video_id=video_id, known=score is not None, score=score or 0.0)

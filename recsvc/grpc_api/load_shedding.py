@@ -1,4 +1,4 @@
-"""Load shedding: a call that can no longer be answered in time is refused before any work is done for it.
+"""Refuses calls that can no longer be answered in time, before any work is done for them.
 
 Even calls whose callers have given up get to a handler when a thread is free. Under overload they would take the time
 of those that could still be answered, and the server would do nothing but late work. What an answer takes is learnt
@@ -33,7 +33,7 @@ Clock = Callable[[], float]
 
 
 class ServiceTimeEstimate:
-    """How long an answer takes, as a moving mean; threads may lose each other's notes, which does no harm.
+    """Estimates how long an answer takes, by a moving mean; an update lost between threads does no harm.
 
     Args:
         seconds: The expectation before the first call.
@@ -45,7 +45,7 @@ class ServiceTimeEstimate:
         self._noted_at = now
 
     def note(self, seconds: float, now: float, *, most: float) -> None:
-        """Learn from a call.
+        """Learn from the duration of a call.
 
         Args:
             seconds: How long it took.
@@ -57,7 +57,7 @@ class ServiceTimeEstimate:
         self._noted_at = now + taught  # as soon as that, the next one may end
 
     def at(self, now: float) -> float:
-        """Return the seconds to expect now."""
+        """Return the expected duration of an answer at an instant, seconds."""
         silent_s = now - self._noted_at - SILENCE_S
         if silent_s <= 0:
             return self._seconds
@@ -66,22 +66,22 @@ class ServiceTimeEstimate:
 
 
 class Occupation:
-    """Whether a call that a thread takes now may have waited for it, for all methods of a process."""
+    """Tracks whether a call may have waited for a thread, for all methods of a process."""
 
     def __init__(self) -> None:
         self._busy: set[int] = set()  # adding and removing are atomic: no count could be lost
         self._thread = threading.local()
 
     def may_have_waited(self, now: float) -> bool:
-        """Return False only where the thread stood idle before, and no other one is at work."""
+        """Return False only if the thread was idle before, and no other thread is at work."""
         return bool(self._busy) or now - getattr(self._thread, "ended_at", -STRAIGHT_S) < STRAIGHT_S
 
     def begin(self) -> None:
-        """Note that this thread is at work."""
+        """Record that this thread is at work."""
         self._busy.add(threading.get_ident())
 
     def end(self, now: float) -> None:
-        """Note that it is no longer."""
+        """Record that this thread is idle."""
         self._busy.discard(threading.get_ident())
         self._thread.ended_at = now
 
@@ -90,7 +90,7 @@ _PROCESS: Final = Occupation()
 
 
 def with_shedding(handler: Handler, *, clock: Clock = time.perf_counter) -> Handler:
-    """Return a handler that ends calls that cannot be answered in time with RESOURCE_EXHAUSTED and RetryInfo.
+    """Return a handler that refuses calls too late to answer with RESOURCE_EXHAUSTED and RetryInfo.
 
     Args:
         handler: One that streams replies is returned as it is.
@@ -110,7 +110,7 @@ def shedding(
     clock: Clock,
     occupation: Occupation,
 ) -> Callable[[Any, grpc.ServicerContext], Any]:
-    """Return the behaviour with the look at the deadline before it."""
+    """Return the behaviour, preceded by a check of the deadline."""
 
     def call(request: Any, context: grpc.ServicerContext) -> Any:
         began = clock()

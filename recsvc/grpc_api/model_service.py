@@ -1,4 +1,4 @@
-"""The ModelService RPCs: decode, ask the domain, encode."""
+"""Serves the ModelService RPCs: decode, ask the domain, encode."""
 
 import grpc
 
@@ -44,7 +44,7 @@ class ModelService(pb_grpc.ModelServiceServicer):
 
     @audited
     def ReloadModel(self, request: pb.ReloadModelRequest, context: grpc.ServicerContext) -> pb.ReloadModelResponse:
-        """Look at the pointer now."""
+        """Check the pointer now."""
         manifest, changed = self._control.reload()
         return pb.ReloadModelResponse(model=model_message(manifest, live=True), changed=changed)
 

@@ -1,4 +1,4 @@
-"""The RecommendationService RPCs: decode, ask the domain, encode."""
+"""Serves the RecommendationService RPCs: decode, ask the domain, encode."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -85,7 +85,7 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
         request: pb.GetUserProfileRequest,
         context: grpc.ServicerContext,
     ) -> pb.GetUserProfileResponse:
-        """Return what is known of a user."""
+        """Return the profile of a user."""
         user_id = decode.checked_user_id(request.user_id)
         return pb.GetUserProfileResponse(profile=encode.profile_message(self._summary(user_id)))
 
@@ -108,7 +108,7 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
         request: pb.DeleteUserProfileRequest,
         context: grpc.ServicerContext,
     ) -> pb.DeleteUserProfileResponse:
-        """Forget a user."""
+        """Erase a user."""
         self._audience.forget(decode.checked_user_id(request.user_id))
         return pb.DeleteUserProfileResponse()
 

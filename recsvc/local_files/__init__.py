@@ -1,1 +1,1 @@
-"""Local copies of models, and what is computed from them once a machine."""
+"""Local copies of models, and files derived from them, shared by the processes of a machine."""

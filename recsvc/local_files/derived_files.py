@@ -1,4 +1,4 @@
-"""What is computed from a model, kept beside its local copy: one process of a machine makes it, the others map it.
+"""Keeps files derived from a model beside its local copy: one process of a machine makes them, the others map them.
 
 The folder of its files appears whole or not at all. It is read only when every file is what was written, and when it
 was made of the same model, by the same code and with the same parameters; else it is made anew.
@@ -29,17 +29,17 @@ logger = structlog.get_logger(__name__)
 
 
 class _Description(BaseModel):
-    """What the files must be."""
+    """Size and digest of the derived files."""
 
     model_config = ConfigDict(frozen=True)
 
     key: str
-    """Of what the files were made, by what."""
+    """Model and code that the files were made from."""
     files: dict[str, FileEntry]
 
 
 class DerivedFiles:
-    """Keeps one thing that is computed from one model.
+    """Keeps one kind of derived files of one model.
 
     Args:
         model: Folder of the model's local copy.
@@ -56,7 +56,7 @@ class DerivedFiles:
         self._key = hashlib.sha256(repr((parameters, manifest.model_dump_json())).encode()).hexdigest()
 
     def obtain(self, load: Callable[[Path], T], make: Callable[[], T], write: Callable[[T, Path], None]) -> T:
-        """Return what is kept; else make it, keep it, and return it as the other processes will have it.
+        """Return the kept value; else make it, write it, and return it as the other processes will read it.
 
         Args:
             load: Reads it from its folder.
@@ -75,7 +75,7 @@ class DerivedFiles:
 
     @contextmanager
     def _turn(self) -> Iterator[bool]:
-        """Wait until no other process makes it; yield False when that took too long or nothing can be kept."""
+        """Wait for the turn to make the files; yield False when that takes too long or nothing can be kept."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(FileLock.of_folder(self._model, patience_s=PATIENCE_S))
@@ -86,7 +86,7 @@ class DerivedFiles:
                 yield True
 
     def read(self, load: Callable[[Path], T]) -> T | None:
-        """Return what is kept of this model, None when it is nothing that may be used.
+        """Return the kept value of this model, None if no usable one exists.
 
         Args:
             load: Reads it from its folder.
@@ -106,7 +106,7 @@ class DerivedFiles:
             return None
 
     def write(self, fill: Callable[[Path], None]) -> bool:
-        """Keep a thing in place of what is there, and return whether there was room; only for whose turn it is.
+        """Write a value in place of the kept one, and return whether it fitted; only the process whose turn it is may.
 
         Args:
             fill: Writes it into a folder.

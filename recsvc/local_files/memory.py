@@ -1,10 +1,10 @@
-"""Gives memory back to the system that was freed and that the allocator still holds."""
+"""Returns freed memory that the allocator still holds to the system."""
 
 import ctypes
 
 
 def return_free_memory() -> None:
-    """Give freed pages back to the system, as glibc does by itself only at the end of its heap; elsewhere nothing."""
+    """Return freed pages to the system, which glibc does by itself only at its heap's end; elsewhere do nothing."""
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim:
         malloc_trim(0)

@@ -1,4 +1,4 @@
-"""Local copies of models, and a note of which one was live last."""
+"""Keeps local copies of models, and records which one was live last."""
 
 import shutil
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class ModelCache:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Take turns with other processes, so that none removes or replaces what another one reads.
+        """Lock the cache, so that no process removes or replaces files that another one reads.
 
         BlockingIOError when one takes too long.
         """
@@ -41,7 +41,7 @@ class ModelCache:
             yield
 
     def download(self, pointer: Pointer) -> Path:
-        """Return the folder of the local copy, downloaded unless it is here; its contents are not checked.
+        """Return the folder of the local copy, downloaded unless present; its contents are not checked.
 
         ArtefactError when it is not what the pointer names, or not signed by whom the registry trusts.
         """
@@ -59,7 +59,7 @@ class ModelCache:
         return found
 
     def remember(self, pointer: Pointer, before: Pointer | None = None) -> None:
-        """Note the pointer of the model that went live, and drop the copies of all others but the one before.
+        """Record the pointer of the model that went live, and delete all copies but this one and the one before.
 
         Args:
             pointer: The model's.
@@ -78,7 +78,7 @@ class ModelCache:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def last(self) -> Pointer | None:
-        """Return the pointer of the model that was live last, None when there is none."""
+        """Return the pointer of the model that was live last, None if there was none."""
         try:
             return Pointer.model_validate_json((self._folder / LAST).read_bytes())
         except (OSError, ValidationError):

@@ -1,4 +1,4 @@
-"""What serving computes from a model once, as arrays that the processes of a machine share."""
+"""Computes arrays from a model once, and shares them between the processes of a machine."""
 
 import hashlib
 from functools import partial
@@ -39,7 +39,7 @@ class DerivedArrays(NamedTuple):
 
     @classmethod
     def of(cls, model: Model) -> Self:
-        """Return what is kept beside the model's local copy; else compute it, and keep it if there is such a copy."""
+        """Return the arrays kept beside the model's local copy; else compute them, and keep them if there is a copy."""
         compute = partial(cls.computed, model)
         if model.folder is None:
             return compute()
@@ -48,7 +48,7 @@ class DerivedArrays(NamedTuple):
 
     @classmethod
     def computed(cls, model: Model) -> Self:
-        """Compute the arrays."""
+        """Compute the arrays from a model."""
         fingerprints = fingerprints_of(model.videos)
         factors = model.video_factors
         return cls(

@@ -1,4 +1,4 @@
-"""A user's representation from interactions, without training: videos stay as they are.
+"""Folds a user in: computes a vector from interactions without training; videos stay unchanged.
 
 The vector is a weighted mean of the videos' factors, drawn towards a prior as a normal mean is towards its conjugate
 prior: the zero vector for a stranger, the trained vector for a user whom training knew. It costs one small product.
@@ -85,7 +85,7 @@ class FoldIn:
 
 
 def scale_of(model: Model) -> float:
-    """Return how long folded vectors are to be over means of videos' factors: as long as trained ones are."""
+    """Return the length of folded vectors over means of videos' factors that makes them as long as trained ones."""
     lengths = model.seen.lengths()
     trained = np.flatnonzero(lengths)
     rows = (
@@ -101,7 +101,7 @@ def scale_of(model: Model) -> float:
 
 
 def _mean_squares(model: Model, users: NDArray[np.int64]) -> float:
-    """Return the sum of the squared lengths of the means of what these users were shown, at least one video each."""
+    """Return the sum of the squared lengths of the means of these users' shown videos, at least one each."""
     lists = [model.seen[row] for row in users.tolist()]
     lengths = np.array(list(map(len, lists)))
     sums = np.add.reduceat(model.video_factors[np.concatenate(lists)], np.cumsum(lengths) - lengths, axis=0)

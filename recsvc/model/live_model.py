@@ -1,4 +1,4 @@
-"""The model that answers now."""
+"""Holds the model that answers now."""
 
 import threading
 
@@ -35,7 +35,7 @@ class LiveModel:
         return None if serving is None else round(serving.manifest.data_until.timestamp() * 1000)
 
     def swap(self, serving: ServingModel) -> None:
-        """Make a model live; calls that run keep the one they took."""
+        """Make a model live; running calls keep the one they took."""
         with self._writing:
             self._serving = serving
 

@@ -1,4 +1,4 @@
-"""A model ready to answer: its arrays, and what is computed from them once."""
+"""Defines a model ready to answer: its arrays, and the arrays derived from them."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -19,7 +19,7 @@ from recsvc.ranking.video_fingerprints import Fingerprints
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServingModel:
-    """Everything that one call reads; a call takes one of these and stays with it, whatever goes live meanwhile."""
+    """Everything that one call reads; a call takes one serving model and keeps it, whatever goes live meanwhile."""
 
     model: Model
     manifest: Manifest
@@ -36,7 +36,7 @@ class ServingModel:
 
     @classmethod
     def of(cls, model: Model) -> Self:
-        """Prepare a model for serving, with what is kept beside its local copy if it has one."""
+        """Prepare a model for serving, with the files kept beside its local copy if it has one."""
         prior, derived = model.prior(), DerivedArrays.of(model)
         longest = float(derived.lengths.max(initial=0))
         exact = ExactRanker(model.video_factors, model.video_biases + prior, longest=longest)
@@ -62,5 +62,5 @@ class ServingModel:
         return replace(self, ranker=self.ranker.with_static(self.model.video_biases + prior), prior=prior)
 
     def user(self, user_id: str) -> User:
-        """Return how the model knows a user."""
+        """Return the user as the model knows one."""
         return trained_user(self.model, user_id)

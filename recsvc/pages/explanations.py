@@ -1,4 +1,4 @@
-"""Why a video was recommended, in words.
+"""Explains in words why a video was recommended.
 
 A score is the match of taste plus biases plus popularity. What of it lies above the average video is split into the
 match and the popularity; the match is then told by what speaks for it most: a like video that the user dealt with,
@@ -37,7 +37,7 @@ _VERBS: Final = {
 
 
 class ReasonKind(Enum):
-    """The kinds of reasons."""
+    """Kinds of reasons."""
 
     SIMILAR_VIDEO = auto()
     TAG = auto()
@@ -47,7 +47,7 @@ class ReasonKind(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reason:
-    """One reason."""
+    """One reason for a video."""
 
     kind: ReasonKind
     text: str
@@ -91,7 +91,7 @@ class Reasons:
         return sorted(weighty, key=lambda reason: -reason.weight)[:MAX_REASONS]
 
     def _history(self) -> NDArray[np.int64]:
-        """Return the videos that stand for the user's taste: what was liked since training, and what was seen."""
+        """Return the videos that represent the user's taste: those liked since training, and those seen."""
         rows, weights = self._serving.fold_in.taste(self._interactions)
         disliked = rows[weights < 0]
         older = self._user.seen[-MAX_HISTORY:].astype(np.int64)
@@ -102,7 +102,7 @@ class Reasons:
         return unique
 
     def _shares(self, row: int) -> tuple[float, float]:
-        """Return which shares of what lifts the score taste and popularity have."""
+        """Return the shares of taste and of popularity in the part of the score above the average."""
         model, vector = self._serving.model, self._user.vector
         match = max(0.0, float(model.video_factors[row] @ vector)) if vector is not None else 0.0
         trend = max(0.0, float(self._serving.prior[row]) - self._usual_prior)
@@ -119,7 +119,7 @@ class Reasons:
         return [(ReasonKind.SIMILAR_VIDEO, f"Similar to {video_id}, {self._dealing(video_id)}", float(cosines[best]))]
 
     def _dealing(self, video_id: str) -> str:
-        """Return what the user did with a video, the strongest of it."""
+        """Return the user's strongest interaction with a video."""
         done = [one for one in self._interactions if one.video_id == video_id]
         verbs = [text for kind, text in _VERBS.items() if any(one.kind is kind for one in done)]
         if verbs:

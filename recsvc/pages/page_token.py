@@ -1,4 +1,4 @@
-"""Page tokens: where the next page of one feed starts.
+"""Encodes page tokens, which say where the next page of one feed starts.
 
 A token names the videos that were already returned, not only their number, so pages never repeat one, even when the
 model or the user's profile changed in between. It is opaque to callers, bounded, and bound to its request.
@@ -47,7 +47,7 @@ class PageToken:
 
     @property
     def position(self) -> int:
-        """Return how many videos were returned so far."""
+        """Return the number of videos returned so far."""
         return len(self.served)
 
 
@@ -57,7 +57,7 @@ def encode(model_version: str, digest: bytes, before: NDArray[np.uint32], page: 
     Args:
         model_version: See `PageToken`.
         digest: See there.
-        before: Fingerprints of what the token of this page named.
+        before: Fingerprints in the token of this page.
         page: Fingerprints of the videos of this page.
     """
     served = page.astype(_UINT32, copy=False).tobytes()
@@ -67,7 +67,7 @@ def encode(model_version: str, digest: bytes, before: NDArray[np.uint32], page: 
 
 
 def decode(text: str, digest: bytes) -> PageToken:
-    """Return the token for a request of this digest; INVALID_ARGUMENT says what is wrong with it."""
+    """Return the token for a request of this digest; INVALID_ARGUMENT says what is wrong."""
     body = _checked(text)
     if body[0] != FORMAT:
         raise _invalid(f"is of format {body[0]}, which this server does not know; start again from the first page")
@@ -89,7 +89,7 @@ def encode_version(version: str) -> str:
 
 
 def decode_version(text: str) -> str:
-    """Return the version that a page of models follows; INVALID_ARGUMENT says what is wrong with the token."""
+    """Return the version that a page of models follows; INVALID_ARGUMENT says what is wrong."""
     body = _checked(text)
     if not body.startswith(_MODELS):
         raise _invalid("belongs to another method")
@@ -108,7 +108,7 @@ def _seal(body: bytes) -> str:
 
 
 def _checked(text: str) -> bytes:
-    """Return the token's bytes without their checksum, which holds; at least one."""
+    """Return the token's bytes, at least one, without their checksum, after verifying it."""
     if len(text) > _MAX_CHARACTERS:
         raise _invalid(f"is longer than {_MAX_CHARACTERS} characters")
     try:

@@ -26,7 +26,7 @@ SCORES_TOGETHER: Final = 1 << 22
 
 
 class FeedQuery(NamedTuple):
-    """What a page is asked for with."""
+    """The query for a page."""
 
     user_id: str
     page_size: int
@@ -69,13 +69,13 @@ class Page(NamedTuple):
 
     @property
     def scores(self) -> list[float]:
-        """Return their scores."""
+        """Return the videos' scores."""
         scores: list[float] = self.ranked.scores.tolist()
         return scores
 
     @property
     def algorithm(self) -> str:
-        """Return what the model was trained with."""
+        """Return the name of the training algorithm."""
         return self.serving.manifest.algorithm
 
     @property
@@ -101,7 +101,7 @@ class _Plan(NamedTuple):
     """Videos to find: more, to choose from and to see whether there is a next page."""
 
     def wish(self, serving: ServingModel) -> RankingQuery:
-        """Return what to ask the ranking for."""
+        """Return the query for the ranking."""
         seen = () if self.query.include_seen else (self.user.seen,)
         return RankingQuery(self.user, self.sought, self.unwanted.barred(serving.fingerprints, *seen))
 
@@ -130,7 +130,7 @@ class Recommender:
         return _page(serving, plan, self._ranked(serving, plan))
 
     def recommend_many(self, queries: Sequence[FeedQuery]) -> Iterator[Page | ServiceError]:
-        """Yield what `recommend` returns or raises for each query, in order."""
+        """Yield the result of `recommend`, or the error that it raises, for each query, in order."""
         start = 0
         while start < len(queries):
             serving = self._live.get()
@@ -139,7 +139,7 @@ class Recommender:
             start = end
 
     def score(self, user_id: str, video_ids: Sequence[str]) -> tuple[list[float | None], str, UserState]:
-        """Return one score a video, None where it is unknown, the model's version, and how the user is known."""
+        """Return one score a video, None if it is unknown, with the model's version and the user's state."""
         serving = self._live.get()
         user = self._audience.user(serving, user_id)
         rows = serving.model.videos.rows(video_ids)

@@ -1,4 +1,4 @@
-"""What a request rules out."""
+"""Defines which videos a request excludes."""
 
 from typing import Final, NamedTuple
 
@@ -13,15 +13,15 @@ NO_ROWS: Final = np.empty(0, np.int64)
 
 
 class RequestExclusions(NamedTuple):
-    """What a request rules out, besides what its user has seen."""
+    """Videos that a request excludes, besides those that its user has seen."""
 
     served: NDArray[np.uint32] = NOTHING
-    """Fingerprints of what earlier pages held."""
+    """Fingerprints of the videos on earlier pages."""
     rows: NDArray[np.int64] = NO_ROWS
     """Rows of excluded videos, in any order and with repeats."""
     mask: NDArray[np.bool_] | None = None
     """(V,) True where a filter drops the video."""
 
     def barred(self, fingerprints: Fingerprints, *further: NDArray[np.integer]) -> Exclusions:
-        """Return it in terms of one model, with further rows."""
+        """Return the exclusions as rows of one model, with further rows."""
         return Exclusions((*further, self.rows, fingerprints.rows(self.served)), self.mask)

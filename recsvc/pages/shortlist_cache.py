@@ -1,4 +1,4 @@
-"""The best videos of users who were asked for before, kept so that their next page needs no scan.
+"""Caches the best videos of recent users, so that their next page needs no scan.
 
 A shortlist is the head of a user's ranking without what the user has seen. What a request bars besides is struck
 from it; when too few are left, the whole ranking is asked. So an answer from a shortlist is the ranking's own answer.
@@ -38,7 +38,7 @@ class _Shortlist:
 
 
 class Shortlists:
-    """The shortlists of the users who were asked for last, for many threads.
+    """The shortlists of the most recent users, for many threads.
 
     Args:
         kept: The most that are kept.
@@ -50,7 +50,7 @@ class Shortlists:
         self._lock = threading.Lock()
 
     def top(self, serving: ServingModel, user_id: str, user: User, count: int, unwanted: RequestExclusions) -> Ranked:
-        """Return the best `count` videos that are wanted and unseen; fewer only when there are no more.
+        """Return the best `count` videos that the query allows; fewer only when there are no more.
 
         Args:
             serving: The model that the user is known by.
@@ -72,7 +72,7 @@ class Shortlists:
         return serving.ranker.top(user, count, unwanted.barred(serving.fingerprints, user.seen))
 
     def adopt(self, precomputed: Precomputed | None) -> None:
-        """Answer from precomputed lists, where they suffice and are of the model that is asked for."""
+        """Use precomputed lists as well, where they suffice and belong to the model in question."""
         self._precomputed = precomputed
 
     def __len__(self) -> int:
@@ -99,7 +99,7 @@ class Shortlists:
 
 
 def _without(head: Ranked, unwanted: RequestExclusions, count: int, fingerprints: Fingerprints) -> Ranked:
-    """Return the first `count` that are wanted, fewer when there are no more here."""
+    """Return the first `count` allowed videos, fewer if the list is exhausted."""
     if not len(unwanted.served) and not len(unwanted.rows) and unwanted.mask is None:
         return head.head(count)
     rows = head.rows
@@ -116,7 +116,7 @@ def _without(head: Ranked, unwanted: RequestExclusions, count: int, fingerprints
 
 
 def _picked(head: Ranked, places: list[int]) -> Ranked:
-    """Return the videos at these places, ascending; most next pages are a stretch, of which numpy makes no copy."""
+    """Return the videos at these places, ascending; most next pages are a slice, which numpy does not copy."""
     if places and places[-1] - places[0] == len(places) - 1:
         stretch = slice(places[0], places[-1] + 1)
         return Ranked(head.rows[stretch], head.scores[stretch])
@@ -124,7 +124,7 @@ def _picked(head: Ranked, places: list[int]) -> Ranked:
 
 
 def _same(one: User, other: User) -> bool:
-    """Return whether one name's users under one ranker are the same: the model knows each name in one way only."""
+    """Return whether two users of one name and ranker are the same: a model knows each name in one way only."""
     return one is other or (not one.interactions and not other.interactions and one.state is other.state)
 
 

@@ -1,4 +1,4 @@
-"""Videos like a given one, a page at a time."""
+"""Lists videos similar to a given one, a page at a time."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from servicekit.grpc.errors import not_found
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SimilarQuery:
-    """What a page of similar videos is asked for with."""
+    """The query for a page of similar videos."""
 
     video_id: str
     page_size: int
@@ -36,7 +36,7 @@ class SimilarPage:
 
 
 def similar_videos(live: LiveModel, query: SimilarQuery) -> SimilarPage:
-    """Return the next page.
+    """Return the next page of similar videos.
 
     ServiceError: NOT_FOUND for an unknown video, UNAVAILABLE without a model, INVALID_ARGUMENT for a bad page token.
     """

@@ -1,1 +1,1 @@
-"""Shortlists found ahead by a process of lowest priority."""
+"""Precomputed shortlists, made by a process of lowest priority."""

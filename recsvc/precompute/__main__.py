@@ -1,4 +1,4 @@
-"""`python -m recsvc.precompute <model folder> <users>`: find the shortlists of a model's trained users.
+"""`python -m recsvc.precompute <model folder> <users>`: compute the shortlists of a model's trained users.
 
 A process of its own, so that the work can have the lowest priority without holding up a thread that serves: threads of
 one interpreter wait for each other.
@@ -27,7 +27,7 @@ _LOCK: Final = f".{FOLDER}.lock"
 
 
 def main() -> None:
-    """Do it, unless another process of this machine has; end early when nobody waits for it any more."""
+    """Precompute the shortlists, unless another process of this machine has; end early when nobody waits for them."""
     os.nice(LOWEST_PRIORITY)
     folder, most, parent = Path(sys.argv[1]), int(sys.argv[2]), os.getppid()
     try:
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def precompute(model: Model, folder: Path, *, most: int, wanted: Callable[[], bool] = lambda: True) -> None:
-    """Write the lists; the folder of them appears whole or not at all.
+    """Write the lists; their folder appears complete or not at all.
 
     Args:
         model: The model.
@@ -59,7 +59,7 @@ def precompute(model: Model, folder: Path, *, most: int, wanted: Callable[[], bo
 
 
 def _chosen(model: Model, most: int) -> NDArray[np.int64]:
-    """Return the rows of users of whom the model knows something, and for whom enough is left to fill a list."""
+    """Return the rows of users with a known taste, and with enough unseen videos to fill a list."""
     shown = model.seen.lengths()
     users = np.flatnonzero(model.user_factors.any(axis=1) & (shown <= len(model.videos) - LENGTH))
     if len(users) > most:

@@ -1,4 +1,4 @@
-"""Has shortlists precomputed for each model that goes live."""
+"""Precomputes shortlists, in a process of its own, for each model that goes live."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Precomputation:
-    """Starts the process that prepares, and hands over what it leaves.
+    """Starts the process that precomputes, and passes its lists on.
 
     Args:
         live: Holds the model.
@@ -43,16 +43,16 @@ class Precomputation:
         self._thread = PeriodicThread("precomputation", self._look, interval_s=POLL_S, on_failure=_report)
 
     def start(self) -> None:
-        """Prepare from now on."""
+        """Start precomputing in the background."""
         if self._most:
             self._thread.start()
 
     def look_now(self) -> None:
-        """Look for lists of the live model, which may be there from an earlier time, at once."""
+        """Look at once for lists of the live model from an earlier time."""
         self._thread.wake()
 
     def stop(self) -> None:
-        """Stop; what is under way is given up."""
+        """Stop, and abandon the work under way."""
         self._thread.stop()
         self._give_up()
 

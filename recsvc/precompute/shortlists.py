@@ -1,4 +1,4 @@
-"""Shortlists of trained users, found ahead and kept in files that all processes of a machine share.
+"""Writes and reads shortlists of trained users in files that all processes of a machine share.
 
 They hold the ranking of the model as it was published. When fresher popularity has moved the videos' static scores, a
 list still bounds what can come first: the list, the videos that rose most, and no other video beyond the list's last
@@ -30,7 +30,7 @@ RISERS: Final = 32
 
 
 class _Rise(NamedTuple):
-    """How fresher popularity moved the static scores."""
+    """The effect of fresher popularity on the static scores."""
 
     rows: NDArray[np.int64]
     """The videos that rose most, ascending."""
@@ -39,7 +39,7 @@ class _Rise(NamedTuple):
 
 
 class Precomputed:
-    """The lists of one model.
+    """The precomputed lists of one model.
 
     Args:
         model: The model.
@@ -60,7 +60,7 @@ class Precomputed:
 
     @classmethod
     def read(cls, folder: Path, model: Model) -> Self | None:
-        """Return the lists in a folder, memory-mapped; None when there are none, or none that fit the model."""
+        """Return the lists in a folder, memory-mapped; None if they are missing or do not fit the model."""
         try:
             places, rows, scores = (map_array(folder / name) for name in (PLACES, ROWS, SCORES))
         except (OSError, ArtefactError):
@@ -76,7 +76,7 @@ class Precomputed:
         return cls(model, places, rows, scores) if fits else None
 
     def of(self, serving: ServingModel, user: User) -> Ranked | None:
-        """Return the head of a user's ranking without what was seen; None when nothing is known of it.
+        """Return the head of a user's ranking without seen videos; None if nothing is known of it.
 
         Args:
             serving: This model, maybe with fresher popularity.
@@ -100,7 +100,7 @@ class Precomputed:
 
 
 def published(model: Model) -> ExactRanker:
-    """Return the ranking of a model as it was published."""
+    """Return the ranking of a model as published."""
     return ExactRanker(model.video_factors, model.video_biases + model.prior())
 
 
@@ -111,7 +111,7 @@ def _rise_of(rises: NDArray[np.float32]) -> _Rise:
 
 
 def _risen(user: User, before: Ranked, ranker: ExactRanker, rise: _Rise) -> Ranked:
-    """Return as much of the ranking as the bound allows."""
+    """Return the part of the ranking that the bound guarantees."""
     places = np.searchsorted(user.seen, rise.rows)
     places[places == len(user.seen)] = 0
     unseen = rise.rows[user.seen[places] != rise.rows] if len(user.seen) else rise.rows

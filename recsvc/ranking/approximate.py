@@ -1,4 +1,4 @@
-"""The best videos for a user out of very many, by an approximate index whose candidates are scored exactly.
+"""Finds the best videos for a user out of very many: an approximate index proposes, exact scores decide.
 
 A FAISS inverted file with product-quantised residuals (Jégou et al. 2011, its tables in registers: André et al. 2015)
 proposes candidates from a few of its lists. The static score stands in an added dimension. The videos of the highest
@@ -51,7 +51,7 @@ _FURTHEST: Final = 2_048
 
 
 class SearchEffort(NamedTuple):
-    """What a search takes."""
+    """Parameters of a search: lists to visit, and candidates to score."""
 
     depth: int
     """Lists to read."""
@@ -82,7 +82,7 @@ def ranker_of(exact: ExactRanker, users: NDArray[np.float32], kept: DerivedFiles
 
 
 def kept_index(folder: Path, manifest: Manifest) -> DerivedFiles:
-    """Return where the index of a model is kept, whose local copy stands in a folder."""
+    """Return the derived files of an index, beside the model's local copy."""
     parameters = (FORMAT, faiss.__version__, HEAD, TRAINING, DEPTHS, SPARES, GAIN, RECALL, PAGE, SAMPLE)
     return DerivedFiles(folder, FOLDER, manifest, parameters)
 
@@ -92,7 +92,7 @@ def _sufficient(exact: ExactRanker, index: "IndexedRanker") -> Ranker:
 
 
 class IndexedRanker:
-    """Ranks by candidates of an index.
+    """Ranks the candidates of an index by exact scores.
 
     Args:
         exact: The scan of the same videos.
@@ -139,7 +139,7 @@ class IndexedRanker:
         return cls(exact, lists, effort=effort, recall=recall, sample=sample, measured=exact.static)
 
     def write(self, folder: Path) -> None:
-        """Write it for other processes, and for the next start of this one."""
+        """Write the index for other processes, and for the next start of this one."""
         np.save(folder / _TUNING, np.array([self.recall, *self.effort]))
         self._lists.write(folder)
 
@@ -206,11 +206,11 @@ class IndexedRanker:
         return self._exact.scores_of(user, rows)
 
     def top_many(self, wishes: Sequence[RankingQuery]) -> list[Ranked]:
-        """Return what `top` returns for each."""
+        """Return the result of `top` for each query."""
         return [self.top(wish.user, wish.count, wish.barred) for wish in wishes]
 
     def top(self, user: User, count: int, barred: Exclusions) -> Ranked:
-        """Return the best `count` videos that are not barred, but for what the index misses; never fewer."""
+        """Return the best `count` videos that are not barred, except those that the index misses; never fewer."""
         if user.vector is None:
             return self._popular(user, count, barred)
         share = 1.0 if barred.mask is None else 1 - float(np.count_nonzero(barred.mask)) / len(barred.mask)
@@ -224,7 +224,7 @@ class IndexedRanker:
         return self._exact.top(user, count, barred)
 
     def _popular(self, user: User, count: int, barred: Exclusions) -> Ranked:
-        """Return what the scan returns: among the videos of the highest static score are the best for strangers."""
+        """Return the result of a scan: the best videos for strangers are among those of the highest static score."""
         rows = self._allowed(self._head_rows, barred)
         if len(rows) >= count:
             ranked = self._exact.best_of(user, rows, count)
@@ -254,7 +254,7 @@ class IndexedRanker:
 
 
 def _drift(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
-    """Return how much static scores changed among each other, as a share of their spread."""
+    """Return the change of static scores relative to each other, as a share of their spread."""
     change, spread = float(np.std(after - before)), float(np.std(after))
     return change / spread if spread else change
 

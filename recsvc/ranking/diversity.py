@@ -1,4 +1,4 @@
-"""Variety on a page: maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) on the videos' factors."""
+"""Diversifies a page: maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) on the videos' factors."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The best videos for a user, by exact scan.
+"""Finds the best videos for a user by exact scan.
 
 Order is by score, best first, and by row where scores are equal, so that the same question always has one answer.
 """
@@ -52,7 +52,7 @@ NOTHING_BARRED: Final = Exclusions()
 
 @dataclass(frozen=True, slots=True)
 class RankingQuery:
-    """What one user asks for."""
+    """A user's query for videos."""
 
     user: User
     count: int
@@ -70,7 +70,7 @@ class Ranker(Protocol):
         """Return the best `count` videos that are not barred; fewer only when there are no more."""
 
     def top_many(self, wishes: Sequence[RankingQuery]) -> list[Ranked]:
-        """Return what `top` returns for each, with one product for all."""
+        """Return the result of `top` for each query, with one product for all."""
 
     def scores(self, user: User) -> NDArray[np.float32]:
         """Return the score of every video without the user's bias, (V,) float32, exact but for rounding."""
@@ -128,7 +128,7 @@ class ExactRanker:
         return self._best(self.scores(user), RankingQuery(user, count, barred))
 
     def top_many(self, wishes: Sequence[RankingQuery]) -> list[Ranked]:
-        """Return what `top` returns for each, with one product for all."""
+        """Return the result of `top` for each query, with one product for all."""
         if not wishes:
             return []
         zeros = np.zeros(self.factors.shape[1], np.float32)
@@ -156,7 +156,7 @@ class ExactRanker:
         return scores
 
     def slack(self, user: User) -> float:
-        """Return how far two ways of summing a score can lie apart, twice (Higham 2002, section 3.1)."""
+        """Return twice the bound on the difference between two ways of summing a score (Higham 2002, section 3.1)."""
         if user.vector is None:
             return 0.0
         product = self._longest * float(np.sqrt(user.vector @ user.vector))

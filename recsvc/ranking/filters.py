@@ -1,4 +1,4 @@
-"""Which videos a request's filter lets through, as boolean masks over the rows of a model."""
+"""Computes which videos a request's filter allows, as boolean masks over the rows of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

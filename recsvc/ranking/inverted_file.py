@@ -1,4 +1,4 @@
-"""Candidates of the highest inner product, proposed from quantised copies of the videos' representations."""
+"""Proposes candidates of the highest inner product from quantised copies of the videos' representations."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class InvertedFile:
 
     @classmethod
     def built(cls, factors: NDArray[np.float32], static: NDArray[np.float32]) -> "InvertedFile":
-        """Build it, on one core; about 7 s for a million videos of 64 dimensions.
+        """Build the index, on one core; about 7 s for a million videos of 64 dimensions.
 
         Args:
             factors: (V, d).
@@ -67,7 +67,7 @@ class InvertedFile:
         return cls(index=index, static=static, unlisted=map_array(folder / _UNLISTED))
 
     def write(self, folder: Path) -> None:
-        """Write its files into a folder.
+        """Write the index's files into a folder.
 
         FAISS maps lists of its own layout only, but for the codes within a list, which it takes as they are: so they
         are laid out as blocks, as they stand in memory.
@@ -97,7 +97,7 @@ class InvertedFile:
         return rows
 
     def beside(self, static: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Return the rows to scan beside it under a fresher static score, (V,), ascending."""
+        """Return the rows to scan beside the index under a fresher static score, (V,), ascending."""
         if static is self.static:
             return self.unlisted
         rise = static - self.static
@@ -106,7 +106,7 @@ class InvertedFile:
 
 
 def _augmented(vectors: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the vectors with one dimension more, and another one of zeros where their number would be odd."""
+    """Return the vectors with one more dimension, and with a zero one where the number would be odd."""
     count, dimensions = vectors.shape
     points = np.zeros((count, dimensions + 2 - dimensions % 2), np.float32)
     points[:, :dimensions] = vectors
@@ -128,7 +128,7 @@ def _trained(points: NDArray[np.float32], rows: NDArray[np.int64]) -> Any:
 
 
 def _lay_out(lists: Any, laid_out: Any, file: BinaryIO) -> None:
-    """Write the lists, each its codes and then its rows, and note where they stand."""
+    """Write the lists, each as its codes and then its rows, and record their places."""
     laid_out.lists.clear()
     for number in range(lists.nlist):
         size = lists.list_size(number)

@@ -1,4 +1,4 @@
-"""How alike videos are: the cosine of their factors."""
+"""Measures the similarity of videos: the cosine of their factors."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from recsvc.ranking.exact import Exclusions, Ranked, top_rows
 
 
 class Neighbours:
-    """The videos of one model by likeness. A video without a representation is like none.
+    """Finds the most similar videos of one model. A video without a representation is similar to none.
 
     Args:
         factors: (V, d) representations of the videos.

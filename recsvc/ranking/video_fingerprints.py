@@ -1,4 +1,4 @@
-"""Short names of videos that mean the same in every model, for page tokens."""
+"""Shortens video identifiers to fingerprints that mean the same in every model, for page tokens."""
 
 import zlib
 from typing import Final

@@ -1,1 +1,1 @@
-"""A new model: noticed, prepared, checked, activated, listed."""
+"""The rollout of a new model: noticed, prepared, checked, activated, listed."""

@@ -1,4 +1,4 @@
-"""What a model must show before it may answer: sane numbers, and sound pages for canary users."""
+"""Checks a model before it may answer: sane numbers, and sound pages for canary users."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ def _canaries(serving: ServingModel) -> list[User]:
 
 
 def check_page(serving: ServingModel, user: User) -> None:
-    """Compare a user's page with the best scores in plain order; ArtefactError, `canary`, when it is another one.
+    """Compare a user's page with the best scores in plain order; ArtefactError, `canary`, if they differ.
 
     The scan also brings the arrays into memory.
     """

@@ -1,4 +1,4 @@
-"""Which model is live, changed by hand: look at the pointer now, pin a version, roll back to one."""
+"""Changes the live model by hand: checks the pointer now, pins a version, or rolls back to one."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ logger = structlog.get_logger(__name__)
 
 
 class ModelActivation:
-    """Moves the pointer, and makes what it names live at once.
+    """Moves the pointer, and makes its version live at once.
 
     Args:
         registry: Holds the pointer.
@@ -36,7 +36,7 @@ class ModelActivation:
         self._now = now
 
     def reload(self) -> tuple[Manifest, bool]:
-        """Look at the pointer; return the live model afterwards, and whether another one went live.
+        """Check the pointer; return the live model afterwards, and whether another one went live.
 
         ServiceError: FAILED_PRECONDITION when what the pointer names must not be served, UNAVAILABLE when the store
         cannot be reached or nothing is live.
@@ -88,5 +88,5 @@ def _mapped_errors() -> Iterator[None]:
         ) from None
     except ObjectChangedError:
         raise ServiceError(
-            grpc.StatusCode.ABORTED, "POINTER_MOVED", "another activation came first; look, then try again"
+            grpc.StatusCode.ABORTED, "POINTER_MOVED", "another activation came first; call GetModel, then try again"
         ) from None

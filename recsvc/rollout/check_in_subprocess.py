@@ -1,4 +1,4 @@
-"""Has a process of its own check and prepare models, while this one serves.
+"""Checks and prepares models in a process of its own, while this one serves.
 
 The threads that serve share one interpreter with whatever else runs in this process, and wait for it even where there
 are cores to spare. So this process only maps what the other one found good and left beside the model's local copy.
@@ -22,7 +22,7 @@ UNPREPARED: Final = "unprepared"
 
 
 def check_in_subprocess(folder: Path) -> None:
-    """Have a model checked and prepared; ArtefactError when it must not be served or cannot be prepared.
+    """Check and prepare a model; ArtefactError when it must not be served or cannot be prepared.
 
     Args:
         folder: Of the model's local copy.

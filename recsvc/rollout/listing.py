@@ -1,4 +1,4 @@
-"""Which models there are, and which one is live."""
+"""Lists the models of a registry, and which one is live."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ class ModelListing:
         self._manifest = lru_cache(_KEPT)(registry.manifest)
 
     def live(self) -> Manifest:
-        """Return the live model's manifest; UNAVAILABLE when there is none."""
+        """Return the live model's manifest; UNAVAILABLE if no model is live."""
         return _measured(self._live.get())
 
     def is_live(self, manifest: Manifest) -> bool:
@@ -46,7 +46,7 @@ class ModelListing:
         return serving is not None and serving.manifest.version == manifest.version
 
     def describe(self, version: str) -> Manifest:
-        """Return a version's manifest; NOT_FOUND, or INVALID_ARGUMENT when no version can be called so."""
+        """Return a version's manifest; NOT_FOUND, or INVALID_ARGUMENT for a name that no version can have."""
         serving = self._live.peek()
         if serving is not None and serving.manifest.version == version:
             return _measured(serving)
@@ -90,14 +90,14 @@ class ModelListing:
 
 
 def _measured(serving: ServingModel) -> Manifest:
-    """Return the manifest with what this server measured when it loaded the model."""
+    """Return the manifest with the measurements that this server made when it loaded the model."""
     metrics = serving.manifest.metrics | {RECALL: serving.ranker.recall}
     return serving.manifest.model_copy(update={"metrics": metrics})
 
 
 @contextmanager
 def reaching_the_store() -> Iterator[None]:
-    """Turn what a store raises when it cannot be reached into UNAVAILABLE."""
+    """Convert errors of a store that cannot be reached to UNAVAILABLE."""
     try:
         yield
     except (ArtefactError, ObjectNotFoundError, ObjectChangedError):

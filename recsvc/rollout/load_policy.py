@@ -1,4 +1,4 @@
-"""Whether to load what the pointer names."""
+"""Decides whether to load the model of a pointer."""
 
 import math
 import time
@@ -13,7 +13,7 @@ RETRY_S: Final = 60.0
 
 
 class LoadPolicy:
-    """Knows which pointer is served, and which one was refused.
+    """Remembers which pointer is served, and which one was refused.
 
     A model that was refused is not tried again before the pointer moves, but for one that could not be prepared, which
     may be this machine's fault.
@@ -25,7 +25,7 @@ class LoadPolicy:
         self._refused_until = 0.0
 
     def wants(self, pointer: Pointer, *, again: bool) -> bool:
-        """Return whether to load a pointer's model: another one than is served, and none that is known to be bad.
+        """Return whether to load a pointer's model: it is not the served one, and not known to be bad.
 
         Args:
             pointer: The store's.
@@ -36,11 +36,11 @@ class LoadPolicy:
         return again or pointer != self._refused or time.monotonic() >= self._refused_until
 
     def loaded(self, pointer: Pointer) -> Pointer | None:
-        """Note that a pointer's model went live; return the pointer of the one before."""
+        """Record that a pointer's model went live; return the pointer of the one before."""
         before, self._serving = self._serving, pointer
         return before
 
     def refused(self, pointer: Pointer, error: ArtefactError) -> None:
-        """Note that a pointer's model must not be served."""
+        """Record that a pointer's model must not be served."""
         self._refused = pointer
         self._refused_until = time.monotonic() + RETRY_S if error.reason == UNPREPARED else math.inf

@@ -1,4 +1,4 @@
-"""`python -m recsvc.rollout.prepare FOLDER`: check a model's local copy, and keep beside it what is computed."""
+"""`python -m recsvc.rollout.prepare FOLDER`: check a model's local copy, and write the derived files beside it."""
 
 import os
 import sys
@@ -18,14 +18,14 @@ REFUSED: Final = 3
 
 
 class Refusal(BaseModel):
-    """Why a model must not be served; see `ArtefactError`."""
+    """The refusal of a model; see `ArtefactError`."""
 
     reason: str
     message: str
 
 
 def main() -> None:
-    """Do it; end with the process that holds the other end of standard input."""
+    """Check and prepare the model; exit when the process at the other end of standard input does."""
     os.nice(LOW_PRIORITY)
     configure_logs(cast("LogLevel", os.environ.get("LOG_LEVEL") or "info"), service="recsvc")
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()

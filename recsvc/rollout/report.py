@@ -1,4 +1,4 @@
-"""Tells operators what became of models: log lines, metrics and events, each once for what changed."""
+"""Reports the rollout of models to operators: log lines, metrics and events, each once a change."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -13,10 +13,10 @@ logger = structlog.get_logger(__name__)
 
 
 class RolloutReport:
-    """Tells what changed.
+    """Reports changes of the rollout.
 
     Args:
-        metrics: Told of every change and of the live model's age.
+        metrics: Gets every change, and the live model's age.
         now: The time (UTC).
     """
 
@@ -27,7 +27,7 @@ class RolloutReport:
         self._trouble = ""
 
     def went_live(self, serving: ServingModel) -> None:
-        """Tell that a model went live."""
+        """Report that a model went live."""
         self._complaint = ""
         logger.info("model.live", version=serving.manifest.version, videos=serving.manifest.video_count)
         self._metrics.count(Metric.MODEL_LOADED)
@@ -48,7 +48,7 @@ class RolloutReport:
         self._metrics.event("LightFM model refused", complaint, tags=[f"reason:{error.reason}"])
 
     def looked(self, trouble: str, serving: ServingModel | None) -> None:
-        """Tell what changed about the looks at the pointer, and how old the live model is.
+        """Report changes in the checks of the pointer, and the age of the live model.
 
         Args:
             trouble: Why the pointer or its model could not be read; empty when it could.

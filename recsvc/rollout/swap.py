@@ -1,4 +1,4 @@
-"""A swap of models: download, check, load, exchange."""
+"""Swaps models: downloads, checks, loads and exchanges them."""
 
 import gc
 import sys
@@ -34,7 +34,7 @@ class ModelSwap:
         self._live = live
 
     def make_live(self, pointer: Pointer) -> ServingModel:
-        """Make what a pointer names live, and return it; ArtefactError when it must not be, and the old one stays.
+        """Make the model of a pointer live, and return it; on ArtefactError the old one stays.
 
         A damaged local copy is replaced by a fresh one, once. Processes take turns.
         """
@@ -68,14 +68,14 @@ def load(folder: Path) -> ServingModel:
 
 
 def settle_memory() -> None:
-    """Spare collections of garbage what lives on from here on."""
+    """Exclude the objects that exist now from garbage collections: they live on."""
     gc.collect()
     gc.freeze()
 
 
 @contextmanager
 def _short_turns() -> Iterator[None]:
-    """Let the threads that serve wait for this one a tenth of the usual time at each of their turns."""
+    """Shorten the turns of this thread to a tenth, for the threads that serve."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(GIL_SWITCH_S)
     try:

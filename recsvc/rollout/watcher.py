@@ -1,4 +1,4 @@
-"""Follows the registry's pointer: what it names goes live, unless it must not be served."""
+"""Follows the registry's pointer: its model goes live, unless it must not be served."""
 
 import threading
 import time
@@ -26,16 +26,16 @@ NEWS_POLL_S: Final = 0.1
 
 
 class ModelWatcher:
-    """Keeps the live model the one that the registry names.
+    """Keeps the live model equal to the one that the registry names.
 
     A model that is refused leaves the old one serving: one log line, one event and `MODEL_REFUSED`; see `LoadPolicy`
     for when it is tried again. While the store cannot be reached, the live model goes on serving.
 
     Args:
         registry: Holds the pointer.
-        cache: Keeps local copies of what it names.
+        cache: Keeps local copies of models.
         live: Receives the models.
-        metrics: Told of every change and of the live model's age.
+        metrics: Gets every change, and the live model's age.
         interval_s: Seconds between two looks at the pointer.
         now: The time (UTC).
         on_live: Called when a model went live.
@@ -84,11 +84,11 @@ class ModelWatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching."""
+        """Stop watching the pointer."""
         self._thread.stop()
 
     def look(self, *, again: bool = True) -> bool:
-        """Look at the pointer, make live what it names, and return whether another model went live.
+        """Check the pointer, make its model live, and return whether another model went live.
 
         ArtefactError when the model is refused; the store's own error when it cannot be reached.
 
@@ -103,7 +103,7 @@ class ModelWatcher:
             return True
 
     def poll(self) -> ArtefactError | None:
-        """Look, survive whatever comes of it, and return the refusal if a model was refused."""
+        """Check the pointer, handle every error, and return the refusal if a model was refused."""
         refusal, trouble = None, ""
         try:
             self.look(again=False)
@@ -116,7 +116,7 @@ class ModelWatcher:
         return refusal
 
     def _poll_if_due(self) -> None:
-        """Poll when it is time, or when another process has made a model live."""
+        """Poll when the interval is over, or when another process has made a model live."""
         news = self._news.get() if self._news else 0
         if news != self._known_news or time.monotonic() >= self._due:
             self._known_news = news
@@ -131,7 +131,7 @@ class ModelWatcher:
         return current[0] if current else None
 
     def _resume(self) -> None:
-        """Make the model live that was so last on this machine."""
+        """Make the model live that was live last on this machine."""
         last = self._cache.last()
         if last is None:
             return
@@ -141,7 +141,7 @@ class ModelWatcher:
             logger.warning("model.resume_failed", version=last.version, problem=str(error))
 
     def _admit(self, pointer: Pointer) -> None:
-        """Make live what a pointer names, and tell all who go by that; ArtefactError when it must not be served."""
+        """Make a pointer's model live, and notify all listeners; ArtefactError when it must not be served."""
         try:
             serving = self._swap.make_live(pointer)
         except ArtefactError as error:

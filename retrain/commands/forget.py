@@ -1,4 +1,4 @@
-"""The command that rewrites exports without those who were erased."""
+"""Defines the command that rewrites exports without the rows of erased users."""
 
 import argparse
 import sys
@@ -10,9 +10,11 @@ from servicekit.storage.object_store import open_store
 
 
 def add(commands: CommandLine) -> None:
-    """Add it to the program's commands."""
+    """Add the command to the program's."""
     forget = commands.add("forget", "rewrite the exports without the users who were erased", _forget, RetrainSettings)
-    forget.add_argument("--dry-run", action="store_true", help="say which files hold their rows, and stop")
+    forget.add_argument(
+        "--dry-run", action="store_true", help="name the files that hold rows of erased users, and stop"
+    )
 
 
 def _forget(options: argparse.Namespace) -> int:

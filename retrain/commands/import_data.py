@@ -1,4 +1,4 @@
-"""The command that brings in data in public layouts: MovieLens, MovieTweetings, KuaiRand, plain CSV."""
+"""Defines the command that imports data in public layouts: MovieLens, MovieTweetings, KuaiRand, plain CSV."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ from servicekit.telemetry.logs import configure_logs
 if TYPE_CHECKING:
     from retrain.importers.datasets import Imported
     from retrain.importers.layouts import Layout
-    from retrain.importers.left_out import LeftOut
+    from retrain.importers.skipped_rows import SkippedRows
 
 MAX_LEFT_OUT: Final = 0.01
 """That of `left_out`, which imports the database."""
@@ -35,7 +35,7 @@ milliseconds or microseconds since 1970, in parquet also dates and timestamps. W
 
 A rating of at least --liked-from becomes a like, a lower one a rating: seen, but not liked.
 
-Rows that cannot be used are left out and told of. Where they are more than --max-left-out of all, nothing is written
+Unusable rows are left out and listed. Where they are more than --max-left-out of all, nothing is written
 and the status is 2.
 
 examples:
@@ -47,17 +47,23 @@ examples:
 
 
 def add(commands: CommandLine) -> None:
-    """Add it to the program's commands."""
+    """Add the command to the program's."""
     parser = commands.add(
         "import", "write ratings or interactions in a public layout, or CSV, as run reads them", _import, epilog=EPILOG
     )
     parser.add_argument(
         "source", type=Path, help="a folder in a known layout, a CSV file (.gz as well) or a parquet file"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="gets exports/ and videos.parquet")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="folder that gets exports/ and videos.parquet"
+    )
     parser.add_argument("--liked-from", type=number(), metavar="RATING", help="default: the median of all ratings")
     parser.add_argument(
-        "--memory", type=memory, default="1GiB", metavar="SIZE", help="for sorting; the rest spills to the output"
+        "--memory",
+        type=memory,
+        default="1GiB",
+        metavar="SIZE",
+        help="memory for sorting; the rest spills to the output",
     )
     parser.add_argument(
         "--max-left-out",
@@ -83,7 +89,7 @@ def add(commands: CommandLine) -> None:
         ("watch-time", "column of watch times, milliseconds"),
     ):
         columns.add_argument(f"--{name}", metavar="COLUMN", help=text)
-    columns.add_argument("--as", dest="every", default="like", metavar="TYPE", help="of all rows (default: like)")
+    columns.add_argument("--as", dest="every", default="like", metavar="TYPE", help="type of all rows (default: like)")
     columns.add_argument("--rename", action="append", type=_pair, default=[], metavar="THEIRS=TYPE")
     columns.add_argument(
         "--delimiter", type=_character, default=",", metavar="CHARACTER", help="default: a comma; \\t for a tab"
@@ -142,7 +148,7 @@ def _layout(options: argparse.Namespace) -> "Layout":
 
 
 def _told(done: "Imported", output: Path, zone: str) -> str:
-    """Return what was imported, and what to type next."""
+    """Return a summary of the import, and the commands to type next."""
     span = (done.last - done.first) // timedelta(days=1) + 1
     folder = output.resolve()
     kinds = ", ".join(f"{kind} {rows:,}" for kind, rows in done.kinds.items())
@@ -170,7 +176,7 @@ def _told(done: "Imported", output: Path, zone: str) -> str:
     return "\n".join(lines)
 
 
-def _left_out(title: str, left_out: "LeftOut") -> list[tuple[str, str]]:
+def _left_out(title: str, left_out: "SkippedRows") -> list[tuple[str, str]]:
     told = left_out.told()
     if left_out.counts:
         told[0] += f" of {left_out.read:,} rows" if len(told) == 1 else ""

@@ -1,4 +1,4 @@
-"""The commands on models that are there already: sign, make live, import from a pickle."""
+"""Defines the commands on existing models: sign, activate, import from a pickle."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ from servicekit.storage.object_store import open_store
 
 
 def add(commands: CommandLine) -> None:
-    """Add them to the program's commands."""
+    """Add the commands to the program's."""
     activate = commands.add("activate", "make a published version live: roll back, or on", _activate, StoreSettings)
     activate.add_argument("version", help="name of a published version")
     activate.add_argument("--pin", action="store_true", help="keep it live when newer versions are published")
@@ -132,13 +132,13 @@ def _key(options: argparse.Namespace) -> int:
 
 
 def _create(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that must not be there yet."""
+    """Write a new file; FileExistsError if it exists."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as handle:
         handle.write(data)
 
 
 def _told(command: Callable[[], str]) -> int:
-    """Do it, print what came of it, and return the exit status."""
+    """Run an action, print its result, and return the exit status."""
     try:
         print(command())  # noqa: T201  # the program's output
     except (RunError, OSError) as failure:

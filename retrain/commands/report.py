@@ -1,4 +1,4 @@
-"""The command that lays a run's report out anew, from what is kept beside its model."""
+"""Defines the command that renders a run's report again, from the data kept beside its model."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from servicekit.storage.object_store import ObjectNotFoundError, open_store
 
 
 def add(commands: CommandLine) -> None:
-    """Add it to the program's commands."""
+    """Add the command to the program's."""
     parser = commands.add("report", "write the page of a run's report", _report, StoreSettings)
     parser.add_argument("version", nargs="?", help="a published version, or the name of a rejected run (default: live)")
     parser.add_argument("--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html")

@@ -1,4 +1,4 @@
-"""The commands around runs: the schedule, the last runs, old versions."""
+"""Defines the commands around runs: the schedule, the last runs, old versions."""
 
 import argparse
 import sys
@@ -16,13 +16,15 @@ from servicekit.telemetry.metrics import connect_metrics
 
 
 def add(commands: CommandLine) -> None:
-    """Add them to the program's commands."""
+    """Add the commands to the program's."""
     schedule = commands.add("schedule", "run each night at 02:00 UTC, missed days first", _schedule, RetrainSettings)
-    schedule.add_argument("--once", action="store_true", help="run what is due now, and end")
+    schedule.add_argument("--once", action="store_true", help="run the due days now, and end")
     status = commands.add("status", "list the last runs", _status, RetrainSettings)
-    status.add_argument("--count", type=whole(1, 10_000), default=10, metavar="N", help="so many (default: 10)")
+    status.add_argument(
+        "--count", type=whole(1, 10_000), default=10, metavar="N", help="number of runs to show (default: 10)"
+    )
     prune = commands.add("prune", "remove old versions, never what is live or its parent", _prune, StoreSettings)
-    prune.add_argument("--dry-run", action="store_true", help="say what would go, and stop")
+    prune.add_argument("--dry-run", action="store_true", help="name the versions that would be removed, and stop")
 
 
 def _schedule(options: argparse.Namespace) -> int:
@@ -43,7 +45,7 @@ def _status(options: argparse.Namespace) -> int:
     settings = RetrainSettings.load()
     from retrain.commands.status import status_table  # noqa: PLC0415
     from retrain.errors import RunError  # noqa: PLC0415
-    from retrain.run_log.notify import open_runs  # noqa: PLC0415  # imports psycopg
+    from retrain.run_log.store import open_runs  # noqa: PLC0415  # imports psycopg
 
     try:
         print(status_table(open_runs(settings).recent(options.count), datetime.now(UTC)))  # noqa: T201  # the output

@@ -1,4 +1,4 @@
-"""The last runs, for people."""
+"""Formats the last runs for people."""
 
 from collections.abc import Sequence
 from datetime import datetime

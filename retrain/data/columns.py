@@ -1,4 +1,4 @@
-"""What the columns of each input file must be, and how each type that will do is read.
+"""Defines the columns of each input file, and how each accepted type is read.
 
 What is checked is what DuckDB says of a file, and DuckDB reads it, by position: names that differ by case or stand
 there twice cannot be mixed up, and each file is cast from its own types, whatever those of the others are.
@@ -54,11 +54,11 @@ _INSTANT: Final = re.compile(r"TIMESTAMP[A-Z_ ]*|DATE")
 
 
 class ColumnError(Exception):
-    """A column is missing, stands there twice, or is of a type that will not do; the message names it."""
+    """A column is missing, repeated, or of an unaccepted type; the message names it."""
 
 
 def read_columns(found: Iterable[tuple[str, str]], columns: Mapping[str, str], *, lenient: bool = False) -> list[str]:
-    """Return the expressions in SQL that read the columns from those of a file, which are called c0, c1 and so on.
+    """Return SQL expressions that read the columns from those of a file, which are called c0, c1 and so on.
 
     Args:
         found: Name and DuckDB's type of each of the file's columns, in order.

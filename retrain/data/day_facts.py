@@ -1,11 +1,11 @@
-"""What the interactions of a day look like, for the gate and for the report."""
+"""Describes the interactions of a day, for the gate and for the report."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DayFacts:
-    """What the interactions of a day look like. Shares are 0..1."""
+    """Statistics of the interactions of a day. Shares are 0..1."""
 
     day: int
     """Days since 1970."""

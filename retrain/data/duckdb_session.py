@@ -1,4 +1,4 @@
-"""The SQL side: statements from the files of `sql/`, run by DuckDB on a scratch database that may outgrow memory."""
+"""Runs SQL statements from the files of `sql/` in DuckDB, on a scratch database that may outgrow memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -20,7 +20,7 @@ STATEMENTS: Final = Path(__file__).with_name("sql")
 
 
 class DuckDbSession:
-    """A scratch database; left by KeyboardInterrupt when a signal was handled during a statement.
+    """A scratch database; its block ends with KeyboardInterrupt if a signal was handled during a statement.
 
     Args:
         folder: Where its file and what does not fit into memory stand.
@@ -87,7 +87,7 @@ class DuckDbSession:
             self._connection.execute(statement(name), parameters or None)
 
     def view(self, name: str, query: str) -> None:
-        """Name a query that was put together by this package."""
+        """Name a query that this package has built."""
         self._connection.execute(f'CREATE VIEW "{name}" AS {query}')
 
     def function(self, name: str, function: Callable[[Any], Any], takes: str, gives: str) -> None:
@@ -101,12 +101,12 @@ class DuckDbSession:
         return self._connection.execute(statement(name), parameters or None).fetchall()
 
     def row(self, name: str, **parameters: object) -> dict[str, Any]:
-        """Return the only row of a result by column."""
+        """Return the only row of a result as a dict."""
         (row,) = self.dicts(name, **parameters)
         return row
 
     def dicts(self, name: str, **parameters: object) -> list[dict[str, Any]]:
-        """Return the rows of a small result by column."""
+        """Return the rows of a small result as dicts."""
         result = self._connection.execute(statement(name), parameters or None)
         names = [column[0] for column in result.description]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

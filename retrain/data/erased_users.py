@@ -1,4 +1,4 @@
-"""Users who must not be trained on, whatever older exports hold: a list beside these, and the model servers' own.
+"""Lists users who must not be trained on, whatever older exports hold: beside the exports, and in the model store.
 
 Both hold fingerprints and the times (milliseconds since 1970 UTC) up to which all is forgotten.
 """
@@ -21,12 +21,12 @@ ATTEMPTS: Final = 10
 
 
 def read_erasures(store: ObjectStore, key: str = KEY) -> dict[bytes, int]:
-    """Return a list; empty where there is none."""
+    """Return a list of erased users; empty if there is none."""
     return _read(store, key)[0]
 
 
 def add_erasures(store: ObjectStore, erased: Mapping[bytes, int]) -> None:
-    """Add users to the list beside the exports; nobody is ever taken off it."""
+    """Add users to the list beside the exports, from which nobody is ever removed."""
     for _ in range(ATTEMPTS):
         known, tag = _read(store, KEY)
         merged = merge(known, erased)
@@ -37,7 +37,7 @@ def add_erasures(store: ObjectStore, erased: Mapping[bytes, int]) -> None:
         except ObjectChangedError:
             continue
         return
-    raise OSError(f"{store.url}/{KEY} is changed by somebody else all the time")
+    raise OSError(f"{store.url}/{KEY} changed during each attempt to write it: try again")
 
 
 def merge(*lists: Mapping[bytes, int]) -> dict[bytes, int]:
@@ -50,18 +50,18 @@ def merge(*lists: Mapping[bytes, int]) -> dict[bytes, int]:
 
 
 def encode(marks: Mapping[bytes, int]) -> bytes:
-    """Return a list as it is stored: the same for the same users."""
+    """Return a list as stored; the same bytes for the same users."""
     return json.dumps({mark.hex(): at_ms for mark, at_ms in sorted(marks.items())}, indent=0).encode()
 
 
 def decode(data: bytes) -> dict[bytes, int]:
-    """Return a list from how it is stored."""
+    """Return the list in stored bytes."""
     fields = JsonObject(data, max_bytes=MAX_BYTES)
     return {bytes.fromhex(mark): fields.whole(mark) for mark in fields.names()}
 
 
 def local_list(interactions: ObjectStore, models: ObjectStore, folder: Path) -> Path | None:
-    """Write both lists into one file of the folder and return it; None when nobody is to be forgotten."""
+    """Write both lists into one file of the folder and return it; None if no user is erased."""
     marks = merge(read_erasures(interactions), read_erasures(models, SERVERS_KEY))
     if not marks:
         return None

@@ -1,4 +1,4 @@
-"""A day of recorded interactions as parquet, laid out as the exports that models are trained on.
+"""Exports a day of recorded interactions as parquet, in the layout that models are trained on.
 
 Rows are streamed from a server-side cursor in their order, so memory does not grow with the day. The completion marker
 is removed first and written last: whoever reads in between sees a day that is not complete. The same rows give the
@@ -52,7 +52,7 @@ class DayNotOverError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """What an export wrote."""
+    """The result of an export."""
 
     day: date
     rows: int
@@ -62,7 +62,7 @@ class Exported:
 def export_day(
     conninfo: str, store: ObjectStore, day: date, *, now: datetime | None = None, file_rows: int = FILE_ROWS
 ) -> Exported:
-    """Write a day's interactions, who was erased, and then the day's completion marker.
+    """Write a day's interactions, the erased users, and then the day's completion marker.
 
     Args:
         conninfo: The database of the bridge.
@@ -104,7 +104,7 @@ def export_day(
 
 
 def read_erased(conninfo: str) -> dict[bytes, int]:
-    """Return who was erased, and when (milliseconds since 1970); psycopg.Error when the database cannot be read."""
+    """Return the erased users and the times (milliseconds since 1970); psycopg.Error if the database cannot be read."""
     with psycopg.connect(conninfo, connect_timeout=CONNECT_S, prepare_threshold=None) as connection:
         return _erased(connection)
 
@@ -124,7 +124,7 @@ def _batches(connection: "psycopg.Connection[Any]", day: date) -> Iterator[pa.Re
 
 
 def _files(batches: Iterator[pa.RecordBatch], folder: Path, most_rows: int) -> Iterator[tuple[Path, int]]:
-    """Write batches to files one after the other, at least one; yield each when it is whole, with its rows."""
+    """Write batches to files one after the other, at least one; yield each complete file with its number of rows."""
     number, batch = 0, next(batches, None)
     while batch is not None or number == 0:
         path, rows = folder / f"interactions-{number:04}.parquet", 0

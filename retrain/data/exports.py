@@ -1,4 +1,4 @@
-"""Exported days of interactions: which there are, which are complete, and their files on this machine."""
+"""Finds exported days of interactions: which exist, which are complete, and their files on this machine."""
 
 import re
 from collections.abc import Iterable
@@ -38,17 +38,17 @@ class Window:
 
     @property
     def last(self) -> date:
-        """The last day."""
+        """Return the last day."""
         return self.days[-1].day
 
     @property
     def until(self) -> datetime:
-        """The first instant (UTC) that is not covered."""
+        """Return the first instant (UTC) that the window does not cover."""
         return midnight(self.last + timedelta(days=1))
 
     @property
     def keys(self) -> list[str]:
-        """The files of all days, in order."""
+        """Return the keys of all days' files, in order."""
         return [key for day in self.days for key in day.keys]
 
 
@@ -58,7 +58,7 @@ def midnight(day: date) -> datetime:
 
 
 def list_days(store: ObjectStore) -> list[ExportDay]:
-    """Return the days in a store, oldest first; whatever does not look like a day's file is passed over."""
+    """Return the days in a store, oldest first; skip objects that do not look like a day's file."""
     names: dict[date, list[str]] = {}
     for key in store.list(""):
         match = _KEY.fullmatch(key)
@@ -100,12 +100,12 @@ def choose_window(store: ObjectStore, *, last: date | None, length: int, marker_
 
 
 def local_copies(store: ObjectStore, keys: Iterable[str], folder: Path) -> list[Path]:
-    """Return the objects as files of this machine: in place where they are already, else downloaded into the folder."""
+    """Return the objects as files of this machine: in place if they are local, else downloaded into the folder."""
     return [local_copy(store, key, folder) for key in keys]
 
 
 def local_copy(store: ObjectStore, key: str, folder: Path) -> Path:
-    """Return an object as a file of this machine; ObjectNotFoundError when there is none."""
+    """Return an object as a file of this machine; ObjectNotFoundError if it does not exist."""
     if isinstance(store, FileStore):
         return store.root / key
     path = folder / key

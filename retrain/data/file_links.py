@@ -1,4 +1,4 @@
-"""Files under names that DuckDB cannot misread.
+"""Links files under names that DuckDB cannot misread.
 
 DuckDB takes `[ ] * ?` in a path for a pattern, a backslash for a separator, and a folder `column=value` for a column.
 No escape covers all of it. So it gets links of this program's own naming, by way of the descriptor of their folder:
@@ -17,7 +17,7 @@ _LINK: Final = re.compile(r"/proc/self/fd/\d+/links-\w+/(\d+)")
 
 
 class FileLinks:
-    """The files that one database reads and writes.
+    """Links of the files that one database reads and writes.
 
     Args:
         parent: A folder for scratch files; that of the links, which is made in it, is removed when this is closed.
@@ -37,14 +37,14 @@ class FileLinks:
         self.close()
 
     def add(self, path: Path) -> str:
-        """Return the name under which DuckDB finds a file."""
+        """Return the name by which DuckDB finds a file."""
         link = Path(self._folder.name) / f"{len(self._paths):06}"
         link.symlink_to(path.absolute())
         self._paths.append(path)
         return self.scratch(f"{link.parent.name}/{link.name}")
 
     def scratch(self, name: str) -> str:
-        """Return the name under which DuckDB finds what stands in the parent folder under a name of this program's."""
+        """Return the name by which DuckDB finds a scratch file in the parent folder."""
         return f"/proc/self/fd/{self._descriptor}/{name}"
 
     def sql(self, paths: Sequence[Path]) -> str:
@@ -52,7 +52,7 @@ class FileLinks:
         return "[" + ", ".join(f"'{self.add(path)}'" for path in paths) + "]"
 
     def told(self, error: Exception) -> str:
-        """Return the first line of an error of DuckDB with the names of files in place of those of links."""
+        """Return the first line of an error of DuckDB, with the names of files in place of those of links."""
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
         return _LINK.sub(lambda link: file_name(self._paths[int(link[1])]), line).rstrip(".")
 
@@ -65,5 +65,5 @@ class FileLinks:
 
 
 def file_name(path: Path) -> str:
-    """Return the end of the path that says which file it is: a day's file stands below its day."""
+    """Return the end of the path that tells files apart: a day's file stands below its day."""
     return "/".join(path.parts[-2:])

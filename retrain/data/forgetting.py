@@ -1,4 +1,4 @@
-"""Rewrites exports without those who were erased: training leaves their rows out anyway, the files still hold them.
+"""Rewrites exports without rows of erased users: training leaves these out anyway, but the files still hold them.
 
 Each file is replaced as a whole, under its name and with its schema, so that whoever reads meanwhile sees the one or
 the other, and running it again after a crash ends what was begun. Files are found by their names, never by a pattern.
@@ -27,7 +27,7 @@ BATCH_ROWS: Final = 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rewritten:
-    """What became of a file: how many of its rows are those of erased users, or what is wrong with it."""
+    """The result for a file: the number of rows of erased users, or what is wrong with the file."""
 
     day: date
     key: str
@@ -36,7 +36,7 @@ class Rewritten:
 
 
 def forget(store: ObjectStore, erased: Mapping[bytes, int], *, dry_run: bool = False) -> Iterator[Rewritten]:
-    """Rewrite the files that hold rows of erased users, and yield each of these, and each that cannot be read.
+    """Rewrite the files that hold rows of erased users; yield each of these, and each unreadable file.
 
     Args:
         store: The folder of the days.
@@ -56,7 +56,7 @@ def forget(store: ObjectStore, erased: Mapping[bytes, int], *, dry_run: bool = F
 
 
 def _forget_in_file(store: ObjectStore, key: str, erased: Mapping[bytes, int], folder: Path, *, dry_run: bool) -> int:
-    """Return how many rows of a file were, or would be, taken out."""
+    """Return the number of rows that were, or would be, removed from a file."""
     old, new = folder / "old.parquet", folder / "new.parquet"
     store.download(key, old)
     gone = 0
@@ -74,7 +74,7 @@ def _forget_in_file(store: ObjectStore, key: str, erased: Mapping[bytes, int], f
 
 
 def _kept(batch: Any, erased: Mapping[bytes, int]) -> NDArray[np.bool_]:
-    """Return which rows are kept: those of others, and what somebody did after having been erased."""
+    """Return which rows are kept: those of other users, and those later than the user's erasure."""
     users = batch.column(batch.schema.get_field_index(USER)).to_pylist()
     until = {user: erased.get(user_fingerprint(str(user))) for user in {*users} if user is not None}
     kept = np.ones(len(users), dtype=np.bool_)
@@ -88,7 +88,7 @@ def _kept(batch: Any, erased: Mapping[bytes, int]) -> NDArray[np.bool_]:
 
 
 def _milliseconds(time: object) -> float | None:
-    """Return an instant in milliseconds since 1970; None for what is none, of which nobody knows that it came later."""
+    """Return an instant in milliseconds since 1970; None for an invalid one, which does not count as later."""
     try:
         instant = time if isinstance(time, datetime) else datetime.fromisoformat(str(time))
     except ValueError:

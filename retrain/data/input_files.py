@@ -1,4 +1,4 @@
-"""The input of a run: files on this machine, each with the columns it must have."""
+"""Checks the input files of a run: files on this machine, each with the columns it must have."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from retrain.data.duckdb_session import statement
 from retrain.data.exports import Window, local_copies, local_copy
 from retrain.data.file_links import FileLinks, file_name
 from retrain.data.input_views import InputViews
-from retrain.data.mending import mend
+from retrain.data.text_repair import mend
 from retrain.errors import Reason, RunError
 from servicekit.storage.object_store import ObjectNotFoundError, ObjectStore
 
@@ -41,12 +41,12 @@ class InputFiles:
             self.make_views(inputs)
 
     def make_views(self, inputs: InputViews) -> None:
-        """Make the views `export_rows`, `video_rows` and `history_rows` of what is there; RunError as `check`."""
+        """Make the views `export_rows`, `video_rows` and `history_rows` of the files; RunError as `check`."""
         for view, paths, columns in self._parts():
             inputs.parquet(view, paths, columns)
 
     def mended(self, folder: Path) -> "InputFiles | None":
-        """Return the files with those replaced that cannot be read as they are; None when all can.
+        """Return the files with unreadable ones replaced; None if all can be read.
 
         Args:
             folder: Where the replacements go.
@@ -71,7 +71,7 @@ class InputFiles:
 
     @property
     def files(self) -> list[Path]:
-        """All files, in a fixed order."""
+        """Return all files in a fixed order."""
         return [path for _, paths, _ in self._parts() for path in paths] + ([self.erased] if self.erased else [])
 
     def _parts(self) -> Iterator[tuple[str, tuple[Path, ...], dict[str, str]]]:
@@ -84,7 +84,7 @@ class InputFiles:
 
 @contextmanager
 def _reader(folder: Path) -> Iterator[InputViews]:
-    """Yield what reads files and keeps nothing; the folder is for scratch files."""
+    """Yield a reader that keeps nothing; the folder is for scratch files."""
     with FileLinks(folder) as links, duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(statement("numbers"))
@@ -92,7 +92,7 @@ def _reader(folder: Path) -> Iterator[InputViews]:
 
 
 def mended(path: Path, columns: Mapping[str, str], target: Path, problem: str) -> Path:
-    """Return a file in place of one that cannot be read as it is.
+    """Return a readable copy of a file that DuckDB cannot read.
 
     Args:
         path: The file.
@@ -115,7 +115,7 @@ def mended(path: Path, columns: Mapping[str, str], target: Path, problem: str) -
 
 
 def fetch(window: Window, interactions: ObjectStore, catalogue: ObjectStore | None, folder: Path) -> InputFiles:
-    """Bring the window's files, the catalogue and the history to this machine.
+    """Copy the window's files, the catalogue and the history to this machine.
 
     Args:
         window: The days.

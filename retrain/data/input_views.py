@@ -1,4 +1,4 @@
-"""The only place where files are named to DuckDB: as views whose columns have declared types.
+"""Names files to DuckDB, here only: as views whose columns have declared types.
 
 A statement reads a view; it never names a file. See `file_links` for why.
 """
@@ -37,13 +37,13 @@ class CsvFiles:
 
     @property
     def others(self) -> list[str]:
-        """Columns that are not read."""
+        """Return the columns that are not read."""
         return [name for name in self.names if name not in self.needed]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParquetFile:
-    """A file of parquet, and how its columns are read."""
+    """A parquet file, with the SQL expressions that read its columns."""
 
     path: Path
     columns: Mapping[str, str]
@@ -89,7 +89,7 @@ class InputViews:
         self._connection.execute(f'CREATE VIEW "{view}" AS {" UNION ALL ".join(parts)}')
 
     def csv(self, view: str, files: CsvFiles) -> None:
-        """Make a view of files of text; the lines that cannot be read go to the table `<view>_rejects`."""
+        """Make a view of files of text; unreadable lines go to the table `<view>_rejects`."""
         columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in files.names)
         quote = _text(files.quote)
         options = ", ".join(
@@ -112,14 +112,14 @@ class InputViews:
         )
 
     def rows(self, view: str, needed: Sequence[str]) -> int:
-        """Return the rows of a view of text, of which these columns can be read."""
+        """Return the rows of a view of text in which these columns can be read."""
         # Columns that are not asked for are not looked at: they may be anything but UTF-8.
         counted = ", ".join(["count(*)", *(f"count({_name(name)})" for name in needed)])
         ((rows, *_),) = self._connection.execute(f'SELECT {counted} FROM "{view}"').fetchall()
         return int(rows)
 
     def lines_within(self, view: str, columns: Sequence[str]) -> int:
-        """Return the line ends within some columns of a view of text."""
+        """Return the number of line ends within some columns of a view of text."""
         ends = " + ".join(
             f"coalesce(length({_name(name)}) - length(replace({_name(name)}, chr(10), '')), 0)" for name in columns
         )
@@ -127,13 +127,13 @@ class InputViews:
         return int(lines)
 
     def first_reject(self, view: str) -> tuple[int, str, str] | None:
-        """Return number, kind of error and beginning of the first line that a view of text could not read."""
+        """Return number, kind of error and beginning of the first unreadable line of a view of text."""
         query = f'SELECT line, error_type::VARCHAR, csv_line[:60] FROM "{view}_rejects" ORDER BY file_id, line LIMIT 1'
         found = self._connection.execute(query).fetchone()
         return (int(found[0]), str(found[1]), str(found[2]).partition("\n")[0]) if found else None
 
     def problem(self, path: Path, columns: Mapping[str, str], *, lenient: bool = False) -> str | None:
-        """Read all of a file's columns and return what DuckDB says against it, None where it says nothing."""
+        """Read all of a file's columns and return DuckDB's complaint, None if it has none."""
         self.parquet("probed", [path], columns, lenient=lenient)
         try:
             self._connection.execute("SELECT bit_xor(hash(COLUMNS(*))) FROM probed").fetchall()
@@ -144,11 +144,11 @@ class InputViews:
         return None
 
     def told(self, error: Exception) -> str:
-        """Return what an error of DuckDB says, in the names of the files."""
+        """Return the message of an error of DuckDB, with the names of the files."""
         return self._links.told(error)
 
     def _columns(self, path: Path) -> list[tuple[str, str]]:
-        """Return name and type of each column of a parquet file, as DuckDB will read them."""
+        """Return name and type of each column of a parquet file, as DuckDB reads them."""
         try:
             rows = self._connection.execute(_FOOTER.format(self._links.add(path))).fetchall()
         except duckdb.Error as error:

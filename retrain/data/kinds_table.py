@@ -1,4 +1,4 @@
-"""Makes the table `kinds` of a scratch database: what each type of interaction counts."""
+"""Creates the table `kinds` of a scratch database: the weights of each type of interaction."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from retrain.data.duckdb_session import DuckDbSession
 
 
 def create_kinds(warehouse: DuckDbSession) -> None:
-    """Make the table, of the weights that fold-in counts by, too."""
+    """Create the table, from the weights that fold-in uses too."""
     warehouse.run("kinds", kinds=kind_rows())
 
 

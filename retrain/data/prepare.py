@@ -1,4 +1,4 @@
-"""From exported files to numbers: coded events, and what was known at any instant."""
+"""Prepares exported files as numbers: coded events, and the state of knowledge at any instant."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from modelstore.artefact import Catalogue, Csr
+from modelstore.artefact import Catalogue, RowLists
 from modelstore.id_map import IdMap
 from modelstore.interaction_weights import LONG_WATCH_MS, MAX_WEIGHT
 from retrain.data.day_facts import DayFacts
@@ -35,7 +35,7 @@ DAY_SAMPLE: Final = 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pairs:
-    """Pairs of a user's and a video's row, ascending, each once."""
+    """Pairs of a user's and a video's row, ascending, without repeats."""
 
     users: NDArray[np.int32]
     videos: NDArray[np.int32]
@@ -43,14 +43,14 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.users)
 
-    def lists(self, user_count: int) -> Csr:
+    def lists(self, user_count: int) -> RowLists:
         """Return the videos as one list a user."""
-        return Csr(_offsets(self.users, user_count), self.videos)
+        return RowLists(_offsets(self.users, user_count), self.videos)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Positives:
-    """What users liked, and how much."""
+    """The positives of users, with weights."""
 
     pairs: Pairs
     weights: NDArray[np.float32]
@@ -62,7 +62,7 @@ class Positives:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """How many of everything there are."""
+    """Numbers of users, videos and interactions."""
 
     read: int
     """Rows in the exports."""
@@ -95,7 +95,7 @@ class Interactions:
         self._videos: IdMap | None = None
 
     def positives(self, until: datetime, *, half_life: timedelta) -> Positives:
-        """Return what users had liked by an instant."""
+        """Return the positives by an instant."""
         columns = self._warehouse.arrays(
             "positives", until_ms=_ms(until), half_life_ms=half_life / timedelta(milliseconds=1), most=MAX_WEIGHT
         )
@@ -109,7 +109,7 @@ class Interactions:
         half_life_places: float,
         users: NDArray[np.integer] | None = None,
     ) -> Positives:
-        """Return what users had liked last by an instant.
+        """Return the last positives of users by an instant.
 
         Args:
             until: The instant.
@@ -137,30 +137,30 @@ class Interactions:
         popularity[columns["video"]] = columns["popularity"]
         return popularity
 
-    def seen(self, until: datetime) -> Csr:
-        """Return the videos that each user had been shown by an instant, U lists."""
+    def seen(self, until: datetime) -> RowLists:
+        """Return the videos shown to each user by an instant, U lists."""
         return _pairs(self._warehouse.arrays("seen", until_ms=_ms(until))).lists(self.counts.users)
 
     def targets(self, since: datetime, until: datetime, *, watched: bool = False) -> Pairs:
-        """Return what users liked within a time, or also only watched, and had not been shown before it."""
+        """Return the videos that users liked, or also only watched, within a time, and had not been shown before it."""
         return _pairs(self._warehouse.arrays("targets", since_ms=_ms(since), until_ms=_ms(until), watched=watched))
 
     def fresh(self, since: datetime, until: datetime) -> Pairs:
-        """Return what users liked within a time, whether or not they had liked it before."""
+        """Return the videos that users liked within a time, whether or not they had liked them before."""
         return _pairs(self._warehouse.arrays("fresh", since_ms=_ms(since), until_ms=_ms(until)))
 
     def middle(self, since: datetime, until: datetime) -> datetime | None:
-        """Return the instant by which half of the interactions of a time had happened, None where there are none."""
+        """Return the instant by which half of the interactions of a time had happened, None if there are none."""
         at_ms = self._warehouse.row("middle", since_ms=_ms(since), until_ms=_ms(until))["at_ms"]
         return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
     def days(self) -> list[DayFacts]:
-        """Return what each day's interactions look like, oldest first."""
+        """Return statistics of each day's interactions, oldest first."""
         stride = max(1, self.counts.users // DAY_SAMPLE)
         return [DayFacts(**row) for row in self._warehouse.dicts("day_facts", stride=stride)]
 
     def liked_before(self, users: Sequence[int], until: datetime) -> dict[int, list[tuple[int, bool]]]:
-        """Return what some users liked before an instant, the latest first, and whether they said so."""
+        """Return the videos that some users liked before an instant, the latest first, and whether they said so."""
         liked: dict[int, list[tuple[int, bool]]] = {}
         for user, video, told in self._warehouse.rows("liked_before", users=list(users), until_ms=_ms(until)):
             liked.setdefault(user, []).append((video, told))
@@ -188,21 +188,21 @@ class Interactions:
         return self._videos
 
     def catalogue(self) -> Catalogue:
-        """Return what is known of each video."""
+        """Return the attributes of each video."""
         facts = self._warehouse.arrays("video_facts")
         tags = self._warehouse.arrays("video_tags")
         return Catalogue(
             authors=IdMap(self._warehouse.identifiers("authors")),
             author_rows=_plain(facts["author"], np.int32),
             tags=IdMap(self._warehouse.identifiers("tags")),
-            tag_rows=Csr(_offsets(tags["video"], self.counts.videos), _plain(tags["tag"], np.int32)),
+            tag_rows=RowLists(_offsets(tags["video"], self.counts.videos), _plain(tags["tag"], np.int32)),
             durations_ms=_plain(facts["duration_ms"], np.int64),
             published_at_ms=_plain(facts["published_at_ms"], np.int64),
         )
 
 
 def prepare(source: InputFiles, window: Window, warehouse: DuckDbSession) -> Interactions:
-    """Code the files' rows into the warehouse; RunError for a file that cannot be read, or without a usable row."""
+    """Code the files' rows into the session; RunError for a file that cannot be read, or without a usable row."""
     try:
         _load(source, window, warehouse)
     except duckdb.Error:
@@ -238,7 +238,7 @@ def _load(source: InputFiles, window: Window, warehouse: DuckDbSession) -> None:
 
 
 def _forget(source: InputFiles, warehouse: DuckDbSession) -> None:
-    """Name those users of the files who must not be trained on."""
+    """Store the users of the files who must not be trained on."""
     if source.erased is None:
         warehouse.run("no_forgotten")
         return

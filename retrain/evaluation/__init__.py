@@ -1,1 +1,1 @@
-"""Quality on a held-out day."""
+"""Evaluation of quality on a held-out day."""

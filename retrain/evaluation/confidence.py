@@ -1,4 +1,4 @@
-"""Intervals by the bootstrap: how far a mean over users may be chance (Efron, 1979)."""
+"""Computes confidence intervals of a mean over users by the bootstrap (Efron, 1979)."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""Quality on a held-out day: pages as they would have been served, judged by what users then liked."""
+"""Evaluates quality on a held-out day: ranks pages as served, and judges them by users' later likes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.data.prepare import Pairs
 from retrain.evaluation.confidence import interval
 from retrain.evaluation.metrics import Quality, hits, ndcg, quality
@@ -33,20 +33,20 @@ DEFAULT_POPULARITY_WEIGHT: Final = 0.7
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOutDay:
-    """What happened on a day, and what was known before it."""
+    """The targets of a day, and the knowledge before it."""
 
     users: NDArray[np.int64]
     """(n,) rows of the users who liked a video on the day that they had not been shown before."""
-    relevant: Csr
+    relevant: RowLists
     """Those videos, n lists."""
-    seen: Csr
+    seen: RowLists
     """What each user of the model had been shown before the day, U lists."""
     popularity: NDArray[np.float32]
     """(V,) as of the day's beginning."""
 
     @classmethod
     def build(
-        cls, targets: Pairs, seen: Csr, popularity: NDArray[np.float32], *, most_users: int, seed: int
+        cls, targets: Pairs, seen: RowLists, popularity: NDArray[np.float32], *, most_users: int, seed: int
     ) -> "HeldOutDay":
         """Return the day of these targets, of a random sample of users where there are more than `most_users`."""
         relevant = targets.lists(len(seen))
@@ -55,26 +55,26 @@ class HeldOutDay:
             users = np.sort(np.random.default_rng(seed).choice(users, most_users, replace=False))
         lengths = relevant.lengths()[users]
         lists = [relevant[user] for user in users.tolist()]
-        chosen = Csr(
+        chosen = RowLists(
             np.concatenate(([0], np.cumsum(lengths))), np.concatenate(lists) if lists else np.empty(0, np.int32)
         )
         return cls(users=users, relevant=chosen, seen=seen, popularity=popularity)
 
     @classmethod
-    def after(cls, seen: Csr, popularity: NDArray[np.float32]) -> "HeldOutDay":
-        """Return the day of which nothing is known yet, for all users who were shown something before."""
+    def after(cls, seen: RowLists, popularity: NDArray[np.float32]) -> "HeldOutDay":
+        """Return a day without targets, for all users who were shown something before."""
         users = np.flatnonzero(seen.lengths())
-        relevant = Csr(np.zeros(len(users) + 1, np.int64), np.empty(0, np.int32))
+        relevant = RowLists(np.zeros(len(users) + 1, np.int64), np.empty(0, np.int32))
         return cls(users=users, relevant=relevant, seen=seen, popularity=popularity)
 
     def sample(self, count: int, *, seed: int) -> "HeldOutDay":
-        """Return the day of so many of its users, drawn at random; of all where there are no more."""
+        """Return the day with a random sample of its users; with all if there are no more."""
         if len(self.users) <= count:
             return self
         places = np.sort(np.random.default_rng(seed).choice(len(self.users), count, replace=False))
         lists = [self.relevant[place] for place in places.tolist()]
         offsets = np.concatenate(([0], np.cumsum([len(one) for one in lists]))).astype(np.int64)
-        return replace(self, users=self.users[places], relevant=Csr(offsets, np.concatenate(lists)))
+        return replace(self, users=self.users[places], relevant=RowLists(offsets, np.concatenate(lists)))
 
     def pages(self, scores: Scores, weights: Sequence[float] = (0.0,), *, threads: int = 1) -> NDArray[np.int64]:
         """Return the page of each user under each weight of the popularity prior.
@@ -101,7 +101,7 @@ class HeldOutDay:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What is ranked how well, on the same users."""
+    """Quality of each way to rank, on the same users."""
 
     lightfm: Quality
     lightfm_prior: Quality
@@ -123,7 +123,7 @@ class Evaluation:
     """Of what is judged: all users, and parts of them and of the videos."""
 
     def metrics(self) -> dict[str, float]:
-        """Return the numbers by name, for the manifest."""
+        """Return the quality by name, for the manifest."""
         rows = {"lightfm": self.lightfm, "lightfm_prior": self.lightfm_prior, "popularity": self.popularity}
         metrics = {"evaluation.users": float(self.users)}
         for name, row in rows.items():
@@ -143,7 +143,7 @@ class Evaluation:
 
 
 def choose_weight(scores: Scores, day: HeldOutDay, start: float, *, threads: int = 1) -> float:
-    """Return the weight of the popularity prior uphill from another one, by NDCG for a sample of a day's users.
+    """Return the popularity weight found uphill from a start, by NDCG for a sample of a day's users.
 
     NDCG rises with the weight up to the best one and falls from there, but for chance.
     """
@@ -158,7 +158,7 @@ def choose_weight(scores: Scores, day: HeldOutDay, start: float, *, threads: int
 
 
 def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, fewest: int, threads: int = 1) -> Evaluation:
-    """Return how LightFM, LightFM with the prior, and popularity alone rank on a day.
+    """Return the quality of LightFM, of LightFM with the prior, and of popularity alone on a day.
 
     Args:
         scores: LightFM's.
@@ -188,7 +188,7 @@ def evaluate(scores: Scores, day: HeldOutDay, weight: float, *, fewest: int, thr
 
 
 def neighbours(weight: float, weights: Sequence[float] = POPULARITY_WEIGHTS) -> list[float]:
-    """Return a weight with the next smaller and the next larger ones of these, as many as there are."""
+    """Return a weight with the next smaller and the next larger of these, if they exist."""
     lower, higher = [one for one in weights if one < weight], [one for one in weights if one > weight]
     return [*lower[-CHOICE_REACH:], weight, *higher[:CHOICE_REACH]]
 

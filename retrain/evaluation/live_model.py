@@ -1,4 +1,4 @@
-"""The live model in the terms of a run: its scores for the run's users and videos."""
+"""Maps the live model to the terms of a run: its scores for the run's users and videos."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ logger = structlog.get_logger("retrain")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveModel:
-    """What a candidate must not be worse than."""
+    """The live model, which a candidate must match."""
 
     model: Model
     users: IdMap
@@ -41,11 +41,11 @@ class LiveModel:
 
     @property
     def manifest(self) -> Manifest:
-        """What is known of the model."""
+        """Return the model's manifest."""
         return self.model.manifest
 
     def representations_of(self, users: NDArray[np.integer]) -> Embeddings:
-        """Return those of some users, given by their rows, ascending, and of all of the run's videos.
+        """Return the representations of some users, given by their rows, ascending, and of all of the run's videos.
 
         A user whom the model does not know has zeros, as a stranger is ranked for; a video that it does not know has
         a bias of minus infinity, as it is on no page.
@@ -60,12 +60,12 @@ class LiveModel:
         )
 
     def knows(self, instant: datetime) -> bool:
-        """Return whether the model has learnt from what happened after an instant."""
+        """Return whether the model was trained on data after an instant."""
         return self.manifest.data_until > instant
 
 
 def load_live_model(registry: Registry, folder: Path, users: IdMap, videos: IdMap) -> LiveModel | None:
-    """Return the live model, None where there is none that can be served.
+    """Return the live model, None if no servable one exists.
 
     Args:
         registry: Knows the live model.
@@ -84,7 +84,7 @@ def load_live_model(registry: Registry, folder: Path, users: IdMap, videos: IdMa
 
 
 def _rows(known: IdMap, wanted: "NDArray[np.bytes_]") -> NDArray[np.int64]:
-    """Return the row of each wanted identifier among the known ones, UNKNOWN where there is none."""
+    """Return the row of each wanted identifier among the known ones, UNKNOWN if it is missing."""
     if not len(known):
         return np.full(len(wanted), UNKNOWN, np.int64)
     places = np.minimum(np.searchsorted(known.array, wanted), len(known) - 1)

@@ -1,4 +1,4 @@
-"""Quality of pages: recall@k, NDCG@k, coverage, popularity share and novelty.
+"""Computes quality of pages: recall@k, NDCG@k, coverage, popularity share and novelty.
 
 Conventions: recall divides by all relevant videos of a user, the ideal of NDCG by those that fit on the page, and
 every relevant video gains 1.
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
-    """How good pages of k videos are, on average over users."""
+    """Quality of pages of k videos, averaged over users."""
 
     recall: float
     ndcg: float
@@ -26,7 +26,7 @@ class Quality:
     """Bits of surprise of a place on average: minus the log2 of its video's share of all popularity."""
 
 
-def hits(pages: NDArray[np.int64], relevant: Csr) -> NDArray[np.bool_]:
+def hits(pages: NDArray[np.int64], relevant: RowLists) -> NDArray[np.bool_]:
     """Return which places of the pages hold a relevant video.
 
     Args:
@@ -73,7 +73,7 @@ def novelty(pages: NDArray[np.int64], popularity: NDArray[np.float32]) -> float:
     return float(-np.log2(shares[filled]).mean()) if len(filled) else 0.0
 
 
-def quality(pages: NDArray[np.int64], relevant: Csr, popularity: NDArray[np.float32]) -> Quality:
+def quality(pages: NDArray[np.int64], relevant: RowLists, popularity: NDArray[np.float32]) -> Quality:
     """Return the quality of one page a user, of at least one user with at least one relevant video each."""
     found = hits(pages, relevant)
     return Quality(

@@ -1,4 +1,4 @@
-"""Pages of many users under many weights of one prior, from one pass over the scores.
+"""Ranks pages of many users under many weights of one prior, in one pass over the scores.
 
 The ranking score is `score + weight · prior`. To sort everything would cost more than the training. So of each group of
 videos it is first counted how many have a higher one than the last of the page so far: mostly none has, and a processor
@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.numba_cache import compiled
 
 Scores: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.float32]], object]
@@ -27,7 +27,7 @@ GROUP: Final = 64
 def best_pages(
     scores: Scores,
     users: NDArray[np.int64],
-    seen: Csr,
+    seen: RowLists,
     prior: NDArray[np.float32],
     weights: Sequence[float],
     *,
@@ -73,13 +73,13 @@ def best_pages(
 
 
 def load() -> None:
-    """Load or compile, once for the process, what ranks: else the first pages do."""
+    """Load or compile the ranking, once a process: else the first pages do."""
     pages, values = np.empty((0, 0, 1), np.int64), np.empty(0, np.float32)
     _rank(pages, np.empty((0, 0), np.float32), values, values)
 
 
-def first_unseen(users: NDArray[np.int64], seen: Csr, order: NDArray[np.int64], *, size: int) -> NDArray[np.int64]:
-    """Return each user's page, (n, size), where all are ranked for alike; -1 where none is left.
+def first_unseen(users: NDArray[np.int64], seen: RowLists, order: NDArray[np.int64], *, size: int) -> NDArray[np.int64]:
+    """Return each user's page, (n, size), for one ranking of all users; -1 if no video is left.
 
     Args:
         users: (n,) rows of the users.
@@ -133,7 +133,7 @@ def _fill(
 
 @compiled()
 def _insert(page: NDArray[np.int64], sums: NDArray[np.float32], video: int, total: np.float32) -> None:
-    """Put a video behind those of the page that score no less; what is last then leaves the page."""
+    """Insert a video behind those of the page that score no less; the last one then leaves the page."""
     place = len(page) - 1
     while place and sums[place - 1] < total:
         page[place], sums[place] = page[place - 1], sums[place - 1]

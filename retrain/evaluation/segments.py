@@ -1,4 +1,4 @@
-"""Quality for parts of the users and of the videos: an average hides whom it serves badly."""
+"""Evaluates parts of the users and of the videos: an average hides whom it serves badly."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.evaluation.confidence import Interval, interval
 from retrain.evaluation.metrics import hits, ndcg, recall
 
@@ -19,7 +19,7 @@ VIDEOS: Final = {"unseen": (0, 0), "rare": (1, 49), "known": (50, None)}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """Quality for a part of all users; of what they liked, videos outside of the part do not count."""
+    """Quality for a part of the users or videos; liked videos outside of the part do not count."""
 
     name: str
     """Such as `users.new`."""
@@ -28,7 +28,9 @@ class Segment:
     ndcg: Interval
 
 
-def slices(pages: NDArray[np.int64], users: NDArray[np.int64], relevant: Csr, seen: Csr, *, seed: int) -> list[Segment]:
+def slices(
+    pages: NDArray[np.int64], users: NDArray[np.int64], relevant: RowLists, seen: RowLists, *, seed: int
+) -> list[Segment]:
     """Return the quality for all, and for each part that has users.
 
     Args:
@@ -57,7 +59,7 @@ def _slice(
     name: str, pages: NDArray[np.int64], rows: NDArray[np.int32], lists: NDArray[np.int64], seed: int
 ) -> Segment:
     users, counts = np.unique(lists, return_counts=True)
-    relevant = Csr(np.concatenate(([0], np.cumsum(counts))), rows)
+    relevant = RowLists(np.concatenate(([0], np.cumsum(counts))), rows)
     found = hits(pages[users], relevant)
     return Segment(
         name=name,

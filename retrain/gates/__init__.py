@@ -1,1 +1,1 @@
-"""What a run must pass: data, quality, half day, smoke test."""
+"""Gates that a run must pass: data, quality, half day, smoke test."""

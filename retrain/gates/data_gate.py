@@ -1,4 +1,4 @@
-"""The gate before training: is the last day's data what a day's data has been?"""
+"""Checks before training whether the last day's data resemble those of earlier days."""
 
 from collections.abc import Iterator, Sequence
 from statistics import median
@@ -36,7 +36,7 @@ MAX_REPEATED_SHARE: Final = 0.5
 
 
 def data_problems(days: Sequence[DayFacts], *, read: int, broken: int, repeated: int) -> list[str]:
-    """Return why nothing should be trained on these days, one reason each; none when all is well.
+    """Return the reasons not to train on these days; none when all is well.
 
     Args:
         days: Oldest first, at least one; the last one is judged against those before it.
@@ -89,7 +89,7 @@ def _volume_problems(earlier: Sequence[DayFacts], last: DayFacts) -> Iterator[st
 
 
 def _identity_problems(earlier: Sequence[DayFacts], last: DayFacts) -> Iterator[str]:
-    """Yield the signs of identifiers that do not mean what they meant before."""
+    """Yield signs that identifiers changed their meaning."""
     usual = median(day.video_agreement for day in earlier)
     if usual > TELLING_AGREEMENT and last.video_agreement < MIN_AGREEMENT * usual:
         yield (

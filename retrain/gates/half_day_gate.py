@@ -1,4 +1,4 @@
-"""The gate for what is published: does learning from the last day do good?
+"""Checks before publication whether learning from the last day does good.
 
 The whole of the last day judges what was learnt before it. What is published has also learnt from that day, so nothing
 is left to judge it by. A trial has learnt from the first half of the day only: it is judged on the second half, beside
@@ -28,7 +28,7 @@ MIN_AGREEMENT: Final = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HalfDayCandidate:
-    """What came of a fit that has learnt from the first half of the last day."""
+    """The result of a fit that has learnt from the first half of the last day."""
 
     half: HeldOutDay
     """The second half."""
@@ -51,7 +51,7 @@ def judge_trial(
     threads: int = 1,
     seed: int = 0,
 ) -> HalfDayCandidate:
-    """Return what speaks against going on.
+    """Return the reasons not to go on.
 
     Args:
         half: The second half of the last day, as known at its beginning.
@@ -82,7 +82,7 @@ def judge_trial(
 
 
 def final_problems(trial: HalfDayCandidate, final: Embeddings, *, threads: int = 1, seed: int = 0) -> Iterator[str]:
-    """Yield why what has learnt from the second half as well is not what the trial promised.
+    """Yield the reasons why the fit on the whole day breaks the promise of the half day.
 
     On what it has learnt from it can only be better, and its pages change about as much as they did in the first half.
     """

@@ -1,4 +1,4 @@
-"""The gate after training: may the candidate take the live model's place?
+"""Checks after training whether the candidate may replace the live model.
 
 The candidate is judged by its fit on everything before the last day, the live model by its pages for the same users
 of that day, and decayed popularity likewise. Differences are paired by user, so that users who are hard to please
@@ -39,7 +39,7 @@ MAX_GROWTH: Final = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """The candidate and something else, on the same users."""
+    """The candidate beside another ranking, on the same users."""
 
     rival: str
     """`popularity`, or `live`; with `.half` on the second half of the last day."""
@@ -50,7 +50,7 @@ class Comparison:
     on: str = "the last day"
 
     def __str__(self) -> str:
-        """Return it for people."""
+        """Return the comparison as text for people."""
         gap = self.difference
         return (
             f"NDCG@{PAGE_SIZE} {self.ndcg + gap.mean:.4f} against {self.ndcg:.4f} of {self.rival.partition('.')[0]} "
@@ -61,7 +61,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What the gate found."""
+    """The findings of the gate."""
 
     users: int
     comparisons: tuple[Comparison, ...] = ()
@@ -69,7 +69,7 @@ class Verdict:
     """Why the candidate must not go live, one reason each."""
 
     def __add__(self, later: "Verdict") -> "Verdict":
-        """Return this with what was found later."""
+        """Return this verdict with later findings."""
         return Verdict(
             users=self.users,
             comparisons=self.comparisons + later.comparisons,
@@ -88,7 +88,7 @@ def judge(
     threads: int = 1,
     seed: int = 0,
 ) -> Verdict:
-    """Return what speaks against the candidate.
+    """Return the reasons against the candidate.
 
     Args:
         day: The held-out day.
@@ -134,7 +134,7 @@ def _beside_popularity(evaluation: Evaluation, seed: int) -> Comparison:
 def _beside_live(
     evaluation: Evaluation, day: HeldOutDay, pages: NDArray[np.int64], seed: int
 ) -> tuple[Comparison, Quality]:
-    """Return the comparison with the live model's pages, and how good these are."""
+    """Return the comparison with the live model's pages, and their quality."""
     live = quality(pages, day.relevant, day.popularity)
     gains = ndcg(hits(pages, day.relevant), day.relevant.lengths())
     difference = interval(evaluation.lightfm_prior_gains - gains, seed=seed)
@@ -157,21 +157,21 @@ def live_pages(live_model: LiveModel, day: HeldOutDay, *, threads: int = 1) -> N
 
 
 def _recorded(live_model: LiveModel, until: datetime) -> float | None:
-    """Return the NDCG that a model of the same days was judged to have: it has learnt from the held-out day since."""
+    """Return the NDCG that a model of the same days was judged by: it has learnt from the held-out day since."""
     if live_model.manifest.data_until != until:
         return None
     return live_model.manifest.metrics.get(f"lightfm_prior.ndcg@{PAGE_SIZE}")
 
 
 def lift_of(live_model: LiveModel | None) -> float | None:
-    """Return how much better than popularity the live model was when it was judged, as a share of popularity's NDCG."""
+    """Return the lift of the live model over popularity when it was judged, as a share of popularity's NDCG."""
     metrics = live_model.manifest.metrics if live_model else {}
     ndcg, popular = (metrics.get(f"{name}.ndcg@{PAGE_SIZE}", 0.0) for name in ("lightfm_prior", "popularity"))
     return ndcg / popular - 1 if ndcg > popular > 0 else None
 
 
 def popularity_problems(comparison: Comparison, lift: float | None) -> Iterator[str]:
-    """Yield why popularity does as well.
+    """Yield the reason if popularity does as well.
 
     Worse than popularity always counts. Not better counts where the users are enough to tell: when the difference is
     nearer to nothing than to the live model's lift; without a live model, when a usual lift would have shown.
@@ -186,13 +186,13 @@ def popularity_problems(comparison: Comparison, lift: float | None) -> Iterator[
 
 
 def live_problems(comparison: Comparison) -> Iterator[str]:
-    """Yield why the live model does better."""
+    """Yield the reason if the live model does better."""
     if comparison.difference.high < -MARGIN * comparison.ndcg:
         yield f"worse than the live model by more than {MARGIN:.0%}: {comparison}"
 
 
 def page_problems(found: Quality, popularity: Quality, live: Quality | None) -> Iterator[str]:
-    """Yield why pages are all too much alike, beside those of popularity and of the live model."""
+    """Yield the reason if pages are all too much alike, beside those of popularity and of the live model."""
     least = max(popularity.coverage, MIN_COVERAGE * live.coverage if live else 0)
     if found.coverage < least:
         yield f"pages show {found.coverage:,} distinct videos, fewer than {least:,.0f}"
@@ -202,7 +202,7 @@ def page_problems(found: Quality, popularity: Quality, live: Quality | None) -> 
 
 
 def length_problems(candidate: Embeddings, rival: Embeddings, whose: str) -> Iterator[str]:
-    """Yield which of the candidate's representations have exploded or collapsed beside somebody's."""
+    """Yield which of the candidate's representations have exploded or collapsed, beside another model's."""
     for name in ("user_factors", "video_factors"):
         length, usual = _mean_length(getattr(candidate, name)), _mean_length(getattr(rival, name))
         if usual and not usual / MAX_GROWTH <= length <= usual * MAX_GROWTH:

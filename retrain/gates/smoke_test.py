@@ -1,4 +1,4 @@
-"""The smoke test: a server in a process of its own serves the written model before anybody else's does."""
+"""Tests the written model in a server process before any other server loads it."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ Page: TypeAlias = list[tuple[str, float]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Smoke:
-    """What the server did."""
+    """The results of the smoke test."""
 
     users: int
     calls: int
@@ -66,7 +66,7 @@ class Smoke:
 
 
 class SmokeServer:
-    """A server on a port of this machine, in a process of its own, that is given a model once one is written.
+    """A server process on a port of this machine, which is given a model once one is written.
 
     It may start while the model is still in training. Where the kernel can tell it, it ends with the thread that made
     it.
@@ -82,7 +82,7 @@ class SmokeServer:
         self._start()
 
     def test(self, artefact: Path) -> Smoke:
-        """Serve a written model and look at the pages.
+        """Serve a written model and check its pages.
 
         Args:
             artefact: The model's folder.
@@ -114,7 +114,7 @@ class SmokeServer:
         )
 
     def close(self) -> None:
-        """End the server."""
+        """End the server process."""
         self._process.terminate()
         try:
             self._process.wait(STOP_S)
@@ -157,7 +157,7 @@ class SmokeServer:
             raise self._failure("has it, but its health says otherwise")
 
     def _failure(self, what: str) -> RunError:
-        """Return what to tell of the server, with its last words."""
+        """Return the error of a server, with its last words."""
         status = self._process.poll()
         found = what if status is None else f"ended with status {status}"
         last = self._log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
@@ -165,7 +165,7 @@ class SmokeServer:
 
 
 def _ask(model: Model, stub: RecommendationServiceStub) -> NDArray[np.float64]:
-    """Return how many milliseconds each page took, (rounds, users); RunError for the first one that is wrong."""
+    """Return the latency of each page in milliseconds, (rounds, users); RunError for the first wrong page."""
     rows = np.unique(np.linspace(0, len(model.users) - 1, CANARIES).astype(np.int64))
     canaries = [*model.users.ids(rows[rows >= 0]), STRANGER]
     latencies = []
@@ -205,7 +205,7 @@ def _check(model: Model, user: str, page: Page) -> None:
 
 
 def _scores(model: Model, user: str) -> NDArray[np.float32]:
-    """Return what a user's page is to be ranked by, (V,), minus infinity for what was seen."""
+    """Return the scores that rank a user's page, (V,), minus infinity for seen videos."""
     row = model.users.row(user)
     if row == UNKNOWN:
         return model.video_biases + model.prior()

@@ -1,1 +1,1 @@
-"""Data and models that others made."""
+"""Importers of data and models from other systems."""

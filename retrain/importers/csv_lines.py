@@ -1,4 +1,4 @@
-"""The lines of a text file, counted apart from the database's reader.
+"""Counts the lines of a text file, independently of the database's reader.
 
 What that reader makes of a file is compared with the number of lines that there are: a quote that never ends takes the
 rest of the file with it, and would do so unnoticed. Line ends that differ within a file, which the reader refuses, are
@@ -19,7 +19,7 @@ _NEWLINE: Final = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LineCounts:
-    """What is known of a file's lines."""
+    """Numbers of lines and bytes of a file."""
 
     total: int
     blank: int
@@ -29,12 +29,12 @@ class LineCounts:
 
     @property
     def filled(self) -> int:
-        """Those that are not blank."""
+        """Return the number of lines that are not blank."""
         return self.total - self.blank
 
 
 def count_lines(path: Path, *, compressed: bool) -> LineCounts:
-    """Return what is known of a file's lines; OSError or EOFError when it cannot be read."""
+    """Return the counts of a file's lines; OSError or EOFError when it cannot be read."""
     total = blank = with_return = bare_returns = 0
     has_quotes, last = False, _NEWLINE
     for block in _blocks(path, compressed=compressed):
@@ -56,7 +56,7 @@ def count_lines(path: Path, *, compressed: bool) -> LineCounts:
 
 
 def copy_alike(path: Path, target: Path, *, compressed: bool) -> None:
-    """Write a file's lines, all of which end in a line feed."""
+    """Copy a file's lines so that all end in a line feed."""
     with target.open("wb") as copied:
         for block in _blocks(path, compressed=compressed):
             copied.write(_alike(block))

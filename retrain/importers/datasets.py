@@ -1,4 +1,4 @@
-"""Somebody's data as exports by day, such as a run reads: `exports/YYYY-MM-DD/*.parquet` and `videos.parquet`.
+"""Imports data of others as exports by day, as a run reads them: `exports/YYYY-MM-DD/*.parquet`, `videos.parquet`.
 
 Rows are sorted on disk and streamed into one day's file after the other, so memory does not grow with the data. What is
 written appears when all of it is there; the same input gives the same files.
@@ -29,7 +29,7 @@ from retrain.data.kinds_table import create_kinds
 from retrain.errors import Reason, RunError
 from retrain.importers.inputs import make_views
 from retrain.importers.layouts import Layout
-from retrain.importers.left_out import MAX_LEFT_OUT, LeftOut
+from retrain.importers.skipped_rows import MAX_LEFT_OUT, SkippedRows
 
 RECORD: Final = "import.json"
 """Stands beside what an import wrote, and says that a later one may replace it."""
@@ -43,7 +43,7 @@ EPOCH: Final = date(1970, 1, 1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """What an import wrote."""
+    """The result of an import."""
 
     layout: str
     interactions: int
@@ -56,14 +56,14 @@ class Imported:
     """Those that hold an interaction."""
     liked_from: float | None
     """The rating from which on something counts as liked; None where there are no ratings."""
-    left_out: LeftOut
+    left_out: SkippedRows
     """Rows of interactions that were."""
-    catalogue_left_out: LeftOut
+    catalogue_left_out: SkippedRows
     """Rows of the catalogue that were."""
 
     @property
     def broken(self) -> Mapping[str, int]:
-        """Rows that were left out, by what is wrong with them."""
+        """Return the number of rows left out, by reason."""
         return self.left_out.counts
 
 
@@ -77,7 +77,7 @@ def import_data(
     memory: str = "1GiB",
     threads: int = 2,
 ) -> Imported:
-    """Write a layout's rows as exports, in place of those of an earlier import.
+    """Write a layout's rows as exports, which replace those of an earlier import.
 
     Args:
         layout: What to read.
@@ -113,8 +113,8 @@ def import_data(
 
 def _judge(
     layout: Layout, warehouse: DuckDbSession, liked_from: float | None
-) -> tuple[tuple[LeftOut, LeftOut], float | None]:
-    """Make the views `imported` and `films`; return what is left out of each, and the rating that is a like."""
+) -> tuple[tuple[SkippedRows, SkippedRows], float | None]:
+    """Make the views `imported` and `films`; return the rows left out of each, and the rating that is a like."""
     warehouse.run("identifier", "instant")
     create_kinds(warehouse)
     lost = make_views(layout, warehouse)
@@ -124,16 +124,20 @@ def _judge(
     warehouse.define(rated=layout.is_rated, liked_from=liked_from)
     warehouse.run("imported")
     names = [*layout.inputs]
-    rows = LeftOut.of(layout.files[0].name, warehouse, "imported", lost.get(names[0]))
-    films = LeftOut(name=layout.files[-1].name)
+    rows = SkippedRows.of(layout.files[0].name, warehouse, "imported", lost.get(names[0]))
+    films = SkippedRows(name=layout.files[-1].name)
     if layout.catalogue:
         warehouse.view("films", layout.catalogue)
-        films = LeftOut.of(layout.files[-1].name, warehouse, "films", lost.get(names[-1]))
+        films = SkippedRows.of(layout.files[-1].name, warehouse, "films", lost.get(names[-1]))
     return (rows, films), liked_from if layout.is_rated else None
 
 
 def _write(
-    layout: Layout, warehouse: DuckDbSession, folder: Path, liked_from: float | None, left_out: tuple[LeftOut, LeftOut]
+    layout: Layout,
+    warehouse: DuckDbSession,
+    folder: Path,
+    liked_from: float | None,
+    left_out: tuple[SkippedRows, SkippedRows],
 ) -> Imported:
     days = _write_days(warehouse.batches("imported_rows", rows=BATCH_ROWS), folder / "exports")
     if not days:
@@ -159,7 +163,7 @@ def _write(
 
 
 def _write_days(batches: Iterator[pa.RecordBatch], exports: Path) -> list[date]:
-    """Write rows that come in order of time to a folder a day, each marked as complete, and return the days."""
+    """Write rows in order of time to a folder a day, each marked as complete, and return the days."""
     days: list[date] = []
     with ExitStack() as stack:
         writer = None
@@ -200,7 +204,7 @@ def _even(slices: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
 
 
 def _replace(made: Path, output: Path) -> None:
-    """Put what was made in the place of what an earlier import made; the record first, as it says whose all is."""
+    """Replace the files of an earlier import; the record first, as it names the import."""
     (made / RECORD).replace(output / RECORD)
     shutil.rmtree(output / "exports", ignore_errors=True)
     (made / "exports").replace(output / "exports")

@@ -1,4 +1,4 @@
-"""The files of an import as views, with an account of every line: what no row came of was left out."""
+"""Opens the files of an import as views, and accounts for every line that made no row."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ _PROBLEMS: Final = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LostLines:
-    """Lines of a view's files of which no row came."""
+    """Lines of a view's files that made no row."""
 
     filled: int
     """Lines besides headers and blank ones."""
@@ -38,7 +38,7 @@ class LostLines:
 
 
 def make_views(layout: Layout, warehouse: DuckDbSession) -> dict[str, LostLines]:
-    """Make the views of a layout's files and return what is lost of each that is of lines.
+    """Make the views of a layout's files and return the lost lines of each text view.
 
     Raises:
         RunError: A file cannot be read.
@@ -65,7 +65,7 @@ def _counted(path: Path, files: CsvFiles) -> LineCounts:
 
 
 def _alike(files: CsvFiles, counted: list[LineCounts], target: Path) -> CsvFiles:
-    """Return the files as the database's reader takes them: with line ends of one kind."""
+    """Return the files as the database's reader accepts them: with line ends of one kind."""
     if not any(lines.is_mixed for lines in counted):
         return files
     copies = []

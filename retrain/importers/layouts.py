@@ -1,4 +1,4 @@
-"""Public layouts of rating and interaction data, each told in SQL as rows that an import can judge.
+"""Defines public layouts of rating and interaction data, in SQL, as rows that an import can judge.
 
 A layout's `rows` give `user_id`, `video_id`, `kind` (null where a rating says it), `value` (a rating), `watch_ms` and
 `happened_at`, all text; its `catalogue`, where there is one, the columns of `videos.parquet`.
@@ -34,7 +34,7 @@ _MOVIES: Final = ("movieId", "title", "genres")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """Data as somebody published it."""
+    """A published layout of data."""
 
     name: str
     inputs: Mapping[str, CsvFiles | ParquetFile]
@@ -48,7 +48,7 @@ class Layout:
 
     @property
     def files(self) -> list[Path]:
-        """All files."""
+        """Return all files."""
         return [
             path for one in self.inputs.values() for path in (one.paths if isinstance(one, CsvFiles) else (one.path,))
         ]
@@ -56,7 +56,7 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """Which columns of a plain CSV file hold what; None for one that it lacks."""
+    """The columns of a plain CSV file; None for a missing one."""
 
     user: str
     item: str
@@ -67,7 +67,7 @@ class Columns:
 
 
 def find_layout(path: Path) -> Layout | None:
-    """Return the layout of a folder by the names of its files, None where no known one is there."""
+    """Return the layout of a folder by the names of its files, None if it is unknown."""
     if ratings := _find(path, r"ratings\.dat"):
         return _movie_tweetings(ratings[0], _find(path, r"movies\.dat"))
     if ratings := _find(path, r"ratings\.csv.*"):
@@ -78,7 +78,7 @@ def find_layout(path: Path) -> Layout | None:
 
 
 def plain_file(path: Path, columns: Columns, delimiter: str, *, kinds: Mapping[str, str], kind: str) -> Layout:
-    """Return the layout of a file of CSV with a header row, or of parquet; RunError when it lacks a column.
+    """Return the layout of a CSV file with a header row, or of a parquet file; RunError when it lacks a column.
 
     Args:
         path: The file.
@@ -110,13 +110,13 @@ def plain_file(path: Path, columns: Columns, delimiter: str, *, kinds: Mapping[s
 
 
 def is_parquet(path: Path) -> bool:
-    """Return whether a file begins as those of parquet do."""
+    """Return whether a file begins as parquet files do."""
     with path.open("rb") as file:
         return file.read(4) == b"PAR1"
 
 
 def _movie_tweetings(ratings: Path, movies: Sequence[Path]) -> Layout:
-    """`user::film::rating::seconds`, and `film::title (year)::genre|genre`."""
+    """Return the layout of `user::film::rating::seconds`, and `film::title (year)::genre|genre`."""
     inputs = {"ratings": _headless(ratings, ("user_id", "video_id", "value", "happened_at"))}
     if movies:
         inputs["movies"] = _headless(movies[0], _MOVIES)
@@ -143,7 +143,7 @@ def _movie_lens(ratings: Path, movies: Sequence[Path]) -> Layout:
 
 
 def _films(source: str) -> str:
-    """Return the catalogue of films: genres are tags, the year in a title is when it came out."""
+    """Return the catalogue of films: genres are tags, and the year in the title is the date of publication."""
     return f"""SELECT
     "movieId" AS "videoId", NULL::VARCHAR AS "authorId",
     list_filter(string_split(coalesce("genres", ''), '|'), lambda tag: tag NOT IN ('', '(no genres listed)')) AS "tags",
@@ -153,7 +153,7 @@ FROM {source}"""
 
 
 def _kuairand(logs: Sequence[Path], features: Sequence[Path]) -> Layout:
-    """One line an exposure: a watch where it was clicked, else an impression; each set flag is one more interaction.
+    """Return the layout of an exposure a line: a watch if clicked, else an impression; each flag adds an interaction.
 
     Flags carry no time of their own: they are dated to the end of the exposure.
     """
@@ -185,7 +185,7 @@ FROM features"""
 
 
 def _find(folder: Path, name: str) -> list[Path]:
-    """Return the files whose name matches in a folder or a folder below it, of the first of these that has any."""
+    """Return the matching files of a folder, or of its first subfolder that has any."""
     pattern = re.compile(name)
     here = sorted(path for path in folder.glob("*") if pattern.fullmatch(path.name))
     return here or sorted(path for path in folder.glob("*/*") if pattern.fullmatch(path.name))

@@ -1,4 +1,4 @@
-"""A pickled LightFM model, brought into the format that servers load, and published."""
+"""Converts a pickled LightFM model to the format that servers load, and publishes it."""
 
 import tempfile
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modelstore.artefact import Catalogue, Csr, Manifest, Model, digest
+from modelstore.artefact import Catalogue, Manifest, Model, RowLists, digest
 from modelstore.id_map import IdMap
 from modelstore.registry import Registry
 from modelstore.signature import SigningKey
@@ -22,7 +22,7 @@ from retrain.recipe import DIGITS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """The files of an import; None where there is none."""
+    """The files of an import; None for a missing one."""
 
     pickle: Path
     """Whose maker is trusted: reading it runs its code."""
@@ -124,17 +124,17 @@ def _model(
             authors=IdMap.build([]),
             author_rows=np.full(count, -1, np.int32),
             tags=IdMap.build([]),
-            tag_rows=Csr(np.zeros(count + 1, np.int64), np.empty(0, np.int32)),
+            tag_rows=RowLists(np.zeros(count + 1, np.int64), np.empty(0, np.int32)),
             durations_ms=np.full(count, -1, np.int64),
             published_at_ms=np.full(count, -1, np.int64),
         ),
     )
 
 
-def _lists(seen: Any, user_order: Any, video_order: Any) -> Csr:
+def _lists(seen: Any, user_order: Any, video_order: Any) -> RowLists:
     if seen is None:
-        return Csr(np.zeros(len(user_order) + 1, np.int64), np.empty(0, np.int32))
+        return RowLists(np.zeros(len(user_order) + 1, np.int64), np.empty(0, np.int32))
     ordered = seen[user_order][:, video_order].tocsr()
     ordered.eliminate_zeros()
     ordered.sort_indices()
-    return Csr(ordered.indptr.astype(np.int64), ordered.indices.astype(np.int32))
+    return RowLists(ordered.indptr.astype(np.int64), ordered.indices.astype(np.int32))

@@ -1,4 +1,4 @@
-"""A LightFM model that somebody pickled, with the identifiers of its rows.
+"""Reads a pickled LightFM model with the identifiers of its rows.
 
 Unpickling runs whatever code the file brings. It happens here only, in a command that people start by hand on files
 whose makers they trust; no server imports this package.
@@ -31,7 +31,7 @@ SHOWN: Final = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bundle:
-    """A model, and what was pickled with it: None where it was not."""
+    """A model and the values pickled with it, None if missing."""
 
     model: Any
     users: Ids | None
@@ -70,7 +70,7 @@ def _parts(content: Any) -> list[Any]:
 
 
 def _mapping(part: Any) -> tuple[Ids, Ids] | None:
-    """Return the identifiers of users and videos in a Dataset or what its `mapping` returns."""
+    """Return the identifiers of users and videos in a Dataset, or in the result of its `mapping`."""
     if isinstance(part, Dataset):
         part = part.mapping()
     if isinstance(part, tuple) and len(part) == 4 and all(isinstance(one, dict) for one in part):
@@ -103,7 +103,7 @@ def read_ids(path: Path) -> Ids:
 
 
 def read_matrix(path: Path) -> Any:
-    """Return a sparse matrix that `scipy.sparse.save_npz` wrote; RunError when there is none."""
+    """Return a sparse matrix that `scipy.sparse.save_npz` wrote; RunError if the file holds none."""
     try:
         matrix = sp.load_npz(path).tocsr()
     except OSError as error:
@@ -119,7 +119,7 @@ def read_matrix(path: Path) -> Any:
 
 
 def in_order(ids: Ids, what: str) -> list[str]:
-    """Return the identifiers by position, as texts; RunError names those that cannot be one."""
+    """Return the identifiers by position, as texts; RunError names invalid ones."""
     if isinstance(ids, Mapping):
         places = [int(one) if _is_whole(one) else -1 for one in ids.values()]
         if sorted(places) != list(range(len(ids))):
@@ -147,7 +147,7 @@ def _is_whole(one: Any) -> bool:
 def representations(
     model: Any, users: int, videos: int, *, user_features: Any = None, item_features: Any = None
 ) -> Embeddings:
-    """Return what `LightFM.predict` multiplies, of users and videos in the model's order.
+    """Return the representations that `LightFM.predict` multiplies, of users and videos in the model's order.
 
     Args:
         model: A fitted LightFM model.

@@ -1,4 +1,4 @@
-"""A SIMULATED feed: made-up users with tastes, in the layout of real exports, for trying things out.
+"""Simulates a feed: generated users with tastes, in the layout of real exports, for trying things out.
 
 Every video has a main tag and a popularity, every user likes a few tags. A feed shows popular videos and, now and
 then, what suits the user's taste; what suits is watched longer and liked more often. So taste can be learnt from what
@@ -47,7 +47,7 @@ Integers: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Simulation:
-    """What is made up."""
+    """Sizes and seed of a simulation."""
 
     users: int
     videos: int
@@ -160,7 +160,7 @@ def _choose_videos(world: _World, users: Integers, random: np.random.Generator) 
 def _interactions(
     world: _World, users: Integers, videos: Integers, begin: datetime, random: np.random.Generator
 ) -> pa.Table:
-    """Return what users made of their exposures: a watch or a bare impression each, and likes."""
+    """Return the interactions of exposures: a watch or a bare impression each, and likes."""
     suits = (world.tastes[users] == world.tags[videos, None]).any(axis=1)
     draw = random.random((3, len(users)))
     watched = draw[0] < np.where(suits, 0.8, 0.25)

@@ -1,1 +1,1 @@
-"""One run, stage by stage."""
+"""The pipeline of a run, stage by stage."""

@@ -13,7 +13,7 @@ logger = structlog.get_logger("retrain")
 
 @contextmanager
 def best_effort(event: str, observer: RunObserver) -> Iterator[None]:
-    """Log what fails, a defect with its trace, and let the observer note it.
+    """Log a failure, a defect with its trace, and record it in the observer.
 
     Args:
         event: What is logged then, such as `report.failed`; the observer gets the part before the dot.

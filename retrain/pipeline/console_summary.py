@@ -1,4 +1,4 @@
-"""What a run tells people: the plan before it, the counts and the quality after it."""
+"""Formats a run for people: the plan before it, the counts and the quality after it."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +13,7 @@ from retrain.training.warm_start import WarmStart
 
 
 def plan(settings: RetrainSettings, window: Window, source: InputFiles, start: WarmStart) -> str:
-    """Return what a run is going to do."""
+    """Return the plan of a run."""
     days = f"{window.days[0].day} to {window.last} ({len(window.days)} days, {len(window.keys)} files)"
     warm = f"what is new and {settings.retrain_replayed_share:g} of everything"
     passes = f"{settings.epochs(warm=start.is_wanted)} epochs over {warm if start.is_wanted else 'each day'}"
@@ -31,7 +31,7 @@ def plan(settings: RetrainSettings, window: Window, source: InputFiles, start: W
 
 
 def summary(result: Result) -> str:
-    """Return what came of a run."""
+    """Return the summary of a run."""
     parts = []
     if result.interactions:
         parts.append(_counts(result.interactions.counts))

@@ -1,4 +1,4 @@
-"""What a run works with: its settings, its input, and where things go."""
+"""Defines the context of a run: its settings, its input, and its outputs."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -21,7 +21,7 @@ from retrain.training.warm_start import COLD, WarmStart
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunContext:
-    """What a run works with."""
+    """The settings, input and collaborators of a run."""
 
     settings: RetrainSettings
     window: Window
@@ -51,5 +51,5 @@ class RunContext:
         return DuckDbSession(self.folder, memory=self.settings.retrain_memory, threads=self.settings.retrain_threads)
 
     def start_smoke_server(self) -> AbstractContextManager[SmokeServer | None]:
-        """Start the server of the smoke test, ahead of it: while a run works, a core is idle at times."""
+        """Start the server of the smoke test ahead of time: a core is idle at times while a run works."""
         return closing(self.smoke_server(self.folder / "smoke")) if self.smoke_server else nullcontext()

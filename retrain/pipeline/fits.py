@@ -1,4 +1,4 @@
-"""The fits of a run, in time order, long ones kept on disk once done: a run that was killed goes on from there."""
+"""Fits a model in time order, and keeps long fits on disk, so that the run after a killed one resumes there."""
 
 import math
 import shutil
@@ -45,7 +45,7 @@ KEPT_S: Final = 2 * 86_400.0
 
 
 class Fits:
-    """One trainer, and how far in time it has learnt.
+    """A trainer, and the time up to which it has learnt.
 
     Args:
         settings: How it learns.
@@ -80,11 +80,11 @@ class Fits:
 
     @property
     def until(self) -> datetime | None:
-        """The first instant that was not learnt from; None when nothing was learnt."""
+        """Return the first instant not learnt from, None if nothing was learnt."""
         return self._until
 
     def fit(self, title: str, until: datetime, *, watched: datetime | None = None) -> bool:
-        """Learn from what was liked by an instant; return whether there was anything.
+        """Learn from the positives by an instant; return whether there were any.
 
         Args:
             title: Names the fit, for people and where it is kept.
@@ -105,7 +105,7 @@ class Fits:
         return True
 
     def resume(self, title: str) -> bool:
-        """Go on from what a run that was killed has kept of a fit; return whether there was such a thing."""
+        """Resume from a fit that a killed run has kept; return whether there was one."""
         if self._kept is None or not (self._kept / title / MANIFEST).is_file():
             return False
         try:
@@ -118,12 +118,12 @@ class Fits:
         return True
 
     def representations(self) -> Embeddings:
-        """Return what is served of what was learnt, of all users and videos."""
+        """Return the representations to serve, of all users and videos."""
         counts = self._interactions.counts
         return self._served(self._trainer.representations((counts.users, counts.videos)))
 
     def representations_of(self, users: NDArray[np.integer]) -> Embeddings:
-        """Return the same of some users, given by their rows, ascending: there are many more."""
+        """Return the representations to serve, of some users, given by their rows, ascending: there are many more."""
         return self._served(self._trainer.representations_of(users, self._interactions.counts.videos))
 
     def _served(self, learnt: Embeddings) -> Embeddings:
@@ -137,7 +137,7 @@ class Fits:
         )
 
     def _scale(self) -> float:
-        """Return how means of what users liked last are scaled; a sample of the users tells."""
+        """Return the scale of means of users' last likes, from a sample of the users."""
         learnt = self._trainer.users
         if not len(learnt) or not self._settings.retrain_recent_share:
             return 1.0
@@ -155,13 +155,13 @@ class Fits:
         )
 
     def held_out(self, since: datetime) -> HeldOutDay:
-        """Return the day that begins at an instant, and what was known before it."""
+        """Return the day that begins at an instant, with the knowledge before it."""
         if self._day is None or self._day[0] != since:
             self._day = (since, self.part_of_day(since, since + DAY))
         return self._day[1]
 
     def part_of_day(self, since: datetime, until: datetime) -> HeldOutDay:
-        """Return a part of a day, and what was known before it."""
+        """Return a part of a day, with the knowledge before it."""
         self._day = None  # it takes about as much memory
         return HeldOutDay.build(
             self._interactions.targets(since, until),
@@ -172,7 +172,7 @@ class Fits:
         )
 
     def checkpoint(self, version: str, popularity_weight: float) -> Checkpoint:
-        """Return the state after the last fit, there being one.
+        """Return the state after the last fit; there must be one.
 
         Args:
             version: The model that is published with it.
@@ -197,7 +197,7 @@ class Fits:
         return self._until
 
     def _learn(self, title: str, positives: Positives, until: datetime, *, watched: datetime | None) -> None:
-        """Make passes over all positives at first, later over the new ones.
+        """Run passes over all positives at first, later over the new ones.
 
         A run that goes on from another one replays a little of everything as well: else nights in a row would forget.
         """
@@ -211,7 +211,7 @@ class Fits:
         self._until = until
 
     def _watched(self, title: str, day: HeldOutDay, epochs: Iterator[int], judged: Collection[int]) -> Iterator[int]:
-        """Yield the epochs, and judge some of them when the next one is asked for."""
+        """Yield the epochs, and evaluate some of them when the next one is requested."""
         for epoch in epochs:
             yield epoch
             if len(day.users) and epoch in judged:
@@ -224,7 +224,7 @@ class Fits:
         self._until = checkpoint.description.data_until
 
     def _keep(self, title: str) -> None:
-        """Write the state down for a run that takes over from this one."""
+        """Write the state for the run that takes over from this one."""
         if self._kept is None:
             return
         try:
@@ -244,7 +244,7 @@ class Fits:
 
 
 def kept_folder(parent: Path) -> Path:
-    """Return where fits that are done stand until their run is, without those that nobody took up."""
+    """Return the folder of fits that are kept until their run ends, after removing abandoned ones."""
     folder = parent / KEPT
     for old in folder.glob("*"):
         if time.time() - old.stat().st_mtime > KEPT_S:

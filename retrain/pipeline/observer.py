@@ -1,4 +1,4 @@
-"""Notes what the stages of a run return, and how long they take: for the log of runs, the report and metrics.
+"""Records the results of a run's stages and their durations, for the log of runs, the report and metrics.
 
 Stages only write here. What a later stage needs it gets from the earlier one's result, and never from here: a run that
 fails is reported with what was noted by then.
@@ -22,19 +22,19 @@ from retrain.report.data import LIVE, Epoch, Showcase
 
 @dataclass(frozen=True, slots=True)
 class FitsBegun:
-    """Fits begin, for the first time or anew in another way: what epochs told of earlier ones is void."""
+    """Fits begin, for the first time or again in another way: the epochs of earlier ones are void."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The run has a version, made or found."""
+    """The run has a version, new or found."""
 
     version: str
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """A step failed that a run can do without."""
+    """An optional step failed."""
 
     step: str
     """`checkpoint`, `report`, `showcase`, `summary` or `prune`."""
@@ -47,7 +47,7 @@ Noted: TypeAlias = WorkIdentity | NotedOfData | NotedOfFits | Named | Smoke | Un
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFindings:
-    """What is known of a run so far."""
+    """The findings of a run so far."""
 
     stage_seconds: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     """How long each stage took, in the order of their begin; also the one in which the run failed."""
@@ -70,16 +70,16 @@ class RunFindings:
 
     @property
     def input_digest(self) -> str:
-        """Of the input, the settings and the method; empty before it is known."""
+        """Return the digest of the input, the settings and the method; empty before it is known."""
         return self.work.input_digest if self.work else ""
 
     @property
     def parent(self) -> str | None:
-        """The version that was live before."""
+        """Return the version that was live before."""
         return self.work.parent if self.work else None
 
     def quality(self) -> dict[str, float]:
-        """Return the numbers that tell how good the candidate is, by name."""
+        """Return the candidate's quality by name."""
         found = self.evaluation.metrics() if self.evaluation else {}
         for comparison in self.verdict.comparisons if self.verdict else ():
             found[f"{comparison.rival}.difference"] = comparison.difference.mean
@@ -105,16 +105,16 @@ class RunObserver:
 
     @property
     def findings(self) -> RunFindings:
-        """Return what is known by now."""
+        """Return the findings so far."""
         return replace(self._found, stage_seconds=MappingProxyType(dict(self._seconds)))
 
     def note(self, result: Noted) -> None:
-        """Take note of what a stage found."""
+        """Record a finding of a stage."""
         self._found = _with(self._found, result)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; the same one again adds to it."""
+        """Time a stage; a repeated one adds to its time."""
         begin = self._clock()
         self._seconds.setdefault(name, 0.0)
         try:

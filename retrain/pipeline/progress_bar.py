@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line an epoch elsewhere."""
+"""Shows the progress of long work: a bar on a terminal, a line an epoch elsewhere."""
 
 import sys
 import time
@@ -12,10 +12,10 @@ logger = structlog.get_logger("retrain")
 
 
 class Progress(Protocol):
-    """Shows how far work is."""
+    """Shows the progress of long work."""
 
     def epochs(self, title: str, count: int) -> Iterator[int]:
-        """Yield 0..count-1, showing how far and how fast it goes."""
+        """Yield 0..count-1, showing the progress and its speed."""
 
 
 class Bars:
@@ -40,5 +40,5 @@ class Lines:
 
 
 def choose_progress() -> Progress:
-    """Return what suits standard error."""
+    """Return the progress display that suits standard error."""
     return Bars() if sys.stderr.isatty() else Lines()

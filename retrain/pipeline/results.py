@@ -1,4 +1,4 @@
-"""What each stage of a run returns."""
+"""Defines the results of each stage of a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from retrain.training.checkpoint import Checkpoint
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkIdentity:
-    """What a run is about to do, before it does anything."""
+    """The identity of a run's work, known before the work begins."""
 
     input_digest: str
     """Of the input, the settings and the method."""
@@ -24,7 +24,7 @@ class WorkIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataFindings:
-    """What the gate found in prepared data."""
+    """The gate's findings in prepared data."""
 
     days: tuple[DayFacts, ...]
     """Oldest first."""
@@ -34,7 +34,7 @@ class DataFindings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """A fit on everything before the last day, and how good it is on that."""
+    """A fit on everything before the last day, with its quality on that day."""
 
     candidate: Embeddings
     """Of the day's users."""
@@ -43,7 +43,7 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
-    """What training gives."""
+    """The result of training."""
 
     representations: Embeddings
     popularity_weight: float
@@ -55,7 +55,7 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Learnt:
-    """A model that is ready to be written, and what it was made of."""
+    """A model that is ready to be written, with its inputs."""
 
     interactions: Interactions
     trained: Trained
@@ -72,7 +72,7 @@ class WrittenModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What came of a run."""
+    """The result of a run."""
 
     publication: Publication
     interactions: Interactions | None

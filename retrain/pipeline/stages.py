@@ -1,4 +1,4 @@
-"""A training run, stage by stage: each takes what the one before returned."""
+"""Runs training, stage by stage: each takes the result of the one before."""
 
 import shutil
 from collections.abc import Iterator
@@ -44,80 +44,82 @@ __all__ = ["Result", "RunContext", "run", "utc_now"]
 logger = structlog.get_logger("retrain")
 
 
-def run(job: RunContext, *, again: bool = False) -> Result:
-    """Train, evaluate and publish; RunError leaves what is live alone.
+def run(context: RunContext, *, again: bool = False) -> Result:
+    """Train, evaluate and publish; on RunError the live model stays.
 
     Args:
-        job: What to work with.
+        context: Settings, input and collaborators of the run.
         again: Train even when the same recipe was published before.
     """
     work = WorkIdentity(
-        parent=live_version(job.registry), input_digest=recipe_digest(job.source, job.settings.recipe())
+        parent=live_version(context.registry), input_digest=recipe_digest(context.source, context.settings.recipe())
     )
-    job.observer.note(work)
-    prefix = name_prefix(job.window.until, work.input_digest)
-    published = None if again else find_published(job.registry, prefix)
+    context.observer.note(work)
+    prefix = name_prefix(context.window.until, work.input_digest)
+    published = None if again else find_published(context.registry, prefix)
     if published:
-        job.observer.note(Named(published))
-        publication = activate(job.registry, published, now=job.now(), fence=job.fence)
+        context.observer.note(Named(published))
+        publication = activate(context.registry, published, now=context.now(), fence=context.fence)
         return Result(publication=publication, interactions=None, evaluation=None)
-    with job.start_smoke_server() as server:
-        learnt = _learnt(job, work)
-        written = _written(job, learnt.model, prefix)
-        _smoke(job, server, written.folder)
-    publication = _published(job, written)
-    _save(job, work, learnt.trained.checkpoint, publication.version)
+    with context.start_smoke_server() as server:
+        learnt = _learnt(context, work)
+        written = _written(context, learnt.model, prefix)
+        _smoke(context, server, written.folder)
+    publication = _published(context, written)
+    _save(context, work, learnt.trained.checkpoint, publication.version)
     return Result(publication=publication, interactions=learnt.interactions, evaluation=learnt.trained.evaluation)
 
 
-def _learnt(job: RunContext, work: WorkIdentity) -> Learnt:
-    """Return what the exports hold, what was learnt from it, and the model of both."""
-    observer = job.observer
-    with job.open_session() as session:
+def _learnt(context: RunContext, work: WorkIdentity) -> Learnt:
+    """Return the data of the exports, the result of training, and the model of both."""
+    observer = context.observer
+    with context.open_session() as session:
         with _loading():
-            interactions = _prepared(job, session)
-            _check_data(job, interactions)
+            interactions = _prepared(context, session)
+            _check_data(context, interactions)
         with observer.stage("gate"):
-            live_model = load_live_model(job.registry, job.folder / "live", interactions.users(), interactions.videos())
-        trained = train(job, work, interactions, live_model)
-        model = assemble(job, interactions, trained, parent=work.parent)
+            live_model = load_live_model(
+                context.registry, context.folder / "live", interactions.users(), interactions.videos()
+            )
+        trained = train(context, work, interactions, live_model)
+        model = assemble(context, interactions, trained, parent=work.parent)
         with observer.stage("showcase"):
-            observer.note(_showcase(job, interactions, trained, model, live_model))
+            observer.note(_showcase(context, interactions, trained, model, live_model))
     return Learnt(interactions=interactions, trained=trained, model=model)
 
 
-def _prepared(job: RunContext, session: DuckDbSession) -> Interactions:
-    with job.observer.stage("prepare"):
-        interactions = prepare(job.source, job.window, session)
+def _prepared(context: RunContext, session: DuckDbSession) -> Interactions:
+    with context.observer.stage("prepare"):
+        interactions = prepare(context.source, context.window, session)
     counts = interactions.counts
-    job.observer.note(counts)
+    context.observer.note(counts)
     logger.info("interactions.prepared", events=counts.events, broken=counts.broken)
     return interactions
 
 
-def _written(job: RunContext, model: Model, prefix: str) -> WrittenModel:
-    folder = job.folder / "model"
-    with job.observer.stage("write"):
+def _written(context: RunContext, model: Model, prefix: str) -> WrittenModel:
+    folder = context.folder / "model"
+    with context.observer.stage("write"):
         manifest = write_verified(model, prefix, folder)
-    job.observer.note(Named(manifest.version))
+    context.observer.note(Named(manifest.version))
     return WrittenModel(manifest=manifest, folder=folder)
 
 
-def _published(job: RunContext, written: WrittenModel) -> Publication:
-    with job.observer.stage("publish"):
+def _published(context: RunContext, written: WrittenModel) -> Publication:
+    with context.observer.stage("publish"):
         return publish(
-            job.registry,
+            context.registry,
             written.folder,
             written.manifest,
-            now=job.now(),
-            key=job.settings.signing_key(),
-            fence=job.fence,
+            now=context.now(),
+            key=context.settings.signing_key(),
+            fence=context.fence,
         )
 
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Load what Numba has compiled, or compile it, in a thread: while the database works."""
+    """Load or compile Numba's functions in a thread, while the database works."""
     with ThreadPoolExecutor(1) as pool:
         loading = [pool.submit(load) for load in (warp_kernel.load, page_ranking.load)]
         yield
@@ -125,46 +127,46 @@ def _loading() -> Iterator[None]:
         one.result()  # raises what the thread raised
 
 
-def _save(job: RunContext, work: WorkIdentity, checkpoint: Checkpoint, version: str) -> None:
-    """Leave the state of training for the next run, which can do without."""
-    with job.observer.stage("checkpoint"):
-        if job.kept:
+def _save(context: RunContext, work: WorkIdentity, checkpoint: Checkpoint, version: str) -> None:
+    """Save the state of training for the next run, which can do without it."""
+    with context.observer.stage("checkpoint"):
+        if context.kept:
             begin = f"{work.input_digest}-"
             with suppress(OSError):  # there may be none, and others may have theirs in it
-                for done in [folder for folder in job.kept.iterdir() if folder.name.startswith(begin)]:
+                for done in [folder for folder in context.kept.iterdir() if folder.name.startswith(begin)]:
                     shutil.rmtree(done, ignore_errors=True)
-                job.kept.rmdir()
-        if job.checkpoints:
-            with best_effort("checkpoint.not_saved", job.observer):
-                job.checkpoints.save(checkpoint.named(version))
-                job.checkpoints.prune(job.registry.versions())
+                context.kept.rmdir()
+        if context.checkpoints:
+            with best_effort("checkpoint.not_saved", context.observer):
+                context.checkpoints.save(checkpoint.named(version))
+                context.checkpoints.prune(context.registry.versions())
 
 
-def _smoke(job: RunContext, server: SmokeServer | None, folder: Path) -> None:
-    """Have the written model served for a test; RunError when it is not served as it should be."""
-    with job.observer.stage("smoke"):
+def _smoke(context: RunContext, server: SmokeServer | None, folder: Path) -> None:
+    """Test the written model in a server; RunError when a page is wrong."""
+    with context.observer.stage("smoke"):
         if server is None:
             return
         try:
             with closing(server):  # its end is of this stage
                 smoke = server.test(folder)
         except RunError as failure:
-            logger.warning("gate.smoke", problem=str(failure), forced=job.force)
-            if not job.force:
+            logger.warning("gate.smoke", problem=str(failure), forced=context.force)
+            if not context.force:
                 raise
         else:
-            job.observer.note(smoke)
+            context.observer.note(smoke)
             logger.info("gate.smoked", **asdict(smoke))
 
 
-def _check_data(job: RunContext, interactions: Interactions) -> None:
-    """Note what the gate finds in the data; RunError when that speaks against training on them."""
-    with job.observer.stage("gate"):
+def _check_data(context: RunContext, interactions: Interactions) -> None:
+    """Record the gate's findings in the data; RunError when the gate refuses them."""
+    with context.observer.stage("gate"):
         found = _data_findings(interactions)
-    job.observer.note(found)
+    context.observer.note(found)
     for problem in found.problems:
-        logger.warning("gate.data", problem=problem, forced=job.force)
-    if found.problems and not job.force:
+        logger.warning("gate.data", problem=problem, forced=context.force)
+    if found.problems and not context.force:
         raise RunError(Reason.GATE, f"{'; '.join(found.problems)} (--force trains on it all the same)")
 
 
@@ -176,7 +178,7 @@ def _data_findings(interactions: Interactions) -> DataFindings:
 
 
 def _showcase(
-    job: RunContext, interactions: Interactions, trained: Trained, model: Model, live_model: LiveModel | None
+    context: RunContext, interactions: Interactions, trained: Trained, model: Model, live_model: LiveModel | None
 ) -> Showcase:
     """Return pages as they will be served, beside those of the model that is live until then."""
     return showcase(
@@ -185,19 +187,19 @@ def _showcase(
         trained.representations.scores,
         trained.popularity_weight,
         live_model,
-        since=job.window.until,
-        threads=job.settings.retrain_threads,
-        seed=job.settings.retrain_seed,
+        since=context.window.until,
+        threads=context.settings.retrain_threads,
+        seed=context.settings.retrain_seed,
     )
 
 
-def assemble(job: RunContext, interactions: Interactions, trained: Trained, *, parent: str | None) -> Model:
-    """Return the model of everything that was known at the window's end."""
-    until, counts = job.window.until, interactions.counts
+def assemble(context: RunContext, interactions: Interactions, trained: Trained, *, parent: str | None) -> Model:
+    """Return the model of all knowledge at the window's end."""
+    until, counts = context.window.until, interactions.counts
     manifest = Manifest(
         version="unnamed",
-        algorithm=f"lightfm-{job.settings.retrain_loss}",
-        trained_at=job.now(),
+        algorithm=f"lightfm-{context.settings.retrain_loss}",
+        trained_at=context.now(),
         data_until=until,
         interaction_count=counts.events + counts.past_events,
         user_count=counts.users,
@@ -205,7 +207,7 @@ def assemble(job: RunContext, interactions: Interactions, trained: Trained, *, p
         dimensions=trained.representations.video_factors.shape[1],
         popularity_weight=trained.popularity_weight,
         popularity_floor=POPULARITY_FLOOR,
-        popularity_half_life_s=job.settings.popularity_half_life().total_seconds(),
+        popularity_half_life_s=context.settings.popularity_half_life().total_seconds(),
         metrics=trained.evaluation.metrics() if trained.evaluation else {},
         parent=parent,
     )
@@ -217,12 +219,12 @@ def assemble(job: RunContext, interactions: Interactions, trained: Trained, *, p
         user_biases=trained.representations.user_biases,
         video_factors=trained.representations.video_factors,
         video_biases=trained.representations.video_biases,
-        popularity=interactions.popularity(until, half_life=job.settings.popularity_half_life()),
+        popularity=interactions.popularity(until, half_life=context.settings.popularity_half_life()),
         seen=interactions.seen(until),
         catalogue=interactions.catalogue(),
     )
 
 
 def utc_now() -> datetime:
-    """Return the time of day."""
+    """Return the present time, UTC."""
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Leaves a report of a run: beside the model in the store, and as a file where people look."""
+"""Writes a report of a run: beside the model in the store, and as a file for people."""
 
 import tempfile
 from collections.abc import Iterator
@@ -47,12 +47,12 @@ RIVALS: Final = {
 
 
 def leave_report(
-    job: RunContext, findings: RunFindings, store: ObjectStore, came_of: Result | RunError, *, started_at: datetime
+    context: RunContext, findings: RunFindings, store: ObjectStore, came_of: Result | RunError, *, started_at: datetime
 ) -> None:
     """Write the report of a run that got as far as its data.
 
     Args:
-        job: The run.
+        context: The run.
         findings: What was noted of it.
         store: Of the models.
         came_of: Its end.
@@ -60,17 +60,17 @@ def leave_report(
     """
     if findings.counts is None:
         return
-    report = report_of(job, findings, findings.counts, came_of, started_at=started_at)
+    report = report_of(context, findings, findings.counts, came_of, started_at=started_at)
     folder = report.name if report.accepted else f"{REJECTED}/{report.name}"
     _upload(report, store, folder)
-    path = job.settings.retrain_report_path
+    path = context.settings.retrain_report_path
     if path:
         write_page(report, path)
     logger.info("report.written", page=f"{store.url}/{folder}/{PAGE}", copy=str(path) if path else None)
 
 
 def read_report(store: ObjectStore, version: str) -> RunReport:
-    """Return the kept report of a version or a rejected run; ObjectNotFoundError or ValueError when there is none."""
+    """Return the kept report of a version or a rejected run; ObjectNotFoundError or ValueError if there is none."""
     name = checked(version)
     try:
         data = store.read(f"{name}/{DATA}").data
@@ -86,13 +86,13 @@ def write_page(report: RunReport, path: Path) -> None:
 
 
 def report_of(
-    job: RunContext, findings: RunFindings, counts: Counts, came_of: Result | RunError, *, started_at: datetime
+    context: RunContext, findings: RunFindings, counts: Counts, came_of: Result | RunError, *, started_at: datetime
 ) -> RunReport:
-    """Return what is known of a run at its end."""
+    """Return the report of a run at its end."""
     failure = came_of if isinstance(came_of, RunError) else None
     rankings = (*_rankings(findings), *_live(findings))
-    last = job.window.last
-    name = findings.version or f"{job.window.until:%Y%m%dT%H%M%SZ}-{findings.input_digest}"
+    last = context.window.last
+    name = findings.version or f"{context.window.until:%Y%m%dT%H%M%SZ}-{findings.input_digest}"
     night = [Night(version=name, last_day=last, rankings=rankings)] if rankings else []
     return RunReport(
         name=name,
@@ -101,12 +101,12 @@ def report_of(
         reasons=(str(failure),) if failure else (),
         parent=findings.parent,
         started_at=started_at,
-        seconds=(job.now() - started_at).total_seconds(),
-        first_day=job.window.days[0].day,
+        seconds=(context.now() - started_at).total_seconds(),
+        first_day=context.window.days[0].day,
         last_day=last,
         counts=_counted(counts),
         broken=counts.broken,
-        settings=_set(job.settings),
+        settings=_set(context.settings),
         days=tuple(
             DayVolume(day=date(1970, 1, 1) + timedelta(days=one.day), events=one.events) for one in findings.days
         ),
@@ -116,7 +116,7 @@ def report_of(
         rankings=rankings,
         parts=parts_of(findings.evaluation.metrics()) if findings.evaluation else (),
         epochs=findings.epochs,
-        nights=(*_earlier_nights(job.registry, before=last), *night),
+        nights=(*_earlier_nights(context.registry, before=last), *night),
         showcase=findings.showcase,
         stages=tuple(Stage(name=stage, seconds=seconds) for stage, seconds in findings.stage_seconds.items()),
     )
@@ -160,7 +160,7 @@ def _rankings(findings: RunFindings) -> tuple[Ranking, ...]:
 
 
 def _live(findings: RunFindings) -> Iterator[Ranking]:
-    """Yield what the gate found of the model that was live before."""
+    """Yield the gate's findings on the model that was live before."""
     for one in findings.verdict.comparisons if findings.verdict else ():
         if one.rival == LIVE:
             yield Ranking(name=LIVE, ndcg=one.ndcg)
@@ -175,7 +175,7 @@ def _decisions(findings: RunFindings) -> Iterator[Decision]:
 
 
 def _compared(verdict: Verdict) -> Iterator[Decision]:
-    """Yield what came of each comparison, and of what else was looked at."""
+    """Yield the result of each comparison and other check."""
     told = [str(one) for one in verdict.comparisons]
     for one, text in zip(verdict.comparisons, told, strict=True):
         passed = not any(text in problem for problem in verdict.problems)
@@ -193,7 +193,7 @@ def _checked(check: str, problems: tuple[str, ...], otherwise: str) -> Iterator[
 
 
 def _earlier_nights(registry: Registry, *, before: date) -> list[Night]:
-    """Return the nights of published versions, oldest first; of several versions of a day the last one trained."""
+    """Return the nights of published versions, oldest first; of several versions of a day, the one trained last."""
     nights: dict[date, Night] = {}
     for version in registry.versions():
         if len(nights) >= MAX_NIGHTS:

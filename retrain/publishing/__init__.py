@@ -1,1 +1,1 @@
-"""Publish, activate, prune."""
+"""Publication of models: publish, activate, prune."""

@@ -1,4 +1,4 @@
-"""Versions made live by hand: back to an earlier model, or on to one that was held back; and signed by hand."""
+"""Activates and signs versions by hand: an earlier model, or one that was held back."""
 
 import hashlib
 import tempfile
@@ -17,7 +17,7 @@ from servicekit.storage.object_store import MISSING, ObjectChangedError, ObjectN
 def activate_version(
     store: ObjectStore, version: str, *, pin: bool, now: datetime, verifier: Verifier | None = None
 ) -> Pointer:
-    """Make a published version live after checking all of its files; RunError leaves the pointer where it was."""
+    """Make a published version live after checking all of its files; on RunError the pointer stays."""
     registry = Registry(store, verifier)
     with _told(store, version):
         current = registry.current()
@@ -26,7 +26,7 @@ def activate_version(
 
 
 def sign_version(store: ObjectStore, version: str, *, key: SigningKey, now: datetime) -> None:
-    """Sign a published version after checking all of its files; RunError leaves it as it was."""
+    """Sign a published version after checking all of its files; on RunError it stays as it was."""
     registry = Registry(store)
     with _told(store, version):
         _check_files(registry, store, version, now)
@@ -49,4 +49,6 @@ def _told(store: ObjectStore, version: str) -> Iterator[None]:
     except ArtefactError as error:
         raise RunError(Reason.ARTEFACT, f"{version} is not fit to be served: {error}") from None
     except ObjectChangedError:
-        raise RunError(Reason.PUBLISH, "somebody else moved the pointer meanwhile; look, then try again") from None
+        raise RunError(
+            Reason.PUBLISH, "another program moved the pointer meanwhile; check the live version, then try again"
+        ) from None

@@ -1,4 +1,4 @@
-"""Old versions and reports are removed; never the live version, its parent, or one that is being published."""
+"""Removes old versions and reports; never the live version, its parent, or one that is being published."""
 
 import re
 from collections.abc import Collection
@@ -22,7 +22,7 @@ UNFINISHED: Final = timedelta(days=14)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruning:
-    """What goes and what stays."""
+    """The versions and reports to remove and to keep."""
 
     removed: tuple[str, ...]
     """Versions, then folders of reports; oldest first."""
@@ -30,7 +30,7 @@ class Pruning:
 
 
 def plan_pruning(store: ObjectStore, *, keep: int, now: datetime) -> Pruning:
-    """Return which versions of a store are to be removed, and which reports of runs that published nothing.
+    """Return the versions of a store to remove, and the reports of runs that published nothing.
 
     Args:
         store: Of the models; a broken live pointer raises RunError.
@@ -47,7 +47,7 @@ def plan_pruning(store: ObjectStore, *, keep: int, now: datetime) -> Pruning:
 
 
 def prune(store: ObjectStore, *, keep: int, now: datetime) -> Pruning:
-    """Remove old versions, each with its manifest first, so that none is ever live in part; return what was done."""
+    """Remove old versions, each manifest first, so that none is ever live in part; return the removed ones."""
     done = plan_pruning(store, keep=keep, now=now)
     for version in done.removed:
         if version in _in_use(Registry(store)):
@@ -60,7 +60,7 @@ def prune(store: ObjectStore, *, keep: int, now: datetime) -> Pruning:
 
 
 def _in_use(registry: Registry) -> Collection[str]:
-    """Return the live version and its parent, which a rollback would want."""
+    """Return the live version and its parent, which a rollback would need."""
     live = live_version(registry)
     if live is None:
         return ()

@@ -1,4 +1,4 @@
-"""Publication: an immutable version in the store, and the pointer moved to it.
+"""Publishes an immutable version to the store, and moves the pointer to it.
 
 A version is called `<end of its data>-<digest of its recipe>-<digest of its files>`: names sort by age, the same work
 is found again, and two runs whose models differ in a bit never write the same objects.
@@ -26,7 +26,7 @@ ATTEMPTS: Final = 5
 
 
 class Outcome(Enum):
-    """What became of a published version."""
+    """Outcomes of a publication."""
 
     LIVE = "live"
     ALREADY_LIVE = "already live"
@@ -43,7 +43,7 @@ class Publication:
 
 
 def name_prefix(until: datetime, recipe: str) -> str:
-    """Return what the names of all versions of a recipe begin with."""
+    """Return the common beginning of the names of a recipe's versions."""
     return f"{until:%Y%m%dT%H%M%SZ}-{recipe}-"
 
 
@@ -66,7 +66,7 @@ def write_verified(model: Model, prefix: str, folder: Path) -> Manifest:
 
 
 def find_published(registry: Registry, prefix: str) -> str | None:
-    """Return the newest complete version whose name begins so, and whose signature the registry trusts."""
+    """Return the newest complete version with this name prefix whose signature the registry trusts."""
     named = (version for version in registry.versions() if version.startswith(prefix))
     return next(filter(registry.trusts, named), None)
 
@@ -81,7 +81,7 @@ def live_version(registry: Registry) -> str | None:
 
 
 def unfenced() -> None:
-    """Let everybody pass."""
+    """Accept every publication."""
 
 
 def publish(

@@ -1,1 +1,1 @@
-"""The HTML report, from plain values."""
+"""The HTML report, rendered from plain values."""

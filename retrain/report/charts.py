@@ -1,4 +1,4 @@
-"""Geometry of charts: where marks stand, in per cent of the width and height, and the ticks of their axes."""
+"""Computes the geometry of charts: positions of marks, in per cent of width and height, and ticks of axes."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mark:
-    """A point or bar."""
+    """A point or a bar."""
 
     x: float
     """Per cent from the left."""

@@ -1,4 +1,4 @@
-"""What a run leaves for people to look at: plain values, kept as JSON beside the page that shows them."""
+"""Defines the data of a run's report: plain values, kept as JSON beside the page that shows them."""
 
 from datetime import date, datetime
 from typing import Final
@@ -20,7 +20,7 @@ LIVE: Final = "live"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranking:
-    """How good one way to rank is."""
+    """Quality of one way to rank."""
 
     name: str
     ndcg: float
@@ -35,7 +35,7 @@ class Ranking:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SegmentQuality:
-    """Quality of what is served, for a part of the users or videos."""
+    """Quality of the served pages, for a part of the users or videos."""
 
     name: str
     users: int
@@ -46,7 +46,7 @@ class SegmentQuality:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Night:
-    """A version of the past, or this one."""
+    """A version of an earlier run, or of this one."""
 
     version: str
     last_day: date
@@ -73,7 +73,7 @@ class DayVolume:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What a check came to."""
+    """The result of a check."""
 
     check: str
     passed: bool
@@ -105,7 +105,7 @@ class VideoOnPage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampledUser:
-    """A user, and what the models show."""
+    """A user, with the pages of each model."""
 
     user: str
     known: int
@@ -136,7 +136,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunReport:
-    """A run, from its input to its outcome."""
+    """The report of a run, from its input to its outcome."""
 
     name: str
     """Of the version, or of the attempt."""
@@ -176,12 +176,12 @@ _REPORT: Final = TypeAdapter(RunReport)
 
 
 def to_json(report: RunReport) -> bytes:
-    """Return the report as it is kept."""
+    """Return the report as JSON."""
     return _REPORT.dump_json(report, indent=1)
 
 
 def from_json(data: bytes) -> RunReport:
-    """Return a kept report; ValueError when it is none."""
+    """Return a kept report; ValueError when the JSON is none."""
     try:
         return _REPORT.validate_json(data)
     except ValidationError as error:
@@ -189,7 +189,7 @@ def from_json(data: bytes) -> RunReport:
 
 
 def rankings_of(metrics: dict[str, float]) -> tuple[Ranking, ...]:
-    """Return the rankings that a manifest's metrics tell of, the served one first."""
+    """Return the rankings in a manifest's metrics, the served one first."""
     ending = f".{NDCG}"
     names = [key.removesuffix(ending) for key in metrics if key.endswith(ending) and not key.startswith(PART)]
     names.sort(key=lambda name: (name != SERVED, name == BASELINE))
@@ -212,7 +212,7 @@ def rankings_of(metrics: dict[str, float]) -> tuple[Ranking, ...]:
 
 
 def parts_of(metrics: dict[str, float]) -> tuple[SegmentQuality, ...]:
-    """Return the parts that a manifest's metrics tell of."""
+    """Return the parts in a manifest's metrics."""
     ending = f".{NDCG}"
     keys = [key for key in metrics if key.startswith(PART) and key.endswith(ending)]
     return tuple(
@@ -228,5 +228,5 @@ def parts_of(metrics: dict[str, float]) -> tuple[SegmentQuality, ...]:
 
 
 def _users(metrics: dict[str, float], part: str) -> float:
-    """Return how many users a part has; manifests of the release before have another word for them."""
+    """Return the number of users of a part; manifests of the release before use another word for them."""
     return metrics.get(f"{part}.users", metrics.get(f"{part}.viewers", 0.0))

@@ -1,4 +1,4 @@
-"""A run's report as one page of HTML that needs nothing else: style and charts stand inside it."""
+"""Renders a run's report as one self-contained page of HTML: style and charts stand inside it."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -44,12 +44,12 @@ def render(report: RunReport) -> str:
 
 
 def title(name: str) -> str:
-    """Return what people call a ranking."""
+    """Return the title of a ranking."""
     return TITLES.get(name) or name.replace("_", " ").replace(".", ", ").capitalize()
 
 
 def _nights(nights: Sequence[Night]) -> Chart | None:
-    """Return quality over nights: the served ranking, and popularity to tell hard nights from bad models."""
+    """Return the chart of quality over nights: the served ranking beside popularity, which tells hard nights."""
     if len(nights) < 2:
         return None
     lines = []

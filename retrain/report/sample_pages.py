@@ -1,4 +1,4 @@
-"""Pages to look at: where their places go, and those of some users beside what these had liked."""
+"""Samples pages to look at: the distribution of their places, and the pages of some users beside their likes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -99,7 +99,7 @@ def _samples(interactions: Interactions, day: HeldOutDay, pages: Pages, since: d
 
 
 def _chosen(day: HeldOutDay) -> list[int]:
-    """Return the places of some users, from one who was shown little to one who was shown much."""
+    """Return the places of some users, from one with few shown videos to one with many."""
     lengths = day.seen.lengths()[day.users]
     order = np.argsort(lengths, kind="stable")
     known = order[lengths[order] > 0]

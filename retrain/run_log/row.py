@@ -1,4 +1,4 @@
-"""A run as it is kept."""
+"""Defines the row of a run in the log of runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from retrain.errors import Reason
 
 
 class State(StrEnum):
-    """How far a run is."""
+    """States of a run."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -24,7 +24,7 @@ class State(StrEnum):
 
 
 class RunChange(TypedDict, total=False):
-    """What becomes known of a run after its begin, by the names of its columns."""
+    """Changes of a run's row after its begin, by the names of its columns."""
 
     run_date: date | None
     input_digest: str
@@ -42,7 +42,7 @@ class RunChange(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFigures:
-    """What a run has to show when it ends, whatever its end."""
+    """The figures of a run at its end, whatever its end."""
 
     input_digest: str = ""
     interactions: int | None = None
@@ -86,15 +86,15 @@ class RunRow(BaseModel):
         return cls(run_id=uuid4(), run_date=run_date, started_at=at, heartbeat_at=at)
 
     def dated(self, run_date: date, at: datetime) -> Self:
-        """Return it with the day that it trains on."""
+        """Return the row with the day that the run trains on."""
         return self._with(run_date=run_date, heartbeat_at=at)
 
     def alive(self, at: datetime) -> Self:
-        """Return it as it is at a time."""
+        """Return the row of a run that is alive at a time."""
         return self._with(heartbeat_at=at)
 
     def ended(self, state: State, at: datetime, failure: tuple[Reason, str] | None, figures: RunFigures) -> Self:
-        """Return it as it ended by itself.
+        """Return the row of a run that ended by itself.
 
         Args:
             state: How.
@@ -116,11 +116,11 @@ class RunRow(BaseModel):
         )
 
     def ended_by_others(self, at: datetime, reason: Reason, message: str) -> Self:
-        """Return it as failed, by who found it so: what it has done by then is not known."""
+        """Return the row of a run that another process found dead: its results are unknown."""
         return self._with(state=State.FAILED, ended_at=at, reason=str(reason), message=message)
 
     def logged(self, at: datetime) -> Self:
-        """Return it as written to Snowflake."""
+        """Return the row as written to Snowflake."""
         return self._with(logged_at=at)
 
     def _with(self, **change: Unpack[RunChange]) -> Self:

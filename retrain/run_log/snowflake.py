@@ -1,4 +1,4 @@
-"""The analysts' log of runs: `feed.lightfm_retrain_log` in Snowflake, one row a run whatever is tried again."""
+"""Writes the analysts' log of runs, `feed.lightfm_retrain_log` in Snowflake: one row a run, however many retries."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ WHEN NOT MATCHED THEN INSERT (job_name, status, timestamp, interactions_processe
 
 
 def log_runs(account: SnowflakeAccount, runs: Runs, now: Callable[[], datetime]) -> bool:
-    """Write every ended run that Snowflake does not have; return whether it has them all now.
+    """Write each ended run that Snowflake lacks; return whether it has all of them now.
 
     A run never fails for it: what could not be written is written after a later run.
     """

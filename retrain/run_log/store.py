@@ -1,4 +1,4 @@
-"""The log of runs: a table of Postgres where there is one, else files of this machine."""
+"""Stores the log of runs: in a table of Postgres if configured, else in files of this machine."""
 
 import json
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from retrain.errors import Reason, RunError
 from retrain.postgres import Connection, connect
 from retrain.run_log.row import RunRow, State
+from retrain.settings import RetrainSettings
 from servicekit.files.replacement import write_whole
 
 MAX_FILES: Final = 1000
@@ -22,22 +23,22 @@ ORPHANED: Final = "the process ended without a word"
 
 
 class Runs(Protocol):
-    """Keeps runs."""
+    """The log of runs."""
 
     def save(self, row: RunRow) -> None:
-        """Write a run, in place of what was known of it."""
+        """Write a run, in place of its earlier row."""
 
     def beat(self, run_id: UUID, at: datetime) -> None:
-        """Note that a run is alive."""
+        """Record that a run is alive."""
 
     def end_orphans(self, at: datetime) -> int:
-        """Note of all running ones that they failed, by who holds the lock; return how many there were."""
+        """Mark all running runs as failed, for the holder of the lock; return their number."""
 
     def recent(self, count: int) -> list[RunRow]:
-        """Return the runs that began last, the newest first."""
+        """Return the latest runs, the newest first."""
 
     def unlogged(self) -> list[RunRow]:
-        """Return the ended runs that Snowflake does not have, oldest first."""
+        """Return the ended runs that Snowflake lacks, oldest first."""
 
 
 class PostgresRuns:
@@ -51,7 +52,7 @@ class PostgresRuns:
         self._conninfo = conninfo
 
     def save(self, row: RunRow) -> None:
-        """Write a run, in place of what was known of it."""
+        """Write a run, in place of its earlier row."""
         values = row.model_dump() | {
             "state": str(row.state),
             "stage_seconds": json.dumps(row.stage_seconds),
@@ -67,12 +68,12 @@ class PostgresRuns:
             )
 
     def beat(self, run_id: UUID, at: datetime) -> None:
-        """Note that a run is alive."""
+        """Record that a run is alive."""
         with self._connection() as connection:
             connection.execute("UPDATE retrain_runs SET heartbeat_at = %s WHERE run_id = %s", [at, run_id])
 
     def end_orphans(self, at: datetime) -> int:
-        """Note of all running ones that they failed."""
+        """Mark all running runs as failed; return their number."""
         with self._connection() as connection:
             done = connection.execute(
                 "UPDATE retrain_runs SET state = 'failed', ended_at = %s, reason = %s, message = %s "
@@ -82,11 +83,11 @@ class PostgresRuns:
             return done.rowcount
 
     def recent(self, count: int) -> list[RunRow]:
-        """Return the runs that began last, the newest first."""
+        """Return the latest runs, the newest first."""
         return self._rows("ORDER BY started_at DESC, run_id LIMIT %s", [count])
 
     def unlogged(self) -> list[RunRow]:
-        """Return the ended runs that Snowflake does not have, oldest first."""
+        """Return the ended runs that Snowflake lacks, oldest first."""
         return self._rows("WHERE logged_at IS NULL AND state <> 'running' ORDER BY started_at, run_id", [])
 
     def _rows(self, which: str, values: list[Any]) -> list[RunRow]:
@@ -108,7 +109,7 @@ class PostgresRuns:
 
 
 class FileRuns:
-    """Runs as files of a folder, for who has no Postgres.
+    """Runs as files of a folder, for installations without Postgres.
 
     Args:
         folder: Made when missing.
@@ -118,7 +119,7 @@ class FileRuns:
         self._folder = folder
 
     def save(self, row: RunRow) -> None:
-        """Write a run, in place of what was known of it."""
+        """Write a run, in place of its earlier row."""
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{row.started_at:%Y%m%dT%H%M%S%f}-{row.run_id}.json"
         write_whole(path, row.model_dump_json(indent=2))
@@ -126,24 +127,24 @@ class FileRuns:
             old.unlink(missing_ok=True)
 
     def beat(self, run_id: UUID, at: datetime) -> None:
-        """Note that a run is alive."""
+        """Record that a run is alive."""
         for row in self._rows():
             if row.run_id == run_id and row.state is State.RUNNING:
                 self.save(row.alive(at))
 
     def end_orphans(self, at: datetime) -> int:
-        """Note of all running ones that they failed."""
+        """Mark all running runs as failed; return their number."""
         orphans = [row for row in self._rows() if row.state is State.RUNNING]
         for row in orphans:
             self.save(row.ended_by_others(at, Reason.KILLED, ORPHANED))
         return len(orphans)
 
     def recent(self, count: int) -> list[RunRow]:
-        """Return the runs that began last, the newest first."""
+        """Return the latest runs, the newest first."""
         return self._rows()[::-1][:count]
 
     def unlogged(self) -> list[RunRow]:
-        """Return the ended runs that Snowflake does not have, oldest first."""
+        """Return the ended runs that Snowflake lacks, oldest first."""
         return [row for row in self._rows() if row.logged_at is None and row.state is not State.RUNNING]
 
     def _rows(self) -> list[RunRow]:
@@ -156,8 +157,14 @@ class FileRuns:
 
 
 def _row(text: str | bytes) -> RunRow | None:
-    """Return a run from how it is kept; None for what is none, or one of another version of this program."""
+    """Return the run in a kept text; None for an invalid text, or one of another version of this program."""
     try:
         return RunRow.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def open_runs(settings: RetrainSettings) -> Runs:
+    """Return the log of runs: in Postgres if that is configured, else in files."""
+    conninfo = settings.conninfo()
+    return PostgresRuns(conninfo) if conninfo else FileRuns(settings.retrain_work_dir / "runs")

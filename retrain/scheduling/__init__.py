@@ -1,1 +1,1 @@
-"""When a run starts, alone and watched over."""
+"""Scheduling of runs: when each starts, alone and watched over."""

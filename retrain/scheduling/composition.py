@@ -1,4 +1,4 @@
-"""Puts a run together: the stores, the lock, the log of runs, and what the stages work with, as the settings say."""
+"""Builds a run from the settings: the stores, the lock, the log of runs, and the context of the stages."""
 
 from dataclasses import dataclass, replace
 from datetime import date
@@ -15,8 +15,9 @@ from retrain.pipeline.fits import kept_folder
 from retrain.pipeline.observer import RunFindings, RunObserver
 from retrain.pipeline.progress_bar import choose_progress
 from retrain.pipeline.stages import utc_now
-from retrain.run_log.notify import open_runs, tell
+from retrain.run_log.ended_run import report_ended_run
 from retrain.run_log.row import RunFigures
+from retrain.run_log.store import open_runs
 from retrain.scheduling.lock import run_lock
 from retrain.scheduling.tracked_run import RunLease, TrackedRun
 from retrain.settings import RetrainSettings
@@ -28,7 +29,7 @@ from servicekit.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStores:
-    """Where a run reads and publishes."""
+    """The stores that a run reads and publishes to."""
 
     interactions: ObjectStore
     catalogue: ObjectStore | None
@@ -61,7 +62,7 @@ class RunStores:
         )
 
     def start(self, settings: RetrainSettings, window: Window) -> WarmStart:
-        """Return what to go on from."""
+        """Return the start of training: a checkpoint, or nothing."""
         return choose(self.checkpoints, self.registry.versions(), Compatibility.of(settings, window))
 
     def source(self, window: Window, folder: Path) -> InputFiles:
@@ -72,7 +73,7 @@ class RunStores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPlan:
-    """What a run is going to do."""
+    """The plan of a run."""
 
     settings: RetrainSettings
     window: Window
@@ -82,7 +83,7 @@ class RunPlan:
     """For scratch files."""
 
     def context(self, stores: RunStores, held: RunLease, observer: RunObserver, *, force: bool) -> RunContext:
-        """Return what the stages work with."""
+        """Return the context of the stages."""
         return RunContext(
             settings=self.settings,
             window=self.window,
@@ -102,19 +103,19 @@ class RunPlan:
 
 
 def tracked_run(settings: RetrainSettings, metrics: Metrics, observer: RunObserver) -> TrackedRun:
-    """Return what watches over a run."""
+    """Return the watch over a run."""
     runs = open_runs(settings)
     return TrackedRun(
         take=lambda: run_lock(settings),
         runs=runs,
         figures=lambda: run_figures(observer.findings),
-        told=lambda row: tell(settings, runs, metrics, row),
+        told=lambda row: report_ended_run(settings, runs, metrics, row),
         now=utc_now,
     )
 
 
 def run_figures(findings: RunFindings) -> RunFigures:
-    """Return what the log of runs keeps of what was found."""
+    """Return the figures of the findings, for the log of runs."""
     return RunFigures(
         input_digest=findings.input_digest,
         interactions=findings.counts.events if findings.counts else None,

@@ -1,4 +1,4 @@
-"""One run at a time: a lock that ends with the process that holds it, or soon afterwards."""
+"""Excludes concurrent runs by a lock that ends with the process that holds it, or soon afterwards."""
 
 import os
 import socket
@@ -14,6 +14,7 @@ from retrain.errors import Reason, RunError
 from retrain.postgres import connect
 from retrain.settings import RetrainSettings
 from servicekit.files.lock import FileLock
+from servicekit.process.periodic_thread import PeriodicThread
 
 KEY: Final = 4_702_001
 """Of the session's lock by which releases before this one excluded each other."""
@@ -40,17 +41,17 @@ UPDATE retrain_lease SET expires_at = '-infinity', holder = '' WHERE fence = %s 
 
 
 class Lock(Protocol):
-    """Is held from the moment it is made."""
+    """A lock that is held from its creation."""
 
     def check(self) -> None:
-        """Return if it is still held; RunError when it is not, or when nobody can tell."""
+        """Return if the lock is still held; RunError if it is not, or if that is unknown."""
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
 
 
 class PostgresLock:
-    """A lease in a table: whoever renews it holds it, by the clock of the database, and with a number of its own.
+    """A lease in a table: its holder renews it, by the clock of the database, under a number of its own.
 
     No session holds it, so that it works through poolers, which share sessions between clients. A process that hangs
     for longer than the lease loses it, and finds out by its number. That of a process that was killed is free when its
@@ -61,13 +62,12 @@ class PostgresLock:
         lease_s: Seconds after which it is free unless it was renewed, which it is several times as often.
 
     Raises:
-        RunError: Somebody else holds it, or the database is out of reach.
+        RunError: Another run holds the lease, or the database is out of reach.
     """
 
     def __init__(self, conninfo: str, *, lease_s: float = LEASE_S) -> None:
         self._conninfo = conninfo
         self._lease_s = lease_s
-        self._released = threading.Event()
         try:
             self._fence = self._take()
         except psycopg.errors.UndefinedTable:
@@ -76,11 +76,13 @@ class PostgresLock:
             raise RunError(Reason.LOCK, f"no lock, as Postgres is out of reach: {_line(error)}") from None
         except psycopg.Error as error:
             raise RunError(Reason.LOCK, f"no lock: {_line(error)}") from None
-        self._renewing = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._renewing = PeriodicThread(
+            "lease", self._keep, interval_s=lease_s / RENEWALS, stop_within_s=threading.TIMEOUT_MAX
+        )
         self._renewing.start()
 
     def check(self) -> None:
-        """Return if it is still held, for as long as a lease; RunError when it is not, or when nobody can tell."""
+        """Return if the lease is still valid; RunError if it is not, or if that is unknown."""
         try:
             held, problem = self._renew(), ""
         except psycopg.Error as error:
@@ -89,14 +91,13 @@ class PostgresLock:
             raise RunError(Reason.LOCK, f"the lock was lost: another run may be under way{problem}")
 
     def release(self) -> None:
-        """Let others have it, at once where Postgres answers."""
-        self._released.set()
-        self._renewing.join()
+        """Release the lease, at once if Postgres answers."""
+        self._renewing.stop()
         with suppress(psycopg.Error):
             self._ask(_RELEASE, [self._fence])
 
     def _take(self) -> int:
-        """Return the number of the new lease; wait for one that nobody renews."""
+        """Return the number of the new lease; wait for an unrenewed one to end."""
         seen, begin = None, time.monotonic()
         while True:
             row = self._ask(_TAKE, [_holder(), self._lease_s, KEY])
@@ -114,24 +115,23 @@ class PostgresLock:
         return self._ask(_RENEW, [self._lease_s, self._fence]) is not None
 
     def _keep(self) -> None:
-        while not self._released.wait(self._lease_s / RENEWALS):
-            with suppress(psycopg.Error):  # `check` tells, and the next renewal may do
-                self._renew()
+        with suppress(psycopg.Error):  # `check` tells, and the next renewal may do
+            self._renew()
 
     def _ask(self, query: LiteralString, values: list[Any]) -> tuple[Any, ...] | None:
-        """Run a statement as a transaction of its own, on a connection of its own; return its row."""
+        """Run a statement in a transaction and a connection of its own; return its row."""
         with connect(self._conninfo, autocommit=True) as connection:
             return connection.execute(query, values).fetchone()
 
 
 class LocalLock:
-    """A lock on a file: between runs of one machine that share a folder.
+    """A lock on a file, between runs of one machine that share a folder.
 
     Args:
         path: Made when missing, and left there.
 
     Raises:
-        RunError: Somebody else holds it.
+        RunError: Another run holds the lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -142,20 +142,20 @@ class LocalLock:
             raise RunError(Reason.BUSY, f"another run is under way: it holds {path}") from None
 
     def check(self) -> None:
-        """Return: the lock ends with the process only."""
+        """Return at once: the lock ends with the process only."""
 
     def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         self._lock.close()
 
 
 def take_lock(conninfo: str | None, path: Path) -> Lock:
-    """Return the lock: in the database where there is one, else on the file."""
+    """Return the lock: in the database if there is one, else on the file."""
     return PostgresLock(conninfo, lease_s=LEASE_S) if conninfo else LocalLock(path)
 
 
 def run_lock(settings: RetrainSettings) -> Lock:
-    """Take the lock that runs exclude each other by; RunError when another one holds it."""
+    """Take the lock that excludes other runs; RunError when another run holds it."""
     return take_lock(settings.conninfo(), settings.retrain_work_dir / LOCK_FILE)
 
 

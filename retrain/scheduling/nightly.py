@@ -1,4 +1,4 @@
-"""The schedule over the stores that the settings name: looks up what is due, and reports runs that hang."""
+"""Finds due days in the stores that the settings name, and reports runs that hang."""
 
 import threading
 import time
@@ -13,11 +13,11 @@ from modelstore.artefact import ArtefactError
 from modelstore.registry import Registry
 from retrain.data.exports import list_days
 from retrain.errors import Reason, RunError
-from retrain.run_log.notify import open_runs, tell
+from retrain.run_log.ended_run import report_ended_run
 from retrain.run_log.row import RunRow, State
-from retrain.run_log.store import Runs
-from retrain.scheduling.due_days import Schedule, due_days
+from retrain.run_log.store import Runs, open_runs
 from retrain.scheduling.lock import Lock, run_lock
+from retrain.scheduling.schedule import Schedule, due_days
 from retrain.scheduling.subprocess_run import ChildRun
 from retrain.scheduling.tracked_run import store_failures
 from retrain.settings import RetrainSettings
@@ -38,7 +38,7 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nightly:
-    """Knows what is due and reports runs that hang.
+    """Finds due days, and reports runs that hang.
 
     Attributes:
         settings: What runs are started with.
@@ -52,7 +52,7 @@ class Nightly:
 
     @classmethod
     def of(cls, settings: RetrainSettings, metrics: Metrics) -> "Nightly":
-        """Return it with the log of runs that the settings name."""
+        """Return the schedule's source with the log of runs that the settings name."""
         return cls(settings=settings, metrics=metrics, runs=open_runs(settings))
 
     def schedule(self, stopping: threading.Event) -> Schedule:
@@ -78,7 +78,7 @@ class Nightly:
         )
 
     def report_hung(self, day: date) -> None:
-        """Keep and tell of a run that was ended by force; where it cannot be kept, it is told of all the same."""
+        """Record and report a run that was killed; a failure to record does not stop the report."""
         now = _now()
         message = f"ended after {self.settings.schedule_limit_s:.0f} s"
         rows = [RunRow.begun(day, now)]
@@ -91,10 +91,10 @@ class Nightly:
         except RunError as failure:
             logger.error("schedule.not_reported", problem=str(failure))  # noqa: TRY400  # one line says it
         for row in rows:
-            tell(self.settings, self.runs, self.metrics, row.ended_by_others(now, Reason.HUNG, message))
+            report_ended_run(self.settings, self.runs, self.metrics, row.ended_by_others(now, Reason.HUNG, message))
 
     def _lock(self) -> Lock:
-        """Return the lock: Postgres may take a moment to see that who held it is dead."""
+        """Return the lock: Postgres may take a moment to see that its holder is dead."""
         deadline = time.monotonic() + FREED_S
         while True:
             try:

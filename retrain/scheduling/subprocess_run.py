@@ -1,4 +1,4 @@
-"""A run as a process of its own, which the schedule can end when it hangs."""
+"""Runs a day in a process of its own, which the schedule can end when it hangs."""
 
 import os
 import signal
@@ -27,12 +27,12 @@ POLL_S: Final = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChildRun:
-    """Starts runs.
+    """Starts runs as processes of their own.
 
     Attributes:
         limit_s: Seconds after which a run is ended by force.
         stopping: Set when the schedule is to stop: a run that is under way is told to end.
-        hung: Is told of a run that was ended by force.
+        hung: Called with a run that was killed.
         command: What the day is added to.
     """
 

@@ -1,4 +1,4 @@
-"""One run as it is watched over: alone by a lock, kept in the log of runs, counted, and told to Snowflake."""
+"""Watches over one run: excludes others by a lock, records it, counts it, and reports it to Snowflake."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +25,7 @@ DUCKDB: Final = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.Transac
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLease:
-    """What a run gets when it is the only one.
+    """The lease of a run that is the only one.
 
     Attributes:
         check: Raises RunError when the lock was lost.
@@ -60,7 +60,7 @@ class TrackedRun:
 
     @contextmanager
     def running(self, last: date | None) -> Iterator[RunLease]:
-        """Yield when the lock is held; whatever ends the run is kept, and goes on as a RunError where foreseen."""
+        """Yield while the lock is held; record any error that ends the run, and raise it as a RunError if foreseen."""
         self._row = RunRow.begun(last, self._now())
         with ExitStack() as until_told, self._told_of_end(), store_failures():
             lock = self._take()
@@ -74,7 +74,7 @@ class TrackedRun:
 
     @contextmanager
     def _told_of_end(self) -> Iterator[None]:
-        """Keep how it ends, and tell of it."""
+        """Record and report the end of the run."""
         try:
             yield
         except RunError as failure:
@@ -106,7 +106,7 @@ class TrackedRun:
 
 @contextmanager
 def store_failures() -> Iterator[None]:
-    """Turn errors of disks and stores into RunError."""
+    """Convert errors of disks and stores to RunError."""
     try:
         yield
     except ObjectNotFoundError as error:
@@ -117,7 +117,7 @@ def store_failures() -> Iterator[None]:
 
 @contextmanager
 def _beating(beat: Callable[[], None]) -> Iterator[None]:
-    """Call something at intervals from a thread of its own; what fails is tried again at the next beat."""
+    """Call a function at intervals in a thread; after a failure, the next beat tries again."""
     heart = PeriodicThread("heart", beat, interval_s=BEAT_S, on_failure=_no_heartbeat, stop_within_s=BEAT_S)
     heart.start()
     try:

@@ -1,4 +1,4 @@
-"""The state of training on disk: a folder of `.npy` files and `manifest.json`, written last. Nothing in it is a pickle.
+"""Keeps the state of training on disk: a folder of `.npy` files, and `manifest.json`, written last; never a pickle.
 
 Rows change from night to night, so it holds the identifiers of its users and videos, and is read in the terms of
 others. Every file's size and SHA-256 stand in the manifest.
@@ -24,11 +24,11 @@ MANIFEST: Final = "manifest.json"
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be gone on from."""
+    """A checkpoint that training cannot resume from."""
 
 
 class Description(BaseModel):
-    """What a state is of."""
+    """Description of a state."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,15 +66,15 @@ class Checkpoint:
         )
 
     def named(self, version: str) -> "Checkpoint":
-        """Return it as that of a published version."""
+        """Return the checkpoint of a published version."""
         return replace(self, description=self.description.model_copy(update={"version": version}))
 
     def after_full_fit(self, until: datetime) -> "Checkpoint":
-        """Return it as after a full fit up to an instant, which need not be tried again soon."""
+        """Return the checkpoint of a full fit up to an instant, which is not due again soon."""
         return replace(self, description=self.description.model_copy(update={"full_fit_until": until}))
 
     def state_in(self, users: IdMap, videos: IdMap) -> TrainingState:
-        """Return a copy of the state in the rows of these users and videos, without what is not among them."""
+        """Return a copy of the state in the rows of these users and videos, without others."""
         rows = {"user": _rows(users, self.users), "item": _rows(videos, self.videos)}
         kept = {side: found != UNKNOWN for side, found in rows.items()}
         return TrainingState(
@@ -94,7 +94,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> Description:
 
 
 def read_description(data: bytes) -> Description:
-    """Return a manifest; CheckpointError when it is not one, or of a layout that is not known here."""
+    """Return a manifest; CheckpointError for an invalid one, or one of an unknown layout."""
     try:
         description = Description.model_validate_json(data)
     except ValidationError as error:
@@ -107,7 +107,7 @@ def read_description(data: bytes) -> Description:
 
 
 def read(folder: Path) -> Checkpoint:
-    """Return the checkpoint in a folder, its arrays mapped; CheckpointError when a byte of it is not as written."""
+    """Return the checkpoint in a folder, its arrays mapped; CheckpointError when a checksum differs."""
     try:
         description = read_description((folder / MANIFEST).read_bytes())
         arrays = {name.removesuffix(".npy"): _load(folder / name, entry) for name, entry in description.files.items()}
@@ -141,7 +141,7 @@ def _load(path: Path, entry: FileEntry) -> NDArray[Any]:
 
 
 def _check(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError when the arrays do not fit together, or hold what no fit should go on from."""
+    """Raise CheckpointError when the arrays do not fit together, or hold numbers that no fit should resume from."""
     counts = {"user": len(checkpoint.users), "item": len(checkpoint.videos)}
     for name, array in checkpoint.state.arrays.items():
         count = counts[name.partition("_")[0]]
@@ -155,7 +155,7 @@ def _check(checkpoint: Checkpoint) -> None:
 
 
 def _rows(known: IdMap, wanted: NDArray[np.bytes_]) -> NDArray[np.int64]:
-    """Return the row of each identifier, UNKNOWN where there is none."""
+    """Return the row of each identifier, UNKNOWN if it is missing."""
     if not len(known):
         return np.full(len(wanted), UNKNOWN, np.int64)
     places = np.minimum(np.searchsorted(known.array, wanted), len(known) - 1)

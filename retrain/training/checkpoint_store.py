@@ -1,4 +1,4 @@
-"""Checkpoints in the model store, `checkpoints/<version>/…` beside the models: no server ever downloads them.
+"""Stores checkpoints in the model store, `checkpoints/<version>/…` beside the models; no server downloads them.
 
 A checkpoint counts while its model is published, and goes with it. Where models are signed, so are checkpoints: the
 next model is made of them.
@@ -43,12 +43,12 @@ class CheckpointStore:
         self._key = key
 
     def versions(self) -> list[str]:
-        """Return the versions that have a whole checkpoint, newest data first."""
+        """Return the versions with a complete checkpoint, newest data first."""
         keys = (key.split("/") for key in self._store.list(f"{FOLDER}/"))
         return sorted((parts[1] for parts in keys if len(parts) == 3 and parts[2] == MANIFEST), reverse=True)
 
     def describe(self, version: str) -> Description:
-        """Return what a version's checkpoint is of; CheckpointError when that cannot be read or trusted."""
+        """Return the description of a version's checkpoint; CheckpointError when it cannot be read or trusted."""
         manifest = self._read(version, MANIFEST)
         if self._key:
             try:
@@ -58,7 +58,7 @@ class CheckpointStore:
         return read_description(manifest)
 
     def load(self, version: str) -> Checkpoint:
-        """Return a version's checkpoint; CheckpointError when a byte of it is not as written."""
+        """Return a version's checkpoint; CheckpointError when a checksum differs."""
         description = self.describe(version)
         with tempfile.TemporaryDirectory(prefix="checkpoint-") as name:
             folder = Path(name)
@@ -81,7 +81,7 @@ class CheckpointStore:
                 self._store.upload(folder / file, f"{FOLDER}/{version}/{file}")
 
     def prune(self, models: Collection[str]) -> None:
-        """Remove all but the newest checkpoints of these models; of what is removed, the manifest first."""
+        """Remove all but the newest checkpoints of these models, each manifest first."""
         kept = [version for version in self.versions() if version in models][:KEPT]
         keys = [key for key in self._store.list(f"{FOLDER}/") if key.split("/")[1] not in kept]
         for key in sorted(keys, key=lambda key: not key.endswith(f"/{MANIFEST}")):

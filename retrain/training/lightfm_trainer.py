@@ -1,4 +1,4 @@
-"""LightFM, the only place that imports it.
+"""Trains LightFM; no other module imports it.
 
 A `Trainer` is fitted on one matrix after another. Users and videos may come and go between them: those that stay keep
 what they have learnt, together with the optimiser's state, so that a day can be added for a fraction of a full fit. Its
@@ -43,7 +43,7 @@ LEARNT: Final = tuple(f"{side}_{part}" for side in ("user", "item") for part in 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingState:
-    """What a fit goes on from: with it, another process on one thread of such a machine comes to the same bits."""
+    """The state that a fit resumes from: another process on one thread of such a machine computes the same bits."""
 
     users: NDArray[np.int32]
     """Rows of the users that were learnt of, ascending."""
@@ -56,12 +56,12 @@ class TrainingState:
 
     @property
     def size(self) -> int:
-        """Return how many bytes it has."""
+        """Return the size in bytes."""
         return sum(array.nbytes for array in self.arrays.values())
 
 
 class _LightFM(LightFM):  # type: ignore[misc]  # it has no types
-    """LightFM that is given what users like apart from what a pass learns from, and has its passes of WARP compiled.
+    """LightFM with the likes of users apart from a pass's examples, and with compiled passes of WARP.
 
     LightFM takes both from one matrix, and sorts that anew before each pass.
     """
@@ -123,12 +123,12 @@ class Trainer:
 
     @property
     def users(self) -> NDArray[np.int32]:
-        """The rows of the users that were learnt of, ascending."""
+        """Return the rows of the learnt users, ascending."""
         return self._users
 
     @property
     def is_fitted(self) -> bool:
-        """Whether anything was learnt yet."""
+        """Return whether anything was learnt yet."""
         return self.model.user_embeddings is not None
 
     def fit(
@@ -139,7 +139,7 @@ class Trainer:
         fresh: NDArray[np.bool_] | None = None,
         replayed: float = 0.0,
     ) -> None:
-        """Learn from these, going on from what was learnt before; RunError when the numbers diverge.
+        """Learn from these positives, resuming from the present state; RunError when the numbers diverge.
 
         Args:
             positives: At least one; rows mean the same users and videos as in every other call.
@@ -162,7 +162,7 @@ class Trainer:
                 raise RunError(Reason.TRAINING, f"LightFM diverged: {error}") from None
 
     def state(self) -> TrainingState:
-        """Return what was learnt so far, not copied: what is learnt later may change it."""
+        """Return the present state, not copied: later fits may change it."""
         random = self.model.random_state.get_state(legacy=False)["state"]
         return TrainingState(
             users=self._users,
@@ -172,7 +172,7 @@ class Trainer:
         )
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from a state, of the same factors, in place of what was learnt here; its arrays will change."""
+        """Resume from a state of the same factors, in place of the present one; its arrays will change."""
         self._users, self._videos = state.users, state.videos
         for name, array in state.arrays.items():
             setattr(self.model, name, array)
@@ -182,7 +182,7 @@ class Trainer:
         self.model.random_state.set_state(("MT19937", state.random[:-1], int(state.random[-1])))
 
     def representations(self, shape: tuple[int, int]) -> Embeddings:
-        """Return what was learnt, for all U users and V videos."""
+        """Return the learnt representations of all U users and V videos."""
         trained = Embeddings(
             user_factors=self.model.user_embeddings,
             user_biases=self.model.user_biases,
@@ -192,7 +192,7 @@ class Trainer:
         return Embeddings.expand(trained, self._users, self._videos, shape)
 
     def representations_of(self, users: NDArray[np.integer], video_count: int) -> Embeddings:
-        """Return what was learnt, for some users, given by their rows, ascending, and all V videos."""
+        """Return the learnt representations of some users, given by their rows, ascending, and of all V videos."""
         known = np.isin(users, self._users)
         places = np.searchsorted(self._users, users[known])
         trained = Embeddings(
@@ -205,7 +205,7 @@ class Trainer:
         return replace(found, users=users)
 
     def _drawn(self, fresh: NDArray[np.bool_], replayed: float) -> NDArray[np.int64]:
-        """Return the places of the fresh ones, and of as many as a share of all, drawn at random."""
+        """Return the places of the fresh positives, and of a random share of all."""
         drawn = self.model.random_state.randint(len(fresh), size=round(replayed * len(fresh)))
         return np.concatenate((np.flatnonzero(fresh), drawn))
 
@@ -223,7 +223,7 @@ class Trainer:
         return sp.csr_matrix((ones, columns, offsets), (len(users), len(videos)))
 
     def _resize(self, side: _Name, old: NDArray[np.int32], new: NDArray[np.int32]) -> None:
-        """Keep the arrays of what stays, and start what is new as LightFM starts it."""
+        """Keep the arrays of remaining rows, and start new rows as LightFM starts them."""
         if np.array_equal(old, new):
             return
         _, kept_from, kept_to = np.intersect1d(old, new, assume_unique=True, return_indices=True)
@@ -237,7 +237,7 @@ class Trainer:
             setattr(self.model, name, grown)
 
     def _start(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return what `LightFM._initialize` begins with: small random factors, gradient sums of one, else zero."""
+        """Return the initial state of `LightFM._initialize`: small random factors, gradient sums of one, else zero."""
         if name.endswith("_gradients"):
             return np.ones(shape, np.float32)
         if name.endswith("_embeddings"):

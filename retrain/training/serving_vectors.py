@@ -1,4 +1,4 @@
-"""What is served of what LightFM has learnt: users drawn towards what they liked last, and smaller biases.
+"""Derives the vectors to serve from those of LightFM: users drawn towards their last likes, and smaller biases.
 
 A vector of a user is learnt from few interactions, one step at a time, and is as noisy. The mean of the factors of
 what the user liked last is not, and it is of now: half of each ranks better than either. A bias of a video says how
@@ -23,7 +23,7 @@ BLOCK: Final = 1 << 16
 def served(
     learnt: Embeddings, tastes: Positives, *, scale: float, recent_share: float, bias_share: float
 ) -> Embeddings:
-    """Return what ranks best.
+    """Return the vectors that rank best.
 
     Args:
         learnt: LightFM's.
@@ -40,7 +40,7 @@ def served(
 
 
 def spread_ratio(learnt: Embeddings, tastes: Positives) -> float:
-    """Return how much wider vectors spread the scores of videos than means of what was liked; 1 where neither does."""
+    """Return how much wider vectors spread scores than means of liked videos; 1 if neither spreads any."""
     trained = learnt.video_factors[learnt.video_factors.any(axis=1)]
     covariance = np.cov(trained, rowvar=False, bias=True).reshape(trained.shape[1], -1)
     wide = narrow = 0.0
@@ -51,7 +51,7 @@ def spread_ratio(learnt: Embeddings, tastes: Positives) -> float:
 
 
 def _means(learnt: Embeddings, tastes: Positives) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield rows of users of whom something is known in both ways, and the weighted means of what these liked."""
+    """Yield rows of users that have both a vector and likes, with the weighted means of the liked videos."""
     count = len(learnt.user_factors)
     users = learnt.places(tastes.pairs.users)
     shares = (tastes.weights / np.bincount(users, tastes.weights, minlength=count)[users]).astype(np.float32)

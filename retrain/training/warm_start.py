@@ -1,4 +1,4 @@
-"""What a night's fit goes on from: the newest checkpoint that fits, or nothing."""
+"""Chooses the start of a night's fit: the newest compatible checkpoint, or nothing."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from retrain.training.checkpoint_store import CheckpointStore
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WarmStart:
-    """Whether and from where a fit is to go on."""
+    """The choice of the warm start, and of its checkpoint."""
 
     checkpoint: Description | None
     """The newest that could be gone on from; None for none."""
@@ -29,7 +29,7 @@ COLD: Final = WarmStart(checkpoint=None, is_wanted=False, reason="a full fit was
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Compatibility:
-    """What a checkpoint must meet."""
+    """The requirements on a checkpoint."""
 
     method: str
     """Digest of the settings and code."""
@@ -43,7 +43,7 @@ class Compatibility:
 
     @classmethod
     def of(cls, settings: RetrainSettings, window: Window) -> "Compatibility":
-        """Return the terms of a run."""
+        """Return the requirements of a run."""
         return cls(
             method=method_digest(settings.method()),
             held_out=midnight(window.last),
@@ -54,12 +54,12 @@ class Compatibility:
 
 
 def choose(store: CheckpointStore, models: Collection[str], terms: Compatibility) -> WarmStart:
-    """Return what to go on from.
+    """Return the checkpoint to resume from, or none.
 
     Args:
         store: The checkpoints.
         models: Published versions: the checkpoint of a model that is gone does not count.
-        terms: What is asked of it.
+        terms: The requirements on the checkpoint.
     """
     if not terms.enabled:
         return COLD
@@ -80,7 +80,7 @@ def choose(store: CheckpointStore, models: Collection[str], terms: Compatibility
 
 
 def _problem(found: Description, models: Collection[str], terms: Compatibility) -> str:
-    """Return why a checkpoint does not do, or an empty text."""
+    """Return why a checkpoint is not compatible, or an empty text."""
     if found.version not in models:
         return f"the model of the checkpoint {found.version} is gone"
     if found.method != terms.method:

@@ -1,4 +1,4 @@
-"""Passes of WARP (Weston, Bengio, Usunier: "WSABIE", 2011) as LightFM makes them, in a fraction of the time.
+"""Runs passes of WARP (Weston, Bengio, Usunier: "WSABIE", 2011) as LightFM does, in a fraction of the time.
 
 On one thread a pass takes the same steps as LightFM's own, with the same random numbers, until rounding decides a
 comparison otherwise. LightFM's code allows for features, two kinds of optimiser and regularisation, takes its steps in
@@ -32,7 +32,7 @@ class Examples(NamedTuple):
 
 
 class Likes(NamedTuple):
-    """What users like: the lists of a CSR matrix, each ascending."""
+    """Liked videos of users: the lists of a CSR matrix, each ascending."""
 
     offsets: NDArray[np.int32]
     """(U + 1,)."""
@@ -40,7 +40,7 @@ class Likes(NamedTuple):
 
 
 class Side(NamedTuple):
-    """What is learnt of all users, or of all videos, with the sums of squares that Adagrad keeps of its gradients."""
+    """The parameters of all users, or of all videos, with the sums of squares that Adagrad keeps of their gradients."""
 
     embeddings: NDArray[np.float32]
     """(rows, d)."""
@@ -51,7 +51,7 @@ class Side(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """What is learnt, and how fast."""
+    """The parameters to learn, and the rates of learning."""
 
     users: Side
     """Of U users."""
@@ -99,7 +99,7 @@ def learn(
 
 
 def load() -> None:
-    """Load or compile, once for the process, what passes run: else the first pass does."""
+    """Load or compile the passes, once a process: else the first pass does."""
     rows, values, table = np.empty(0, np.int32), np.empty(0, np.float32), np.empty((0, 0), np.float32)
     side = Side(table, table, values, values)
     likes = Likes(np.zeros(1, np.int32), rows)
@@ -117,7 +117,7 @@ def _score(learner: Learner, user: int, video: int) -> np.float32:
 
 @compiled(*REORDERED)
 def _turned(seed: np.uint32) -> np.uint32:
-    """Return the seed that follows one (a linear congruential generator)."""
+    """Return the next seed (a linear congruential generator)."""
     return np.uint32(seed * np.uint32(1103515245) + np.uint32(12345))
 
 
@@ -150,7 +150,7 @@ def _move_bias(side: Side, row: int, gradient: np.float32, rate: np.float32) -> 
 
 @compiled(*REORDERED)
 def _step(learner: Learner, user: int, liked: int, drawn: int, loss: np.float32) -> None:
-    """Bring the liked video nearer to the user, and take the drawn one further away."""
+    """Move the liked video nearer to the user, and the drawn one further away."""
     users, videos, rate = learner.users, learner.videos, learner.learning_rate
     _move_bias(videos, liked, -loss, rate)
     _move_bias(videos, drawn, loss, rate)

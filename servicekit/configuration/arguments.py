@@ -1,4 +1,4 @@
-"""Values of command lines, for `argparse`'s `type`: refused with the option's name and what would be right."""
+"""Parses values of command lines, for `argparse`'s `type`; errors name the option and the accepted values."""
 
 import argparse
 import math
@@ -14,7 +14,7 @@ MAX_DIGITS: Final = 18
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
-    """Return what reads an integer in decimal from `least` to `most`."""
+    """Return a parser of integers in decimal from `least` to `most`."""
 
     def read(text: str) -> int:
         digits = text.removeprefix("-")
@@ -28,7 +28,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def number(least: float = -LARGEST, most: float = LARGEST) -> Callable[[str], float]:
-    """Return what reads a finite number from `least` to `most`."""
+    """Return a parser of finite numbers from `least` to `most`."""
     if not (math.isfinite(least) and math.isfinite(most)):
         raise ValueError("a number without bounds may be none")
 
@@ -42,7 +42,7 @@ def number(least: float = -LARGEST, most: float = LARGEST) -> Callable[[str], fl
 
 
 def identifier(text: str) -> str:
-    """Return an identifier of a user or video, if it can be one."""
+    """Return the identifier of a user or video; ArgumentTypeError for an invalid one."""
     if problem := identifier_problem(text):
         raise argparse.ArgumentTypeError(problem)
     return text

@@ -1,4 +1,4 @@
-"""The command line of a program: its commands with options of their own, and the environment that each reads.
+"""Defines a program's command line: its commands with options of their own, and the environment that each reads.
 
 One without commands is its own only command. Where there are several and none is named, the default is meant.
 """
@@ -14,7 +14,7 @@ Command = Callable[[argparse.Namespace], int]
 
 
 class CommandLine:
-    """Of one program.
+    """The command line of one program.
 
     Args:
         program: Its package, which is started by `python -m`.
@@ -62,12 +62,12 @@ class CommandLine:
         return parser
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return the options; end the program where there is something wrong with them, or help was asked for."""
+        """Return the parsed options; end the program if one is wrong, or if help was asked for."""
         named = bool(arguments) and (not arguments[0].startswith("-") or arguments[0] in ("-h", "--help"))
         return self._parser.parse_args(arguments if named or not self._default else [self._default, *arguments])
 
     def run(self, arguments: Sequence[str]) -> int:
-        """Do what they ask for, and return the exit status."""
+        """Run the command of the options, and return the exit status."""
         options = self.parse(arguments)
         status: int = options.command(options)
         return status

@@ -1,4 +1,4 @@
-"""The names of all settings of all programs, and what the environment holds besides them.
+"""Lists the names of all settings of all programs, and other variables of the environment.
 
 A variable that no program knows is most likely a misspelt setting, which would be ignored without a word. Every program
 knows the names of all of them, since one file of variables often serves several programs.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-PROGRAMS: Final = frozenset(
+SETTING_NAMES: Final = frozenset(
     {
         "ANONYMOUS_USERS",
         "BREAKER_FAILURES",
@@ -173,7 +173,7 @@ _FILE: Final = "_FILE"
 
 @dataclass(slots=True)
 class Findings:
-    """What is wrong with an environment.
+    """Problems of an environment.
 
     Attributes:
         errors: One line for each variable that must be a mistake.
@@ -185,13 +185,13 @@ class Findings:
 
 
 def unknown_settings(environment: Mapping[str, str], own: Iterable[str] = ()) -> Findings:
-    """Return which variables look like settings of this project and are none; values are never shown.
+    """Return variables that look like settings of this project and are none; values are never shown.
 
     Args:
         environment: All variables.
         own: Names that the asking program knows besides all programs'.
     """
-    known = PROGRAMS | FORMER | ELSEWHERE | set(own)
+    known = SETTING_NAMES | FORMER | ELSEWHERE | set(own)
     findings = Findings()
     for variable in sorted(environment):
         name = variable.upper()
@@ -221,7 +221,7 @@ def _judge(variable: str, known: Iterable[str], findings: Findings) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like this one, None where none is like it."""
+    """Return the known name nearest to this one, None if none is near."""
     found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
     return found[0] if found else None
 
@@ -231,7 +231,7 @@ def _tolerated(name: str) -> int:
 
 
 def _typing_errors(one: str, other: str) -> int:
-    """Return the letters to insert, leave out, replace or swap with the next one to turn one text into the other."""
+    """Return the number of letters to insert, remove, replace or swap to turn one text into the other."""
     before, last = [0] * (len(other) + 1), list(range(len(other) + 1))
     for row, letter in enumerate(one, 1):
         current = [row]

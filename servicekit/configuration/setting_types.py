@@ -1,4 +1,4 @@
-"""Types of settings: what a variable must look like, told with its name at start and not when it is used."""
+"""Defines the types of settings: a wrong variable is reported by name at start, not when it is used."""
 
 import os
 import re
@@ -26,7 +26,7 @@ Number: TypeAlias = Annotated[float, AllowInfNan(False), AfterValidator(finite)]
 
 @dataclass(frozen=True, slots=True)
 class Formerly:
-    """Marks a setting that was renamed: its former name works, with a line at start that names the new one.
+    """Marks a renamed setting: its former name works, and a line at start gives the new one.
 
     Attributes:
         name: The former name, in upper case.
@@ -37,7 +37,7 @@ class Formerly:
 
 @dataclass(frozen=True, slots=True)
 class InFile:
-    """Marks a setting besides secrets that is meant to stand in a file, as a key of many lines is."""
+    """Marks a setting besides secrets that may stand in a file, such as a key of many lines."""
 
 
 def _listen_address(value: str) -> str:
@@ -115,7 +115,7 @@ def _secret_postgres_url(value: SecretStr) -> SecretStr:
 
 
 def memory_size(text: str) -> str:
-    """Return an amount of memory such as 2GiB; ValueError when it is none, or none that a program could work with."""
+    """Return an amount of memory such as 2GiB; ValueError for an invalid one, or one that no program can work with."""
     match = _MEMORY.fullmatch(text)
     if not match:
         raise ValueError(f"{text!r} is no amount of memory, such as 2GiB")

@@ -1,4 +1,4 @@
-"""Settings of a program, read once from the environment.
+"""Reads the settings of a program, once, from the environment.
 
 A program declares one frozen subclass of `Settings`; each field's description is its documentation.
 Secrets may stand in files: `NAME_FILE=/path` gives `NAME`.
@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_ignore_empty=True, secrets_dir=None)
 
     unknown_settings: Literal["refuse", "warn"] = Field(
-        "refuse", description="what becomes of variables that look like settings and are none: refuse or warn"
+        "refuse", description="treatment of variables that look like settings and are none: refuse or warn"
     )
 
     @classmethod
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def table(cls) -> str:
-        """Return the same as a Markdown table."""
+        """Return the description as a Markdown table."""
         rows = [f"| `{name}` | {meaning} | {default} |" for name, meaning, default in cls._rows()]
         return "\n".join(["| variable | meaning | default |", "|---|---|---|", *rows])
 
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
 
 
 def refuse_unknown_settings() -> None:
-    """End a program that only starts others where the environment holds what they would refuse."""
+    """End a program that only starts others if the environment holds settings that those would refuse."""
     findings = unknown_settings(os.environ)
     if findings.errors and os.environ.get("UNKNOWN_SETTINGS") != "warn":
         fail(*findings.errors)
@@ -107,7 +107,7 @@ def _marks(field: FieldInfo) -> Iterator[Any]:
 
 
 def _prepared(settings: type[Settings]) -> tuple[Findings, dict[str, str]]:
-    """Rename what bears a former name; return what else the environment holds, and what stands in files."""
+    """Rename former names; return the other variables of the environment, and the values of files."""
     names = {name.upper(): field for name, field in settings.model_fields.items()}
     former = former_names(settings)
     findings = unknown_settings(os.environ, {*names, *former})
@@ -130,7 +130,7 @@ def _rename(old: str, new: str, end: str, findings: Findings) -> None:
 
 
 def _read_file(name: str, field: FieldInfo, findings: Findings) -> str:
-    """Return what stands in a setting's file, empty where it has none."""
+    """Return the content of a setting's file, empty if it has none."""
     variable = f"{name}_FILE"
     path = os.environ.get(variable)
     if not path:
@@ -178,13 +178,13 @@ def _told(message: str) -> str:
 
 
 def secret_file(name: str) -> Path | None:
-    """Return the file that a secret comes from, None where the environment holds the secret itself, or neither."""
+    """Return the file of a secret, None if the environment holds the secret itself, or neither."""
     path = os.environ.get(f"{name}_FILE")
     return Path(path) if path and not os.environ.get(name) else None
 
 
 def secret_now(name: str, known: str) -> str:
-    """Return a secret as its file holds it now; as it is known where no file does, or it cannot be read."""
+    """Return the present content of a secret's file; the known value if there is no file, or it cannot be read."""
     path = secret_file(name)
     try:
         text = path.read_text(encoding="utf-8").strip() if path else ""

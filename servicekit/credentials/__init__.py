@@ -1,1 +1,1 @@
-"""Certificates, keys and passwords: files, what a server shows, and renewal while a program runs."""
+"""Certificates, keys and passwords: files, the identity of a server, and renewal while a program runs."""

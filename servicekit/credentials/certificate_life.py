@@ -1,4 +1,4 @@
-"""How long certificates are good, told ahead of their end."""
+"""Reports how long certificates are valid, and warns ahead of their end."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -19,14 +19,14 @@ _warned: Final[dict[tuple[str, datetime], None]] = {}
 
 
 class Life(NamedTuple):
-    """From when to when a certificate is good."""
+    """The validity of a certificate."""
 
     begin: datetime
     end: datetime
 
 
 def lives(files: Mapping[str, bytes]) -> dict[str, Life]:
-    """Return how long each file's certificate lives: the first one of a chain, the youngest of authorities."""
+    """Return the validity of each file's certificate: the first one of a chain, the youngest of authorities."""
     found = {}
     for name, content in files.items():
         every = parse_certificates(name, content)
@@ -35,7 +35,7 @@ def lives(files: Mapping[str, bytes]) -> dict[str, Life]:
 
 
 def parse_certificates(name: str, content: bytes) -> list[Life]:
-    """Return the lives of the certificates in a PEM file, at least one; ValueError when it holds none."""
+    """Return the validity of the certificates in a PEM file, at least one; ValueError if it holds none."""
     from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415  # slow to import
 
     try:
@@ -46,7 +46,7 @@ def parse_certificates(name: str, content: bytes) -> list[Life]:
 
 
 def report(found: Mapping[str, Life], metrics: Metrics, *, now: datetime | None = None) -> None:
-    """Tell how long certificates live, and warn of each once when its end is near."""
+    """Report the validity of certificates, and warn of each once when its end is near."""
     moment = now or datetime.now(UTC)
     for name, life in found.items():
         left = life.end - moment

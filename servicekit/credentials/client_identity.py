@@ -1,4 +1,4 @@
-"""Who this program is to others, as its files said when they were last read."""
+"""Builds the TLS identity of a client from its files, as they were last read."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -22,7 +22,7 @@ class TlsIdentity:
 
     @classmethod
     def parse(cls, contents: Contents) -> Self:
-        """Return the identity that files hold; ValueError when they do not fit together."""
+        """Return the identity in files; ValueError when they do not fit together."""
         check_pair(contents, certificate=CERTIFICATE, key=KEY)
         parse_certificates(AUTHORITY, contents[AUTHORITY])
         return cls(certificate=contents[CERTIFICATE], key=contents[KEY], authority=contents[AUTHORITY])
@@ -33,13 +33,13 @@ class TlsIdentity:
 
 
 def renewed_identity(files: TlsFiles) -> Renewed[TlsIdentity]:
-    """Return the identity that files hold now, and will hold; OSError or ValueError when they hold none."""
+    """Return the identity in files, renewed with them; OSError or ValueError when they hold none."""
     paths = {CERTIFICATE: files.certificate, KEY: files.key, AUTHORITY: files.authority}
     return Renewed(paths, TlsIdentity.parse, certificates=(CERTIFICATE, AUTHORITY))
 
 
 def check_pair(contents: Contents, *, certificate: str, key: str) -> None:
-    """Raise ValueError unless the private key is that of the certificate."""
+    """Raise ValueError unless the private key fits the certificate."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415  # slow to import
     from cryptography.x509 import load_pem_x509_certificates  # noqa: PLC0415  # likewise
 

@@ -1,4 +1,4 @@
-"""A TLS handshake of a process with its own server, left open after the server has shown its certificate."""
+"""Opens a TLS handshake of a process with its own server, and leaves it open after the server's certificate."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ _MAPPED: Final = "::ffff:"
 
 
 class VisitError(Exception):
-    """The process does not reach its own server."""
+    """The process cannot reach its own server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Visit:
     connection: socket.socket
 
     def close(self) -> None:
-        """Give the handshake up."""
+        """Abort the handshake."""
         self.connection.close()
 
 
@@ -76,7 +76,7 @@ def _connect(address: str, port: int, timeout_s: float) -> socket.socket:
 
 
 def _shown(connection: socket.socket, deadline: float) -> bytes:
-    """Return the certificate that the server shows; OSError when it shows none in time."""
+    """Return the certificate that the server shows; OSError if none comes in time."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # whatever it shows is the answer
     context.minimum_version = ssl.TLSVersion.TLSv1_3  # its client knows the certificate before it answers
@@ -101,7 +101,7 @@ def _shown(connection: socket.socket, deadline: float) -> bytes:
 
 
 def _is_own(connection: socket.socket) -> bool:
-    """Return whether the other end is in this process as well."""
+    """Return whether the other end belongs to this process as well."""
     ends = (_place(connection.getpeername()), _place(connection.getsockname()))
     return ends in _ends()
 

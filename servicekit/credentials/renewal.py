@@ -1,11 +1,10 @@
-"""Files that somebody replaces while the program runs: certificates, keys and passwords.
+"""Follows files that are replaced while the program runs: certificates, keys and passwords.
 
 A program that reads such a file once works until the day on which the old content stops being good. Here one thread
 looks at all of them: what changed is read whole, checked, and handed to whoever uses it; what cannot be used leaves the
 last good content in place. No event loop reads a file.
 """
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
@@ -13,6 +12,7 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 import structlog
 
 from servicekit.credentials.certificate_life import Life, lives, report
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -28,13 +28,13 @@ logger = structlog.get_logger(__name__)
 
 
 class Renewed(Generic[T]):
-    """What was last made of some files that belong together.
+    """The latest value made from some files that belong together.
 
     Args:
         files: By the names of their settings.
         parse: Makes a value of what they hold; ValueError for what cannot be used, such as a key that is another
             certificate's because only one of them has been replaced yet.
-        certificates: Which of them hold certificates, whose end is told of ahead.
+        certificates: Those that hold certificates, whose end is reported ahead.
 
     Raises:
         OSError: A file cannot be read at the start.
@@ -54,11 +54,11 @@ class Renewed(Generic[T]):
         self._problem = ""
 
     def subscribe(self, told: Callable[[T], None]) -> None:
-        """Tell of each new value from now on, in the thread that looks."""
+        """Call a function with each new value from now on, in the thread that watches the files."""
         self._told.append(told)
 
     def look(self) -> bool:
-        """Take in what changed; return whether anything did that can be used."""
+        """Read changed files; return whether a usable value came of them."""
         try:
             contents = self._read()
             if contents == self._contents:
@@ -79,21 +79,21 @@ class Renewed(Generic[T]):
         return True
 
     def lives(self) -> dict[str, Life]:
-        """Return from when to when its certificates are good."""
+        """Return the validity of the value's certificates."""
         return lives({name: self._contents[name] for name in self._certificates if name in self._contents})
 
     def _read(self) -> dict[str, bytes]:
         return {name: path.read_bytes() for name, path in self._files.items()}
 
     def _note(self, problem: str) -> None:
-        """Say once what is wrong."""
+        """Log a problem once."""
         if problem and problem != self._problem:
             logger.warning("renewal.not_taken", settings=[*self._files], problem=problem)
         self._problem = problem
 
 
 class Renewals:
-    """Looks at renewed files, in a thread of its own, until the block ends.
+    """Watches renewed files, in a thread of its own, until the block ends.
 
     Args:
         metrics: Told how long certificates live.
@@ -104,38 +104,39 @@ class Renewals:
         self._metrics = metrics
         self._look_s = look_s
         self._looks_to_report: dict[Renewed[Any], int] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="renewals", daemon=True)
+        self._thread = PeriodicThread(
+            "renewals",
+            self._look,
+            interval_s=look_s,
+            waits_first=False,
+            stop_within_s=look_s,  # a disk that hangs does not hold up the end
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join(self._look_s)  # a disk that hangs does not hold up the end
+        self._thread.stop()
 
     def add(self, renewed: Renewed[T]) -> Renewed[T]:
-        """Look at these files, too."""
+        """Watch these files, too."""
         self._looks_to_report[renewed] = 0
         return renewed
 
-    def _run(self) -> None:
-        while True:
-            for one, left in list(self._looks_to_report.items()):
-                try:
-                    changed = one.look()
-                    if changed or not left:
-                        report(one.lives(), self._metrics)
-                except Exception:  # the thread is for all files
-                    logger.exception("renewal.defect")
-                self._looks_to_report[one] = left - 1 if left else round(REPORT_S / self._look_s)
-            if self._stopping.wait(self._look_s):
-                return
+    def _look(self) -> None:
+        for one, left in list(self._looks_to_report.items()):
+            try:
+                changed = one.look()
+                if changed or not left:
+                    report(one.lives(), self._metrics)
+            except Exception:  # the thread is for all files
+                logger.exception("renewal.defect")
+            self._looks_to_report[one] = left - 1 if left else round(REPORT_S / self._look_s)
 
 
 def text_of(name: str) -> Callable[[Contents], str]:
-    """Return what reads a secret from the file of one setting, as settings do."""
+    """Return a function that reads a secret from the file of one setting, as settings do."""
 
     def parse(contents: Contents) -> str:
         try:

@@ -1,4 +1,4 @@
-"""The certificate that a server shows and the authority that it trusts, renewed with their files while it serves.
+"""Renews a server's certificate and trusted authority with their files, while it serves.
 
 gRPC's core asks for a new configuration at each handshake, and puts a new one in the place of the old one while other
 handshakes may be about to take the old one up: it is freed under them, and the process dies. Nothing else keeps the old
@@ -11,12 +11,14 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import grpc
 import structlog
 
 from servicekit.credentials.pinned_handshake import Visit, VisitError, visit
+from servicekit.process.periodic_thread import PeriodicThread
 
 if TYPE_CHECKING:
     from servicekit.credentials.tls_files import TlsFiles
@@ -31,7 +33,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """What the files of an identity hold."""
+    """The contents of an identity's files."""
 
     key: bytes
     chain: bytes
@@ -39,11 +41,11 @@ class Pem:
 
     @classmethod
     def read(cls, files: "TlsFiles") -> "Pem":
-        """Return what the files hold now; OSError where one cannot be read."""
+        """Return the present contents of the files; OSError if one cannot be read."""
         return cls(files.key.read_bytes(), files.certificate.read_bytes(), files.authority.read_bytes())
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """Return a configuration for gRPC, which takes each one once."""
+        """Return a new configuration for gRPC, which uses each one once."""
         return grpc.ssl_server_certificate_configuration([(self.key, self.chain)], self.authority)
 
     def certificate(self) -> bytes:
@@ -67,11 +69,9 @@ class ServerIdentity:
         self._shown = Pem.read(files)
         self._unusable: Pem | None = None
         self._offered: Pem | None = None
-        self._trouble = ""
         self._lock = threading.Lock()
         self._held: deque[tuple[float, Visit]] = deque()
-        self._ending = threading.Event()
-        self._watching: threading.Thread | None = None
+        self._watching: PeriodicThread | None = None
         self.credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
             self._shown.configuration(),
             self._fetch,  # type: ignore[arg-type]  # None means unchanged
@@ -79,41 +79,38 @@ class ServerIdentity:
         )
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Hand a change out once; gRPC's core asks at each handshake."""
+        """Return a change once, None afterwards; gRPC's core asks at each handshake."""
         with self._lock:
             offered, self._offered = self._offered, None
         return offered.configuration() if offered else None
 
     def begin(self, address: str, port: int) -> None:
-        """Follow the files from now on; the server listens there, and for no other identity's server."""
-        self._watching = threading.Thread(target=self._watch, args=(address, port), name="tls-files", daemon=True)
+        """Follow the files from now on; the server listens on the address, and with no other identity."""
+        self._watching = PeriodicThread(
+            "tls-files",
+            partial(self._watch, address, port),
+            interval_s=self._interval_s,
+            on_failure=self._tell,
+            stop_within_s=threading.TIMEOUT_MAX,
+        )
         self._watching.start()
 
     def end(self) -> None:
-        """Follow the files no longer."""
-        self._ending.set()
+        """Stop following the files."""
         if self._watching:
-            self._watching.join()
+            self._watching.stop()
         while self._held:
             self._held.popleft()[1].close()
 
     def _watch(self, address: str, port: int) -> None:
-        while not self._ending.wait(self._interval_s):
-            while self._held and self._held[0][0] < time.monotonic():
-                self._held.popleft()[1].close()
-            try:
-                self._look(address, port)
-                self._trouble = ""
-            except VisitError as error:
-                self._tell(str(error))
-            except Exception as error:  # noqa: BLE001  # the thread is for all renewals
-                self._tell(repr(error), exc_info=error)
+        while self._held and self._held[0][0] < time.monotonic():
+            self._held.popleft()[1].close()
+        self._look(address, port)
 
-    def _tell(self, trouble: str, exc_info: Exception | None = None) -> None:
-        """Log what keeps a renewal from being shown, once."""
-        if trouble != self._trouble:
-            self._trouble = trouble
-            logger.error("tls.renewal_failed", problem=trouble, again_in_s=self._interval_s, exc_info=exc_info)
+    def _tell(self, error: Exception) -> None:
+        """Log why a renewal cannot be shown."""
+        problem, defect = (str(error), None) if isinstance(error, VisitError) else (repr(error), error)
+        logger.error("tls.renewal_failed", problem=problem, again_in_s=self._interval_s, exc_info=defect)
 
     def _look(self, address: str, port: int) -> None:
         try:
@@ -129,7 +126,7 @@ class ServerIdentity:
             self._renew(found, address, port)
 
     def _problem(self, found: Pem) -> str:
-        """Return why these cannot be shown, as when only some of the files are renewed yet; empty when they can."""
+        """Return why the contents cannot be shown, such as files renewed only in part; empty if they can."""
         files, context = self._files, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(files.certificate, files.key, password=_no_password)
@@ -140,7 +137,7 @@ class ServerIdentity:
         return "" if found == _now(files) else "they change"
 
     def _renew(self, found: Pem, address: str, port: int) -> None:
-        """Show what was found; the handshake that is left open keeps what was shown before in memory."""
+        """Show the new contents; the handshake left open keeps the former ones in memory."""
         self._held.append((time.monotonic() + HELD_S, visit(address, port)))
         with self._lock:
             self._offered = found

@@ -1,4 +1,4 @@
-"""Who may connect: plain text on loopback only, mutual TLS everywhere else."""
+"""Decides who may connect: plain text on loopback only, mutual TLS everywhere else."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class TlsFiles:
 
     @classmethod
     def of(cls, certificate: Path | None, key: Path | None, authority: Path | None) -> Self | None:
-        """Return the files, or None when none is given; ValueError when only some are."""
+        """Return the files, or None if none is given; ValueError if only some are."""
         if certificate and key and authority:
             return cls(certificate=certificate, key=key, authority=authority)
         if certificate or key or authority:
@@ -39,7 +39,7 @@ class TlsFiles:
         return None
 
     def server(self) -> ServerIdentity:
-        """Return the identity of one server, which demands a client certificate; renewed files count for it."""
+        """Return the identity of one server, which demands a client certificate and follows renewed files."""
         return ServerIdentity(self)
 
     def channel(self) -> grpc.ChannelCredentials:
@@ -50,7 +50,7 @@ class TlsFiles:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether `host:port` (or `unix:path`) can be reached from this machine only."""
+    """Return whether only this machine can reach `host:port` (or `unix:path`)."""
     if address.startswith("unix:"):
         return True
     host = address.rpartition(":")[0].strip("[]")

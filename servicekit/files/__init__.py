@@ -1,1 +1,1 @@
-"""Files that several processes share: locks, and replacement as a whole."""
+"""Files that several processes share: locks, and atomic replacement."""

@@ -1,4 +1,4 @@
-"""Locks on files and folders, among the processes of a machine; each ends with its process however that does."""
+"""Locks files and folders between the processes of a machine; each lock ends with its process."""
 
 import fcntl
 import math
@@ -13,7 +13,7 @@ _POLL_S: Final = 0.05
 
 
 class FileLock:
-    """A lock that is held from now on until it is closed.
+    """A lock that is held from its creation until it is closed.
 
     Args:
         path: A file, which is made when missing and left there.
@@ -32,11 +32,11 @@ class FileLock:
 
     @classmethod
     def of_folder(cls, folder: Path, *, patience_s: float = 0.0) -> Self:
-        """Return the lock on a folder itself, which must be there."""
+        """Return the lock on a folder itself, which must exist."""
         return cls(folder, patience_s=patience_s, mode=None)
 
     def close(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
@@ -47,7 +47,7 @@ class FileLock:
 
 
 def lock(descriptor: int, *, patience_s: float = 0.0) -> None:
-    """Lock an open file, until it is closed; BlockingIOError where another process holds it for longer."""
+    """Lock an open file until it is closed; BlockingIOError if another process holds it for longer."""
     if math.isinf(patience_s):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and are still there after a crash: they and their folder are written to disk.
+"""Writes files that appear complete or not at all, and survive a crash: file and folder are synced to disk.
 
 What is half written stands beside them under a name with a dot before it.
 """
@@ -17,33 +17,33 @@ PRIVATE: Final = 0o600
 
 
 def write_whole(path: Path, content: str | bytes, *, mode: int = READABLE) -> None:
-    """Put a file in the place of what stands there; its folder must be there."""
+    """Write a file in place of an existing one; its folder must exist."""
     with replacing(path, mode=mode) as beside:
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def replacing(path: Path, *, mode: int = READABLE) -> Iterator[Path]:
-    """Yield a file beside the path; afterwards it is on disk and stands in the path's place."""
+    """Yield a file beside the path, then sync it and move it to the path."""
     with _beside(path, lambda temporary: temporary.replace(path), mode) as temporary:
         yield temporary
 
 
 @contextmanager
 def creating(path: Path, *, mode: int = READABLE) -> Iterator[Path]:
-    """Yield a file beside the path; afterwards it is on disk and stands there; FileExistsError if something did."""
+    """Yield a file beside the path, then sync it and link it to the path; FileExistsError if something is there."""
     with _beside(path, path.hardlink_to, mode) as temporary:
         yield temporary
 
 
 def sync_folder(folder: Path) -> None:
-    """Write a folder's names to disk: else a crash may bring the file before back."""
+    """Sync a folder's names to disk: else a crash may bring the former file back."""
     _sync(folder)
 
 
 @contextmanager
 def _beside(path: Path, place: Callable[[Path], object], mode: int) -> Iterator[Path]:
-    """Yield a file beside the path; afterwards it is on disk, and `place` has put it where it belongs."""
+    """Yield a file beside the path, then sync it and call `place` to move it to the path."""
     descriptor, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)

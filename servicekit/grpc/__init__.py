@@ -1,1 +1,1 @@
-"""What RPC handlers stand on: errors, request checks, callers, limits."""
+"""Parts of RPC handlers: errors, request checks, callers, limits."""

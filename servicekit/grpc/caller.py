@@ -1,4 +1,4 @@
-"""Who called: what the lines of calls that change something for everybody say of it."""
+"""Identifies callers in the log lines of calls that change something for everybody."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ logger = structlog.get_logger(__name__)
 
 
 def caller_of(context: Any) -> dict[str, str]:
-    """Return the address that a call came from, and whose certificate it bears, if any."""
+    """Return the address of a call, and the name in its certificate, if any."""
     fields = {"peer": str(context.peer())[:MAX_CHARACTERS]}
     identity = context.auth_context()
     for name in _SUBJECT:
@@ -34,7 +34,7 @@ def caller_of(context: Any) -> dict[str, str]:
 def audited(
     method: Callable[[Service, Request, Any], Reply],
 ) -> Callable[[Service, Request, Any], Reply]:
-    """Return a service's method whose calls each leave a line that names the caller, as do all lines on their way."""
+    """Return a method whose calls each log a line that names the caller, as do all lines on the way."""
 
     @wraps(method)
     def call(self: Service, request: Request, context: Any) -> Reply:

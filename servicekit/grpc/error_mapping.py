@@ -1,4 +1,4 @@
-"""What a method raises becomes a status: one function for each kind of server wraps its handler, once.
+"""Maps exceptions of methods to statuses: one function for each kind of server wraps its handler, once.
 
 An interceptor would be asked for the handler at every call. Health and reflection map their own errors.
 """
@@ -32,7 +32,7 @@ Metadata: TypeAlias = Sequence[tuple[str, str]]
 
 
 def _visible(error: Exception, method: str, metadata: Metadata = ()) -> grpc.Status:
-    """Return what the caller sees; a defect is logged here, once, and shown as no more than INTERNAL."""
+    """Return the error that the caller sees; a defect is logged here, once, and shown as no more than INTERNAL."""
     if isinstance(error, ServiceError):
         return to_status(error, metadata)
     logger.error("rpc.defect", method=method, exc_info=error)
@@ -41,7 +41,7 @@ def _visible(error: Exception, method: str, metadata: Metadata = ()) -> grpc.Sta
 
 @dataclass(frozen=True, slots=True)
 class _Undecodable:
-    """Stands for a request that is no message of its type: gRPC itself would end the call with UNKNOWN."""
+    """Placeholder for a request that cannot be decoded: gRPC itself would end the call with UNKNOWN."""
 
     reason: str
     field: str = ""
@@ -71,7 +71,7 @@ def _forgiving(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] 
 
 
 def _encoder(encode: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
-    """Return an encoder that passes replies on which are bytes already."""
+    """Return an encoder that passes replies through that are bytes already."""
     if encode is None:
         return None
 
@@ -82,7 +82,7 @@ def _encoder(encode: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | 
 
 
 def _checked(request: Any) -> Any:
-    """Return the request; ServiceError when it could not be decoded."""
+    """Return the request; ServiceError if it could not be decoded."""
     if type(request) is _Undecodable:
         raise request.error()
     return request
@@ -94,7 +94,7 @@ async def _each_checked(requests: AsyncIterator[Any], *, told: bool) -> AsyncIte
 
 
 def told_of_malformed(handler: H) -> H:
-    """Hand a ServiceError to a stream's handler in the place of a request that cannot be decoded; the call goes on."""
+    """Replace an undecodable request of a stream by a ServiceError for its handler; the call goes on."""
     handler.told_of_malformed = True  # type: ignore[attr-defined]  # a mark
     return handler
 
@@ -173,17 +173,19 @@ def mapped_aio(handler: Handler, method: str, gate: Gate, streams: OpenStreams) 
         handler: Of one request with one reply or with news, of a stream with one reply, or of a stream of both.
         method: Full name of the method, for logs.
         gate: Passed by each call.
-        streams: All open ones of the server.
+        streams: All open ones of the server, and its unary calls that wait for their messages.
     """
     codec = (_forgiving(handler.request_deserializer), handler.response_serializer)
     unary: Any = handler.unary_unary
     if unary is not None:
+        messages = streams.messages
 
-        async def call(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+        async def call(_: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             gate.arrivals += 1
             try:
-                if gate.is_shut:
-                    await gate.passage()
+                request = await messages.receive(context)
+                if gate.is_watched:
+                    await gate.passage(context.peer())
                 return await unary(_checked(request), context)
             except aio.AbortError:
                 raise
@@ -193,7 +195,7 @@ def mapped_aio(handler: Handler, method: str, gate: Gate, streams: OpenStreams) 
                 gate.ends += 1
             return await context.abort_with_status(status)
 
-        return grpc.unary_unary_rpc_method_handler(call, *codec)
+        return grpc.stream_unary_rpc_method_handler(call, *codec)  # gRPC takes both
     return _mapped_stream(handler, method, gate, streams)
 
 
@@ -209,8 +211,13 @@ def _mapped_stream(handler: Handler, method: str, gate: Gate, streams: OpenStrea
         try:
             async with _AioMapping(context, method):
                 with streams.opened(method) as stream:
-                    await gate.passage()
-                    yield stream
+                    if gate.is_watched:
+                        await gate.passage(context.peer())
+                    gate.streams += 1
+                    try:
+                        yield stream
+                    finally:
+                        gate.streams -= 1
                     stream.check()
         finally:
             gate.ends += 1
@@ -225,14 +232,15 @@ def _mapped_stream(handler: Handler, method: str, gate: Gate, streams: OpenStrea
         async with passed(context) as stream:
             return await many(_each_checked(stream.each(requests), told=False), context)
 
-    async def tell(request: Any, context: aio.ServicerContext[Any, Any]) -> None:
+    async def tell(requests: Any, context: aio.ServicerContext[Any, Any]) -> None:
         async with passed(context) as stream:
-            await stream.until_ended(news(_checked(request), context))
+            request = _checked(await stream.first(requests))
+            await stream.until_ended(news(request, context))
 
     if both is not None:
         return grpc.stream_stream_rpc_method_handler(replies, *codec)
     if many is not None:
         return grpc.stream_unary_rpc_method_handler(sum_up, *codec)
     if iscoroutinefunction(news):  # it writes what it has to tell, as long as its caller listens
-        return grpc.unary_stream_rpc_method_handler(tell, *codec)  # gRPC takes both
+        return grpc.stream_stream_rpc_method_handler(tell, *codec)
     raise TypeError(f"{method} streams one way only")

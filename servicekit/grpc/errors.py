@@ -1,4 +1,4 @@
-"""Errors that know how they look to a caller.
+"""Defines errors with the status and details that callers see.
 
 Domain code raises a `ServiceError`; `error_mapping` turns it into a `google.rpc.Status` with one `ErrorInfo`,
 a `BadRequest` for bad input and a `RetryInfo` where trying again helps. Anything else becomes INTERNAL
@@ -26,7 +26,7 @@ MAX_DETAIL_BYTES: Final = 1536
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One bad field: its path from the request's root, such as `filter.any_tags[3]`, and what is wrong with it."""
+    """One bad field: its path from the request's root, such as `filter.any_tags[3]`, and its problem."""
 
     field: str
     description: str
@@ -72,12 +72,12 @@ def not_found(kind: str, name: str) -> ServiceError:
 
 
 def unavailable(reason: str, message: str, *, retry_after_s: float) -> ServiceError:
-    """Return the error for something that passes by itself."""
+    """Return the error for a condition that passes by itself."""
     return ServiceError(grpc.StatusCode.UNAVAILABLE, reason, message, retry_after_s=retry_after_s)
 
 
 def unimplemented(method: str) -> ServiceError:
-    """Return the error for a method of the API that this server does not offer."""
+    """Return the error for a method that this server does not offer."""
     return ServiceError(
         grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNIMPLEMENTED", f"{method} is not offered by this server"
     )

@@ -2,7 +2,8 @@
 
 gRPC's core cancels calls that it has received and not handed over yet, and those that come before callers have learnt
 that the server is about to end. While the gate is shut, whoever awaits an answer calls no further, so that no call is
-in either state; those behind the gate have been handed over, and are answered.
+in either state; those behind the gate have been handed over, and are answered. Where calls come all the same, an
+asyncio server's gate refuses them, and the core is left alone.
 """
 
 import asyncio
@@ -10,11 +11,16 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-QUIET_S: Final = 0.04
-"""Seconds without a new call after which it is quiet, once all that passed have ended."""
-QUIET_WITHIN_S: Final = 0.15
+from servicekit.grpc.limits import STOPPING
+
+QUIET_S: Final = 0.08
+"""Seconds without a new call after which it is quiet, once all that passed have ended: callers that have been answered
+take some time to call again where processors are busy, and those that come by chance leave gaps."""
+QUIET_WITHIN_S: Final = 0.25
 """Seconds after which the wait for quiet ends in any case: so long a page can wait, and where calls come all the time
 it is never quiet."""
+RECENT_S: Final = 0.25
+"""Seconds before the gate is shut in which a connection must have called to be awaited: its callers may be slow."""
 TOLD_S: Final = 0.05
 """Seconds in which callers learn that the server is about to end."""
 _POLL_S: Final = 0.005
@@ -26,16 +32,21 @@ class Gate:
     def __init__(self) -> None:
         self.arrivals = 0
         self.ends = 0
+        self.streams = 0
+        self.is_watched = False
+        """Whether calls have to ask for their passage."""
         self._waiting = 0
         self._opened: asyncio.Event | None = None
+        self._refuses = False
+        self._last_calls: dict[str, float] = {}
+        self._callers: set[str] = set()
 
-    @property
-    def is_shut(self) -> bool:
-        """Return whether calls have to wait."""
-        return self._opened is not None
-
-    async def passage(self) -> None:
-        """Wait until it is open."""
+    async def passage(self, peer: str) -> None:
+        """Wait until it is open; ServiceError where calls are refused."""
+        if self._refuses:
+            raise STOPPING
+        self._callers.discard(peer)
+        self._last_calls[peer] = time.monotonic()
         if self._opened is not None:
             self._waiting += 1
             try:
@@ -44,18 +55,36 @@ class Gate:
                 self._waiting -= 1
 
     def running(self) -> int:
-        """Return how many calls have passed and not ended."""
-        return self.arrivals - self.ends - self._waiting
+        """Return how many calls have passed and not ended, without streams, which last."""
+        return self.arrivals - self.ends - self._waiting - self.streams
+
+    def awaited(self) -> int:
+        """Return how many of those that called shortly before it was shut have not called again."""
+        return len(self._callers)
+
+    def watch(self) -> None:
+        """Remember who calls from now on."""
+        self.is_watched = True
 
     def shut(self) -> None:
         """Keep calls that arrive from now on waiting."""
+        self.is_watched = True
         self._opened = asyncio.Event()
+        since = time.monotonic() - RECENT_S
+        self._callers = {peer for peer, at in self._last_calls.items() if at > since}
+
+    def refuse(self) -> None:
+        """Let those pass that wait, and nobody else."""
+        self._refuses = True
+        if self._opened is not None:
+            self._opened.set()
 
     def open(self) -> None:
         """Let all pass."""
         if self._opened is not None:
             self._opened.set()
             self._opened = None
+            self.is_watched = False
 
 
 class Quiet:
@@ -85,20 +114,23 @@ class Quiet:
         self._until = clock() + within_s
         self._since = clock()
         self._count = arrivals()
+        self._is_quiet = False
 
     def is_over(self) -> bool:
         """Return whether the wait is over; ask again and again."""
         now, count = self._clock(), self._arrivals()
         if count != self._count or self._running():
             self._count, self._since = count, now
-        return now - self._since >= self._quiet_s or now >= self._until
+        self._is_quiet = now - self._since >= self._quiet_s
+        return self._is_quiet or now >= self._until
 
     def wait(self) -> None:
         """Wait."""
         while not self.is_over():
             time.sleep(_POLL_S)
 
-    async def wait_aio(self) -> None:
-        """Wait, and let other tasks run."""
+    async def wait_aio(self) -> bool:
+        """Wait, let other tasks run, and return whether it is quiet."""
         while not self.is_over():  # noqa: ASYNC110  # it waits for nothing to happen
             await asyncio.sleep(_POLL_S)
+        return self._is_quiet

@@ -1,4 +1,4 @@
-"""How much of a server one caller can hold, and what whoever asks for more is told."""
+"""Limits how much of a server one caller can hold."""
 
 from typing import Final
 
@@ -8,6 +8,10 @@ from servicekit.grpc.errors import ServiceError, unavailable
 
 FIRST_MESSAGE_S: Final = 60.0
 """Seconds in which a caller must send the message that its call waits for."""
+LOOKS: Final = 4
+"""Looks at a call of an asyncio server within that time."""
+STRAGGLERS_S: Final = 1.0
+"""Seconds in which calls that have come without their message must send it at a drain."""
 IDLE_S: Final = 900.0
 """Seconds after which a stream of interactions without any is ended; its client opens another one."""
 RETRY_AFTER_S: Final = 1.0
@@ -22,7 +26,7 @@ STOPPING: Final = unavailable("SHUTTING_DOWN", "the server is about to end", ret
 
 
 def crowded(what: str) -> ServiceError:
-    """Return the error for one call more than the server takes of its kind."""
+    """Return the error for a call beyond the server's limit for its kind."""
     return ServiceError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "TOO_MANY_CALLS",

@@ -1,4 +1,4 @@
-"""Which field of a request is no text: protobuf's parser says that there is one, but not which.
+"""Finds the field of a request that is not valid UTF-8, which protobuf's parser does not name.
 
 The wire format is that of https://protobuf.dev/programming-guides/encoding/.
 """
@@ -11,7 +11,7 @@ MAX_DEPTH: Final = 16
 
 
 def find_bad_text(descriptor: Any, data: bytes) -> str:
-    """Return the path of the first string that is no UTF-8, such as `interaction.user_id`; empty when there is none.
+    """Return the path of the first invalid string, such as `interaction.user_id`; empty if all are valid.
 
     Args:
         descriptor: Of the message's type.
@@ -49,7 +49,7 @@ def _is_text(content: bytes) -> bool:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and content of each field that has a length."""
+    """Yield the number and content of each length-delimited field."""
     place = 0
     while place < len(data):
         tag, place = _varint(data, place)

@@ -1,4 +1,4 @@
-"""The open streams of an asyncio server: no more than a set number, none silent for ever, all ended before the server.
+"""Bounds an asyncio server's open streams: a set number, none silent for ever, all ended before the server.
 
 A stream ends as if its caller had sent the last message, so that all which came before is answered, and then with an
 error that says why.
@@ -12,13 +12,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from servicekit.grpc.errors import ServiceError
-from servicekit.grpc.limits import FIRST_MESSAGE_S, IDLE_S, SILENT, STOPPING, crowded
+from servicekit.grpc.first_messages import MISSING, FirstMessages
+from servicekit.grpc.limits import FIRST_MESSAGE_S, IDLE_S, LOOKS, SILENT, STOPPING, crowded
 
 LIMIT: Final = 1_000
 """Streams of one method that may be open."""
-LOOKS: Final = 4
-"""Looks at a stream within the time that its first message may take."""
-
 
 T = TypeVar("T")
 
@@ -28,7 +26,7 @@ class _InterruptedError(Exception):
 
 
 class OpenStreams:
-    """All open streams of a server.
+    """All open streams of a server, and its unary calls as long as their messages have not come.
 
     Args:
         limit: Streams of one method that may be open.
@@ -37,6 +35,7 @@ class OpenStreams:
     """
 
     def __init__(self, *, limit: int = LIMIT, first_message_s: float = FIRST_MESSAGE_S, idle_s: float = IDLE_S) -> None:
+        self.messages = FirstMessages()
         self._limit = limit
         self._interval_s = first_message_s / LOOKS
         self._idle_looks = max(LOOKS, round(idle_s / self._interval_s))
@@ -45,7 +44,7 @@ class OpenStreams:
 
     @contextmanager
     def opened(self, method: str) -> Iterator[OpenStream]:
-        """Keep one stream among the open ones; ServiceError where there are too many of the method."""
+        """Register one stream as open; ServiceError if too many of the method are open."""
         peers = self._open.setdefault(method, set())
         if len(peers) >= self._limit:
             raise crowded(method)
@@ -57,12 +56,13 @@ class OpenStreams:
             peers.discard(stream)
 
     def begin(self) -> None:
-        """Look at the streams from now on."""
+        """Watch the streams from now on."""
         self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
+            self.messages.look()
             for stream in self._all():
                 stream.look()
 
@@ -75,7 +75,7 @@ class OpenStreams:
             stream.end(STOPPING)
 
     async def end(self) -> None:
-        """Look at the streams no longer."""
+        """Stop watching the streams."""
         if self._looking:
             self._looking.cancel()
             with suppress(asyncio.CancelledError):
@@ -83,7 +83,7 @@ class OpenStreams:
 
 
 class OpenStream:
-    """One stream, whose handler is told the end in a wait for its caller.
+    """An open stream, whose handler learns of its end while it waits for the caller.
 
     Args:
         idle_looks: Looks without a message between them after which it is ended, once the first one has come.
@@ -108,14 +108,21 @@ class OpenStream:
             self._looks, self._allowed = 0, self._idle_looks
             yield request
 
+    async def first(self, requests: AsyncIterator[Any]) -> Any:
+        """Return the only request; ServiceError where there is none, or the stream is ended."""
+        with suppress(StopAsyncIteration, _InterruptedError):
+            return await self._interruptible(anext(requests))
+        self.check()
+        raise MISSING
+
     async def until_ended(self, news: Awaitable[None]) -> None:
-        """Wait for a handler that waits for news, not for its caller, until the stream is ended."""
+        """Wait for an awaitable other than the caller's next request, until the stream is ended."""
         self._allowed = 0
         with suppress(_InterruptedError):
             await self._interruptible(news)
 
     async def _interruptible(self, wait: Awaitable[T]) -> T:
-        """Wait for something; _InterruptedError when the stream is ended."""
+        """Wait for an awaitable; _InterruptedError if the stream is ended."""
         task = asyncio.current_task()
         self._waiting = task
         try:
@@ -138,13 +145,13 @@ class OpenStream:
             self.end(SILENT)
 
     def end(self, error: ServiceError) -> None:
-        """Let the stream end with an error when what it has received is answered."""
+        """End the stream with an error once the received requests are answered."""
         if self._ended is None:
             self._ended = error
             if self._waiting:
                 self._waiting.cancel()
 
     def check(self) -> None:
-        """Raise the ServiceError that the stream was ended with, if it was."""
+        """Raise the ServiceError that ended the stream, if any."""
         if self._ended:
             raise self._ended

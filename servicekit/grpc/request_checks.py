@@ -1,4 +1,4 @@
-"""Checks that both services make on a request; every bad field is reported, not only the first."""
+"""Checks fields of a request for both services, and reports every bad one, not only the first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

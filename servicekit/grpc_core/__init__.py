@@ -1,1 +1,1 @@
-"""Calls answered on gRPC's core: events, bulkheads, conversations without a thread."""
+"""Calls answered directly on gRPC's core: events, bulkheads, conversations without a thread."""

@@ -1,4 +1,4 @@
-"""Threads of their own for one kind of call, so that no other kind waits behind it.
+"""Answers one kind of calls in threads of its own, so that no other kind waits behind it.
 
 A call takes a thread when its message has come, and not before. When all threads are taken some calls wait; beyond
 them, calls are refused at once.
@@ -28,7 +28,7 @@ logger = structlog.get_logger(__name__)
 
 
 class CallContext(UnaryContext):
-    """As much of a `grpc.ServicerContext` as handlers of calls with several replies use."""
+    """The part of a `grpc.ServicerContext` that handlers of calls with several replies use."""
 
     __slots__ = ("_callbacks", "_conversation")
 
@@ -43,12 +43,12 @@ class CallContext(UnaryContext):
         return self._conversation.is_open
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Have somebody told when the call ends; False where it has."""
+        """Register a function to call when the call ends; return False if it has."""
         self._callbacks.append(callback)
         return self.is_active()
 
     def send_initial_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> None:
-        """Send headers before the first reply; grpc.RpcError where nobody listens any more."""
+        """Send headers before the first reply; grpc.RpcError if the caller is gone."""
         if not self._conversation.send_headers(metadata):
             raise grpc.RpcError
 
@@ -129,14 +129,14 @@ class Bulkhead:
 
 
 class _Sender:
-    """Sends replies one after the other; while one is sent, the next one can be made."""
+    """Sends replies one after the other; the next one can be made while one is sent."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._is_free = threading.Semaphore(1)
 
     def send(self, data: bytes) -> bool:
-        """Send a reply when the one before has been sent; return whether somebody listens."""
+        """Send a reply once the one before is sent; return whether the caller still listens."""
         self._is_free.acquire()
         if self._conversation.send(data, self._is_free.release):
             return True

@@ -1,4 +1,4 @@
-"""Calls as gRPC's core tells of them: each arrival and each end of an operation is an event that some thread takes.
+"""Takes the events of gRPC's core: the arrivals of calls, and the ends of their operations.
 
 It speaks to gRPC's core by `grpc._cython.cygrpc`, as gRPC's own Python layer does. That module is private to gRPC and
 may change with any release, so `grpcio` is pinned, and `tests/servicekit/grpc_core/test_direct_unary_calls.py` and
@@ -43,7 +43,7 @@ class Completions:
         self._threads = [threading.Thread(target=self._serve, name=f"{name}-{n}", daemon=True) for n in range(threads)]
 
     def add(self, method: str, arrived: Callable[[Any], None], *, ahead: int) -> None:
-        """Hand each call of a method, named in full, over; before the server is started.
+        """Pass each call of a method, named in full, to a function; register before the server starts.
 
         Args:
             method: Its full name.
@@ -62,7 +62,7 @@ class Completions:
             thread.start()
 
     def request(self, place: Place) -> None:
-        """Ask gRPC's core for a call of the place's method, unless the server is about to end."""
+        """Request a call of the place's method from gRPC's core, unless the server is about to end."""
         with self._state.lock:  # as gRPC's own layer: the server cannot end in between
             if self._state.stage is _ServerStage.STARTED:
                 self._state.server.request_registered_call(self._queue, self._queue, place.method, place)
@@ -70,17 +70,17 @@ class Completions:
         self.settle(place)
 
     def expect(self, one: object) -> None:
-        """Note that an event is due."""
+        """Count an event that is due."""
         self._due.add(one)
 
     def settle(self, one: object) -> None:
-        """Note that no further event is due; after the last one, the threads end."""
+        """Count off an event; after the last one, the threads end."""
         self._due.discard(one)
         if not self._due:
             self._queue.shutdown()
 
     def held(self, go_on: Callable[[], None]) -> bool:
-        """Return whether calls that arrive are kept waiting; they go on at `release`."""
+        """Return whether arriving calls are kept waiting until `release`."""
         held = self._held
         if held is None:
             return False
@@ -90,11 +90,11 @@ class Completions:
         return True
 
     def hold(self) -> None:
-        """Keep calls that arrive from now on waiting: whoever awaits the answer calls no further."""
+        """Keep arriving calls waiting: their callers make no further ones meanwhile."""
         self._held = []
 
     def release(self) -> None:
-        """Let all go on."""
+        """Let all waiting calls go on."""
         held, self._held = self._held, None
         self._go_on(held or [])
 
@@ -107,11 +107,11 @@ class Completions:
             go_on()
 
     def running(self) -> int:
-        """Return how many calls have their message and have not ended, of those that are answered right here."""
+        """Return the number of calls answered here that have their message and have not ended."""
         return sum(1 for one in list(self._due) if getattr(one, "has_request", False))
 
     def look(self) -> None:
-        """Look at the calls that wait for their callers."""
+        """Check the calls that wait for their callers."""
         for one in list(self._due):
             if (look := getattr(one, "look", None)) is not None:
                 look()
@@ -126,7 +126,7 @@ class Completions:
 
 
 class Place:
-    """A place for a call of one method: the tag of the event that one has come."""
+    """A place for one call of a method: the tag of the event of its arrival."""
 
     __slots__ = ("_arrived", "_completions", "method")
 
@@ -136,7 +136,7 @@ class Place:
         self.method = method
 
     def __call__(self, event: Any) -> None:
-        """Hand the call over, and ask for the next one."""
+        """Pass the call on, and request the next one."""
         completions = self._completions
         if not event.success:  # the server is about to end
             completions.settle(self)

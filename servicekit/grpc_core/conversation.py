@@ -1,4 +1,4 @@
-"""Calls without a thread of their own: each step is an event, and nothing waits.
+"""Answers calls without a thread each: every step is an event, and nothing waits.
 
 However many of them are open and silent, they hold nothing but memory, and no more than a set number may be open.
 """
@@ -25,7 +25,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Conversations:
-    """The open calls of some methods of a server, and the one thread that takes their events.
+    """The open calls of some methods of a server, with the one thread that takes their events.
 
     Args:
         server: Not started yet.
@@ -40,7 +40,7 @@ class Conversations:
         self.open: set[Conversation] = set()
 
     def add(self, method: str, begin: Callable[[Conversation], None]) -> None:
-        """Begin each call of a method, named in full; before the server is started."""
+        """Start a conversation for each call of a method, named in full; register before the server starts."""
 
         def arrived(event: Any) -> None:
             conversation = Conversation(self, event)
@@ -53,22 +53,22 @@ class Conversations:
         self.completions.add(method, arrived, ahead=AHEAD)
 
     def running(self) -> int:
-        """Return how many calls are being answered."""
+        """Return the number of calls being answered."""
         return sum(one.is_busy for one in list(self.open))
 
     def look(self) -> None:
-        """Look at the calls that wait for their callers."""
+        """Check the calls that wait for their callers."""
         for one in list(self.open):
             one.look()
 
     def dismiss(self) -> None:
-        """End what waits for its caller, or for news, as the server is about to end."""
+        """End calls that wait for their caller or for news, as the server is about to end."""
         for one in list(self.open):
             one.dismiss()
 
 
 class Conversation:
-    """One call.
+    """One call, whose steps are events.
 
     Args:
         conversations: Where it is open.
@@ -88,7 +88,7 @@ class Conversation:
 
     @property
     def is_open(self) -> bool:
-        """Return whether the caller still listens, and has not been told the end."""
+        """Return whether the caller still listens, and the call has not been ended."""
         return self._is_open
 
     def begin(self) -> None:
@@ -98,13 +98,13 @@ class Conversation:
             self._start((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self._closed)
 
     def at_end(self, told: Callable[[], None]) -> None:
-        """Have somebody told, once, when the call ends in any way."""
+        """Register a function to call once, when the call ends in any way."""
         self._at_end = told
         if self not in self._conversations.open:
             told()
 
     def receive(self, then: Callable[[bytes | None], None]) -> None:
-        """Have the next message received, or None where there is none; the caller must not let it wait too long."""
+        """Receive the next message, None at the end of them; a caller who is silent for too long is ended."""
 
         def received(event: Any) -> None:
             self._is_listening = False
@@ -116,7 +116,7 @@ class Conversation:
                 self._start((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), received)
 
     def send(self, data: bytes, then: Callable[[], None]) -> bool:
-        """Send a message, and go on when the next one can be sent; False where nobody listens any more."""
+        """Send a message, and go on when the next one can be sent; return False if the caller is gone."""
         with self._lock:
             if not self._is_open:
                 return False
@@ -124,7 +124,7 @@ class Conversation:
             return self._start(operations, lambda _: then())
 
     def send_headers(self, metadata: Any) -> bool:
-        """Send headers ahead of the first message; False where nobody listens any more, or they have been sent."""
+        """Send headers ahead of the first message; return False if the caller is gone, or they have been sent."""
         with self._lock:
             if not self._is_open or self._has_begun:
                 return False
@@ -146,13 +146,13 @@ class Conversation:
             self._start((*self._beginning(), status), lambda _: None)
 
     def look(self) -> None:
-        """End the call if its caller has kept it waiting."""
+        """End the call if its caller has kept it waiting for too long."""
         self._looks += 1
         if self._is_listening and self._looks >= PATIENCE:
             self.fail(SILENT)
 
     def dismiss(self) -> None:
-        """End the call if it does not end by itself."""
+        """End the call unless it ends by itself."""
         if not self.is_busy:
             self.fail(STOPPING)
 
@@ -170,7 +170,7 @@ class Conversation:
             self._at_end()
 
     def _start(self, operations: tuple[Any, ...], then: Callable[[Any], None]) -> bool:
-        """Have gRPC's core do something, and go on when it is done."""
+        """Start operations of gRPC's core, and go on when they are done."""
         completions = self._conversations.completions
         step = _Step(self, then)
         completions.expect(step)
@@ -184,12 +184,12 @@ class Conversation:
         return True
 
     def settle(self, step: object) -> None:
-        """Note that a step is done."""
+        """Record that a step is done."""
         self._conversations.completions.settle(step)
 
 
 class _Step:
-    """What is to be done after an operation: the tag of its event."""
+    """The continuation after an operation: the tag of its event."""
 
     __slots__ = ("_conversation", "_then")
 

@@ -1,4 +1,4 @@
-"""The calls of one request and one reply, answered without gRPC's Python layer between its core and the handler.
+"""Answers unary calls without gRPC's Python layer between its core and the handler.
 
 That layer has one thread take all events of all calls, and another one wait for the request and answer: three fifths of
 an empty call's processor time. Here each of some threads takes the next event, and if that is a request, answers it.
@@ -31,11 +31,11 @@ logger = structlog.get_logger(__name__)
 
 
 class Ended(Exception):  # noqa: N818  # no error: a handler's way out
-    """Leaves a handler whose call ends with the status that its context was told."""
+    """Leaves a handler whose context has been given the call's status."""
 
 
 class UnaryContext:
-    """As much of a `grpc.ServicerContext` as handlers here and ddtrace use."""
+    """The part of a `grpc.ServicerContext` that handlers here and ddtrace use."""
 
     __slots__ = ("_event", "code", "details", "trailing_metadata")
 
@@ -47,31 +47,31 @@ class UnaryContext:
 
     @property
     def _state(self) -> Self:
-        """Return what has the code and the details: where ddtrace looks for them, as in gRPC's own contexts."""
+        """Return the object with code and details where ddtrace looks for it, as in gRPC's own contexts."""
         return self
 
     def time_remaining(self) -> float:
-        """Return the seconds until the caller's deadline, at least 0; centuries where there is none."""
+        """Return the seconds until the caller's deadline, at least 0; centuries without a deadline."""
         remaining: float = self._event.call_details.deadline - time.time()
         return max(remaining, 0.0)
 
     def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]:
-        """Return what the caller sent along."""
+        """Return the caller's metadata."""
         metadata: Sequence[tuple[str, str | bytes]] = self._event.invocation_metadata
         return metadata
 
     def peer(self) -> str:
-        """Return the address that the call came from."""
+        """Return the address of the caller."""
         name: bytes | str = self._event.call.peer()
         return name.decode() if isinstance(name, bytes) else name
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:
-        """Return what the connection says of the caller, such as its certificate's subject."""
+        """Return the properties of the connection, such as the subject of the caller's certificate."""
         found: Mapping[bytes | str, Sequence[bytes]] = cygrpc.auth_context(self._event.call)
         return {key.decode() if isinstance(key, bytes) else key: value for key, value in found.items()}
 
     def set_trailing_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> None:
-        """Set what is sent along with the status."""
+        """Set the metadata to send with the status."""
         self.trailing_metadata = metadata
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
@@ -99,7 +99,7 @@ class UnaryCalls:
         self.completions = Completions(server, threads, "rpc")
 
     def add(self, method: str, handler: Handler) -> None:
-        """Answer a method, named in full, by the handler of one request; before the server is started."""
+        """Answer a method, named in full, by the handler of one request; register before the server starts."""
         self.completions.add(method, Method(self.completions, method, handler).arrived, ahead=AHEAD)
 
     def begin(self) -> None:
@@ -108,7 +108,7 @@ class UnaryCalls:
 
 
 class Method:
-    """What answers the calls of one method."""
+    """Answers the calls of one method."""
 
     def __init__(self, completions: Completions, name: str, handler: Handler) -> None:
         self.completions = completions
@@ -120,14 +120,14 @@ class Method:
         self._behaviour: Callable[[Any, Any], Any] = _behaviour(handler)
 
     def arrived(self, event: Any) -> None:
-        """Have a call answered."""
+        """Start answering a call."""
         call = _Call(self, event)
         self.completions.expect(call)  # first: when nothing is due, the queue is closed
         if not self.completions.held(call.receive):
             call.receive()
 
     def behaviour(self, metadata: Any) -> Callable[[Any, Any], Any]:
-        """Return what handles a call: the handler, with the server's interceptors around it."""
+        """Return the handler of a call, with the server's interceptors around it."""
         interceptors = self.completions.interceptors
         if interceptors is None:
             return self._behaviour
@@ -163,11 +163,11 @@ class _Call:
         self.has_request = self._is_given_up = False
 
     def receive(self) -> None:
-        """Have the request received, and answered then."""
+        """Receive the request, and then answer it."""
         self._start(self._answer, lambda: (cygrpc.ReceiveMessageOperation(_NO_FLAGS),))
 
     def look(self) -> None:
-        """End the call if its caller has kept it waiting."""
+        """End the call if its caller has kept it waiting for too long."""
         with self._deciding:
             self._looks += 1
             if self.has_request or self._is_given_up or self._looks < PATIENCE:
@@ -195,7 +195,7 @@ class _Call:
         self._start(self._ended, lambda: _ending(context, reply))
 
     def _reply(self, data: bytes, context: UnaryContext) -> bytes | None:
-        """Return the reply's bytes; None where the call ends with the context's status."""
+        """Return the reply's bytes; None if the call ends with the context's status."""
         method = self._method
         try:
             reply = method.behaviour(self._event.invocation_metadata)(method.decode(data), context)
@@ -211,7 +211,7 @@ class _Call:
         self._method.completions.settle(self)
 
     def _start(self, tag: Callable[[Any], None], operations: Callable[[], tuple[Any, ...]]) -> None:
-        """Have gRPC's core do something, and tell when it is done."""
+        """Start operations of gRPC's core, and call a function when they are done."""
         try:
             self._event.call.start_server_batch(operations(), tag)
         except Exception:  # what a handler left cannot be sent: gRPC's core cancels the call when it is let go

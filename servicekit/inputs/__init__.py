@@ -1,1 +1,1 @@
-"""Numbers and JSON from outside."""
+"""Readers of numbers, identifiers and JSON from outside."""

@@ -1,4 +1,4 @@
-"""Identifiers of users, videos and authors."""
+"""Checks identifiers of users, videos and authors."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ PLAIN: Final = re.compile(f"[ -~]{{1,{MAX_ID_BYTES}}}")
 
 
 def identifier_problem(value: str) -> str:
-    """Return what is wrong with an identifier, or an empty text."""
+    """Return the fault of an identifier, or an empty text."""
     if value and len(value) <= MAX_ID_BYTES and value.isascii() and value.isprintable():
         return ""  # nearly all of them
     if not value:

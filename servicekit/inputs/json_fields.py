@@ -1,4 +1,4 @@
-"""JSON from outside: one object of bounded size, whose fields have the types that readers ask for.
+"""Reads JSON from outside: one object of bounded size, whose fields have the types that readers ask for.
 
 `json.loads` raises RecursionError, which is no ValueError, for deep nesting; takes NaN, and numbers of any length; and
 leaves `true`, `null` and 1.5 for callers to turn into the identifiers "True", "None" and "1.5".
@@ -88,7 +88,7 @@ class JsonObject:
         return [*self._fields]
 
     def value(self, name: str) -> Any:
-        """Return a value as JSON has it."""
+        """Return a value as parsed."""
         return self._get(name)
 
     def _get(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Numbers from outside: finite, within bounds, and large enough to count with.
+"""Reads numbers from outside: finite, within bounds, and large enough to count with.
 
 `float` takes `nan`, `inf`, `1e400` and `5e-324`. The first three poison every sum that they enter, and the last one
 underflows in products, which Postgres refuses. So whatever comes from a caller, a file, a header or a setting passes
@@ -15,7 +15,7 @@ LARGEST: Final = 1e30
 
 
 def finite(value: float, *, least: float = -LARGEST, most: float = LARGEST) -> float:
-    """Return the number as a float, with 0 for what is too small to count with.
+    """Return the number as a float, 0 if its products would underflow.
 
     Args:
         value: A number; not a bool.
@@ -36,7 +36,7 @@ def finite(value: float, *, least: float = -LARGEST, most: float = LARGEST) -> f
 
 
 def read_number(text: str | bytes, *, least: float = -LARGEST, most: float = LARGEST) -> float:
-    """Return the number that a text writes out in decimal; ValueError for any other text, as `finite` does."""
+    """Return the number that a text writes in decimal; ValueError for any other text, as `finite` does."""
     if isinstance(text, bytes):
         text = text.decode("ascii")  # UnicodeDecodeError is a ValueError
     if not text.isascii() or "_" in text:  # float would take other digits and underscores

@@ -1,1 +1,1 @@
-"""How Kafka is reached."""
+"""Settings and security of Kafka's clients."""

@@ -1,4 +1,4 @@
-"""How clients of Kafka are told apart, secured and silenced."""
+"""Configures clients of Kafka: names, security and logs."""
 
 import logging
 from collections.abc import Callable
@@ -12,7 +12,7 @@ SESSION: Final = "feed-rec-producer"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KafkaSecurity:
-    """How brokers are spoken to.
+    """Protocol and credentials for the brokers.
 
     Attributes:
         protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
@@ -37,7 +37,7 @@ class KafkaSecurity:
     aws_role_arn: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse combinations that could only fail later; ValueError says which."""
+        """Refuse combinations that could only fail later; ValueError names them."""
         if self.protocol.startswith("SASL") is not (self.mechanism is not None):
             raise ValueError("KAFKA_SASL_MECHANISM goes with KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT or SASL_SSL")
         if self.mechanism == MSK_IAM:
@@ -83,7 +83,7 @@ def msk_token(region: str, role_arn: str | None) -> Callable[[str], tuple[str, f
 
 
 def quiet_logger() -> logging.Logger:
-    """Return a logger for librdkafka that says nothing: it repeats itself while brokers are away."""
+    """Return a silent logger for librdkafka, which repeats itself while brokers are away."""
     quiet = logging.getLogger("librdkafka")
     if not quiet.handlers:
         quiet.addHandler(logging.NullHandler())

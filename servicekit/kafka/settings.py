@@ -1,4 +1,4 @@
-"""Settings of a client of Kafka, from the environment."""
+"""Reads the settings of a client of Kafka from the environment."""
 
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ CA, CERTIFICATE, KEY, PASSWORD = "KAFKA_CA_FILE", "KAFKA_CERT_FILE", "KAFKA_KEY_
 
 
 class KafkaSettings(Settings):
-    """How the brokers are reached; without KAFKA_BOOTSTRAP_SERVERS there are none."""
+    """Settings of a client of Kafka; without KAFKA_BOOTSTRAP_SERVERS there are no brokers."""
 
     kafka_bootstrap_servers: Brokers | None = Field(None, description="Kafka brokers, host:port,...")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -24,15 +24,17 @@ class KafkaSettings(Settings):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] | None = Field(
         None, description="PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or AWS_MSK_IAM"
     )
-    kafka_sasl_username: str | None = Field(None, description="for PLAIN and SCRAM")
-    kafka_sasl_password: SecretStr | None = Field(None, description="for PLAIN and SCRAM")
+    kafka_sasl_username: str | None = Field(None, description="user name of Kafka for PLAIN and SCRAM")
+    kafka_sasl_password: SecretStr | None = Field(None, description="password of Kafka for PLAIN and SCRAM")
     kafka_ca_file: Readable | None = Field(
         None, description="CA certificates for the brokers, PEM; the system's by default"
     )
     kafka_cert_file: ReadableFile | None = Field(
         None, description="client certificate, for brokers that ask for one, PEM"
     )
-    kafka_key_file: ReadableFile | None = Field(None, description="its private key, PEM")
+    kafka_key_file: ReadableFile | None = Field(
+        None, description="private key of the client certificate for Kafka, PEM"
+    )
     kafka_aws_region: str | None = Field(None, description="region of an MSK cluster")
     kafka_aws_role_arn: str | None = Field(
         None,
@@ -40,7 +42,7 @@ class KafkaSettings(Settings):
     )
 
     def kafka_client(self, password: str | None = None) -> dict[str, Any]:
-        """Return how to reach the brokers, which must be configured; ValueError when it does not fit together.
+        """Return the configuration for the brokers, which must be set; ValueError when it is inconsistent.
 
         Args:
             password: Instead of the one that the program was started with.
@@ -61,7 +63,7 @@ class KafkaSettings(Settings):
         return client_config(self.kafka_bootstrap_servers or "", security)
 
     def renewed_kafka_client(self) -> Renewed[dict[str, Any]]:
-        """Return the same, made anew whenever a certificate, a key or the password is; OSError for missing files."""
+        """Return the configuration, renewed with its certificate, key or password; OSError for missing files."""
         files = {
             CA: self.kafka_ca_file,
             CERTIFICATE: self.kafka_cert_file,

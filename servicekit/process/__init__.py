@@ -1,1 +1,1 @@
-"""Processes: termination, ports, death with the parent."""
+"""Parts of processes: termination, ports, death with the parent."""

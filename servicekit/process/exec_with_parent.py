@@ -1,4 +1,4 @@
-"""Turns into another program, which gets a signal when the process that started it dies.
+"""Replaces itself by another program, which gets a signal when its parent process dies.
 
 Run as `python -IS exec_with_parent.py <parent pid> <signal number> <program> [argument …]`, so that it costs
 no more than starting a bare interpreter. The process keeps its id.

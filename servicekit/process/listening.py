@@ -1,4 +1,4 @@
-"""Waits until an address is free to listen on, and names the process that has it when it is not.
+"""Waits until an address is free to listen on, and names the process that holds it otherwise.
 
 The ports that the programs have by default lie among those that Linux gives to the near end of any connection. Such a
 connection ends; a server stays.
@@ -20,7 +20,7 @@ _LISTENS: Final = "0A"
 
 
 class AddressTakenError(OSError):
-    """Somebody else has the address, and keeps it."""
+    """Another process holds the address."""
 
 
 def wait_until_free(
@@ -30,7 +30,7 @@ def wait_until_free(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Wait until a server could listen on `host:port`; AddressTakenError, which says who has it, when time is up.
+    """Wait until a server can listen on `host:port`; AddressTakenError names the holder when the time is over.
 
     A server that listens there is not waited for. What is no `host:port`, or any port, is left to whoever listens.
     """
@@ -46,7 +46,7 @@ def wait_until_free(
 
 @contextmanager
 def held(address: str) -> Iterator[None]:
-    """Keep the address from becoming the near end of a connection while the block prepares what will listen there."""
+    """Prevent the address from becoming the near end of a connection while the block prepares its listener."""
     host, _, number = address.rpartition(":")
     host = host.strip("[]")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as holder_of_it:
@@ -58,7 +58,7 @@ def held(address: str) -> Iterator[None]:
 
 @contextmanager
 def naming_the_holder(address: str) -> Iterator[None]:
-    """Let what fails to listen say who has the address."""
+    """Add the holder of the address to errors of listening."""
     try:
         yield
     except RuntimeError as error:
@@ -68,14 +68,14 @@ def naming_the_holder(address: str) -> Iterator[None]:
 
 
 def taken(address: str) -> str:
-    """Return one line on who has an address."""
+    """Return one line that names the holder of an address."""
     port = int(address.rpartition(":")[2])
     who = holder(port)
     return f"Failed to bind to address {address}: it is in use" + (f" by {who}" if who else "")
 
 
 def holder(port: int) -> str:
-    """Return who has a TCP port of this machine, such as "python -m recsvc (pid 12)"; empty where that is hidden."""
+    """Return the holder of a TCP port of this machine, such as "python -m recsvc (pid 12)"; empty if it is hidden."""
     sockets = {inode for _, inode in _sockets(port)} - {"0"}
     for process in Path("/proc").glob("[0-9]*"):
         if sockets & {_inode(one) for one in _files(process)}:
@@ -84,12 +84,12 @@ def holder(port: int) -> str:
 
 
 def is_listened_on(port: int) -> bool:
-    """Return whether a server listens on a TCP port of this machine, as far as it is told."""
+    """Return whether a server listens on a TCP port of this machine, as far as the kernel shows."""
     return any(state == _LISTENS for state, _ in _sockets(port))
 
 
 def _sockets(port: int) -> list[tuple[str, str]]:
-    """Return state and inode of every socket with this port at its near end; none where there is no /proc."""
+    """Return state and inode of every socket with this port at its near end; none without /proc."""
     found = []
     for table in _TABLES:
         try:
@@ -117,7 +117,7 @@ def _inode(file: Path) -> str:
 
 
 def _command(process: Path) -> str:
-    """Return the program with its first arguments: not all of them, which may hold what is nobody's business."""
+    """Return the program with its first arguments: all of them may hold secrets."""
     try:
         parts = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""Runs a step again and again in a thread of its own, until it is told to stop."""
+"""Runs a step periodically in a thread, until it is told to stop."""
 
 import threading
 from collections.abc import Callable
@@ -17,16 +17,17 @@ class StopRequested(Exception):  # noqa: N818  # no error: the way out of a long
 
 
 class PeriodicThread:
-    """Takes a step, waits, and takes the next one; an error ends neither the thread nor what stands on it.
+    """Takes a step, waits, and takes the next one; an error ends neither the thread nor the process.
 
-    A failure is told of when it begins or becomes another one, and when it is over: not at every step.
+    A failure is logged when it begins or becomes another one, and when it is over: not at every step.
 
     Args:
         name: Of the thread.
         step: Taken in the thread; it may use `wait`, `pause` and `is_stopping` of this object.
-        interval_s: Seconds between the end of a step and the next one.
+        interval_s: Seconds between the end of a step and the next one; 0 for a step that waits by itself.
         retry_s: Seconds after a step that failed; None for the same.
         waits_first: The first step, too, comes after `interval_s` rather than at once.
+        ends_with_step: One more step comes after the thread was told to stop, such as to send what waits.
         on_failure: Tells of an error; None logs it with its trace.
         stop_within_s: Seconds that `stop` waits for a step that is under way.
         wait: Waits for an event that long at most, and returns whether it came.
@@ -40,6 +41,7 @@ class PeriodicThread:
         interval_s: float,
         retry_s: float | None = None,
         waits_first: bool = True,
+        ends_with_step: bool = False,
         on_failure: Callable[[Exception], None] | None = None,
         stop_within_s: float = STOP_WITHIN_S,
         wait: Wait = threading.Event.wait,
@@ -49,6 +51,7 @@ class PeriodicThread:
         self._interval_s = interval_s
         self._retry_s = interval_s if retry_s is None else retry_s
         self._waits_first = waits_first
+        self._ends_with_step = ends_with_step
         self._on_failure = on_failure
         self._stop_within_s = stop_within_s
         self._wait = wait
@@ -58,15 +61,20 @@ class PeriodicThread:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Take steps from now on."""
+        """Start the thread."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Take no further step, and wait a while for the one under way; the thread may never have been started."""
+    def stop(self, *, within_s: float | None = None) -> bool:
+        """Tell the thread to end, wait for that, and return whether it has; it may never have been started.
+
+        Args:
+            within_s: Seconds to wait, in place of `stop_within_s`.
+        """
         self._stopping.set()
         self._woken.set()
         if self._thread.is_alive():
-            self._thread.join(self._stop_within_s)
+            self._thread.join(self._stop_within_s if within_s is None else within_s)
+        return not self._thread.is_alive()
 
     def wake(self) -> None:
         """Take the next step at once."""
@@ -92,7 +100,8 @@ class PeriodicThread:
             if pause_s:
                 self._wait(self._woken, pause_s)
             self._woken.clear()
-            if self.is_stopping:  # looked at after `clear`, which may have taken the word of `stop`
+            is_last = self.is_stopping  # looked at after `clear`, which may have taken the word of `stop`
+            if is_last and not self._ends_with_step:
                 return
             try:
                 self._step()
@@ -104,6 +113,8 @@ class PeriodicThread:
             else:
                 pause_s = self._interval_s
                 self._succeeded()
+            if is_last:
+                return
 
     def _failed(self, error: Exception) -> None:
         failure = f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""How a program is asked to end."""
+"""Turns the signals that end a program into events."""
 
 import asyncio
 import os

@@ -1,1 +1,1 @@
-"""gRPC servers: start, health, reflection, drain."""
+"""Servers of gRPC: start, health, reflection, drain."""

@@ -1,4 +1,4 @@
-"""Which of the two servers of threads a program serves by."""
+"""Chooses the kind of thread server that a program serves by."""
 
 from collections.abc import Callable
 

@@ -1,9 +1,10 @@
-"""The life of a gRPC server: built with health and reflection, NOT_SERVING until told otherwise, drained at the end."""
+"""Runs a gRPC server: with health and reflection, NOT_SERVING until told otherwise, drained at the end."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc import aio
@@ -13,28 +14,33 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from servicekit.credentials.server_identity import ServerIdentity
 from servicekit.grpc.error_mapping import Handler, mapped_aio
 from servicekit.grpc.gate import TOLD_S, Gate, Quiet
+from servicekit.grpc.limits import STOPPING, STRAGGLERS_S
 from servicekit.grpc.open_streams import OpenStreams
 from servicekit.server.health_states import HEALTH_SERVICE, NOT_SERVING, SERVING
+from servicekit.server.own_connections import end_connections
 from servicekit.server.server_options import merged
+
+_POLL_S: Final = 0.005
 
 Register: TypeAlias = Callable[[Any, Any], None]
 """A generated function that adds a servicer's methods to a server."""
 
 
 class _Registrar:
-    """Stands for a server before generated code, which hands the methods over twice: once is enough."""
+    """Registers handlers in place of a server: generated code passes the methods twice, and once is enough."""
 
     def __init__(self, add_methods: Callable[[str, Mapping[str, Handler]], None]) -> None:
         self.add_registered_method_handlers = add_methods
 
     def add_generic_rpc_handlers(self, _: object) -> None:
-        """Wait for the methods by name."""
+        """Ignore generic handlers: the methods come by name."""
 
 
 class GrpcServer(ABC):
-    """What all kinds of server have in common: how services are added."""
+    """The common part of all kinds of servers: adding services."""
 
     _grpc: Any
+    _port: int
     _identity: ServerIdentity | None = None
 
     def add(self, register: Register, servicer: object) -> None:
@@ -47,7 +53,7 @@ class GrpcServer(ABC):
 
     @abstractmethod
     def _register(self, service: str, handlers: dict[str, Handler]) -> None:
-        """Have the handlers' methods served."""
+        """Serve the methods of the handlers."""
 
     def _listen(self, address: str, identity: ServerIdentity | None) -> int:
         if identity:
@@ -56,6 +62,7 @@ class GrpcServer(ABC):
         else:
             port = self._grpc.add_insecure_port(address)
         self._identity = identity
+        self._port = port
         return port
 
     def _end_identity(self) -> None:
@@ -64,7 +71,7 @@ class GrpcServer(ABC):
 
     @abstractmethod
     def _wrapped(self, handler: Handler, method: str) -> Handler:
-        """Return the handler as it is served."""
+        """Return the handler with the server's wrappers."""
 
 
 class AioServer(GrpcServer):
@@ -109,33 +116,65 @@ class AioServer(GrpcServer):
         return port
 
     async def set_serving(self, *, serving: bool) -> None:
-        """Tell health of every service."""
+        """Set the health of every service."""
         for name in self._names:
             await self._health.set(name, SERVING if serving else NOT_SERVING)
 
     def report(self, part: str, *, serving: bool) -> None:
-        """Tell health of one part under a name of its own, soon and without a wait; the services' state stays."""
+        """Set the health of one part under its own name, without waiting; the services' state stays."""
         told = asyncio.get_running_loop().create_task(self._health.set(part, SERVING if serving else NOT_SERVING))
         self._told.add(told)
         told.add_done_callback(self._told.discard)
 
+    def _running(self) -> int:
+        """Return how many calls are answered; one without its message is waited for later."""
+        return self._gate.running() - len(self._streams.messages)
+
+    def _expected(self) -> int:
+        """Return how many calls are answered or about to come: a caller that has been answered may be slow."""
+        return self._running() + self._gate.awaited()
+
     async def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
-        """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
+        """Report NOT_SERVING for good, then refuse new calls, and let running ones finish.
 
         Args:
             grace_s: Seconds after which they are cancelled.
             lame_duck_s: Seconds between the word and the first refusal.
         """
+        self._gate.watch()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(lame_duck_s)
         if grace_s:
             self._gate.shut()
-            await Quiet(lambda: self._gate.arrivals, self._gate.running).wait_aio()
+        if not grace_s or await Quiet(lambda: self._gate.arrivals, self._expected).wait_aio():
+            await self._stop(grace_s)
+        else:
+            await self._refuse(grace_s)
+        await self._streams.end()
+        await asyncio.to_thread(self._end_identity)
+
+    async def _stop(self, grace_s: float) -> None:
+        """Have gRPC's core tell callers, and end when the last call has."""
         stopping = asyncio.ensure_future(self._grpc.stop(grace_s))
         if grace_s:
             await asyncio.wait([stopping], timeout=TOLD_S)
         self._gate.open()
         self._streams.dismiss()
+        await asyncio.wait([stopping], timeout=STRAGGLERS_S)
+        self._streams.messages.end(STOPPING)
         await stopping
-        await self._streams.end()
-        await asyncio.to_thread(self._end_identity)
+
+    async def _refuse(self, grace_s: float) -> None:
+        """Answer what has come, refuse what comes, and end the connections.
+
+        As long as calls come, gRPC's core would cancel those of the moment in which it begins to end.
+        """
+        until = time.monotonic() + grace_s
+        self._gate.refuse()
+        self._streams.dismiss()
+        while self._running() + self._gate.streams and time.monotonic() < until:  # noqa: ASYNC110  # it waits for nothing to happen
+            await asyncio.sleep(_POLL_S)
+        self._streams.messages.end(STOPPING)
+        await asyncio.sleep(TOLD_S)  # the last replies are on their way
+        end_connections(self._port)
+        await self._grpc.stop(None)  # without a wait between the two, in which callers could connect anew

@@ -1,4 +1,4 @@
-"""Health of a thread server: answered by one thread that does nothing else, however busy all other ones are."""
+"""Serves health from one thread of its own, however busy the threads of other calls are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPEN: Final = 1_000
 
 
 class HealthService:
-    """Says which services serve, and tells watchers of changes.
+    """Serves the health of services, and notifies watchers of changes.
 
     Args:
         server: Not started yet.
@@ -38,7 +38,7 @@ class HealthService:
         self.conversations.completions.begin()
 
     def set(self, service: str, state: int) -> None:
-        """Say from now on that a service is in this state, unless it was the final word."""
+        """Set the state of a service, unless it is final."""
         with self._lock:
             if self._is_final:
                 return
@@ -47,7 +47,7 @@ class HealthService:
                 watcher.tell(state)
 
     def end(self) -> None:
-        """Say NOT_SERVING of every service for good."""
+        """Report NOT_SERVING of every service for good."""
         for service in list(self._states):
             self.set(service, NOT_SERVING)
         self._is_final = True
@@ -81,7 +81,7 @@ class HealthService:
 
 
 class _Watcher:
-    """Sends states to one caller; where it reads slowly, it gets the newest one only."""
+    """Sends states to one caller; a caller who reads slowly gets only the newest."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -91,7 +91,7 @@ class _Watcher:
         self._due: int | None = None
 
     def tell(self, state: int) -> None:
-        """Send a state soon, unless it is the one that was sent last."""
+        """Send a state soon, unless it was sent last."""
         with self._lock:
             self._due = state
             if self._is_sending or state == self._told:
@@ -109,7 +109,7 @@ class _Watcher:
 
 
 def _service(conversation: Conversation, data: bytes | None) -> str | None:
-    """Return the service that is asked for; None where the call has ended for want of one."""
+    """Return the requested service; None if the call has been ended for an unknown one."""
     try:
         if data is not None:
             return health_pb2.HealthCheckRequest.FromString(data).service

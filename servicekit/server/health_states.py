@@ -1,4 +1,4 @@
-"""What health says of a service."""
+"""Defines the states of a service's health."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""A limit of calls of one kind for a server that has one pool of threads for all kinds."""
+"""Limits calls of one kind in a server that has one pool of threads for all kinds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Doors:
-    """Counts calls as they come in, and keeps them waiting while it is shut."""
+    """Counts calls that enter, and keeps them waiting while it is shut."""
 
     def __init__(self) -> None:
         self.arrivals = self._inside = 0
@@ -29,7 +29,7 @@ class Doors:
         self._open.set()
 
     def enter(self) -> None:
-        """Come in; wait while it is shut."""
+        """Enter; wait while the doors are shut."""
         with self._lock:
             self.arrivals += 1
         self._open.wait()
@@ -37,25 +37,25 @@ class Doors:
             self._inside += 1
 
     def leave(self) -> None:
-        """Note that a call has ended."""
+        """Leave: the call has ended."""
         with self._lock:
             self._inside -= 1
 
     def running(self) -> int:
-        """Return how many calls are in and have not ended."""
+        """Return the number of calls that have entered and not ended."""
         return self._inside
 
     def shut(self) -> None:
-        """Keep calls that come from now on waiting."""
+        """Keep arriving calls waiting from now on."""
         self._open.clear()
 
     def open(self) -> None:
-        """Let all in."""
+        """Let all waiting calls enter."""
         self._open.set()
 
 
 class Lane:
-    """Lets so many calls of one kind run at once.
+    """Lets a fixed number of calls of one kind run at once.
 
     Args:
         name: Of the kind of call, for who is refused.
@@ -73,13 +73,13 @@ class Lane:
         self._threads = ThreadPoolExecutor(running, thread_name_prefix=name)
 
     def limited(self, handler: Handler, method: str) -> Handler:
-        """Return the handler of bytes that answers a method, named in full, when it is a call's turn."""
+        """Return the handler of bytes that waits for its turn and answers a method, named in full."""
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(self._unary(handler, method))
         return grpc.unary_stream_rpc_method_handler(self._stream(handler, method))
 
     def close(self) -> None:
-        """Let the threads end."""
+        """End the threads."""
         self._threads.shutdown(wait=False)
 
     def _unary(self, handler: Handler, method: str) -> Callable[[bytes, Any], bytes]:
@@ -127,7 +127,7 @@ class Lane:
 
 
 class _Defects:
-    """Ends a call whose handler would leave its caller waiting, such as by SystemExit, with INTERNAL and no more.
+    """Ends a call with INTERNAL whose handler would leave its caller waiting, such as by SystemExit.
 
     What error mapping lets through is a handler's way out of a call that has its status.
     """
@@ -146,7 +146,7 @@ class _Defects:
 
 
 class _Unsendable(Exception):  # noqa: N818  # never seen by anybody
-    """The handler returned what cannot be encoded."""
+    """The handler returned a reply that cannot be encoded."""
 
 
 def _codec(handler: Handler) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:

@@ -1,4 +1,4 @@
-"""Health of a plain server: a watcher holds a thread, so there are only so many."""
+"""Serves health in a plain server: a watcher holds a thread, so their number is bounded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WATCHERS: Final = 100
 
 
 class PlainHealth:
-    """Says which services serve, and tells watchers of changes."""
+    """Serves the health of services, and notifies watchers of changes."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -28,7 +28,7 @@ class PlainHealth:
         self._watchers = 0
 
     def methods(self) -> dict[str, Handler]:
-        """Return what answers the calls, by name."""
+        """Return the handlers by name."""
         codec: Any = (health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString)
         return {
             "Check": grpc.unary_unary_rpc_method_handler(self._check, *codec),
@@ -36,14 +36,14 @@ class PlainHealth:
         }
 
     def set(self, service: str, state: int) -> None:
-        """Say from now on that a service is in this state, unless it was the final word."""
+        """Set the state of a service, unless it is final."""
         with self._changed:
             if not self._is_final:
                 self._states[service] = state
                 self._changed.notify_all()
 
     def end(self) -> None:
-        """Say NOT_SERVING of every service for good."""
+        """Report NOT_SERVING of every service for good."""
         for service in list(self._states):
             self.set(service, NOT_SERVING)
         self._is_final = True
@@ -62,7 +62,7 @@ class PlainHealth:
         return health_pb2.HealthCheckResponse(status=state)
 
     def _watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        """Tell the state of a service, and each change."""
+        """Yield the state of a service, and each change."""
         with self._changed:
             if self._watchers >= WATCHERS:
                 raise crowded("health")
@@ -88,6 +88,6 @@ class PlainHealth:
             yield health_pb2.HealthCheckResponse(status=state)
 
     def _wake(self) -> None:
-        """Have watchers look whether their callers have left."""
+        """Wake watchers, which check whether their callers are gone."""
         with self._changed:
             self._changed.notify_all()

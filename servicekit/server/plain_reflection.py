@@ -1,4 +1,4 @@
-"""Reflection of a plain server: a stream holds a thread, so there are only so many."""
+"""Serves reflection in a plain server: a stream holds a thread, so their number is bounded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPEN: Final = 100
 
 
 class PlainReflection:
-    """Tells of services and their messages.
+    """Describes services and their messages.
 
     Args:
         services: Their full names.
@@ -43,7 +43,7 @@ class PlainReflection:
                 self._open.discard(context)
 
     def dismiss(self) -> None:
-        """Cancel all streams: they wait for a question that is not asked."""
+        """Cancel all streams, which wait for further questions."""
         with self._lock:
             for context in self._open:
                 context.cancel()

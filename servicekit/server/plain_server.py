@@ -4,24 +4,20 @@ A call holds a thread from its arrival on, also while its message has not come: 
 could end it. There are many threads, which cost little while they wait, and how many handlers run is limited apart.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Unpack
 
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from servicekit.credentials.server_identity import ServerIdentity
 from servicekit.grpc.error_mapping import Handler, mapped
-from servicekit.grpc.gate import TOLD_S, Quiet
 from servicekit.server.grpc_server import Register
-from servicekit.server.health_states import HEALTH_SERVICE, NOT_SERVING, SERVING
+from servicekit.server.health_states import HEALTH_SERVICE
 from servicekit.server.lane import Doors, Lane
 from servicekit.server.plain_health import PlainHealth
 from servicekit.server.plain_reflection import PlainReflection
-from servicekit.server.server_options import merged
-from servicekit.server.threaded import STREAMS_WAITING, ThreadedServer
+from servicekit.server.threaded import STREAMS_WAITING, Choices, Stopped, ThreadedServer
 
 OPEN: Final = 1_000
 """Calls of all kinds that hold a thread, nearly all of them waiting; further ones wait without one."""
@@ -33,23 +29,14 @@ class PlainServer(ThreadedServer):
     Args:
         services: Full names of the services that will be added.
         threads: Calls of one request and one reply handled at once; a quarter as many of several replies.
-        options: gRPC channel arguments beyond the defaults; later ones win.
-        decorators: Put around each method's handler, inside of error mapping, the first one innermost.
-        error_metadata: Trailing metadata of every error.
+        choices: What the program chooses.
     """
 
-    def __init__(
-        self,
-        services: Sequence[str],
-        *,
-        threads: int,
-        options: Sequence[tuple[str, int]] = (),
-        decorators: Sequence[Callable[[Handler], Handler]] = (),
-        error_metadata: Sequence[tuple[str, str]] = (),
-    ) -> None:
-        super().__init__(services, decorators=decorators, error_metadata=error_metadata)
+    _health: PlainHealth
+
+    def __init__(self, services: Sequence[str], *, threads: int, **choices: Unpack[Choices]) -> None:
         self._calls = ThreadPoolExecutor(OPEN, thread_name_prefix="call")
-        self._grpc = grpc.server(self._calls, options=merged(options))
+        super().__init__(services, self._calls, choices)
         self._doors = Doors()
         self._lanes: list[Lane] = []
         self._lane_of: dict[str, Lane] = {}
@@ -83,37 +70,22 @@ class PlainServer(ThreadedServer):
         lane = self._lane_of.get(method) or (self._unary if handler.unary_unary else self._streams)
         return lane.limited(handler, method)
 
-    def start(self, address: str, identity: ServerIdentity | None = None) -> int:
-        """Listen and return the port; RuntimeError when the address is taken."""
-        port = self._listen(address, identity)
-        self._grpc.start()
-        return port
+    def _hold(self) -> None:
+        self._doors.shut()
 
-    def set_serving(self, *, serving: bool) -> None:
-        """Tell health of every service."""
-        for name in self._names:
-            self._health.set(name, SERVING if serving else NOT_SERVING)
+    def _arrivals(self) -> int:
+        return self._doors.arrivals
 
-    def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
-        """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
+    def _running(self) -> int:
+        return self._doors.running()
 
-        Args:
-            grace_s: Seconds after which they are cancelled.
-            lame_duck_s: Seconds between the word and the first refusal.
-        """
-        self._health.end()
-        time.sleep(lame_duck_s)
-        if grace_s:
-            self._doors.shut()
-            Quiet(lambda: self._doors.arrivals, self._doors.running).wait()
-        stopped = self._grpc.stop(grace_s)
-        if grace_s:
-            stopped.wait(TOLD_S)
+    def _release(self) -> None:
         self._doors.open()
+
+    def _end(self, stopped: Stopped) -> None:
         self._health.dismiss()
         self._reflection.dismiss()
         stopped.wait()
         self._calls.shutdown(wait=False)
         for lane in self._lanes:
             lane.close()
-        self._end_identity()

@@ -1,4 +1,4 @@
-"""Reflection of a thread server: no thread waits for a caller's next question."""
+"""Serves reflection in a thread server: no thread waits for a caller's next question."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPEN: Final = 100
 
 
 class ReflectionService:
-    """Tells of services and their messages.
+    """Describes services and their messages.
 
     Args:
         server: Not started yet.

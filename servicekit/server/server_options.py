@@ -1,4 +1,4 @@
-"""Arguments of every server to gRPC's core: its connections, how old they get, and what one of them can hold."""
+"""Defines arguments of every server for gRPC's core: number, age and capacity of connections."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -32,5 +32,5 @@ _WAITING: Final = (
 
 
 def merged(options: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Return the defaults with these in their place: of two values of one argument, gRPC would take the first."""
+    """Return the defaults, replaced by these: gRPC would use the first of two values of one argument."""
     return list({**dict(OPTIONS), **dict(_WAITING), **dict(options)}.items())

@@ -1,56 +1,45 @@
 """The thread server that speaks to gRPC's core itself, which takes the least processor time."""
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Unpack
 
-import grpc
 from grpc_reflection.v1alpha import reflection
 
-from servicekit.credentials.server_identity import ServerIdentity
 from servicekit.grpc.error_mapping import Handler
-from servicekit.grpc.gate import TOLD_S, Quiet
-from servicekit.grpc.limits import FIRST_MESSAGE_S
+from servicekit.grpc.limits import FIRST_MESSAGE_S, STRAGGLERS_S
 from servicekit.grpc_core.bulkhead import Bulkhead
 from servicekit.grpc_core.completions import PATIENCE
 from servicekit.grpc_core.direct_unary_calls import UnaryCalls
 from servicekit.server.health_service import HealthService
-from servicekit.server.health_states import HEALTH_SERVICE, NOT_SERVING, SERVING
+from servicekit.server.health_states import HEALTH_SERVICE
 from servicekit.server.reflection_service import ReflectionService
-from servicekit.server.server_options import merged
-from servicekit.server.threaded import STREAMS_WAITING, ThreadedServer
-
-STRAGGLERS_S: Final = 1.0
-"""Seconds in which calls that have come without their message must send it at a drain."""
+from servicekit.server.threaded import STREAMS_WAITING, Choices, Stopped, ThreadedServer
 
 
 class ThreadServer(ThreadedServer):
-    """A server of threads with health, reflection, error mapping, and bulkheads between kinds of calls.
+    """A `ThreadedServer` whose calls are taken from gRPC's core.
 
     Args:
         services: Full names of the services that will be added.
         threads: Calls of one request and one reply handled at once; a quarter as many of several replies.
-        options: gRPC channel arguments beyond the defaults; later ones win.
-        decorators: Put around each method's handler, inside of error mapping, the first one innermost.
-        error_metadata: Trailing metadata of every error.
         first_message_s: Seconds in which a caller must send the message that its call waits for.
+        choices: What the program chooses.
     """
+
+    _health: HealthService
 
     def __init__(
         self,
         services: Sequence[str],
         *,
         threads: int,
-        options: Sequence[tuple[str, int]] = (),
-        decorators: Sequence[Callable[[Handler], Handler]] = (),
-        error_metadata: Sequence[tuple[str, str]] = (),
         first_message_s: float = FIRST_MESSAGE_S,
+        **choices: Unpack[Choices],
     ) -> None:
-        super().__init__(services, decorators=decorators, error_metadata=error_metadata)
         # gRPC's own layer is left with calls of unknown methods, for which it needs no thread.
-        self._grpc = grpc.server(ThreadPoolExecutor(1, thread_name_prefix="unknown"), options=merged(options))
+        super().__init__(services, ThreadPoolExecutor(1, thread_name_prefix="unknown"), choices)
         self._unary = UnaryCalls(self._grpc, threads)
         self._health = HealthService(self._grpc)
         self._reflection = ReflectionService(self._grpc, [*services, HEALTH_SERVICE, reflection.SERVICE_NAME])
@@ -76,20 +65,11 @@ class ThreadServer(ThreadedServer):
                 method, handler
             )
 
-    def start(self, address: str, identity: ServerIdentity | None = None) -> int:
-        """Listen and return the port; RuntimeError when the address is taken."""
-        port = self._listen(address, identity)
-        self._grpc.start()
+    def _begin(self) -> None:
         self._unary.begin()
         for part in self._apart():
             part.begin()
         self._looking.start()
-        return port
-
-    def set_serving(self, *, serving: bool) -> None:
-        """Tell health of every service."""
-        for name in self._names:
-            self._health.set(name, SERVING if serving else NOT_SERVING)
 
     def _look(self) -> None:
         while not self._ending.wait(self._first_message_s / PATIENCE):
@@ -100,32 +80,28 @@ class ThreadServer(ThreadedServer):
         for part in self._apart():
             part.conversations.look()
 
+    def _hold(self) -> None:
+        self._unary.completions.hold()
+        for part in self._apart():
+            part.conversations.completions.hold()
+
+    def _arrivals(self) -> int:
+        apart = sum(part.conversations.completions.arrivals for part in self._apart())
+        return self._unary.completions.arrivals + apart
+
     def _running(self) -> int:
         return self._unary.completions.running() + sum(part.conversations.running() for part in self._apart())
+
+    def _release(self) -> None:
+        self._unary.completions.release()
+        for part in self._apart():
+            part.conversations.completions.release()
 
     def _apart(self) -> list[HealthService | ReflectionService | Bulkhead]:
         """Return what answers calls apart from the pages."""
         return [self._health, self._reflection, *self._bulkheads]
 
-    def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
-        """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
-
-        Args:
-            grace_s: Seconds after which they are cancelled.
-            lame_duck_s: Seconds between the word and the first refusal.
-        """
-        self._health.end()
-        time.sleep(lame_duck_s)
-        queues = [self._unary.completions, *(part.conversations.completions for part in self._apart())]
-        if grace_s:
-            for queue in queues:
-                queue.hold()
-            Quiet(lambda: sum(queue.arrivals for queue in queues), self._running).wait()
-        stopped = self._grpc.stop(grace_s)
-        if grace_s:
-            stopped.wait(TOLD_S)
-        for queue in queues:
-            queue.release()
+    def _end(self, stopped: Stopped) -> None:
         # They wait for news, or for a question that is not asked.
         self._health.conversations.dismiss()
         self._reflection.conversations.dismiss()
@@ -134,4 +110,3 @@ class ThreadServer(ThreadedServer):
                 self._look_once()
         stopped.wait()
         self._ending.set()
-        self._end_identity()

@@ -1,4 +1,4 @@
-"""Objects under a URL: `file:///folder` or `s3://bucket/prefix`, with the same promises on both.
+"""Stores objects under a URL, `file:///folder` or `s3://bucket/prefix`, with the same promises on both.
 
 An object appears whole or not at all. `replace` is a compare-and-swap, so of two writers one wins.
 S3 is reached by boto3's usual configuration (`AWS_*`, `AWS_ENDPOINT_URL_S3` for other servers).
@@ -32,20 +32,20 @@ MISSING: Final = ""
 
 
 class StoreError(OSError):
-    """A store is out of reach or refuses; the message names the object."""
+    """The store is out of reach or refuses; the message names the object."""
 
 
 class ObjectNotFoundError(Exception):
-    """There is no object of that key."""
+    """No object has this key."""
 
 
 class ObjectChangedError(Exception):
-    """The object is not the one that the caller had read: another writer won."""
+    """The object changed since the caller read it: another writer won."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """An object as read: its bytes, and the tag that `replace` compares."""
+    """The content of an object, with the tag that `replace` compares."""
 
     data: bytes
     tag: str
@@ -57,25 +57,25 @@ class ObjectStore(Protocol):
     url: str
 
     def read(self, key: str) -> Content:
-        """Return a small object; ObjectNotFoundError when there is none."""
+        """Return a small object; ObjectNotFoundError if it does not exist."""
 
     def replace(self, key: str, data: bytes, *, tag: str) -> None:
-        """Write a small object if its tag is still this (`MISSING`: if there is none), else ObjectChangedError."""
+        """Write a small object if its tag is still this (`MISSING`: if it does not exist), else ObjectChangedError."""
 
     def download(self, key: str, path: Path) -> None:
-        """Copy an object to a file; ObjectNotFoundError when there is none."""
+        """Copy an object to a file; ObjectNotFoundError if it does not exist."""
 
     def upload(self, path: Path, key: str) -> None:
         """Copy a file to an object, checked by SHA-256 on the way."""
 
     def create(self, path: Path, key: str) -> None:
-        """Copy a file to a new object, as `upload` does; ObjectChangedError when there is one of this key."""
+        """Copy a file to a new object, as `upload` does; ObjectChangedError if it exists."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that start with the prefix, in order."""
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens when there is none."""
+        """Remove an object; do nothing if it does not exist."""
 
 
 def open_store(url: str) -> ObjectStore:
@@ -95,7 +95,7 @@ class FileStore:
         self.url = self.root.as_uri()
 
     def read(self, key: str) -> Content:
-        """Return a small object; ObjectNotFoundError when there is none."""
+        """Return a small object; ObjectNotFoundError if it does not exist."""
         try:
             data = self._path(key).read_bytes()
         except _NO_OBJECT:
@@ -103,7 +103,7 @@ class FileStore:
         return Content(data, hashlib.sha256(data).hexdigest())
 
     def replace(self, key: str, data: bytes, *, tag: str) -> None:
-        """Write a small object if its tag is still this (`MISSING`: if there is none), else ObjectChangedError."""
+        """Write a small object if its tag is still this (`MISSING`: if it does not exist), else ObjectChangedError."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.parent / ".lock", patience_s=FOR_EVER):  # compare-and-swap needs a moment without writers
@@ -117,7 +117,7 @@ class FileStore:
                 temporary.write_bytes(data)
 
     def download(self, key: str, path: Path) -> None:
-        """Copy an object to a file; ObjectNotFoundError when there is none."""
+        """Copy an object to a file; ObjectNotFoundError if it does not exist."""
         try:
             source = self._path(key).open("rb")
         except _NO_OBJECT:
@@ -130,7 +130,7 @@ class FileStore:
         self._take(path, key, replacing)
 
     def create(self, path: Path, key: str) -> None:
-        """Copy a file to a new object; ObjectChangedError when there is one of this key."""
+        """Copy a file to a new object; ObjectChangedError if it exists."""
         try:
             self._take(path, key, creating)
         except FileExistsError:
@@ -143,7 +143,7 @@ class FileStore:
         yield from sorted(key for key in keys if key.startswith(prefix) and not Path(key).name.startswith("."))
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens when there is none."""
+        """Remove an object; do nothing if it does not exist."""
         self._path(key).unlink(missing_ok=True)
 
     def _take(self, path: Path, key: str, place: Callable[[Path], AbstractContextManager[Path]]) -> None:
@@ -205,7 +205,7 @@ class S3Store:
             self._client: Any = boto3.client("s3", config=config)
 
     def read(self, key: str) -> Content:
-        """Return a small object; ObjectNotFoundError when there is none."""
+        """Return a small object; ObjectNotFoundError if it does not exist."""
         from botocore.exceptions import HTTPClientError, IncompleteReadError  # noqa: PLC0415
 
         with self._told(key):
@@ -220,13 +220,13 @@ class S3Store:
                         raise
 
     def replace(self, key: str, data: bytes, *, tag: str) -> None:
-        """Write a small object if its tag is still this (`MISSING`: if there is none), else ObjectChangedError."""
+        """Write a small object if its tag is still this (`MISSING`: if it does not exist), else ObjectChangedError."""
         condition = {"IfNoneMatch": "*"} if tag == MISSING else {"IfMatch": tag}
         with self._told(key), self._changed(key, lambda: self.read(key).data == data):
             self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data, **condition)
 
     def download(self, key: str, path: Path) -> None:
-        """Copy an object to a file; ObjectNotFoundError when there is none."""
+        """Copy an object to a file; ObjectNotFoundError if it does not exist."""
         with self._told(key), replacing(path) as temporary:
             self._client.download_file(self._bucket, self._prefix + key, str(temporary))
 
@@ -236,7 +236,7 @@ class S3Store:
             self._put(path, key)
 
     def create(self, path: Path, key: str) -> None:
-        """Copy a file to a new object; ObjectChangedError when there is one of this key."""
+        """Copy a file to a new object; ObjectChangedError if it exists."""
         with self._told(key), self._changed(key, lambda: False):
             self._put(path, key, IfNoneMatch="*")
 
@@ -251,7 +251,7 @@ class S3Store:
                     yield item["Key"].removeprefix(self._prefix)
 
     def delete(self, key: str) -> None:
-        """Remove an object; nothing happens when there is none."""
+        """Remove an object; do nothing if it does not exist."""
         with self._told(key):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
@@ -269,7 +269,7 @@ class S3Store:
 
     @contextmanager
     def _changed(self, key: str, is_written: Callable[[], bool]) -> Iterator[None]:
-        """Turn a condition that did not hold into ObjectChangedError.
+        """Convert a failed condition to ObjectChangedError.
 
         Where the request was tried again, an earlier try may have been the winner whose reply was lost.
         """
@@ -286,7 +286,7 @@ class S3Store:
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:
-        """Turn what boto3 raises into what this module does."""
+        """Convert exceptions of boto3 to those of this module."""
         from boto3.exceptions import Boto3Error  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
         from s3transfer.exceptions import S3DownloadFailedError, S3ValidationError  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The place that the URL of a store names: exactly this place, or none.
+"""Parses the URL of a store into exactly one place, or refuses it.
 
     file:///folder        after the scheme, each %XX stands for a byte, as in every file URL; `#`, `?` and a `%` that
                           begins no %XX are refused, for readers differ in what they make of them
@@ -30,7 +30,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """What begins with a prefix in a bucket of S3."""
+    """A prefix in a bucket of S3."""
 
     name: str
     prefix: str
@@ -41,7 +41,7 @@ Place: TypeAlias = Folder | Bucket
 
 
 def read_store_url(url: str) -> Place:
-    """Return the place that a `file://` or `s3://` URL names; ValueError says why it names none."""
+    """Return the place of a `file://` or `s3://` URL; ValueError says why it names none."""
     if _CONTROL.search(url):
         raise ValueError(f"{url!r} holds a control character")
     scheme, separator, rest = url.partition(":")
@@ -53,7 +53,7 @@ def read_store_url(url: str) -> Place:
 
 
 def check_store_url(url: str) -> str:
-    """Return the URL itself; ValueError as `read_store_url` does."""
+    """Return the URL unchanged; ValueError as `read_store_url` does."""
     read_store_url(url)
     return url
 

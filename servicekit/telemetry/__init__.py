@@ -1,1 +1,1 @@
-"""Metrics and logs, neither of which anybody waits for."""
+"""Metrics and logs, for which no caller waits."""

@@ -1,4 +1,4 @@
-"""Metrics to a Datadog agent: summed up in the process, sent by a thread of its own in DogStatsD's format.
+"""Sends metrics to a Datadog agent: summed up in the process, sent by a thread in DogStatsD's format.
 
 Own code rather than Datadog's client: that one looks the agent's name up, and sends, under the lock that callers wait
 for, so that a resolver that hangs stops the event loop; and it cannot say what it lost.
@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import structlog
+
+from servicekit.process.periodic_thread import PeriodicThread
 
 FLUSH_S: Final = 1.0
 RESOLVE_S: Final = 60.0
@@ -39,7 +41,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Gathered:
-    """What is to be sent next."""
+    """Metrics gathered since the last sending."""
 
     counts: dict[Series, int] = field(default_factory=dict)
     gauges: dict[Series, float] = field(default_factory=dict)
@@ -48,10 +50,10 @@ class _Gathered:
 
 
 class DogStatsd:
-    """Sends metrics; who tells of something never waits for the agent, its name or the network.
+    """Sends metrics; callers never wait for the agent, its name or the network.
 
     While there is no agent, counts are kept and so is the last value of each gauge; of observations and events as many
-    as there is room for, and the rest is counted and told of in one line.
+    as there is room for, and one line counts the rest.
 
     Args:
         host: Name or address of the agent, an IPv6 address with or without brackets, or `unix:///path` of its socket.
@@ -82,13 +84,14 @@ class DogStatsd:
         self._socket: socket.socket | None = None
         self._resolve_at = 0.0
         self._well = True
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dogstatsd", daemon=True)
+        self._thread = PeriodicThread(
+            "dogstatsd", self._flush, interval_s=FLUSH_S, ends_with_step=True, stop_within_s=CLOSE_S
+        )
         self._thread.start()
 
-    def count(self, name: str, value: int, tags: Sequence[str]) -> None:
+    def count(self, metric: str, value: int = 1, *, tags: Sequence[str] | None = None) -> None:
         """Add to a counter."""
-        series = (name, tuple(tags))
+        series = (metric, tuple(tags or ()))
         with self._lock:
             counts = self._gathered.counts
             if series in counts or len(counts) < MAX_SERIES:
@@ -96,9 +99,9 @@ class DogStatsd:
             else:
                 self._lost += 1
 
-    def gauge(self, name: str, value: float, tags: Sequence[str]) -> None:
+    def gauge(self, metric: str, value: float, *, tags: Sequence[str] | None = None) -> None:
         """Set a level."""
-        series = (name, tuple(tags))
+        series = (metric, tuple(tags or ()))
         with self._lock:
             gauges = self._gathered.gauges
             if series in gauges or len(gauges) < MAX_SERIES:
@@ -106,32 +109,25 @@ class DogStatsd:
             else:
                 self._lost += 1
 
-    def distribution(self, name: str, value: float, tags: Sequence[str]) -> None:
+    def distribution(self, metric: str, value: float, *, tags: Sequence[str] | None = None) -> None:
         """Add an observation."""
         with self._lock:
             if len(self._gathered.observations) < MAX_OBSERVATIONS:
-                self._gathered.observations.append(((name, tuple(tags)), value))
+                self._gathered.observations.append(((metric, tuple(tags or ())), value))
             else:
                 self._lost += 1
 
-    def event(self, title: str, text: str, tags: Sequence[str]) -> None:
-        """Tell of something that people should see."""
+    def event(self, title: str, text: str, *, tags: Sequence[str] | None = None) -> None:
+        """Send an event that people should see."""
         with self._lock:
             if len(self._gathered.events) < MAX_EVENTS:
-                self._gathered.events.append((title, text, tuple(tags)))
+                self._gathered.events.append((title, text, tuple(tags or ())))
             else:
                 self._lost += 1
 
     def close(self) -> None:
-        """Send what is there; what a resolver or a network keeps waiting is given up."""
-        self._stopping.set()
-        self._thread.join(CLOSE_S)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(FLUSH_S):
-            self._flush()
-        self._flush()
-        if self._socket:
+        """Send the gathered metrics; give up on a resolver or network that keeps the thread waiting."""
+        if self._thread.stop() and self._socket:
             self._socket.close()
 
     def _flush(self) -> None:
@@ -149,7 +145,7 @@ class DogStatsd:
                 self._lost += sum(datagram.count(b"\n") + 1 for datagram in datagrams)
 
     def _connected(self) -> bool:
-        """Return whether there is somebody to send to, having looked where that is if it is time to."""
+        """Return whether the agent is reachable; resolve its name again when that is due."""
         if self._socket and (self._path or self._clock() < self._resolve_at):
             return True
         try:
@@ -171,7 +167,7 @@ class DogStatsd:
         return _connected(family, address)
 
     def _send(self, datagram: bytes) -> bool:
-        """Send a datagram; return False when the agent does not keep up, and the rest would only wait as long."""
+        """Send a datagram; return False if the agent does not keep up, as the others would wait as long."""
         if self._socket is None:
             return False
         try:
@@ -187,7 +183,7 @@ class DogStatsd:
         return True
 
     def _note(self, problem: str) -> None:
-        """Say what changed, once."""
+        """Log a change once."""
         agent = self._path or f"{self._host}:{self._port}"
         if problem and self._well:
             logger.warning("metrics.not_sent", agent=agent, problem=problem)
@@ -212,7 +208,7 @@ class DogStatsd:
 
 
 def global_tags(program: str) -> list[str]:
-    """Return the tags that Datadog's variables ask for: one `service`, and `env`, `version` and DD_TAGS."""
+    """Return the tags of Datadog's variables: one `service`, and `env`, `version` and DD_TAGS."""
     named: dict[str, str] = {"service": program}
     for tag in (os.environ.get("DD_TAGS") or "").replace(",", " ").split():
         name, colon, value = tag.partition(":")
@@ -235,7 +231,7 @@ def _connected(family: int, address: Any) -> socket.socket:
 
 
 def _datagrams(lines: Iterable[str], most: int) -> Iterator[bytes]:
-    """Join lines into datagrams; a line that is longer than one goes alone."""
+    """Join lines into datagrams; a line longer than one goes alone."""
     waiting: list[bytes] = []
     size = 0
     for line in lines:

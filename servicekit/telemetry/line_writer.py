@@ -1,4 +1,4 @@
-"""Lines to a stream that may stand still: whoever writes one never waits for it."""
+"""Writes lines to a stream that may stall, without making the writer of a line wait."""
 
 import atexit
 import os
@@ -15,7 +15,7 @@ FLUSH_S: Final = 2.0
 
 
 class LineWriter:
-    """Writes to a file descriptor from a thread of its own; what finds no room is counted, and told of later.
+    """Writes to a file descriptor from a thread of its own; counts and later reports lines without room.
 
     A pipe that nobody empties, a terminal that was stopped and a disk that hangs hold up that thread alone.
 
@@ -41,7 +41,7 @@ class LineWriter:
         atexit.register(self.drain)
 
     def write(self, text: str) -> int:
-        """Leave whole lines to be written."""
+        """Queue whole lines."""
         line = text.encode("utf-8", "backslashreplace")
         with self._changed:
             if self._waiting_bytes + len(line) > self._max_bytes:
@@ -54,10 +54,10 @@ class LineWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: waiting is what this is there to avoid."""
+        """Do nothing: this class exists to avoid that wait."""
 
     def drain(self, timeout_s: float = FLUSH_S) -> bool:
-        """Wait until everything is written, for some time at most; return whether it is."""
+        """Wait until everything is written, up to a time; return whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting_bytes, timeout_s)
 
@@ -76,7 +76,7 @@ class LineWriter:
                 self._changed.notify_all()
 
     def _write(self, data: bytes) -> None:
-        """Write it all; what cannot be written, as the disk is full or the reader has gone, is lost."""
+        """Write all; lose the rest if the disk is full or the reader is gone."""
         rest = memoryview(data)
         while rest:
             try:

@@ -1,4 +1,4 @@
-"""Logs: one event with fields a line, JSON for machines, colours for a terminal; one line a state change.
+"""Configures logs: one event with fields a line, JSON for machines, colours for a terminal; one line a state change.
 
 Who logs never waits: a pipe that nobody empties would stop the event loop, or every thread that has something to say.
 """
@@ -63,18 +63,18 @@ def configure_logs(level: LogLevel, *, service: str) -> None:
 
 
 def service_name(program: str) -> str:
-    """Return what logs and metrics call a program: as Datadog was told by DD_SERVICE, else by its own name."""
+    """Return a program's name for logs and metrics: DD_SERVICE, else its own."""
     return os.environ.get("DD_SERVICE") or program
 
 
 def drain_logs() -> None:
-    """Wait, not for long, until what was logged is written: something else is about to write, or the program ends."""
+    """Wait, up to a bound, until the log is written: another output follows, or the program ends."""
     for writer in _writers.values():
         writer.drain()
 
 
 def lost_lines() -> int:
-    """Return how many lines of this process found no room or could not be written."""
+    """Return the number of lines of this process that found no room or could not be written."""
     return sum(writer.lost for writer in _writers.values())
 
 
@@ -94,7 +94,7 @@ def _stream(service: str) -> "LineWriter | _Lossy":
 
 
 class _Lossy:
-    """A stream on which a line is lost when it cannot be written, not the work that it tells of."""
+    """A stream that loses a line rather than raise when it cannot be written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""Metrics over DogStatsD: every name stands here, every tag is bounded.
+"""Defines the metrics sent over DogStatsD: every name stands here, every tag is bounded.
 
 Sending never blocks and never fails a caller: a thread of its own looks the agent up and sends. While it is away, what
 there is no room for is lost.
@@ -94,7 +94,7 @@ class Metric(StrEnum):
 
 
 class Metrics(Protocol):
-    """Where metrics go. Tags are `name:value` texts from small sets."""
+    """A sink of metrics. Tags are `name:value` texts from small sets."""
 
     def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
         """Add to a counter."""
@@ -106,62 +106,35 @@ class Metrics(Protocol):
         """Add an observation to a distribution with global percentiles."""
 
     def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
-        """Record that something happened that people should see."""
+        """Record an event that people should see."""
 
     def close(self) -> None:
-        """Send what is buffered."""
-
-
-class DogStatsdMetrics:
-    """Metrics to a Datadog agent, aggregated in the process and sent in the background."""
-
-    def __init__(self, host: str, port: int, *, service: str) -> None:
-        self._client = DogStatsd(host, port, tags=global_tags(service))
-
-    def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
-        """Add to a counter."""
-        self._client.count(metric, value, tags or ())
-
-    def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
-        """Set a level."""
-        self._client.gauge(metric, value, tags or ())
-
-    def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
-        """Add an observation to a distribution with global percentiles."""
-        self._client.distribution(metric, value, tags or ())
-
-    def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
-        """Record that something happened that people should see."""
-        self._client.event(title, text, tags or ())
-
-    def close(self) -> None:
-        """Send what is buffered."""
-        self._client.close()
+        """Send the buffered metrics."""
 
 
 class NoMetrics:
-    """Metrics of a program without an agent."""
+    """A sink that drops metrics, for a program without an agent."""
 
     def count(self, metric: Metric, value: int = 1, *, tags: list[str] | None = None) -> None:
-        """Drop it."""
+        """Drop the count."""
 
     def gauge(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
-        """Drop it."""
+        """Drop the level."""
 
     def distribution(self, metric: Metric, value: float, *, tags: list[str] | None = None) -> None:
-        """Drop it."""
+        """Drop the observation."""
 
     def event(self, title: str, text: str, *, tags: list[str] | None = None) -> None:
-        """Drop it."""
+        """Drop the event."""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing: nothing is buffered."""
 
 
 NO_METRICS: Final = NoMetrics()
-"""The default of what may do without."""
+"""The default of parts that may run without metrics."""
 
 
 def connect_metrics(host: str | None, port: int, *, service: str) -> Metrics:
-    """Return metrics to the agent at the host, or metrics that go nowhere when there is no host."""
-    return DogStatsdMetrics(host, port, service=service) if host else NoMetrics()
+    """Return metrics to the agent at the host, or metrics that go nowhere without a host."""
+    return DogStatsd(host, port, tags=global_tags(service)) if host else NoMetrics()

@@ -13,10 +13,10 @@ from benchmarks.report import table
 from deploy.local.kafka.choice import choose_kafka
 from deploy.local.kafka.mock import MockKafka
 from tests.chaos.chaos import Chaos, pairs
-from tests.chaos.cluster import running_cluster
-from tests.chaos.nemeses import BY_NAME, NEMESES, summary
-from tests.chaos.nemesis import Nemesis
+from tests.chaos.nemeses.kinds import BY_NAME, NEMESES, summary
+from tests.chaos.nemeses.nemesis import Nemesis
 from tests.chaos.strike import Strike
+from tests.chaos.system.cluster import running_cluster
 from tests.consistency.history import Verdict
 
 STRIKE_S: Final = 4.0

@@ -12,9 +12,9 @@ from typing import Final
 import grpc
 
 from deploy.local.child_process import Child
-from tests.chaos.cluster import BRIDGES, RECSVC, Cluster
-from tests.chaos.nemesis import Nemesis
+from tests.chaos.nemeses.nemesis import Nemesis
 from tests.chaos.strike import MAX_SILENT, Strike
+from tests.chaos.system.cluster import BRIDGES, RECSVC, Cluster
 from tests.consistency.history import Verdict, check
 from tests.consistency.readback import Stores, settled
 

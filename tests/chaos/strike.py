@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.machine import MEBIBYTE
 from benchmarks.report import Row
-from tests.chaos.call import ACKNOWLEDGED, PAGE, PERSONAL, Call
+from tests.chaos.load.call import ACKNOWLEDGED, PAGE, PERSONAL, Call
 
 MAX_BRIDGE_BYTES: Final = 400 * 1_000_000
 MAX_RECSVC_BYTES: Final = 400 * 1_000_000

@@ -8,9 +8,9 @@ import pytest
 from deploy.local.kafka.mock import MockKafka
 from recsvc.cores import usable_cores
 from tests.chaos.chaos import Chaos, pairs
-from tests.chaos.cluster import running_cluster
-from tests.chaos.nemeses import NEMESES, summary
-from tests.chaos.nemesis import Nemesis
+from tests.chaos.nemeses.kinds import NEMESES, summary
+from tests.chaos.nemeses.nemesis import Nemesis
+from tests.chaos.system.cluster import running_cluster
 
 SEED: Final = 1
 STRIKE_S: Final = 1.0

@@ -130,6 +130,7 @@ def state(tmp_path_factory: pytest.TempPathFactory, simulated: DataSet, grpcurl:
         assert run.process.wait(30) == 0
         wait_for_the_end(children)
     assert run.printed("Stopped.")
+    assert [line for line in run.lines if line.startswith("{")] == [], "log events are for machines"
     return folder
 
 

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from servicekit.configuration.setting_names import ELSEWHERE, FORMER, OWN, PROGRAMS, SHARED
+from servicekit.configuration.setting_names import ELSEWHERE, FORMER, OWN, SETTING_NAMES, SHARED
 from servicekit.configuration.settings import Settings, former_names
 
 ROOT: Final = Path(__file__).parents[2]
@@ -99,13 +99,13 @@ def test_every_setting_that_is_no_plain_text_has_a_type_that_checks_it(settings:
 
 def test_every_setting_is_known_to_all_programs() -> None:
     fields = {name.upper() for settings in settings_classes() for name in settings.model_fields}
-    assert fields == PROGRAMS, "servicekit.configuration.setting_names.PROGRAMS lists the settings of all programs"
+    assert fields == SETTING_NAMES, "servicekit.configuration.setting_names.SETTING_NAMES lists all settings"
 
 
 def test_every_former_name_is_known_to_all_programs() -> None:
     former = {name for settings in settings_classes() for name in former_names(settings)}
     assert former == FORMER, "servicekit.configuration.setting_names.FORMER lists the former names of all settings"
-    assert not former & PROGRAMS
+    assert not former & SETTING_NAMES
 
 
 def test_whatever_else_is_read_from_the_environment_is_known() -> None:
@@ -119,7 +119,7 @@ def test_whatever_else_is_read_from_the_environment_is_known() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     assert read, "nothing is found"
-    assert {name for name in read if name.startswith((*OWN, *SHARED))} <= PROGRAMS | FORMER | ELSEWHERE
+    assert {name for name in read if name.startswith((*OWN, *SHARED))} <= SETTING_NAMES | FORMER | ELSEWHERE
 
 
 def test_defaults_are_within_their_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,4 +143,18 @@ def test_what_deployments_set_is_known() -> None:
     pattern = rf"(?m)(?:^|[\s`;-])({names})(?==|:\s)|name: ({names})$"
     told = {name for text in texts for found in re.findall(pattern, text) for name in found if name}
     assert "RECSVC_LISTEN" in told
-    assert {name.removesuffix("_FILE") for name in told} <= PROGRAMS | FORMER | ELSEWHERE
+    assert {name.removesuffix("_FILE") for name in told} <= SETTING_NAMES | FORMER | ELSEWHERE
+
+
+LEANING: Final = re.compile(r"(for|how|its|so|the same|their|these|this|what|when|where|who|whose)\b")
+"""Beginnings of a description that mean nothing without the one before it: settings are sorted and searched."""
+
+
+def test_a_description_stands_by_itself() -> None:
+    found = {
+        name.upper(): field.description
+        for settings in settings_classes()
+        for name, field in settings.model_fields.items()
+        if not field.description or LEANING.match(field.description)
+    }
+    assert found == {}

@@ -1,6 +1,7 @@
-"""`python -m tests.support.draining_server direct|plain|asyncio`: a server that prints its port, and drains at SIGTERM.
+"""`python -m tests.support.draining_server direct|plain|asyncio|hurried`: it prints its port, and drains at SIGTERM.
 
-It waits for quiet for longer than a server does in production, as callers in tests get little of the processor.
+It waits for quiet for longer than a server does in production, as callers in tests get little of the processor; the
+hurried one, which is an asyncio server, waits as in production.
 """
 
 import asyncio
@@ -76,7 +77,10 @@ async def serve_aio() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "hurried":
+        asyncio.run(serve_aio())
+        sys.exit()
     patient = partial(Quiet, quiet_s=0.5, within_s=10)
-    modules = [f"servicekit.server.{name}_server.Quiet" for name in ("grpc", "thread", "plain")]
-    with patch(modules[0], patient), patch(modules[1], patient), patch(modules[2], patient):
+    modules = [f"servicekit.server.{name}.Quiet" for name in ("grpc_server", "threaded")]
+    with patch(modules[0], patient), patch(modules[1], patient):
         asyncio.run(serve_aio()) if sys.argv[1] == "asyncio" else threads(sys.argv[1])

@@ -1,1 +1,1 @@
-"""A broker for this machine: Apache Kafka where Java and Maven are there, else a mock cluster in memory."""
+"""Brokers for this machine: Apache Kafka where Java and Maven are available, else a mock cluster in memory."""

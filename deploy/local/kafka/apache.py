@@ -1,4 +1,4 @@
-"""Apache Kafka: one node that is broker and controller (KRaft), on loopback."""
+"""Runs Apache Kafka: one node that is broker and controller (KRaft), on loopback."""
 
 import subprocess
 import uuid
@@ -58,7 +58,7 @@ class ApacheKafka:
     child: Child | None = None
 
     def start(self) -> str:
-        """Start the node, make the topics, and return the bootstrap address; ChildError when it cannot."""
+        """Start the node, create the topics, and return the bootstrap address; ChildError if that fails."""
         self._configure()
         self.child = Child.start(
             "Kafka",
@@ -83,7 +83,7 @@ class ApacheKafka:
 
     @property
     def bootstrap(self) -> str:
-        """The address that clients start from."""
+        """Return the bootstrap address for clients."""
         return f"127.0.0.1:{self.port}"
 
     @property

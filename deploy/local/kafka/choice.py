@@ -1,4 +1,4 @@
-"""Which Kafka runs here: Apache Kafka where Java can run it, else librdkafka's mock cluster."""
+"""Chooses the Kafka of this machine: Apache Kafka where Java can run it, else librdkafka's mock cluster."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +17,15 @@ class Kafka(Protocol):
     child: Child | None
 
     def start(self) -> str:
-        """Start it and return the bootstrap addresses; ChildError when it cannot."""
+        """Start the cluster and return the bootstrap addresses; ChildError if that fails."""
 
     def stop(self) -> None:
-        """End it."""
+        """End the cluster."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KafkaChoice:
-    """Which Kafka can run here.
+    """A Kafka that can run here.
 
     Attributes:
         jars: Folder of Apache Kafka's jars; None where it cannot run.
@@ -36,14 +36,14 @@ class KafkaChoice:
     title: str
 
     def over(self, folder: Path, *, port: int | None = None) -> Kafka:
-        """Return the Kafka over a data folder; the port is honoured by Apache Kafka only."""
+        """Return the cluster over a data folder; only Apache Kafka honours the port."""
         if self.jars is None:
             return MockKafka(folder)
         return ApacheKafka(folder, self.jars, port or free_port())
 
 
 def choose_kafka() -> KafkaChoice:
-    """Return the best Kafka that can run here; fetches Apache Kafka when it is not cached."""
+    """Return the best Kafka that can run here; fetch Apache Kafka if it is not cached."""
     try:
         return KafkaChoice(jars=kafka_jars(), title=f"Apache Kafka {VERSION} (KRaft, 1 broker)")
     except ChildError as reason:

@@ -1,4 +1,4 @@
-"""Apache Kafka's jars from Maven, kept in the user's cache for all clones."""
+"""Fetches Apache Kafka's jars from Maven into the user's cache, for all clones."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ POM: Final = f"""<project>
 
 
 def kafka_jars() -> Path:
-    """Return the folder of the jars, fetched when they are not cached; ChildError says why it cannot be had."""
+    """Return the folder of the jars, fetched if they are not cached; ChildError says why that is impossible."""
     _check_java()
     cached = _cache() / f"kafka-{VERSION}-{hashlib.sha256(POM.encode()).hexdigest()[:8]}"
     if not cached.is_dir():

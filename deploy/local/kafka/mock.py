@@ -1,4 +1,4 @@
-"""librdkafka's mock cluster in a process of its own: the Kafka protocol with three brokers, in memory.
+"""Runs librdkafka's mock cluster in a process of its own: the Kafka protocol with three brokers, in memory.
 
 Run as `python -m deploy.local.kafka.mock <file>`: the file appears with the bootstrap addresses in it.
 """
@@ -33,7 +33,7 @@ class MockKafka:
     child: Child | None = None
 
     def start(self) -> str:
-        """Start the cluster with the topics, and return the bootstrap addresses; ChildError when it cannot."""
+        """Start the cluster with the topics, and return the bootstrap addresses; ChildError if that fails."""
         address = self.folder / "bootstrap"
         address.unlink(missing_ok=True)
         self.child = Child.start(
@@ -75,7 +75,7 @@ def _announce(path: Path, address: str) -> None:
 
 
 def _library() -> Any:
-    """Return the librdkafka that the Python client brings, with the types of what is used here."""
+    """Return the librdkafka of the Python client, with the types of the functions used here."""
     package = Path(confluent_kafka.__file__).parent
     found = [*package.parent.glob("confluent_kafka.libs/librdkafka*"), *package.glob(".dylibs/librdkafka*")]
     if not found:

@@ -1,4 +1,4 @@
-"""The Kafka topics of the system, made on a broker."""
+"""Creates the Kafka topics of the system on a broker."""
 
 import time
 from typing import Final
@@ -14,7 +14,7 @@ TOPICS: Final = {name: topic.partitions for name, topic in WANTED.items()}
 
 
 def create_topics(bootstrap: str, *, timeout_s: float) -> None:
-    """Make the topics that are missing; TimeoutError when the broker does not answer in time."""
+    """Create missing topics; TimeoutError when the broker does not answer in time."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     deadline = time.monotonic() + timeout_s
     while True:
@@ -27,7 +27,7 @@ def create_topics(bootstrap: str, *, timeout_s: float) -> None:
                 outcome.result()
         except KafkaException as error:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the broker does not make topics: {error.args[0].str()}") from None
+                raise TimeoutError(f"the broker refuses to create topics: {error.args[0].str()}") from None
 
 
 def _topic(name: str) -> NewTopic:

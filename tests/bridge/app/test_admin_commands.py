@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from bridge.kafka.message import INTERACTIONS_TOPIC
 from bridge.kafka.topics import Topic, ensure_topics
 from deploy.local.kafka.choice import KafkaChoice, choose_kafka
+from deploy.local.postgres import Postgres
 from servicekit.user_fingerprint import user_fingerprint
 from tests.bridge.support.events import drained, event, published, record, recorded
 from tests.bridge.support.ingestion import running_ingestion
@@ -118,6 +120,23 @@ async def test_a_dry_run_of_an_erasure_deletes_nothing(postgres_url: str, kafka_
         assert f"exports                      1 days from {day} to {day} may still hold 1 rows\n" in done.stdout
         assert len(await recorded(running, 2, user)) == 2
         assert await running.rows("SELECT 1 FROM interactions_outbox WHERE aggregateid = %s", user) == []
+
+
+def test_a_dry_run_makes_no_schema(postgres_server: Postgres, run: Run) -> None:
+    """It says what to do, and leaves the database as it is; so does one for which the schema is too old."""
+    url = postgres_server.create_database(f"dry_{uuid4().hex}")
+    done = run("erase", "--user", "u1", "--dry-run", DATABASE_URL=url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: the schema is not made yet, and ")
+    assert done.stderr.endswith(" is needed: run `python -m bridge migrate` first\n")
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchone() == (0,)
+        connection.execute("CREATE TABLE bridge_schema_version (version_num text)")
+        connection.execute("INSERT INTO bridge_schema_version VALUES ('0001')")
+    done = run("erase", "--user", "u1", "--dry-run", DATABASE_URL=url)
+    assert done.stderr.startswith("error: the schema is of revision 0001, and ")
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT version_num FROM bridge_schema_version").fetchall() == [("0001",)]
 
 
 async def test_a_user_whom_nobody_knows_is_not_erased(postgres_url: str, kafka_bootstrap: str, run: Run) -> None:

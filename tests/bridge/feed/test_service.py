@@ -1,51 +1,28 @@
 """FeedService over real channels: bridge in front of a recsvc that fails as scripted."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from datetime import UTC
 from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2
 from grpc import StatusCode, aio
-from grpc_status import rpc_status
 
 from bridge.domain.page import RankedVideo, ServedBy
 from bridge.feed.page_token import MAX_SERVED
 from bridge.trending.ranking import Trending, TrendingVideo
 from tests.bridge.support.fault_server import CATALOGUE, Step
-from tests.bridge.support.feed_bridge import COMPUTED_AT, TRENDING, Bridge, running_bridge
+from tests.bridge.support.feed_bridge import COMPUTED_AT, TRENDING, Bridge
+from tests.bridge.support.feed_pages import DOWN, bad_fields_of, ids_of
 from tests.bridge.support.waiting import until
-from tests.support.dogstatsd import DogStatsdServer
 from videowindow.feed.v1 import feed_pb2 as pb
 
 pytestmark = pytest.mark.peer
 
-DOWN = Step(StatusCode.UNAVAILABLE)
-
-
-@pytest.fixture(scope="module")
-def agent() -> Iterator[DogStatsdServer]:
-    with DogStatsdServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def bridge(agent: DogStatsdServer) -> AsyncIterator[Bridge]:
-    async with running_bridge(agent) as running:
-        yield running
-
-
-def _ids(reply: pb.GetRecommendationsResponse | pb.GetTrendingResponse) -> list[str]:
-    return [video.video_id for video in reply.videos]
-
 
 async def test_personal_page(bridge: Bridge) -> None:
     reply = await bridge.page(surface="home", request_id="r1", experiment_variant_id="blue")
-    assert _ids(reply) == list(CATALOGUE[:5])
+    assert ids_of(reply) == list(CATALOGUE[:5])
     assert reply.served_by == pb.SERVED_BY_LIGHTFM
     assert reply.fallback_reason == pb.FALLBACK_REASON_UNSPECIFIED
     assert (reply.algorithm, reply.model_version, reply.attempts) == ("lightfm-warp", "20251101T020000Z", 1)
@@ -55,39 +32,6 @@ async def test_personal_page(bridge: Bridge) -> None:
     (asked,) = bridge.faults.requests
     assert (asked.user_id, asked.page_size, asked.surface, asked.request_id) == ("u1", 5, "home", "r1")
     assert asked.diversity == 0.25
-
-
-@pytest.mark.parametrize(
-    ("step", "reason", "attempts"),
-    [
-        (Step(delay_s=30), pb.FALLBACK_REASON_DEADLINE_EXCEEDED, 1),
-        (DOWN, pb.FALLBACK_REASON_UNAVAILABLE, 3),
-        (Step(StatusCode.RESOURCE_EXHAUSTED), pb.FALLBACK_REASON_OVERLOADED, 1),
-        (Step(StatusCode.INTERNAL), pb.FALLBACK_REASON_ERROR, 1),
-        (Step(StatusCode.INVALID_ARGUMENT), pb.FALLBACK_REASON_ERROR, 1),
-        (Step(StatusCode.UNAVAILABLE, reason="NO_MODEL"), pb.FALLBACK_REASON_NO_MODEL, 1),
-    ],
-)
-async def test_trending_page_says_why(bridge: Bridge, step: Step, reason: int, attempts: int) -> None:
-    bridge.faults.play(otherwise=step)
-    started = time.monotonic()
-    reply = await bridge.page()
-    assert time.monotonic() - started < 2  # the peer would take 30 s; the benchmark of faults holds the 150 ms
-    assert _ids(reply) == TRENDING[:5]
-    assert (reply.served_by, reply.fallback_reason, reply.attempts) == (pb.SERVED_BY_TRENDING, reason, attempts)
-    assert (reply.algorithm, reply.model_version) == ("trending", "")
-
-
-async def test_open_breaker_serves_trending_without_a_call(bridge: Bridge) -> None:
-    bridge.faults.play(otherwise=Step(StatusCode.INTERNAL))
-    for _ in range(5):
-        await bridge.page()
-    reply = await bridge.page()
-    assert (reply.fallback_reason, reply.attempts) == (pb.FALLBACK_REASON_CIRCUIT_OPEN, 0)
-    assert len(bridge.faults.requests) == 5
-    bridge.faults.play()
-    bridge.clock.now += 2
-    assert (await bridge.page()).served_by == pb.SERVED_BY_LIGHTFM
 
 
 async def test_callers_nearer_deadline_is_honoured(bridge: Bridge) -> None:
@@ -110,7 +54,7 @@ async def test_pages_never_repeat_when_the_server_changes(bridge: Bridge) -> Non
     reply = await bridge.page()
     session = reply.feed_session_id
     for number in range(8):
-        shown += _ids(reply)
+        shown += ids_of(reply)
         bridge.faults.play(*[DOWN] * 3 if number % 2 == 0 else [])
         reply = await bridge.page(page_token=reply.next_page_token)
         assert reply.served_by == (pb.SERVED_BY_TRENDING if number % 2 == 0 else pb.SERVED_BY_LIGHTFM)
@@ -126,7 +70,7 @@ async def test_pages_end(bridge: Bridge, down: bool) -> None:  # noqa: FBT001  #
     shown, token = [], ""
     while True:
         reply = await bridge.page(page_size=17, page_token=token)
-        shown += _ids(reply)
+        shown += ids_of(reply)
         token = reply.next_page_token
         if not token:
             break
@@ -136,7 +80,7 @@ async def test_pages_end(bridge: Bridge, down: bool) -> None:  # noqa: FBT001  #
 async def test_page_size_may_change_between_pages(bridge: Bridge) -> None:
     first = await bridge.page(page_size=3)
     second = await bridge.page(page_size=7, page_token=first.next_page_token, request_id="other")
-    assert _ids(first) + _ids(second) == list(CATALOGUE[:10])
+    assert ids_of(first) + ids_of(second) == list(CATALOGUE[:10])
 
 
 async def test_session_ends_after_its_most_videos(bridge: Bridge) -> None:
@@ -154,53 +98,13 @@ async def test_session_ends_after_its_most_videos(bridge: Bridge) -> None:
     assert shown == MAX_SERVED
 
 
-async def test_trending_arm_does_not_ask_lightfm(bridge: Bridge) -> None:
-    reply = await bridge.page(experiment_variant_id="popular")
-    assert _ids(reply) == TRENDING[:5]
-    assert (reply.fallback_reason, reply.experiment_variant_id) == (pb.FALLBACK_REASON_EXPERIMENT, "popular")
-    assert not bridge.faults.requests
-    agent = bridge.agent
-    await until(lambda: agent.packets("feed.recommendation.fallback", "reason:experiment", "variant:popular"))
-    await until(lambda: agent.packets("feed.recommendation.latency", "served_by:trending", "variant:popular"))
-
-
-async def test_unknown_variant(bridge: Bridge) -> None:
-    with pytest.raises(aio.AioRpcError) as caught:
-        await bridge.page(experiment_variant_id="green")
-    assert _bad_fields(caught.value) == ["experiment_variant_id"]
-
-
-async def test_a_user_who_has_seen_all_videos_gets_trending(bridge: Bridge) -> None:
-    """LightFM's page is empty: rather videos that were seen before than none, on the next page as well."""
-    wanted = pb.VideoFilter(any_tags=["even"])  # the scripted server has none of these
-    first = await bridge.page(filter=wanted)
-    second = await bridge.page(filter=wanted, page_token=first.next_page_token)
-    for page in (first, second):
-        assert (page.served_by, page.fallback_reason) == (pb.SERVED_BY_TRENDING, pb.FALLBACK_REASON_EXHAUSTED)
-    assert _ids(first) + _ids(second) == TRENDING[:20:2]
-
-
-async def test_anonymous_user_gets_trending(bridge: Bridge) -> None:
-    """Pages of a user without a name follow each other, too, and LightFM is not asked."""
-    shown: list[str] = []
-    token = ""
-    for _ in range(3):
-        request = pb.GetRecommendationsRequest(page_size=5, page_token=token)
-        reply = await bridge.feed.GetRecommendations(request, metadata=(("anonymous", "yes"),))
-        assert (reply.served_by, reply.fallback_reason) == (pb.SERVED_BY_TRENDING, pb.FALLBACK_REASON_ANONYMOUS)
-        shown += _ids(reply)
-        token = reply.next_page_token
-    assert shown == TRENDING[:15]
-    assert not bridge.faults.requests
-
-
 async def test_seen_videos_are_left_out(bridge: Bridge) -> None:
     """Whoever ranks, what the user has just seen does not come back; another user still gets it."""
     bridge.seen.add("u1", [*TRENDING[:3], *CATALOGUE[:3]])
-    assert _ids(await bridge.page()) == list(CATALOGUE[3:8])
+    assert ids_of(await bridge.page()) == list(CATALOGUE[3:8])
     bridge.faults.play(otherwise=DOWN)
-    assert _ids(await bridge.page()) == TRENDING[3:8]
-    assert _ids(await bridge.page(user_id="u2")) == TRENDING[:5]
+    assert ids_of(await bridge.page()) == TRENDING[3:8]
+    assert ids_of(await bridge.page(user_id="u2")) == TRENDING[:5]
 
 
 async def test_listeners_are_told_of_each_page(bridge: Bridge) -> None:
@@ -212,14 +116,14 @@ async def test_listeners_are_told_of_each_page(bridge: Bridge) -> None:
     assert [one.number, two.number] == [1, 2]
     assert {page.feed_session_id for page in (one, two)} == {first.feed_session_id}
     assert [page.page.served_by for page in (one, two)] == [ServedBy.LIGHTFM, ServedBy.TRENDING]
-    assert [video.video_id for video in two.page.videos] == _ids(second)
+    assert [video.video_id for video in two.page.videos] == ids_of(second)
     assert {(page.user_id, page.surface, page.variant_id) for page in (one, two)} == {("u1", "home", "red")}
 
 
 async def test_filter_that_leaves_nothing(bridge: Bridge) -> None:
     """An empty page is an answer, not a failure."""
     reply = await bridge.page(filter=pb.VideoFilter(any_tags=["none"]))
-    assert (_ids(reply), reply.next_page_token, reply.served_by) == ([], "", pb.SERVED_BY_LIGHTFM)
+    assert (ids_of(reply), reply.next_page_token, reply.served_by) == ([], "", pb.SERVED_BY_LIGHTFM)
 
 
 async def test_filter_reaches_lightfm_whole(bridge: Bridge) -> None:
@@ -234,12 +138,6 @@ async def test_filter_reaches_lightfm_whole(bridge: Bridge) -> None:
     )
     await bridge.page(filter=wanted)
     assert bridge.faults.requests[0].filter.SerializeToString() == wanted.SerializeToString()
-
-
-async def test_filter_applies_to_trending(bridge: Bridge) -> None:
-    bridge.faults.play(otherwise=DOWN)
-    reply = await bridge.page(filter=pb.VideoFilter(any_tags=["even"]))
-    assert _ids(reply) == TRENDING[:10:2]
 
 
 async def test_own_session_is_kept(bridge: Bridge) -> None:
@@ -273,7 +171,7 @@ BAD = [
 async def test_bad_input_names_each_field(bridge: Bridge, fields: dict[str, Any], bad: list[str]) -> None:
     with pytest.raises(aio.AioRpcError) as caught:
         await bridge.page(**fields)
-    assert set(bad) <= set(_bad_fields(caught.value))
+    assert set(bad) <= set(bad_fields_of(caught.value))
     assert not bridge.faults.requests, "LightFM is not asked about what is invalid"
 
 
@@ -291,37 +189,7 @@ async def test_token_of_another_request(bridge: Bridge, fields: dict[str, Any]) 
     token = (await bridge.page()).next_page_token
     with pytest.raises(aio.AioRpcError) as caught:
         await bridge.page(page_token=token, **fields)
-    assert _bad_fields(caught.value) == ["page_token"]
-
-
-async def test_trending_feed(bridge: Bridge) -> None:
-    """Its pages follow each other to the end, and say when they were ranked."""
-    shown, token = [], ""
-    while True:
-        reply = await bridge.feed.GetTrending(pb.GetTrendingRequest(page_size=30, page_token=token))
-        assert reply.computed_at.ToDatetime(UTC) == COMPUTED_AT
-        shown += _ids(reply)
-        token = reply.next_page_token
-        if not token:
-            break
-    assert shown == TRENDING
-
-
-async def test_trending_feed_refuses_tokens_of_the_other_feed(bridge: Bridge) -> None:
-    token = (await bridge.page()).next_page_token
-    with pytest.raises(aio.AioRpcError) as caught:
-        await bridge.feed.GetTrending(pb.GetTrendingRequest(page_token=token))
-    assert _bad_fields(caught.value) == ["page_token"]
-
-
-async def test_nothing_to_fall_back_on(bridge: Bridge) -> None:
-    """Before the first ranking, a failing LightFM leaves an empty page with its reason, not an error."""
-    bridge.board.current = None
-    bridge.faults.play(otherwise=DOWN)
-    reply = await bridge.page()
-    assert (_ids(reply), reply.next_page_token) == ([], "")
-    assert reply.fallback_reason == pb.FALLBACK_REASON_UNAVAILABLE
-    assert not (await bridge.feed.GetTrending(pb.GetTrendingRequest())).videos
+    assert bad_fields_of(caught.value) == ["page_token"]
 
 
 async def test_metrics(bridge: Bridge) -> None:
@@ -342,13 +210,3 @@ async def test_many_callers_at_once(bridge: Bridge) -> None:
     replies = await asyncio.gather(*[bridge.page(user_id=f"u{number}") for number in range(30)])
     assert {reply.fallback_reason for reply in replies} == {pb.FALLBACK_REASON_UNSPECIFIED}
     assert len({reply.feed_session_id for reply in replies}) == 30
-
-
-def _bad_fields(error: aio.AioRpcError) -> list[str]:
-    assert error.code() is StatusCode.INVALID_ARGUMENT
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # an AioRpcError has what it needs
-    assert status is not None
-    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-    assert [detail.Unpack(info) for detail in status.details].count(True) == 1
-    assert any(detail.Unpack(bad) for detail in status.details)
-    return [violation.field for violation in bad.field_violations]

@@ -10,18 +10,11 @@ from bridge.ingest.acknowledgement import Acknowledgement
 from bridge.ingest.commit_queue import TimeoutWheel
 from bridge.ingest.recorder import RecentEvents
 from bridge.maintenance.event_id_retention import CHUNK, LOCK, Retention
-from deploy.local.postgres import Postgres
 from tests.bridge.support.events import event, record
 from tests.bridge.support.ingestion import Ingestion, running_ingestion
 from videowindow.feed.v1 import interaction_pb2 as pb
 
 DAYS = 14
-
-
-@pytest.fixture
-def own_database(postgres_server: Postgres) -> str:
-    """A database that no other bridge uses."""
-    return postgres_server.create_database(f"test_{uuid4().hex}")
 
 
 async def _age(running: Ingestion, days: int) -> None:

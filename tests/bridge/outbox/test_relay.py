@@ -22,12 +22,6 @@ from videowindow.feed.v1 import interaction_pb2 as pb
 IMPATIENT = {"delivery.timeout.ms": 1000, "request.timeout.ms": 900, "linger.ms": 0}
 
 
-@pytest.fixture
-def own_database(postgres_server: Postgres) -> str:
-    """A database that no other relay looks at."""
-    return postgres_server.create_database(f"test_{uuid4().hex}")
-
-
 async def _leave_behind(connection: Connection, user: str, *, age: str = "1 minute", event_id: str = "") -> None:
     """Add an outbox row as a bridge would have that died before it published; its watch time is 0."""
     event_id = event_id or str(uuid4())

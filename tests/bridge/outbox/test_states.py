@@ -16,7 +16,7 @@ from bridge.outbox import outbox as outbox_module
 from bridge.outbox import states
 from bridge.outbox.outbox import Accepted, Outbox
 from bridge.outbox.pending import PendingByKey
-from bridge.outbox.states import HELD_HERE, SENT_HERE, TRANSITIONS, Happening, State
+from bridge.outbox.states import HELD_HERE, SENT_HERE, TRANSITIONS, RowEvent, State
 from bridge.postgres.pool import Database
 from servicekit.telemetry.metrics import NoMetrics
 
@@ -24,19 +24,19 @@ PAGE: Final = Path(__file__).parents[3] / "docs/architecture/ingestion-and-outbo
 KEYS: Final = ("a", "b")
 
 
-def _words(one: State | Happening) -> str:
+def _words(one: State | RowEvent) -> str:
     return one.name.lower().replace("_", " ")
 
 
 def _table() -> str:
-    """Return the transitions as a table, a row for each happening and a column for each state."""
+    """Return the transitions as a table, a row for each event and a column for each state."""
 
-    def cell(happening: Happening, state: State) -> str:
-        after = TRANSITIONS[happening].get(state)
+    def cell(event: RowEvent, state: State) -> str:
+        after = TRANSITIONS[event].get(state)
         return "-" if after is None else "stays" if after is state else _words(after)
 
     rows = [["what happens", *map(_words, State)], ["---"] * (len(State) + 1)]
-    rows += [[_words(happening), *(cell(happening, state) for state in State)] for happening in Happening]
+    rows += [[_words(event), *(cell(event, state) for state in State)] for event in RowEvent]
     shown = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([shown[0], "|" + "---|" * (len(State) + 1), *shown[2:]]).replace("kafka", "Kafka")
 
@@ -48,12 +48,12 @@ def test_the_table_is_that_of_the_docstring_and_of_the_page() -> None:
 
 def test_what_is_not_in_the_table_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The defect is told, which raises in the other tests and is logged in service."""
-    told: list[tuple[UUID, Happening, State]] = []
+    told: list[tuple[UUID, RowEvent, State]] = []
     monkeypatch.setattr(outbox_module, "on_undefined", lambda *what: told.append(what))
     outbox, event_id = Outbox(Database(""), _Kafka(), NoMetrics(), lambda: 0.0), UUID(int=1)
     for _ in range(2):
         outbox.mark_relaying([event_id])
-    assert told == [(event_id, Happening.RELAY_SENDS_THE_MESSAGE, State.RELAYING)]
+    assert told == [(event_id, RowEvent.RELAY_SENDS_THE_MESSAGE, State.RELAYING)]
     assert outbox.state(event_id) is State.RELAYING
     assert outbox.sent_count == 1
 

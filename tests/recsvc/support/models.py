@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelstore.artefact import Catalogue, Csr, Manifest, Model, write
+from modelstore.artefact import Catalogue, Manifest, Model, RowLists, write
 from modelstore.id_map import IdMap
 from modelstore.registry import Pointer, Registry
 from servicekit.storage.object_store import FileStore
@@ -19,10 +19,10 @@ DATA_UNTIL: Final = datetime(2025, 9, 2, tzinfo=UTC)
 MS: Final = 1_756_000_000_000
 
 
-def csr(lists: "list[list[int]]") -> Csr:
+def csr(lists: "list[list[int]]") -> RowLists:
     """Return lists of rows in compressed form."""
     offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-    return Csr(offsets, np.array([row for rows in lists for row in rows], dtype=np.int32))
+    return RowLists(offsets, np.array([row for rows in lists for row in rows], dtype=np.int32))
 
 
 def manifest_of(version: str, users: int, videos: int, dimensions: int, **changes: Any) -> Manifest:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from modelstore.artefact import Catalogue, Csr, Model
+from modelstore.artefact import Catalogue, Model, RowLists
 from modelstore.id_map import IdMap
 from recsvc.app import RecommendationServer
 from recsvc.domain.interaction import Interaction, InteractionType
@@ -54,12 +54,12 @@ def large_model() -> Model:
         video_factors=around(VIDEOS),
         video_biases=rng.standard_normal(VIDEOS, dtype=np.float32),
         popularity=rng.pareto(1.2, VIDEOS).astype(np.float32),
-        seen=Csr(np.cumsum([0, *map(len, seen)]), np.concatenate(seen).astype(np.int32)),
+        seen=RowLists(np.cumsum([0, *map(len, seen)]), np.concatenate(seen).astype(np.int32)),
         catalogue=Catalogue(
             authors=IdMap.build([]),
             author_rows=np.full(VIDEOS, -1, np.int32),
             tags=IdMap.build(["common", "rare"]),
-            tag_rows=Csr(np.arange(VIDEOS + 1), (np.arange(VIDEOS) % 1000 == 0).astype(np.int32)),
+            tag_rows=RowLists(np.arange(VIDEOS + 1), (np.arange(VIDEOS) % 1000 == 0).astype(np.int32)),
             durations_ms=np.full(VIDEOS, -1, np.int64),
             published_at_ms=np.full(VIDEOS, -1, np.int64),
         ),

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrain.data.columns import HISTORY, INTERACTIONS, VIDEOS
-from retrain.data.mending import mend
+from retrain.data.text_repair import mend
 from retrain.errors import Reason, RunError
 from tests.retrain.support.feeds import (
     DAY,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.data.prepare import Pairs
 from retrain.embeddings import Embeddings
 from retrain.evaluation import held_out_day
@@ -75,7 +75,7 @@ def test_evaluation_compares_on_the_same_users() -> None:
 
 
 def test_seen_lists_are_those_of_the_user() -> None:
-    assert isinstance(pairs((0, 1), (2, 3), (2, 4)).lists(4), Csr)
+    assert isinstance(pairs((0, 1), (2, 3), (2, 4)).lists(4), RowLists)
     assert [pairs((0, 1), (2, 3), (2, 4)).lists(4)[user].tolist() for user in range(4)] == [[1], [], [3, 4], []]
 
 
@@ -102,7 +102,7 @@ def test_weight_of_the_prior_is_the_one_with_the_best_ndcg(start: float) -> None
     true = scores + 0.5 * np.log(popularity + 1) + rng.normal(0, 0.5, scores.shape)
     liked = np.sort(np.argsort(-true, axis=1)[:, :5], axis=1)
     pairs = Pairs(users=np.repeat(np.arange(users, dtype=np.int32), 5), videos=liked.ravel().astype(np.int32))
-    nothing = Csr(np.zeros(users + 1, np.int64), np.empty(0, np.int32))
+    nothing = RowLists(np.zeros(users + 1, np.int64), np.empty(0, np.int32))
     day = HeldOutDay.build(pairs, nothing, popularity, most_users=users, seed=0)
 
     def made(users: NDArray[np.int64], out: NDArray[np.float32]) -> None:

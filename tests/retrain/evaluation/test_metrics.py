@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import R, ScoredDoc, nDCG
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.evaluation.metrics import coverage, hits, ndcg, novelty, popularity_share, quality, recall
 
 
-def csr(lists: list[list[int]]) -> Csr:
+def csr(lists: list[list[int]]) -> RowLists:
     offsets = np.cumsum([0, *map(len, lists)])
-    return Csr(offsets.astype(np.int64), np.array([one for each in lists for one in each], np.int32))
+    return RowLists(offsets.astype(np.int64), np.array([one for each in lists for one in each], np.int32))
 
 
 PAGE = st.permutations(range(30)).map(lambda rows: rows[:20])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.evaluation import page_ranking
 from retrain.evaluation.page_ranking import Scores, best_pages, first_unseen
 
@@ -15,7 +15,7 @@ USERS = 6
 
 
 def plainly_sorted(
-    scores: NDArray[np.float32], seen: Csr, prior: NDArray[np.float32], weight: float, size: int
+    scores: NDArray[np.float32], seen: RowLists, prior: NDArray[np.float32], weight: float, size: int
 ) -> list[list[int]]:
     """Return each user's page, from sorting everything."""
     found = []
@@ -45,7 +45,7 @@ def test_pages_are_those_of_a_plain_sort(seed: int, videos: int, values: int | N
         prior = (random.integers(0, values, videos) / 16).astype(np.float32)
     scores[random.random(scores.shape) < 0.05] = -np.inf
     lists = [np.flatnonzero(random.random(videos) < share) for share in random.random(USERS)]
-    seen = Csr(np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int32))
+    seen = RowLists(np.cumsum([0, *map(len, lists)]), np.concatenate(lists).astype(np.int32))
     found = best_pages(written(scores), np.arange(USERS), seen, prior, WEIGHTS, size=20)
     for number, weight in enumerate(WEIGHTS):
         assert found[number].tolist() == plainly_sorted(scores, seen, prior, weight, 20)
@@ -58,7 +58,7 @@ def test_pages_are_those_of_a_plain_sort(seed: int, videos: int, values: int | N
 def test_neither_blocks_nor_threads_show(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     random = np.random.default_rng(1)
     scores, prior = random.random((50, 900), np.float32), random.random(900, np.float32)
-    seen, users = Csr(np.zeros(51, np.int64), np.empty(0, np.int32)), np.arange(0, 50, 2)
+    seen, users = RowLists(np.zeros(51, np.int64), np.empty(0, np.int32)), np.arange(0, 50, 2)
 
     def found() -> NDArray[np.int64]:
         return best_pages(written(scores), users, seen, prior, WEIGHTS, size=20, threads=threads)
@@ -73,12 +73,12 @@ def test_sums_are_rounded_as_numpy_rounds_them() -> None:
     """A product that is fused with the sum is not rounded: then the first video would come first."""
     weight = np.float32(1 + 2**-12)  # its square has one binary digit too many
     scores, prior = np.array([[-weight * weight, 2**-30]], np.float32), np.array([weight, 0], np.float32)
-    seen = Csr(np.zeros(2, np.int64), np.empty(0, np.int32))
+    seen = RowLists(np.zeros(2, np.int64), np.empty(0, np.int32))
     assert best_pages(written(scores), np.arange(1), seen, prior, [float(weight)], size=2).tolist() == [[[1, 0]]]
 
 
 def test_a_page_without_a_place_is_refused() -> None:
-    seen = Csr(np.zeros(2, np.int64), np.empty(0, np.int32))
+    seen = RowLists(np.zeros(2, np.int64), np.empty(0, np.int32))
     with pytest.raises(ValueError, match="at least one place"):
         best_pages(written(np.zeros((1, 3), np.float32)), np.arange(1), seen, np.zeros(3, np.float32), [0.0], size=0)
 
@@ -89,14 +89,19 @@ def test_a_failure_in_a_thread_is_the_callers() -> None:
 
     with pytest.raises(MemoryError, match="too much"):
         best_pages(
-            scores, np.arange(2), Csr(np.zeros(3, np.int64), np.empty(0, np.int32)), np.zeros(9, np.float32), [0.0],
-            size=5, threads=2,
-        )  # fmt: skip
+            scores,
+            np.arange(2),
+            RowLists(np.zeros(3, np.int64), np.empty(0, np.int32)),
+            np.zeros(9, np.float32),
+            [0.0],
+            size=5,
+            threads=2,
+        )
 
 
 def test_what_is_loaded_ahead_is_what_ranks() -> None:
     page_ranking.load()
-    seen = Csr(np.zeros(5, np.int64), np.empty(0, np.int32))
+    seen = RowLists(np.zeros(5, np.int64), np.empty(0, np.int32))
     for weights, threads in (([0.0], 1), (WEIGHTS, 3)):
         best_pages(
             written(np.zeros((4, 9), np.float32)), np.arange(4), seen, np.zeros(9, np.float32), weights,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modelstore.artefact import Csr
+from modelstore.artefact import RowLists
 from retrain.evaluation.metrics import quality
 from retrain.evaluation.segments import slices
 
@@ -11,12 +11,12 @@ PAGES = np.array([[0, 1], [2, 3], [4, 5]])
 USERS = np.array([1, 3, 4])
 
 
-def csr(lists: list[list[int]]) -> Csr:
+def csr(lists: list[list[int]]) -> RowLists:
     offsets = np.cumsum([0, *map(len, lists)]).astype(np.int64)
-    return Csr(offsets, np.array([one for each in lists for one in each], np.int32))
+    return RowLists(offsets, np.array([one for each in lists for one in each], np.int32))
 
 
-def seen_by() -> Csr:
+def seen_by() -> RowLists:
     """Return what five users had been shown: user 1 nothing, user 3 one video, user 4 twenty."""
     return csr([[6] * 50, [], [], [6], [5, *[6] * 19]])
 

@@ -17,7 +17,7 @@ from retrain.errors import Reason, RunError
 from retrain.pipeline.write_report import DATA, PAGE, read_report
 from retrain.publishing.publish import live_version
 from retrain.report.data import LIVE, SERVED, RunReport, from_json
-from retrain.scheduling.job import run_job
+from retrain.scheduling.single_run import run_once
 from retrain.settings import RetrainSettings
 from servicekit.storage.object_store import FileStore
 from tests.retrain.support.stages import quick_settings
@@ -29,7 +29,7 @@ MakeSettings: TypeAlias = Callable[..., RetrainSettings]
 
 def night(settings: RetrainSettings, last: date | None = None) -> list[Any]:
     with capture_logs() as logs:
-        run_job(settings, last=last, dry_run=False, again=False, force=True)
+        run_once(settings, last=last, dry_run=False, again=False, force=True)
     return logs
 
 
@@ -105,7 +105,7 @@ def test_pages_of_the_live_model_stand_beside_the_new_ones(two_nights: RunReport
 def test_rejected_run_leaves_a_report_with_its_reasons(settings: MakeSettings, poisoned: Path, tmp_path: Path) -> None:
     chosen = settings(interactions_url=poisoned.as_uri(), retrain_report_path=tmp_path / "report.html")
     with capture_logs(), pytest.raises(RunError) as caught:
-        run_job(chosen, last=None, dry_run=False, again=False, force=False)
+        run_once(chosen, last=None, dry_run=False, again=False, force=False)
     assert caught.value.reason is Reason.GATE
     (path,) = (tmp_path / "models").glob(f"rejected/*/{DATA}")
     told = from_json(path.read_bytes())

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from modelstore.artefact import Catalogue, Csr, Manifest, Model
+from modelstore.artefact import Catalogue, Manifest, Model, RowLists
 from modelstore.id_map import IdMap
 
 NOW = datetime(2026, 3, 2, 2, 0, tzinfo=UTC)
@@ -25,10 +25,10 @@ def model(*, factor: float = 1.0, until: datetime = NOW) -> Model:
         video_factors=np.ones((2, 1), np.float32),
         video_biases=ones,
         popularity=ones,
-        seen=Csr(np.array([0, 1, 1]), np.array([1], np.int32)),
+        seen=RowLists(np.array([0, 1, 1]), np.array([1], np.int32)),
         catalogue=Catalogue(
             authors=IdMap.build([]), author_rows=np.full(2, -1, np.int32),
-            tags=IdMap.build([]), tag_rows=Csr(np.zeros(3, np.int64), np.empty(0, np.int32)),
+            tags=IdMap.build([]), tag_rows=RowLists(np.zeros(3, np.int64), np.empty(0, np.int32)),
             durations_ms=np.full(2, -1, np.int64), published_at_ms=np.full(2, -1, np.int64),
         ),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from bridge.postgres.migrate import migrate
 from retrain.errors import Reason, RunError
 from retrain.importers.simulation import Simulation, simulate
-from retrain.scheduling.job import run_job
+from retrain.scheduling.single_run import run_once
 from retrain.settings import RetrainSettings
 from servicekit.process.ports import free_port
 from tests.retrain.support.command import QUICK, ROOT, retrain, where
@@ -116,7 +116,7 @@ def test_a_run_that_cannot_begin_is_told_of(
     chosen = settings(dd_agent_host=dogstatsd.host, dd_dogstatsd_port=dogstatsd.port)
     chosen = chosen.model_copy(update={"retrain_work_dir": tmp_path / "file" / "work"})  # a file since
     with capture_logs(), pytest.raises(RunError, match="Not a directory") as caught:
-        run_job(chosen, last=None, dry_run=False, again=False, force=False)
+        run_once(chosen, last=None, dry_run=False, again=False, force=False)
     assert caught.value.reason is Reason.STORE
     dogstatsd.wait("feed.lightfm.retrain.failure", "reason:store")
 

@@ -15,7 +15,7 @@ from modelstore.registry import Registry
 from retrain.errors import Reason, RunError
 from retrain.pipeline import stages
 from retrain.publishing.publish import write_verified
-from retrain.scheduling.job import run_job
+from retrain.scheduling.single_run import run_once
 from retrain.settings import RetrainSettings
 from servicekit.storage.object_store import FileStore
 from tests.retrain.support.processes import live
@@ -55,7 +55,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def run(settings: RetrainSettings) -> list[Any]:
     with capture_logs() as logs:
-        run_job(settings, last=None, dry_run=False, again=False, force=False)
+        run_once(settings, last=None, dry_run=False, again=False, force=False)
     return logs
 
 

@@ -14,7 +14,7 @@ from retrain.errors import Reason, RunError
 from retrain.importers.simulation import Simulation, simulate
 from retrain.publishing.publish import live_version
 from retrain.run_log.store import FileRuns, PostgresRuns
-from retrain.scheduling.job import run_job
+from retrain.scheduling.single_run import run_once
 from retrain.settings import RetrainSettings
 from servicekit.storage.object_store import FileStore, S3Store, open_store
 from tests.retrain.support.command import hurried, retrain
@@ -46,7 +46,7 @@ class Site:
         """Run on all days while this goes wrong."""
         self.faults.planned, self.faults.happened = [*planned], []
         with capture_logs():
-            run_job(self.settings, last=None, dry_run=False, again=False, force=False)
+            run_once(self.settings, last=None, dry_run=False, again=False, force=False)
 
     def live(self) -> str | None:
         self.faults.planned = []

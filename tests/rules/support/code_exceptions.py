@@ -21,11 +21,11 @@ FLOATS: Final[Mapping[str, str]] = {
     "retrain/evaluation/held_out_day.py:_part_metrics": COMPUTED,
     "retrain/report/html.py:_days": "a count of rows",
     "retrain/embeddings.py:Embeddings.expand": COMPUTED,
-    "retrain/run_log/notify.py:tell": "a bool",
+    "retrain/run_log/ended_run.py:report_ended_run": "a bool",
     "retrain/gates/smoke_test.py:SmokeServer.test": COMPUTED,
     "servicekit/inputs/numbers.py:finite": "the reader itself",
     "servicekit/inputs/numbers.py:read_number": "the reader itself",
-    "modelstore/soundness.py:<module>": "a constant of numpy",
+    "modelstore/model_numbers.py:<module>": "a constant of numpy",
     "benchmarks/open_loop.py:arrivals": COMPUTED,
 }
 JSON: Final[Mapping[str, str]] = {
@@ -40,23 +40,16 @@ JSON: Final[Mapping[str, str]] = {
     "recsvc/profile_log/entry.py:owner": "a text that a pattern found; ValueError is all that it raises",
 }
 ENDS_WITH_ITS_CALL: Final = "it ends, and whoever began it waits for that"
-TO_BE_RUN: Final = "to be run by a shared runner"
 THE_RUNNER: Final = "the runner itself"
 THREADS: Final[Mapping[str, str]] = {
     "benchmarks/feed/faults.py:_start": ENDS_WITH_ITS_CALL,
     "benchmarks/recsvc/model_swap.py:_swapping": ENDS_WITH_ITS_CALL,
-    "bridge/kafka/producer.py:Producer.__init__": TO_BE_RUN,
-    "bridge/analytics/segment_sender.py:SegmentSender.__init__": TO_BE_RUN,
     "recsvc/rollout/prepare.py:main": "its one line ends the process",
     "recsvc/workers/supervisor_link.py:SupervisorLink.watch": "it waits once for the supervisor's end",
     "servicekit/process/termination.py:thread_termination": "it waits once for a signal",
-    "retrain/scheduling/lock.py:PostgresLock.__init__": "its errors are what it tells",
-    "servicekit/credentials/renewal.py:Renewals.__init__": TO_BE_RUN,
-    "servicekit/credentials/server_identity.py:ServerIdentity.begin": TO_BE_RUN,
     "servicekit/grpc_core/bulkhead.py:Bulkhead.__init__": "a runner itself: an error of a call is logged",
     "servicekit/grpc_core/completions.py:Completions.__init__": "a runner itself: an error of an event is logged",
     "servicekit/server/thread_server.py:ThreadServer.__init__": ENDS_WITH_ITS_CALL,
-    "servicekit/telemetry/dogstatsd.py:DogStatsd.__init__": "below what a shared runner would log to",
     "servicekit/telemetry/line_writer.py:LineWriter.__init__": "below what a shared runner would log to",
     "servicekit/process/periodic_thread.py:PeriodicThread.__init__": THE_RUNNER,
 }

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from servicekit.process.periodic_thread import PeriodicThread
+from servicekit.process.periodic_thread import PeriodicThread, StopRequested
 from tests.support.polling import wait_for
 
 FOREVER_S = 600.0
@@ -142,3 +142,40 @@ def test_a_step_that_never_ends_holds_nobody_up() -> None:
 
 def test_one_that_was_never_started_can_be_stopped() -> None:
     PeriodicThread("unborn", lambda: None, interval_s=1).stop()
+
+
+@pytest.mark.parametrize(("ends_with_step", "steps"), [(False, 1), (True, 2)])
+def test_it_may_take_a_last_step(ends_with_step: bool, steps: int) -> None:  # noqa: FBT001
+    taken, step = steps_of([None] * steps)
+    thread = PeriodicThread(
+        "last", step, interval_s=FOREVER_S, waits_first=False, ends_with_step=ends_with_step, stop_within_s=FOREVER_S
+    )
+    thread.start()
+    wait_for(lambda: taken, what="the first step")
+    assert thread.stop()
+    assert len(taken) == steps
+
+
+def test_a_step_that_waits_by_itself_follows_at_once() -> None:
+    taken, step = steps_of([None] * 3 + [StopRequested()])
+    waits = Waits(passing=0)
+    thread = PeriodicThread("eager", step, interval_s=0, waits_first=False, wait=waits)
+    thread.start()
+    wait_for(lambda: len(taken) == 4, what="the fourth step")
+    assert thread.stop(within_s=FOREVER_S)
+    assert waits.seconds == []
+
+
+def test_it_says_when_it_has_not_ended() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def step() -> None:
+        entered.set()
+        leave.wait(FOREVER_S)
+
+    thread = PeriodicThread("slow", step, interval_s=1, waits_first=False)
+    thread.start()
+    assert entered.wait(FOREVER_S)
+    assert not thread.stop(within_s=0)
+    leave.set()
+    assert thread.stop(within_s=FOREVER_S)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import grpc
 import pytest
 from grpc import aio
 
+from servicekit.grpc.errors import ServiceError
 from servicekit.grpc.gate import Gate, Quiet
 from servicekit.server.grpc_server import AioServer
 from servicekit.server.server_options import OPTIONS
@@ -81,6 +83,32 @@ def test_no_call_is_cancelled_when_a_server_is_told_to_end(
     assert process.wait(60) == 0
     assert ends.pop("whole") > 2 * CALLERS
     assert ends == {"UNAVAILABLE": CALLERS}
+
+
+def at_a_rate(address: str, ends: "Counter[str]") -> None:
+    """Call whether or not the calls before have been answered, until the server is gone."""
+    with grpc.insecure_channel(address, LOCAL) as channel:
+        calls: list[Any] = []
+        while not any(one.done() and one.exception() for one in calls):
+            calls.append(caller(channel, "Echo").future(b"one", timeout=60))
+            time.sleep(0.002)
+        for one in calls:
+            ends["whole" if one.exception() is None else one.exception().code().name] += 1
+
+
+@pytest.mark.parametrize("server", ["hurried"], indirect=True)
+def test_no_call_is_cancelled_where_calls_come_all_the_time(server: tuple["subprocess.Popen[str]", str, str]) -> None:
+    """It never gets quiet: an asyncio server refuses calls, so that callers go to another replica."""
+    process, address, _ = server
+    ends: Counter[str] = Counter()
+    with ThreadPoolExecutor(CALLERS) as pool:
+        callers = [pool.submit(at_a_rate, address, ends) for _ in range(CALLERS)]
+        process.send_signal(signal.SIGTERM)
+        for one in callers:
+            one.result(60)
+    assert process.wait(60) == 0
+    assert ends.pop("whole") > 0
+    assert [*ends] == ["UNAVAILABLE"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -161,12 +189,40 @@ def test_where_it_is_never_quiet_the_wait_ends_all_the_same() -> None:
     assert quiet.is_over()
 
 
+async def test_callers_of_late_are_awaited() -> None:
+    """One that is slow would call while the server ends."""
+    gate = Gate()
+    gate.watch()
+    for peer in ("slow", "swift"):
+        await gate.passage(peer)
+    gate.shut()
+    assert gate.awaited() == 2
+    swift = asyncio.create_task(gate.passage("swift"))
+    await asyncio.sleep(0)
+    assert gate.awaited() == 1
+    gate.open()
+    await swift
+
+
+async def test_a_gate_lets_those_pass_that_wait_and_refuses_all_others() -> None:
+    gate = Gate()
+    gate.shut()
+    gate.arrivals += 1
+    waiting = asyncio.create_task(gate.passage("one"))
+    await asyncio.sleep(0)
+    gate.refuse()
+    await waiting
+    assert gate.running() == 1
+    with pytest.raises(ServiceError, match="about to end"):
+        await gate.passage("other")
+
+
 async def test_calls_behind_a_shut_gate_pass_when_it_opens() -> None:
     gate, passed = Gate(), []
 
     async def call(number: int) -> None:
         gate.arrivals += 1
-        await gate.passage()
+        await gate.passage("one")
         passed.append(number)
         gate.ends += 1
 

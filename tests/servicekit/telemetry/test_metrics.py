@@ -82,8 +82,8 @@ def test_a_name_whose_lookup_hangs_holds_nobody_up(dogstatsd: DogStatsdServer) -
     client = DogStatsd("agent", dogstatsd.port, resolve=resolve)
     with capture_logs() as logs:
         for number in range(60_000):  # returns, though the thread that looks the name up does not
-            client.count("feed.pages", 1, ())
-            client.distribution("feed.latency", number, ())
+            client.count("feed.pages")
+            client.distribution("feed.latency", number)
         found.set()
         (pages,) = dogstatsd.wait("feed.pages")
         wait_for(lambda: logs)
@@ -102,7 +102,7 @@ def test_a_name_that_is_none_is_told_of_once_and_looked_up_again(dogstatsd: DogS
 
     with capture_logs() as logs:
         client = DogStatsd("agent", dogstatsd.port, resolve=resolve)
-        client.count("feed.pages", 1, ())
+        client.count("feed.pages")
         dogstatsd.wait("feed.pages")
         wait_for(lambda: len(logs) > 1)
         client.close()
@@ -148,7 +148,7 @@ def test_an_agent_behind_a_socket_file(tmp_path: Path) -> None:
 
 def test_an_event_of_several_lines_is_one_line(dogstatsd: DogStatsdServer) -> None:
     client = DogStatsd(dogstatsd.host, dogstatsd.port)
-    client.event("Wächter", "one\ntwo", ["state:open"])
+    client.event("Wächter", "one\ntwo", tags=["state:open"])
     client.close()
     assert wait_for(dogstatsd.events) == ["_e{8,8}:Wächter|one\\ntwo|#state:open"]
 

@@ -1,4 +1,4 @@
-"""Who was erased, and when: by fingerprint, so that exports made before can be read without them."""
+"""Creates the list of erased users: by fingerprint and time, so that earlier exports can be read without them."""
 
 from alembic import op
 

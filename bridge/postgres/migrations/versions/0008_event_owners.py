@@ -1,4 +1,4 @@
-"""Whose an event identifier is and what it stands for, which programs can use a newer schema, and who trains now."""
+"""Adds owner and content of event identifiers, the programs that can use a newer schema, and the lease of training."""
 
 from alembic import op
 
