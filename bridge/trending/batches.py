@@ -20,7 +20,8 @@ FROM pg_current_snapshot() AS current
 """
 _SUMMARY: Final = f"""
 SELECT count(*), count(*) FILTER (WHERE interaction_type = '{TAKES_BACK[0]}'), count(problem),
-    (array_agg(position ORDER BY place DESC))[1], (array_agg(event_id ORDER BY place DESC))[1], max(recorded_at)
+    (array_agg(position ORDER BY place DESC))[1], (array_agg(event_id ORDER BY place DESC))[1],
+    least(max(recorded_at) FILTER (WHERE problem IS NULL), now())
 FROM batch
 """  # noqa: S608  # a constant
 _COMMITTED_BATCH: Final = f"""

@@ -110,8 +110,8 @@ async def test_large_rows_are_set_aside(database: Database) -> None:
     set_aside = SetAside("trending")
     videos = ("good", "tagged", "long tag", "long author", "x" * 1_000_000)
     catalogue = {
-        "good": "'a', arrayfill('t'::text, ARRAY[200])",
-        "tagged": "'a', arrayfill('t'::text, ARRAY[201])",
+        "good": "'a', array_fill('t'::text, ARRAY[200])",
+        "tagged": "'a', array_fill('t'::text, ARRAY[201])",
         "long tag": "'a', ARRAY[repeat('t', 1000000)]",
         "long author": "repeat('a', 1000000), ARRAY['t']",
     }
