@@ -176,6 +176,20 @@ def _experiments(settings: BridgeSettings) -> Experiments:
     return Experiments(experiment)
 
 
+def trending_policy(settings: BridgeSettings) -> TrendingPolicy:
+    """Return how videos are ranked."""
+    return TrendingPolicy(most=settings.trending_videos, unknown_videos=settings.trending_unknown_videos)
+
+
+def counting_policy(settings: BridgeSettings) -> CountingPolicy:
+    """Return how deeds are counted."""
+    return CountingPolicy(
+        window_h=math.ceil(settings.trending_window_h),
+        half_life_s=settings.trending_half_life_h * 3600,
+        enough=MAX_PAGE_SIZE,
+    )
+
+
 async def _keep_trending(
     settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
 ) -> CurrentTrending:
@@ -183,18 +197,13 @@ async def _keep_trending(
     refresher = TrendingRefresher(
         board,
         database,
-        TrendingPolicy(most=settings.trending_videos, unknown_videos=settings.trending_unknown_videos),
+        trending_policy(settings),
         path=settings.trending_snapshot_path,
         interval_s=settings.trending_interval_s,
         metrics=metrics,
     )
     refresher.restore()
-    counting = CountingPolicy(
-        window_h=math.ceil(settings.trending_window_h),
-        half_life_s=settings.trending_half_life_h * 3600,
-        enough=MAX_PAGE_SIZE,
-    )
-    roller = Roller(database, counting, metrics=metrics)
+    roller = Roller(database, counting_policy(settings), metrics=metrics)
     await stack.enter_async_context(background("trending-counts", roller.run))
     await stack.enter_async_context(background("trending", refresher.keep_fresh))
     if not await refresher.warm_up(TRENDING_WARM_UP_S):

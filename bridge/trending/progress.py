@@ -22,6 +22,17 @@ SELECT transaction_id, event_id, older_at::text, older_id, made_at, scores_hour,
     window_h, half_life_s, formula, seed
 FROM trending_progress
 """
+_STATE: Final = """
+SELECT CASE WHEN complete THEN 'yes' ELSE 'no' END,
+    coalesce(to_char(nullif(counted_at, '-infinity') AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'never'),
+    coalesce(extract(epoch FROM clock_timestamp() - nullif(counted_at, '-infinity'))::bigint, 0),
+    CASE WHEN floor_hour > -2147483648
+        THEN to_char(to_timestamp(floor_hour * 3600.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24"Z"')
+        ELSE 'the beginning' END,
+    (SELECT count(*) FROM user_interactions WHERE occurred_at >= CASE WHEN floor_hour > -2147483648
+        THEN to_timestamp((floor_hour - window_h) * 3600.0) ELSE '-infinity' END)
+FROM trending_progress
+"""
 _ADOPT: Final = "UPDATE trending_progress SET window_h = %s"
 _SCORES_ANEW: Final = """
 UPDATE trending_progress SET half_life_s = %s, formula = %s, scores_hour = %s, complete = false
@@ -121,6 +132,13 @@ async def load(connection: Connection) -> Progress:
     if row is None:
         raise RuntimeError("the table trending_progress is empty: set its row as the migration does")
     return Progress(**dict(zip(_FIELDS, row, strict=True)))
+
+
+async def state(connection: Connection) -> Mapping[str, object]:
+    """Return how far is counted, for people to read."""
+    row = await (await connection.execute(_STATE)).fetchone()
+    names = ("all counted once", "counted until", "seconds behind", "counts since", "interactions to read")
+    return dict(zip(names, row or (), strict=False))
 
 
 async def adopt(connection: Connection, progress: Progress, *, window_h: int, half_life_s: float) -> Progress:

@@ -60,13 +60,13 @@ class Step:
         led: Whether this process did it; another one does now where not.
         rows: Interactions that it looked at.
         more: Whether there is more to do at once.
-        complete: Whether all was counted once.
+        outdated: Whether a newer program counts in place of this one.
     """
 
     led: bool
     rows: int = 0
     more: bool = False
-    complete: bool = False
+    outdated: bool = False
 
 
 class Roller:
@@ -147,7 +147,7 @@ class Roller:
         while True:
             step = await self.step()
             rows += step.rows
-            if step.led and not step.more:
+            if (step.led and not step.more) or step.outdated:
                 return rows
             await asyncio.sleep(0 if step.led else 0.01)
 
@@ -158,7 +158,7 @@ class Roller:
         await use_indexes(connection)
         progress = await self._prepared(connection, await load(connection), now)
         if progress.formula > FORMULA:
-            return Step(led=False)
+            return Step(led=False, outdated=True)
         progress, scored = await self._scored(connection, progress)
         if not scored:
             return Step(led=True, more=True)
@@ -213,7 +213,7 @@ class Roller:
         )
         pending = await self._cared(connection, await load(connection))
         await self._tell(connection, complete=complete or progress.complete)
-        return Step(led=True, rows=batch.rows, more=batch.more or pending, complete=complete or progress.complete)
+        return Step(led=True, rows=batch.rows, more=batch.more or pending)
 
     async def _cared(self, connection: Connection, progress: Progress) -> bool:
         """Drop some of what is old; return whether more is."""
