@@ -32,16 +32,16 @@ ROUNDS: Final = 15
 
 _CATALOGUE: Final = """
 INSERT INTO videos (video_id, author_id, tags, duration_ms, published_at)
-SELECT 'video-' || n, 'author-' || n % 2000, ARRAY['t' || n % 40, 't' || n % 97, 'rare' || n % 1500], 20000, now()
-FROM generate_series(1, %(videos)s) AS n
+SELECT 'video-' || n, 'author-' || n %% 2000, ARRAY['t' || n %% 40, 't' || n %% 97, 'rare' || n %% 1500], 20000, now()
+FROM generate_series(1, %(videos)s::integer) AS n
 """
 # Popularity falls with the place, as on real feeds; a bucket with fewer than one interaction is there by chance.
 _BUCKETS: Final = """
 WITH expected AS (
     SELECT %(newest)s - ago AS hour, 'video-' || (1 + (place * 7919) %% %(videos)s) AS video_id, kind, surface,
         %(interactions)s::float8 / %(hours)s * of_kind * of_surface
-            * power(place, -0.8) / (SELECT sum(power(n, -0.8)) FROM generate_series(1, %(videos)s) AS n) AS expected
-    FROM generate_series(%(first)s, %(last)s) AS ago, generate_series(1, %(videos)s) AS place,
+            * power(place, -0.8) / (SELECT sum(power(n, -0.8)) FROM generate_series(1, %(videos)s::integer) AS n) AS expected
+    FROM generate_series(%(first)s::integer, %(last)s::integer) AS ago, generate_series(1, %(videos)s::integer) AS place,
         (VALUES ('impression', 0.5), ('watch', 0.35), ('complete', 0.1), ('like', 0.05)) AS kinds (kind, of_kind),
         (VALUES ('home', 0.7), ('explore', 0.3)) AS surfaces (surface, of_surface)
 ), made AS (

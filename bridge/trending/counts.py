@@ -48,7 +48,7 @@ usable AS MATERIALIZED (
     SELECT mark, max(place) AS place FROM usable WHERE interaction_type = '{TAKES_BACK[0]}' GROUP BY mark
 ), deeds AS MATERIALIZED (
     SELECT usable.*, floor(hour / 24.0)::integer AS day, ({AMOUNT}) AS amount
-    FROM usable LEFT JOIN taken_back USING (mark) LEFT JOIN videos USING (video_id)
+    FROM usable LEFT JOIN taken_back USING (mark)
     WHERE usable.interaction_type <> '{TAKES_BACK[0]}' AND usable.place > coalesce(taken_back.place, 0)
       AND hour >= %(oldest_hour)s
 )
@@ -57,7 +57,6 @@ usable AS MATERIALIZED (
 
 def _counting(rows: str) -> str:
     """Return the SQL that counts rows."""
-    # Sub-selects in place of joins: so that each mark is looked up, however large the statistics think the batch is.
     # The surface of a deed is that of the page that led to it.
     return f"""
 WITH {WEIGHTS}, {_batch(rows)}, daily AS (
@@ -103,13 +102,12 @@ def _taking_back(marks: str) -> str:
     """Return the SQL that takes back what deeds counted, by their marks, and names buckets that are empty now."""
     return f"""
 WITH {WEIGHTS}, {marks}, taken AS (
-    DELETE FROM trending_marks USING chosen WHERE trending_marks.mark = chosen.mark
-    RETURNING trending_marks.bucket, trending_marks.amount
+    DELETE FROM trending_marks WHERE mark = ANY(ARRAY(SELECT mark FROM chosen)) RETURNING bucket, amount
 ), sums AS (
     SELECT bucket, count(*) AS deeds, sum(amount)::bigint AS amount FROM taken WHERE bucket IS NOT NULL GROUP BY bucket
 ), changed AS (
     UPDATE trending_hours AS old SET deeds = old.deeds - sums.deeds, amount = old.amount - sums.amount
-    FROM sums WHERE old.id = sums.bucket
+    FROM sums WHERE old.id = sums.bucket AND old.id = ANY(ARRAY(SELECT bucket FROM sums))
     RETURNING old.id, old.deeds AS remaining, old.hour, old.video_id, old.interaction_type, old.surface,
         sums.deeds, sums.amount
 ), deltas AS (
@@ -133,9 +131,9 @@ _EMPTY: Final = "DELETE FROM trending_hours WHERE id = ANY(%s::bigint[])"
 _GONE: Final = "DELETE FROM trending_scores WHERE deeds <= 0"
 _DROP: Final = f"""
 WITH {WEIGHTS}, dropped AS (
-    DELETE FROM trending_hours WHERE id IN (
+    DELETE FROM trending_hours WHERE id = ANY(ARRAY(
         SELECT id FROM trending_hours WHERE hour < %(floor_hour)s ORDER BY hour LIMIT %(most)s
-    ) RETURNING hour, video_id, interaction_type, surface, deeds, amount
+    )) RETURNING hour, video_id, interaction_type, surface, deeds, amount
 ), deltas AS (
     SELECT hour, video_id, interaction_type, surface, -deeds AS deeds, -amount AS amount FROM dropped
 ), {ADD_TO_SCORES}
@@ -148,9 +146,12 @@ WITH {WEIGHTS}, deltas AS (
 SELECT count(*) FROM deltas
 """  # noqa: S608  # its parts are constants
 _NEXT_HOUR: Final = "SELECT min(hour) FROM trending_hours WHERE hour >= %s"
+# Of a batch, statistics know nothing: joined by nested loops it would take minutes. Tables are read by sub-selects, each
+# through an index, as the statistics of tables that grow are old.
 _PLANS: Final = """
-SELECT set_config(name, value, true) FROM (
-    VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_custom_plan'), ('work_mem', '64MB')
+SELECT set_config(name, value, true) FROM (VALUES
+    ('enable_seqscan', 'off'), ('enable_nestloop', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_custom_plan'),
+    ('work_mem', '64MB')
 ) AS settings (name, value)
 """
 
@@ -164,7 +165,7 @@ class Counted:
 
 
 async def use_indexes(connection: Connection) -> None:
-    """Let the transaction's statements read by indexes: statistics of tables that grow are old."""
+    """Let the transaction's statements read tables by indexes, and join a batch by its values."""
     await connection.execute(_PLANS)
 
 

@@ -40,9 +40,9 @@ WHERE older_at IS NOT NULL RETURNING older_at::text
 """
 # Partitions of whole weeks are dropped with the daily care of the schema.
 _SWEEP: Final = """
-DELETE FROM trending_marks_default WHERE (mark, day) IN (
-    SELECT mark, day FROM trending_marks_default WHERE day < %s LIMIT %s
-)
+DELETE FROM trending_marks_default WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM trending_marks_default WHERE day < %s LIMIT %s
+))
 """
 
 

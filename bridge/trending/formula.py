@@ -67,9 +67,9 @@ hashtextextended(concat(
 AMOUNT: Final = f"""
 round({WHOLE} * CASE interaction_type
     WHEN 'watch' THEN
-        CASE WHEN watch_time_ms > 0 THEN least(1, watch_time_ms / (
-            CASE WHEN duration_ms > 0 THEN duration_ms ELSE %(full_watch_ms)s END
-        )::float8) ELSE 0 END
+        CASE WHEN watch_time_ms > 0 THEN least(1, watch_time_ms / coalesce((
+            SELECT duration_ms FROM videos WHERE videos.video_id = usable.video_id AND duration_ms > 0
+        ), %(full_watch_ms)s)::float8) ELSE 0 END
     WHEN 'rating' THEN CASE WHEN rating >= 0.001 AND rating < 'Infinity' THEN least(rating, 5) / 5 ELSE 0 END
     ELSE 1
 END)::bigint
