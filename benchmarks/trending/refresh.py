@@ -25,7 +25,7 @@ from deploy.local.postgres import Postgres
 
 INTERACTIONS: Final = (10**7, 10**8)
 SMALLER: Final = "TRENDING_PARTS"
-"""The environment variable that divides these numbers, for a quick run."""
+"""The environment variable of a divisor of these numbers, for a quick run."""
 VIDEOS: Final = 20_000
 WINDOW_H: Final = 168
 ROUNDS: Final = 15
@@ -37,15 +37,15 @@ FROM generate_series(1, %(videos)s::integer) AS n
 """
 # Popularity falls with the place, as on real feeds; a bucket with fewer than one interaction is there by chance.
 _BUCKETS: Final = """
-WITH expected AS (
-    SELECT %(newest)s - ago AS hour, 'video-' || (1 + (place * 7919) %% %(videos)s) AS video_id, kind, surface,
-        %(interactions)s::float8 / %(hours)s * of_kind * of_surface
-            * power(place, -0.8) / (SELECT sum(power(n, -0.8)) FROM generate_series(1, %(videos)s::integer) AS n) AS expected
-    FROM generate_series(%(first)s::integer, %(last)s::integer) AS ago, generate_series(1, %(videos)s::integer) AS place,
-        (VALUES ('impression', 0.5), ('watch', 0.35), ('complete', 0.1), ('like', 0.05)) AS kinds (kind, of_kind),
-        (VALUES ('home', 0.7), ('explore', 0.3)) AS surfaces (surface, of_surface)
+WITH places AS MATERIALIZED (
+    SELECT 'video-' || n AS video_id, power(n, -0.8) / sum(power(n, -0.8)) OVER () AS of_video
+    FROM generate_series(1, %(videos)s::integer) AS n
 ), made AS (
-    SELECT *, floor(expected + random())::bigint AS deeds FROM expected
+    SELECT %(newest)s - ago AS hour, video_id, kind, surface,
+        floor(%(interactions)s::float8 / %(hours)s * of_kind * of_video + random())::bigint AS deeds
+    FROM generate_series(%(first)s::integer, %(last)s::integer) AS ago, places,
+        (VALUES ('impression', 'home', 0.5), ('watch', 'home', 0.35), ('complete', 'explore', 0.1),
+            ('like', 'explore', 0.05)) AS kinds (kind, surface, of_kind)
 )
 INSERT INTO trending_hours (hour, video_id, interaction_type, surface, country, language, deeds, amount)
 SELECT hour, video_id, kind, surface, '', '', deeds, deeds * 1000000 FROM made WHERE deeds > 0
