@@ -5,7 +5,6 @@ bridge's own code makes the scores. Marks of users are not made, as no refresh r
 """
 
 import asyncio
-import os
 import statistics
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import Final
 
 import psycopg
 
+from benchmarks import knob
 from benchmarks.report import Row
 from bridge.postgres.migrate import migrate
 from bridge.postgres.pool import Database
@@ -23,9 +23,7 @@ from bridge.trending.query import TrendingPolicy, compute_trending
 from bridge.trending.roller import CountingPolicy, Roller
 from deploy.local.postgres import Postgres
 
-INTERACTIONS: Final = (10**7, 10**8)
-SMALLER: Final = "TRENDING_PARTS"
-"""The environment variable of a divisor of these numbers, for a quick run."""
+INTERACTIONS: Final = knob.wholes("REFRESH_INTERACTIONS", (10**7, 10**8))
 VIDEOS: Final = 20_000
 WINDOW_H: Final = 168
 ROUNDS: Final = 15
@@ -54,7 +52,6 @@ SELECT hour, video_id, kind, surface, '', '', deeds, deeds * 1000000 FROM made W
 
 def run() -> dict[str, list[Row]]:
     """Return the table."""
-    parts = int(os.environ.get(SMALLER, "1"))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         folder.chmod(0o755)  # Postgres may run as somebody else
@@ -63,7 +60,7 @@ def run() -> dict[str, list[Row]]:
         postgres.start()
         urls = {number: postgres.create_database(f"trending_{number}") for number in INTERACTIONS}
         for number, url in urls.items():
-            _fill(url, number // parts)
+            _fill(url, number)
         return asyncio.run(_measure(urls))
 
 

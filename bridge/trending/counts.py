@@ -146,8 +146,8 @@ WITH {WEIGHTS}, deltas AS (
 SELECT count(*) FROM deltas
 """  # noqa: S608  # its parts are constants
 _NEXT_HOUR: Final = "SELECT min(hour) FROM trending_hours WHERE hour >= %s"
-# Of a batch, statistics know nothing: joined by nested loops it would take minutes. Tables are read by sub-selects, each
-# through an index, as the statistics of tables that grow are old.
+# Of a batch, statistics know nothing: joined by nested loops it would take minutes. Tables are read by sub-selects and
+# through indexes, as the statistics of tables that grow are old.
 _PLANS: Final = """
 SELECT set_config(name, value, true) FROM (VALUES
     ('enable_seqscan', 'off'), ('enable_nestloop', 'off'), ('jit', 'off'), ('plan_cache_mode', 'force_custom_plan'),

@@ -35,7 +35,7 @@ WHOLE: Final = 1_000_000
 """Amount of a deed that counts whole; a watch counts by the watched share."""
 MAX_HALVINGS: Final = 200
 """Half-lives after which points are none beside newer ones. Doubles that underflow end a query in Postgres."""
-LEAST_POINTS: Final = 1e-9
+MIN_POINTS: Final = 1e-9
 """Points below which a video has none: what sums of doubles leave."""
 
 _weights = ", ".join(f"('{kind}', {weight})" for kind, weight in THOUSANDTHS.items())
@@ -73,7 +73,7 @@ round({WHOLE} * CASE interaction_type
     WHEN 'rating' THEN CASE WHEN rating >= 0.001 AND rating < 'Infinity' THEN least(rating, 5) / 5 ELSE 0 END
     ELSE 1
 END)::bigint
-"""
+"""  # noqa: S608  # its parts are constants
 
 
 def halved(hours: str) -> str:
@@ -85,7 +85,7 @@ def halved(hours: str) -> str:
 def strength(hour: str, total: str) -> str:
     """Return the SQL of the strength of points as of an hour; NULL where there are none."""
     return (
-        f"CASE WHEN {total} > {LEAST_POINTS} THEN {hour} * 3600::float8 / %(half_life_s)s::float8"
+        f"CASE WHEN {total} > {MIN_POINTS} THEN {hour} * 3600::float8 / %(half_life_s)s::float8"
         f" + ln({total}) / ln(2::float8) END"
     )
 
