@@ -17,12 +17,17 @@ INGESTION: Final = {
 OTHERS: Final = {
     "recommendation_feedback": ("SELECT", "INSERT", "DELETE"),
     "playback_sessions": ("SELECT", "INSERT", "UPDATE"),
-    "feed_cache": ("INSERT",),
+    "feed_cache": ("SELECT", "INSERT"),
     "page_token_keys": ("SELECT", "INSERT", "DELETE"),
     "videos": ("SELECT", "INSERT", "UPDATE"),
     "video_visibility": ("SELECT", "INSERT", "UPDATE"),
     "author_visibility": ("SELECT", "INSERT", "UPDATE"),
     "catalogue_shape": ("SELECT", "INSERT"),
+    "trending_hours": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "trending_marks": ("SELECT", "INSERT", "DELETE"),
+    "trending_marks_default": ("SELECT", "DELETE"),
+    "trending_scores": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "trending_progress": ("SELECT", "UPDATE"),
 }
 """Each stands for something that the bridge can do without."""
 

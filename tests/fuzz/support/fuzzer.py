@@ -124,7 +124,8 @@ class Fuzzer:
                 yield bytes(nothing)
 
         try:
-            _ = [one async for one in method.stub(channel)(silence(), timeout=TIMEOUT_S)]
+            call = method.stub(channel)(silence(), timeout=TIMEOUT_S)
+            _ = [one async for one in call] if method.gives_many else await call
         except aio.AioRpcError as error:
             self._note(method, problem_of_error(error, method.request), [])
 

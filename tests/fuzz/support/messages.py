@@ -63,10 +63,7 @@ class Messages:
         part = message
         for field in path[:-1]:
             below = getattr(part, field.name)
-            if is_map(field):
-                part = below["a"]
-            else:
-                part = (below[0] if below else below.add()) if field.is_repeated else below
+            part = below["a"] if is_map(field) else _last(below) if field.is_repeated else below
         self._fill(part, oddness=0.0, share=0.3)
         self._values.fit(part, path[-1])
         if path[-1].type == path[-1].TYPE_MESSAGE:
@@ -185,6 +182,11 @@ class Messages:
             prefix = bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14])
             inner = tag + prefix + inner
         return data + inner
+
+
+def _last(parts: Any) -> Any:
+    """Return a part of a list, a new one where there is none."""
+    return parts[0] if parts else parts.add()
 
 
 def is_map(field: Any) -> bool:
