@@ -54,7 +54,7 @@ class Video:
             "video_id": self.video_id,
             "author_id": self.author_id or None,
             "tags": self.tags,
-            "language": self.language or None,
+            "language_code": self.language or None,
             "duration_ms": self.duration_ms,
             "published_at": self.published_at and self.published_at.isoformat(),
             "expires_at": self.expires_at and self.expires_at.isoformat(),

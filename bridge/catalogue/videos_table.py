@@ -13,7 +13,7 @@ from bridge.postgres.pool import Connection
 LIST_TIMEOUT_MS: Final = 3000
 
 _COLUMNS: Final = """
-author_id, tags, language, duration_ms, published_at, expires_at, allowed_countries, denied_countries, age_rating,
+author_id, tags, language_code, duration_ms, published_at, expires_at, allowed_countries, denied_countries, age_rating,
 attributes, embedding
 """
 _EXCLUDED: Final = ", ".join(f"excluded.{name.strip()}" for name in _COLUMNS.split(","))
@@ -22,7 +22,7 @@ _VIDEOS: Final = ", ".join(f"videos.{name.strip()}" for name in _COLUMNS.split("
 _UPSERT: Final = f"""
 WITH given AS (
     SELECT * FROM json_to_recordset(%s) AS one (
-        video_id text, author_id text, tags text[], language text, duration_ms bigint, published_at timestamptz,
+        video_id text, author_id text, tags text[], language_code text, duration_ms bigint, published_at timestamptz,
         expires_at timestamptz, allowed_countries text[], denied_countries text[], age_rating integer, attributes jsonb,
         embedding real[]
     )
@@ -170,7 +170,7 @@ async def list_ids(connection: Connection, shown: Shown, *, author_id: str, afte
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    (video_id, revision, author_id, tags, language, duration_ms, published_at, expires_at, allowed, denied, age_rating,
+    (video_id, revision, author_id, tags, language_code, duration_ms, published_at, expires_at, allowed, denied, age_rating,
      attributes, embedding, *hides) = row  # fmt: skip
     return Entry(
         video=Video(

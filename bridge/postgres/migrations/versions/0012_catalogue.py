@@ -12,13 +12,14 @@ branch_labels = None
 depends_on = None
 
 # Authors are found by a hash, as those that other programs write may be too long for an index in order.
+# The language has a name that no other table's column has: programs of before name columns without their tables.
 # Rows of before have no revision until a bridge announces them, a few at a time.
 # `changed_in` lets followers read what was committed since their last look: revisions are not committed in order.
 TABLES = """
 CREATE SEQUENCE IF NOT EXISTS catalogue_revision;
 
 ALTER TABLE videos
-    ADD COLUMN IF NOT EXISTS language text,
+    ADD COLUMN IF NOT EXISTS language_code text,
     ADD COLUMN IF NOT EXISTS expires_at timestamptz,
     ADD COLUMN IF NOT EXISTS allowed_countries text[] NOT NULL DEFAULT '{}',
     ADD COLUMN IF NOT EXISTS denied_countries text[] NOT NULL DEFAULT '{}',
@@ -114,7 +115,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
                 'known', videos.video_id IS NOT NULL,
                 'authorId', videos.author_id,
                 'tags', videos.tags,
-                'language', videos.language,
+                'language', videos.language_code,
                 'durationMs', videos.duration_ms,
                 'publishedAt', catalogue_instant(videos.published_at),
                 'ageRating', videos.age_rating,
