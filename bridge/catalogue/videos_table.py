@@ -170,7 +170,7 @@ async def list_ids(connection: Connection, shown: Shown, *, author_id: str, afte
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    (video_id, revision, author_id, tags, language_code, duration_ms, published_at, expires_at, allowed, denied, age_rating,
+    (video_id, revision, author_id, tags, language, duration_ms, published_at, expires_at, allowed, denied, age_rating,
      attributes, embedding, *hides) = row  # fmt: skip
     return Entry(
         video=Video(
