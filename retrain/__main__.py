@@ -49,6 +49,9 @@ def _command_line() -> CommandLine:
     export.add_argument(
         "--date", type=date.fromisoformat, metavar="YYYY-MM-DD", help="the day, UTC (default: yesterday)"
     )
+    export.add_argument(
+        "--catalogue", action="store_true", help="write the bridge's videos to CATALOGUE_URL/videos.parquet as well"
+    )
     _add_simulate(commands)
     return commands
 
@@ -122,12 +125,20 @@ def _export(options: argparse.Namespace) -> int:
     configure_logs(settings.log_level, service="retrain")
     import psycopg  # noqa: PLC0415  # no other command needs it
 
-    from retrain.data.export_day import DayNotOverError, export_day  # noqa: PLC0415  # imports pyarrow
+    from retrain.data.export_catalogue import export_catalogue  # noqa: PLC0415  # imports pyarrow
+    from retrain.data.export_day import DayNotOverError, export_day  # noqa: PLC0415  # likewise
 
     day = options.date or datetime.now(UTC).date() - timedelta(days=1)
     store = open_store(settings.interactions_url)
+    if options.catalogue and settings.catalogue_url is None:
+        sys.stderr.write("error: --catalogue needs CATALOGUE_URL\n")
+        return BAD_INPUT
     try:
         done = export_day(settings.database_url.get_secret_value(), store, day)
+        if options.catalogue and settings.catalogue_url is not None:
+            videos = export_catalogue(settings.database_url.get_secret_value(), open_store(settings.catalogue_url))
+            told = f"Exported {videos:,} videos to" if videos else "No videos, nothing is written to"
+            print(f"{told} {settings.catalogue_url}")  # noqa: T201  # the program's output
     except DayNotOverError as error:
         sys.stderr.write(f"error: {error}\n")
         return BAD_INPUT

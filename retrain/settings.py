@@ -230,4 +230,8 @@ class ExportSettings(Settings):
     interactions_url: StoreUrl = Field(
         description="folder that the YYYY-MM-DD/*.parquet exports go to, file:///folder or s3://bucket/prefix"
     )
+    catalogue_url: StoreUrl | None = Field(
+        None,
+        description="folder that `export --catalogue` writes videos.parquet to, file:///folder or s3://bucket/prefix",
+    )
     log_level: LogLevel = Field("info", description="minimum log level: debug, info, warning or error")
