@@ -93,11 +93,15 @@ class TopicFollower:
             await self._hidden.keep()
 
     def _changes(self, records: Iterable[Record]) -> Iterable[Change]:
+        odd = 0
         for record in records:
             try:
                 yield from self._read(record)
             except ValueError as error:
-                self._bury(record, error)
+                odd += 1
+                self._bury(record, error, told=odd == 1)
+        if odd > 1:
+            logger.warning("visibility.more_odd_records", count=odd - 1)
 
     def _read(self, record: Record) -> Iterable[Change]:
         if record.value is None:
@@ -113,12 +117,12 @@ class TopicFollower:
             if not isinstance(change, Limits) or change.revision > self._revision():
                 yield change
 
-    def _bury(self, record: Record, error: ValueError) -> None:
+    def _bury(self, record: Record, error: ValueError, *, told: bool) -> None:
         reason = "newer" if isinstance(error, NewerSchemaError) else "malformed"
         self._metrics.count(Metric.CATALOGUE_ODD, tags=[f"reason:{reason}"])
-        logger.warning(
-            "visibility.odd_record", partition=record.partition, offset=record.offset, reason=reason, error=str(error)
-        )
+        if told:
+            place = {"partition": record.partition, "offset": record.offset}
+            logger.warning("visibility.odd_record", **place, reason=reason, error=str(error))
         received = Received(
             topic=CATALOGUE_TOPIC,
             partition=record.partition,

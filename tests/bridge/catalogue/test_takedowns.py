@@ -211,6 +211,26 @@ async def test_a_hide_of_kafka_alone_survives_a_restart_with_both_away(
         assert bridge.hides("v040")
 
 
+@pytest.mark.parametrize("away", ["postgres", "kafka"])
+async def test_a_restart_while_one_of_them_is_away(
+    own_postgres: Postgres, own_kafka: MockKafka, tmp_path: Path, recsvc: FaultServer, away: str
+) -> None:
+    """What was hidden stays hidden, and the next hide is taken."""
+    url = own_postgres.url("videowindow")
+    async with running_catalogue(url, own_kafka.bootstrap, tmp_path / "a", recsvc.address) as bridge:
+        await bridge.hide("v000")
+        child = own_postgres.child if away == "postgres" else own_kafka.child
+        assert child is not None
+        child.kill()
+    async with running_catalogue(
+        url, own_kafka.bootstrap, tmp_path / "a", recsvc.address, wait_for_schema=False
+    ) as bridge:
+        assert await bridge.ids() == ["v001", "v002", "v003", "v004", "t000"]
+        (result,) = await bridge.hide("v001")
+        assert result.hidden.durable_on == (KAFKA if away == "postgres" else POSTGRES)
+        assert not {"v000", "v001"} & {*await bridge.ids()}
+
+
 async def test_without_kafka(postgres_url: str, tmp_path: Path, recsvc: FaultServer) -> None:
     async with two_bridges(postgres_url, None, tmp_path, recsvc) as (one, other):
         await one.hide("v050")

@@ -152,6 +152,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT AS $$
         FROM author_visibility WHERE author_id = ANY(ids) AND octet_length(author_id) <= 128
     ) AS states HAVING count(*) > 0
 $$;
+
+-- They run with the rights of the owner, for the triggers alone.
+REVOKE EXECUTE ON FUNCTION catalogue_put, catalogue_put_videos, catalogue_put_authors FROM PUBLIC;
 """
 
 # Revisions are taken behind the row's lock, so that of two changes to a video the later one has the higher: a change of
