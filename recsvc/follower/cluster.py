@@ -42,7 +42,9 @@ class Cluster:
         for topic in wanted.values():
             if topic.error and topic.error.code() not in _ABSENT:
                 raise KafkaException(topic.error)
-        return Ground(str(found.cluster_id), [(name, number) for name, topic in wanted.items() for number in topic.partitions])
+        return Ground(
+            str(found.cluster_id), [(name, number) for name, topic in wanted.items() for number in topic.partitions]
+        )
 
     def ends(self, places: Iterable[Place]) -> dict[Place, int]:
         """Return the offset after the last message of each partition."""

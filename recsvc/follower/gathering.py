@@ -23,7 +23,7 @@ from recsvc.follower.oddities import DEFECT, MALFORMED, NEWER_SCHEMA, Oddities
 from recsvc.follower.recent_events import RecentEvents
 from recsvc.live_state.batch import Batch
 from recsvc.live_state.keys import HOUR_MS
-from recsvc.live_state.profile import Row, row_of
+from recsvc.live_state.profile import DamagedError, Row, row_of
 from servicekit.user_fingerprint import user_fingerprint
 
 Place: TypeAlias = tuple[str, int]
@@ -134,7 +134,7 @@ class Gathering:
             MovedError: The store has others.
         """
         for place in self.ends:
-            known = batch.place(*place)
+            known = batch.reached(*place)
             if (known[0] if known else None) != stored.get(place):
                 raise MovedError
         for user_id, at_ms in self.forgotten.items():
@@ -142,7 +142,7 @@ class Gathering:
         for user_id, rows in self._rows.items():
             try:
                 batch.learn(user_id, rows, told_ms=self._told_ms.get(user_id, self._now_ms))
-            except lmdb.Error:
+            except (lmdb.Error, DamagedError):
                 raise
             except Exception:  # one user's defect is no other's: the rest would never be written
                 logger.exception("live.user_defect")
