@@ -17,7 +17,7 @@ CONSUMER: Final[Mapping[str, Any]] = {
     "enable.auto.offset.store": False,
     "auto.offset.reset": "earliest",  # what retention has taken
     "enable.partition.eof": False,
-    "fetch.wait.max.ms": 100,
+    "fetch.wait.max.ms": 50,
     "fetch.min.bytes": 1,
     "fetch.max.bytes": 8 << 20,  # of one answer; a client waits for one of each broker
     "max.partition.fetch.bytes": 1 << 20,
