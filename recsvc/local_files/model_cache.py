@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from modelstore.artefact import MANIFEST, ArtefactError, read_manifest
 from modelstore.registry import Pointer, Registry, checked
+from recsvc.local_files.folders import LIVE_STATE
 from servicekit.files.lock import FileLock
 from servicekit.files.replacement import write_whole
 
@@ -70,7 +71,7 @@ class ModelCache:
             return  # it was live before this process started
         before = before or last or pointer
         write_whole(self.folder / LAST, pointer.model_dump_json())
-        keep = {pointer.version, before.version}
+        keep = {pointer.version, before.version, LIVE_STATE}
         # While another process loads a model nothing is dropped: it comes here next.
         with suppress(BlockingIOError), FileLock.of_folder(self.folder):
             for folder in self.folder.iterdir():
