@@ -53,6 +53,7 @@ def main() -> None:
 def supervise(settings: RecsvcSettings) -> None:
     """Run worker processes and the follower until told to stop."""
     try:
+        _check(settings)
         port = _reserved(settings)
         folder = settings.model_cache_dir.expanduser() / LIVE_STATE
     except (OSError, ValueError) as error:
@@ -68,6 +69,13 @@ def supervise(settings: RecsvcSettings) -> None:
         on_fault=lambda: _set_aside(folder),
     )
     sys.exit(supervisor.run(stopping))
+
+
+def _check(settings: RecsvcSettings) -> None:
+    """Refuse what no process could be started with, in one line for all of them: OSError or ValueError."""
+    server_credentials(settings.recsvc_listen, settings.tls())
+    if settings.kafka_bootstrap_servers:
+        settings.renewed_kafka_client()
 
 
 def _reserved(settings: RecsvcSettings) -> SharedPort | None:

@@ -24,8 +24,8 @@ from servicekit.telemetry.metrics import connect_metrics
 SESSION: Final = "RECSVC_SESSION"
 """Environment variable that names the run of recsvc."""
 MEBIBYTE: Final = 1 << 20
-LOW_PRIORITY: Final = 10
-"""Pages come first; a machine without a free moment still leaves it a tenth of a core."""
+LOW_PRIORITY: Final = 5
+"""Pages come first; a machine without a free moment still leaves it a quarter of a core."""
 
 logger = structlog.get_logger("recsvc")
 

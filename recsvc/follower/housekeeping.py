@@ -1,5 +1,6 @@
 """Keeps the store within its bounds, small and sound, in a thread beside the reading."""
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -11,7 +12,7 @@ from recsvc.live_state.compaction import compact, is_due
 from recsvc.live_state.limits import keep_within
 from recsvc.live_state.pending import Pending
 from recsvc.live_state.preparation import examine
-from recsvc.live_state.store import LiveStore, StoreError
+from recsvc.live_state.store import LiveStore
 from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.telemetry.metrics import Metric, Metrics
 
@@ -35,6 +36,7 @@ class Housekeeping:
         pending: What waits for Kafka.
         live: Knows up to when all is in the model.
         metrics: Told of sizes, and of what had to go.
+        exchanging: Held by whoever may let another environment take the store's place.
         now_ms: Milliseconds since 1970 UTC.
         clock: Seconds, ascending.
     """
@@ -45,6 +47,7 @@ class Housekeeping:
         pending: Pending,
         live: LiveData,
         metrics: Metrics,
+        exchanging: threading.Lock,
         *,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
@@ -53,6 +56,7 @@ class Housekeeping:
         self._pending = pending
         self._live = live
         self._metrics = metrics
+        self._exchanging = exchanging
         self._now_ms = now_ms
         self._clock = clock
         self._bounds_due = self._compaction_due = 0.0
@@ -68,8 +72,8 @@ class Housekeeping:
 
     def look(self) -> None:
         """Do what is due; StoreError where the store cannot be written now."""
-        if self._store.damage.is_reported and examine(self._store):
-            self._metrics.count(Metric.LIVE_STATE_DAMAGED)
+        if self._store.damage.is_reported:
+            self._examine()
         if self._clock() >= self._bounds_due:
             self._bounds_due = self._clock() + BOUNDS_EVERY_S
             self._keep_bounds()
@@ -77,6 +81,12 @@ class Housekeeping:
             self._compaction_due = self._clock() + COMPACTION_EVERY_S
             if is_due(self._store, now_ms=self._now_ms()):
                 self._compact()
+
+    def _examine(self) -> None:
+        with self._exchanging:
+            is_damaged = examine(self._store)
+        if is_damaged:
+            self._metrics.count(Metric.LIVE_STATE_DAMAGED)
 
     def _keep_bounds(self) -> None:
         self._store.clear_dead_readers()
@@ -92,12 +102,13 @@ class Housekeeping:
             self._metrics.gauge(Metric.LIVE_STATE_USERS, self._store.user_count())
 
     def _compact(self) -> None:
-        done = compact(self._store, pause=lambda: self._thread.pause(PAUSE_S))
+        with self._exchanging:
+            done = compact(self._store, pause=lambda: self._thread.pause(PAUSE_S))
         logger.info("live.compacted", bytes_before=done.bytes_before, bytes_after=done.bytes_after)
 
 
 def _report(error: Exception) -> None:
-    if isinstance(error, StoreError):
+    if isinstance(error, OSError):
         logger.warning("live.not_kept", problem=str(error))
     else:
         logger.error("live.housekeeping_defect", exc_info=error)

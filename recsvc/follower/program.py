@@ -18,7 +18,7 @@ from recsvc.follower.relay import Relay
 from recsvc.follower.watch import LIST_S, Watch
 from recsvc.live_state.pending import Pending
 from recsvc.live_state.preparation import close_cleanly, prepare
-from recsvc.live_state.store import MAX_BYTES, LiveStore, StoreError
+from recsvc.live_state.store import MAX_BYTES, LiveStore
 from recsvc.local_files.folders import LIVE_STATE
 from recsvc.local_files.model_cache import ModelCache
 from servicekit.files.lock import FileLock
@@ -67,11 +67,12 @@ class Follower:
         self.store = LiveStore(cache / LIVE_STATE, max_bytes=max_bytes, is_synced=kafka is None)
         pending = Pending(self.store.folder)
         live = LiveData(ModelCache(Registry(models), cache))
-        self.reading = Reading(kafka, self.store, live, metrics, now_ms=now_ms) if kafka else None
+        exchanging = threading.Lock()
+        self.reading = Reading(kafka, self.store, live, metrics, exchanging, now_ms=now_ms) if kafka else None
         self._watch = Watch(self.store.folder, live, self.reading, kafka or {}, metrics, now_ms=now_ms, list_s=list_s)
         self._relay = Relay(pending, kafka, metrics) if kafka else None
         self._erasures = Erasures(self.store, ErasedUsers(models), now_ms=now_ms)
-        self._housekeeping = Housekeeping(self.store, pending, live, metrics, now_ms=now_ms)
+        self._housekeeping = Housekeeping(self.store, pending, live, metrics, exchanging, now_ms=now_ms)
 
     def renew(self, kafka: Mapping[str, Any]) -> None:
         """Reach the brokers in this way from now on."""
@@ -125,7 +126,7 @@ class Follower:
             part.stop()
         try:
             close_cleanly(self.store, session=self._session)
-        except StoreError as error:
+        except OSError as error:
             logger.warning("follower.not_left_clean", problem=str(error))
         else:
             logger.info("follower.left_clean")

@@ -45,6 +45,7 @@ class Reading:
         store: Written to.
         live: Knows where to begin, and how long videos are.
         metrics: Told what was read.
+        exchanging: Held by whoever may let another environment take the store's place.
         now_ms: Milliseconds since 1970 UTC.
 
     Attributes:
@@ -60,6 +61,7 @@ class Reading:
         store: LiveStore,
         live: LiveData,
         metrics: Metrics,
+        exchanging: threading.Lock,
         *,
         now_ms: Callable[[], int],
     ) -> None:
@@ -67,6 +69,7 @@ class Reading:
         self._store = store
         self._live = live
         self._metrics = metrics
+        self._exchanging = exchanging
         self._now_ms = now_ms
         self._reachable = Reachable(client)
         self._oddities = Oddities(metrics)
@@ -129,7 +132,8 @@ class Reading:
         try:
             cluster = self._reachable.get()
             ground = cluster.ground(TOPICS)
-            starts = find_starts(cluster, ground, self._store, self._live.cut_off_ms)
+            with self._exchanging:
+                starts = find_starts(cluster, ground, self._store, self._live.cut_off_ms)
         except (KafkaException, StoreError) as error:
             told = error.args[0] if isinstance(error, KafkaException) else error
             self._report(str(told))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from confluent_kafka import KafkaException
 
 from recsvc.follower.cluster import Reachable
@@ -21,6 +22,8 @@ LIST_S: Final = 30.0
 """Seconds between two looks for new topics and partitions."""
 TAGGED: Final = 64
 """Partitions that have a tag of their own."""
+
+logger = structlog.get_logger(__name__)
 
 
 class Watch:
@@ -56,7 +59,9 @@ class Watch:
         self._looks = self._looks_to_list = max(1, round(list_s / ASK_S))
         self._lag = Lag(now_ms=now_ms)
         self._missed = 0
-        self._telling = PeriodicThread("live-status", self.tell, interval_s=TELL_S, waits_first=False)
+        self._telling = PeriodicThread(
+            "live-status", self.tell, interval_s=TELL_S, waits_first=False, on_failure=_tell_of_disk
+        )
         self._asking = PeriodicThread("live-ends", self._ask, interval_s=ASK_S, waits_first=False, on_failure=_passed)
 
     def start(self) -> None:
@@ -120,7 +125,14 @@ class Watch:
             self._missed = missed
 
 
+def _tell_of_disk(error: Exception) -> None:
+    if isinstance(error, OSError):
+        logger.warning("live.status_not_written", problem=str(error))
+    else:
+        logger.error("live.watch_defect", exc_info=error)
+
+
 def _passed(error: Exception) -> None:
     """Say nothing of brokers that do not answer: the reading tells of it, and the state is blind."""
     if not isinstance(error, KafkaException):
-        raise error
+        logger.error("live.watch_defect", exc_info=error)
