@@ -13,7 +13,7 @@ from recsvc.grpc_api.load_shedding import with_shedding
 from recsvc.grpc_api.model_service import ModelService
 from recsvc.grpc_api.recommendation_service import RecommendationService
 from recsvc.live_state.status import StatusReader
-from recsvc.live_state.store import LiveStore
+from recsvc.live_state.store import MAX_BYTES, LiveStore
 from recsvc.local_files.folders import LIVE_STATE
 from recsvc.local_files.model_cache import ModelCache
 from recsvc.model.live_model import LiveModel
@@ -72,6 +72,7 @@ class RecommendationServer:
         threads: Calls handled at once.
         poll_interval_s: Seconds between two looks at the pointer.
         kafka: How to reach the brokers that take updates of profiles, in librdkafka's properties; None to do without.
+        live_state_bytes: Size that the store of live state is kept below, the follower's.
         freshness_interval_s: Seconds between two refreshments of popularity from live interactions.
         precomputed_users: Trained users whose pages are found ahead.
         shares_port: Other processes listen on the port as well: this one joins them when its model is loaded.
@@ -89,6 +90,7 @@ class RecommendationServer:
         threads: int,
         poll_interval_s: float,
         kafka: Mapping[str, Any] | None = None,
+        live_state_bytes: int = MAX_BYTES,
         freshness_interval_s: float = 10.0,
         precomputed_users: int = 0,
         shares_port: bool = False,
@@ -114,7 +116,7 @@ class RecommendationServer:
             on_live=self._went_live,
             news=news,
         )
-        state = LiveStore(cache / LIVE_STATE, is_synced=not kafka)
+        state = LiveStore(cache / LIVE_STATE, max_bytes=live_state_bytes, is_synced=not kafka)
         self.updates = UpdateProducer(kafka) if kafka else None
         self.audience = self._directory(state, ErasedUsers(store))
         self.freshness = LivePopularity(self.live, state, interval_s=freshness_interval_s, now_ms=self._now_ms)

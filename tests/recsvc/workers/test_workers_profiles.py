@@ -5,10 +5,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
 
+from deploy.local.kafka.mock import MockKafka
 from tests.recsvc.support.calls import Client
 from tests.recsvc.support.connections import one_to_each
 from tests.recsvc.support.models import publish, random_model
@@ -123,3 +126,54 @@ def test_a_worker_killed_amid_updates_loses_nothing_that_it_acknowledged(program
             for user, liked in kept.items():
                 assert not liked & shown(client, user), user
     assert kept["own-1"] == {f"v{video}" for video in range(1, VIDEOS, 2)}
+
+
+@contextmanager
+def machine(folder: Path, bootstrap: str) -> Iterator[Client]:
+    """Run a machine of one worker that follows Kafka, with a cache of its own and the common store of models."""
+    folder.mkdir(exist_ok=True)
+    store = (folder.parent / "store").as_uri()
+    with (
+        started(folder, MODEL_STORE_URL=store, KAFKA_BOOTSTRAP_SERVERS=bootstrap) as one,
+        Client.to(one.port()) as client,
+    ):
+        wait_for(lambda: is_known_until(client), timeout_s=60, what="Kafka is followed")
+        yield client
+        one.process.send_signal(signal.SIGTERM)
+        one.process.wait(TIMEOUT_S)
+
+
+def is_known_until(client: Client) -> bool:
+    request = pb.GetUserProfileRequest(user_id="u1")
+    return client.recommendations.GetUserProfile(request, timeout=20).profile.HasField("known_until")
+
+
+def update_by_kafka(client: Client, user_id: str, video_id: str) -> bool:
+    return update(client, user_id, video_id).durable_on == pb.DURABLE_ON_KAFKA
+
+
+def test_what_one_machine_is_told_every_machine_knows(tmp_path: Path) -> None:
+    """By Kafka; what it could not take is known to the machine that was told, and to all when Kafka is back."""
+    publish(tmp_path / "store", random_model(1, version="1", videos=VIDEOS))
+    kafka = MockKafka(tmp_path / "kafka")
+    bootstrap = kafka.start()
+    assert kafka.child
+    try:
+        with machine(tmp_path / "one", bootstrap) as one, machine(tmp_path / "other", bootstrap) as other:
+            wait_for(lambda: update_by_kafka(one, "told", "v1"), what="taken by Kafka")
+            wait_for(lambda: page(other, "told").user_state == pb.USER_STATE_FOLDED_IN, what="known there")
+            assert "v1" not in shown(other, "told")
+
+            kafka.child.suspend()
+            wait_for(lambda: not update_by_kafka(one, "kept", "v2"), what="not taken by Kafka")
+            assert "v2" not in shown(one, "kept")
+            assert page(other, "kept").user_state == pb.USER_STATE_COLD
+
+            kafka.child.resume()
+            wait_for(lambda: page(other, "kept").user_state == pb.USER_STATE_FOLDED_IN, timeout_s=60, what="relayed")
+
+            other.recommendations.DeleteUserProfile(pb.DeleteUserProfileRequest(user_id="told"), timeout=20)
+            assert page(other, "told").user_state == pb.USER_STATE_COLD
+            wait_for(lambda: page(one, "told").user_state == pb.USER_STATE_COLD, timeout_s=60, what="forgotten here")
+    finally:
+        kafka.stop()
