@@ -115,16 +115,6 @@ class Profile(Collection[Interaction]):
             raise DamagedError("the checksum of a profile is wrong")
 
     @property
-    def numbers(self) -> bytes:
-        """Return the packed numbers of all interactions, unchecked."""
-        return self.packed[_HEAD.size : self._middle]
-
-    @property
-    def names(self) -> bytes:
-        """Return the videos of all interactions, as UTF-8 with a zero byte between two, unchecked."""
-        return self.packed[self._middle :]
-
-    @property
     def _middle(self) -> int:
         """Return where the names begin."""
         middle: int = _HEAD.size + _NUMBERS_OF_ROW.size * self._count
