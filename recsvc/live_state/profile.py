@@ -28,6 +28,9 @@ _AT_MS: Final = 2
 _HEAD: Final = struct.Struct("<IIqqqI")
 """Checksums of the numbers and of the names, when the profile was told last, its oldest and newest interactions, and
 how many there are."""
+_HEAD_SUM: Final = struct.Struct("<I")
+"""Checksum of the head, which stands before it."""
+_HEAD_BYTES: Final = _HEAD_SUM.size + _HEAD.size
 _NUMBERS_OF_ROW: Final = struct.Struct("<BqId")
 _SEPARATOR: Final = b"\0"
 """No identifier holds it."""
@@ -41,17 +44,29 @@ class Profile(Collection[Interaction]):
     """What one user did since training, oldest first.
 
     Args:
-        packed: From `of` or `with_newer`; its checksums are checked when its interactions are read.
+        packed: From `of` or `with_newer`; the checksum of its head is checked at once, the others when its
+            interactions are read for the first time.
     """
 
-    __slots__ = ("_count", "_names_sum", "_numbers_sum", "newest_at_ms", "oldest_at_ms", "packed", "updated_at_ms")
+    __slots__ = (
+        "_count",
+        "_is_checked",
+        "_names_sum",
+        "_numbers_sum",
+        "newest_at_ms",
+        "oldest_at_ms",
+        "packed",
+        "updated_at_ms",
+    )
 
     def __init__(self, packed: bytes) -> None:
         self.packed = packed
-        try:
-            head = _HEAD.unpack_from(packed)
-        except struct.error:
-            raise DamagedError(f"a profile has {len(packed)} bytes") from None
+        self._is_checked = False
+        if len(packed) < _HEAD_BYTES:
+            raise DamagedError(f"a profile has {len(packed)} bytes")
+        if crc32(packed[_HEAD_SUM.size : _HEAD_BYTES]) != _HEAD_SUM.unpack_from(packed)[0]:
+            raise DamagedError("the checksum of a profile's head is wrong")
+        head = _HEAD.unpack_from(packed, _HEAD_SUM.size)
         self._numbers_sum, self._names_sum, self.updated_at_ms, self.oldest_at_ms, self.newest_at_ms, self._count = head
 
     @classmethod
@@ -71,7 +86,8 @@ class Profile(Collection[Interaction]):
 
     @classmethod
     def _joined(cls, numbers: bytes, names: bytes, head: tuple[int, int, int, int, int, int]) -> Self:
-        return cls(b"".join((_HEAD.pack(*head), numbers, names)))
+        packed_head = _HEAD.pack(*head)
+        return cls(b"".join((_HEAD_SUM.pack(crc32(packed_head)), packed_head, numbers, names)))
 
     def with_newer(self, rows: Sequence[Row], *, updated_at_ms: int, most: int = MAX_PER_USER) -> Self:
         """Return the profile with interactions that are newer than all it has, without the oldest beyond `most`.
@@ -94,30 +110,30 @@ class Profile(Collection[Interaction]):
             self._count + len(rows),
         )
         packed = self.packed
-        return type(self)(b"".join((_HEAD.pack(*head), packed[_HEAD.size : middle], numbers, packed[middle:], names)))
+        return self._joined(packed[_HEAD_BYTES:middle] + numbers, packed[middle:] + names, head)
 
     @property
     def rows(self) -> list[Row]:
         """Return the interactions, oldest first; DamagedError when they are not what was written."""
         self.check()
         middle = self._middle
-        numbers, names = self.packed[_HEAD.size : middle], self.packed[middle:]
+        numbers, names = self.packed[_HEAD_BYTES:middle], self.packed[middle:]
         found = zip(names.decode().split("\0"), _NUMBERS_OF_ROW.iter_unpack(numbers), strict=True)
         return [(name, *row) for name, row in found]
 
     def check(self) -> None:
         """Return when the interactions are what was written; DamagedError when they are not."""
-        middle = self._middle
-        if (
-            crc32(self.packed[_HEAD.size : middle]) != self._numbers_sum
-            or crc32(self.packed[middle:]) != self._names_sum
-        ):
+        if self._is_checked:
+            return
+        middle, packed = self._middle, memoryview(self.packed)
+        if crc32(packed[_HEAD_BYTES:middle]) != self._numbers_sum or crc32(packed[middle:]) != self._names_sum:
             raise DamagedError("the checksum of a profile is wrong")
+        self._is_checked = True
 
     @property
     def _middle(self) -> int:
         """Return where the names begin."""
-        middle: int = _HEAD.size + _NUMBERS_OF_ROW.size * self._count
+        middle: int = _HEAD_BYTES + _NUMBERS_OF_ROW.size * self._count
         return middle
 
     def __len__(self) -> int:
