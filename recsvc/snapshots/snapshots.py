@@ -18,7 +18,8 @@ from typing import Final
 import lmdb
 import structlog
 
-from recsvc.live_state.environment import open_environment
+from recsvc.live_state.environment import ABOUT, Environment
+from recsvc.live_state.keys import sealed
 from recsvc.live_state.store import LiveStore
 from recsvc.snapshots.blocks import part_name
 from recsvc.snapshots.claim import Claim
@@ -31,7 +32,6 @@ from servicekit.storage.object_store import ObjectNotFoundError, ObjectStore
 RESTORE_S: Final = 120.0
 """Seconds after which reading the topic from where the live model's data ends is tried instead."""
 _WORK: Final = ".snapshot-"
-_FOLDER: Final = "store-"
 
 logger = structlog.get_logger(__name__)
 
@@ -65,7 +65,6 @@ class Snapshots:
         self._max_read_s = max_read_s
         self._claim = Claim(store, secrets.token_hex(8))
         self._kept = KeptSnapshots(store, kept=kept)
-        self._number = 0
         self.refused: Counter[str] = Counter()
 
     def take(self, live: LiveStore, *, cluster_id: str) -> Snapshot | None:
@@ -109,6 +108,7 @@ class Snapshots:
         cluster_id: str,
         readable: Mapping[Partition, tuple[int, int]],
         marks: Mapping[bytes, int],
+        about: Mapping[str, str] | None = None,
         patience_s: float = RESTORE_S,
     ) -> Snapshot | None:
         """Make the newest usable snapshot the current environment; None when there is none, and nothing has changed.
@@ -120,6 +120,7 @@ class Snapshots:
             cluster_id: Of the Kafka cluster.
             readable: The first and the next offset of each partition of the followed topics, as Kafka has them now.
             marks: Users to be forgotten by fingerprint, and up to when, of the list in the model store.
+            about: What `LiveStore.about` is to say of it.
             patience_s: Seconds that it may take.
         """
         end = self._monotonic() + patience_s
@@ -132,7 +133,7 @@ class Snapshots:
             try:
                 snapshot = read_snapshot(self._store.read(key_of(name, MANIFEST)).data, name)
                 _check_use(snapshot, cluster_id, readable, live)
-                self._build(live, snapshot, marks, end)
+                self._build(live, snapshot, marks, about or {}, end)
             except SnapshotError as error:
                 self._refuse(name, error)
             except ObjectNotFoundError as error:
@@ -170,13 +171,16 @@ class Snapshots:
             self._store.upload(manifest, key_of(snapshot.name, MANIFEST))
         return snapshot
 
-    def _build(self, live: LiveStore, snapshot: Snapshot, marks: Mapping[bytes, int], end: float) -> None:
+    def _build(
+        self, live: LiveStore, snapshot: Snapshot, marks: Mapping[bytes, int], about: Mapping[str, str], end: float
+    ) -> None:
         """Build an environment and make it current; nothing is left of one that does not come to its end."""
         if snapshot.raw_bytes > live.max_bytes:
             raise SnapshotError("size", f"it has {snapshot.raw_bytes} bytes, the live state at most {live.max_bytes}")
-        folder = self._new_folder(live.folder)
+        name = live.create()
         try:
-            environment = open_environment(folder, max_bytes=live.max_bytes, is_synced=live.is_synced)
+            environment = live.open(name)
+            _describe(environment, about)
             restoring = Restoring(environment, snapshot, marks=marks, now_ms=self._now_ms())
             try:
                 with _work_folder(live.folder) as work, closing(self._parts(snapshot, work, end)) as parts:
@@ -186,17 +190,10 @@ class Snapshots:
             finally:
                 restoring.abandon()
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            _empty(live.folder / name)
             raise
         with live.turn():
-            live.make_current(folder.name)
-
-    def _new_folder(self, live_folder: Path) -> Path:
-        """Return where an environment is built: never a path that this process may have open still."""
-        names = (one.name.removeprefix(_FOLDER) for one in live_folder.iterdir() if one.name.startswith(_FOLDER))
-        numbers = [int(name) for name in names if name.isascii() and name.isdigit()]
-        self._number = 1 + max(self._number, *numbers, 0)
-        return live_folder / f"{_FOLDER}{self._number}"
+            live.make_current(name)
 
     def _parts(self, snapshot: Snapshot, folder: Path, end: float) -> Generator[Path]:
         """Yield the parts, each for as long as it is looked at; the next one is downloaded meanwhile."""
@@ -220,6 +217,18 @@ class Snapshots:
     def _refuse(self, name: str, error: SnapshotError) -> None:
         self.refused[error.reason] += 1
         logger.warning("live_state.snapshot_refused", snapshot=name, reason=error.reason, problem=str(error))
+
+
+def _describe(environment: Environment, about: Mapping[str, str]) -> None:
+    with environment.begin(write=True) as transaction:
+        for name, text in about.items():
+            transaction.put(name.encode(), sealed(text.encode()), db=environment[ABOUT])
+
+
+def _empty(folder: Path) -> None:
+    """Remove an environment's files; its folder stays, so that no other one has the same name in this process."""
+    for path in folder.iterdir():
+        path.unlink(missing_ok=True)
 
 
 def _within(coming: "Future[Path]", seconds: float) -> Path:

@@ -38,7 +38,8 @@ def live_state(
 ) -> LiveStore:
     """Return a live state that holds this, and counts of two videos."""
     live = LiveStore(folder)
-    live.make_current("store-1")
+    with live.turn():
+        live.make_current(live.create())
     with live.writing() as batch:
         for user, rows in told.items():
             batch.learn(user, rows, told_ms=NOW_MS)
