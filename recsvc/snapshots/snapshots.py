@@ -233,9 +233,11 @@ def _empty(folder: Path) -> None:
 
 def _within(coming: "Future[Path]", seconds: float) -> Path:
     try:
-        return coming.result(max(0.0, seconds))
+        if seconds > 0:
+            return coming.result(seconds)
     except FutureTimeoutError:
-        raise SnapshotError("time", "the snapshot takes too long to download") from None
+        pass
+    raise SnapshotError("time", "the snapshot takes too long to download")
 
 
 def _check_use(
