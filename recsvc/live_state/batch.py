@@ -114,6 +114,10 @@ class Batch:
         if known:
             self._replace(key, known, None)
 
+    def replace(self, user: bytes, profile: Profile | None) -> None:
+        """Put a profile, or none, in the place of a user's."""
+        self._replace(user, self._profile(user), profile)
+
     def count(self, sums: Mapping[tuple[int, str], float]) -> None:
         """Add to what the interactions of an hour say for a video."""
         for (hour, video_id), worth in sums.items():
@@ -166,9 +170,13 @@ class Batch:
         while (key := self._first(HOURS)) is not None and read_hour(key) < before_hour:
             self._delete(HOURS, key)
 
-    def drop_mark(self, mark: bytes) -> None:
-        """Drop the mark of an erasure."""
-        self._delete(ERASURES, mark)
+    def drop_mark(self, mark: bytes, *, before_ms: int) -> bool:
+        """Drop the mark of an erasure, and return whether it still is of one before a time."""
+        at_ms, is_applied = self._erasure(mark)
+        is_dropped = is_applied and at_ms < before_ms
+        if is_dropped:
+            self._delete(ERASURES, mark)
+        return is_dropped
 
     def _first(self, database: str) -> bytes | None:
         with self._transaction.cursor(self._environment[database]) as cursor:

@@ -84,6 +84,12 @@ class Environment:
     def __getitem__(self, name: str) -> "lmdb._Database":
         return self._databases[name]
 
+    def value(self, database: str, key: bytes) -> bytes | None:
+        """Return a value, None when there is none."""
+        with self.begin() as transaction:
+            value = transaction.get(key, db=self[database])
+            return None if value is None else bytes(value)
+
     def file_bytes(self) -> int:
         """Return how long the file is."""
         return self._file.stat().st_size

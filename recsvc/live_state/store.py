@@ -43,7 +43,7 @@ from recsvc.live_state.keys import (
 from recsvc.live_state.profile import DamagedError, Profile, without
 from recsvc.workers.change_counter import SharedCounter
 from servicekit.files.lock import FileLock
-from servicekit.files.replacement import PRIVATE, write_whole
+from servicekit.files.replacement import PRIVATE, sync_folder, write_whole
 from servicekit.user_fingerprint import user_fingerprint
 
 CURRENT: Final = "current"
@@ -116,8 +116,8 @@ class LiveStore:
 
     def make_current(self, name: str) -> None:
         """Let everybody use the environment of this folder from now on, or none; the caller holds `turn`."""
+        self._changes.advance()  # first: who sees it waits for the turn, also when this process dies here
         write_whole(self.folder / CURRENT, name, mode=PRIVATE)
-        self._changes.advance()
         self._reopen()
 
     def create(self) -> str:
@@ -129,6 +129,8 @@ class LiveStore:
         )
         with environment.begin(write=True) as transaction:
             transaction.put(FORMAT_KEY, whole(FORMAT), db=environment[ABOUT])
+        sync_folder(self.folder / name)
+        sync_folder(self.folder)
         return name
 
     def open(self, name: str) -> Environment:
@@ -198,10 +200,7 @@ class LiveStore:
             return {key.decode(): unsealed(value).decode() for key, value in rows if key not in INTERNAL}
 
     def marks(self) -> Iterator[tuple[bytes, int, bool]]:
-        """Yield the fingerprints of the forgotten, up to when each is forgotten, and whether the profile was trimmed.
-
-        Those that are marked meanwhile may be missing.
-        """
+        """Yield fingerprints of the forgotten, up to when each is forgotten, and whether the profile was trimmed."""
         after = b""
         while True:
             with self._read(ERASURES, after) as rows:
