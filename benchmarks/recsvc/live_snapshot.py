@@ -4,7 +4,6 @@ The live state is filled user by user; then processes of their own take a snapsh
 """
 
 import random
-import resource
 import shutil
 import tempfile
 import time
@@ -19,6 +18,7 @@ from recsvc.live_state.profile import NO_STARS
 from recsvc.live_state.profile import Row as Told
 from recsvc.live_state.store import LiveStore
 from recsvc.snapshots.snapshots import Snapshots
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.storage.object_store import FileStore
 
 USERS: Final = 1_000_000
@@ -107,19 +107,20 @@ def _measured(task: Callable[[Path], None], folder: Path) -> Row:
 
 
 def _measure(task: Callable[[Path], None], folder: Path) -> Row:
-    idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peaks = [before := _anonymous_mib()]
+    watch = PeriodicThread("memory", lambda: peaks.append(_anonymous_mib()), interval_s=0.05)
+    watch.start()
     begin, cpu = time.monotonic(), time.process_time()
     task(folder)
     wall_s, cpu_s = time.monotonic() - begin, time.process_time() - cpu
-    anonymous = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        "s": f"{wall_s:.1f}",
-        "CPU s": f"{cpu_s:.1f}",
-        "peak MiB, with mapped pages": peak // 1024,
-        "MiB before": idle // 1024,
-        "anonymous MiB after": int(anonymous.split()[1]) // 1024,
-    }
+    watch.stop()
+    return {"s": f"{wall_s:.1f}", "CPU s": f"{cpu_s:.1f}", "MiB before": before, "peak MiB": max(peaks)}
+
+
+def _anonymous_mib() -> int:
+    """Return what this process takes besides mapped files, whose pages the kernel takes back."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
 
 
 def _mib(folder: Path) -> int:

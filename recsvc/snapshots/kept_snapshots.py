@@ -46,14 +46,14 @@ class KeptSnapshots:
 
     def newest_ms(self, now_ms: int) -> int | None:
         """Return when the newest snapshot was taken, milliseconds since 1970 UTC; None when there is none."""
-        times = [_time_of(name) for name in self.names()]
+        times = [time_of(name) for name in self.names()]
         return max((one for one in times if one <= now_ms + MAX_AHEAD_MS), default=None)
 
     def tidy(self, now_ms: int, marks_sha256: str | None) -> None:
         """Remove what nobody needs; see `Snapshots.tidy`."""
         objects = self._objects()
         complete = sorted(name for name, keys in objects.items() if key_of(name, MANIFEST) in keys)
-        ahead = [name for name in complete if _time_of(name) > now_ms + MAX_AHEAD_MS]
+        ahead = [name for name in complete if time_of(name) > now_ms + MAX_AHEAD_MS]
         timely = [name for name in complete if name not in ahead]
         for name in (*ahead[: -self._most], *timely[: -self._most]):
             self._remove(name, objects[name], "old")
@@ -61,11 +61,11 @@ class KeptSnapshots:
             if marks_sha256 and self._may_hold_erased(name, now_ms, marks_sha256, is_newest=name == timely[-1]):
                 self._remove(name, objects[name], "erasure")
         for name in objects.keys() - {*complete}:
-            if abs(now_ms - _time_of(name)) > ORPHANED_MS:
+            if abs(now_ms - time_of(name)) > ORPHANED_MS:
                 self._remove(name, objects[name], "orphaned")
 
     def _may_hold_erased(self, name: str, now_ms: int, marks_sha256: str, *, is_newest: bool) -> bool:
-        if is_newest and now_ms - _time_of(name) < MAX_WITH_ERASED_MS:
+        if is_newest and now_ms - time_of(name) < MAX_WITH_ERASED_MS:
             return False
         try:
             snapshot = read_snapshot(self._store.read(key_of(name, MANIFEST)).data, name)
@@ -88,5 +88,6 @@ class KeptSnapshots:
         return dict(found)
 
 
-def _time_of(name: str) -> int:
+def time_of(name: str) -> int:
+    """Return when a snapshot was taken, by its name, milliseconds since 1970 UTC."""
     return int(name.partition("-")[0])

@@ -26,7 +26,7 @@ from recsvc.snapshots.claim import Claim
 from recsvc.snapshots.kept_snapshots import INTERVAL_MS, KEPT, MANIFEST, KeptSnapshots, key_of
 from recsvc.snapshots.restoring import Restoring
 from recsvc.snapshots.snapshot import Partition, Snapshot, SnapshotError, read_snapshot
-from recsvc.snapshots.taking import MAX_READ_S, Taking
+from recsvc.snapshots.taking import GROWTH, MAX_READ_S, Taking, digest_of_marks
 from servicekit.storage.object_store import ObjectNotFoundError, ObjectStore
 
 RESTORE_S: Final = 120.0
@@ -86,20 +86,30 @@ class Snapshots:
         try:
             if not self._is_due():  # taken by the one before, between the two looks
                 return None
-            snapshot = self._take(live, cluster_id)
+            return self._take(live, cluster_id)
         finally:
             with suppress(OSError):
                 self._claim.end()
-        self.tidy(snapshot.marks_sha256)
-        return snapshot
+            self.tidy(live)
 
-    def tidy(self, marks_sha256: str | None) -> None:
+    def tidy(self, live: LiveStore) -> None:
         """Remove older snapshots, what is left of those that were cut short, and those that may hold erased users.
 
+        `take` does so; a follower that cannot take one calls this once an hour. OSError when the store fails.
+
         Args:
-            marks_sha256: From `digest_of_marks` of the live state; None leaves the latter.
+            live: Knows who was erased.
         """
+        environment = live.environment()
+        marks_sha256 = None
+        if environment:
+            with environment.begin() as transaction:
+                marks_sha256 = digest_of_marks(environment, transaction)
         self._kept.tidy(self._now_ms(), marks_sha256)
+
+    def names(self) -> list[str]:
+        """Return the names of the snapshots that are kept, oldest first; OSError when the store fails."""
+        return self._kept.names()
 
     def restore(
         self,
@@ -155,7 +165,13 @@ class Snapshots:
             raise SnapshotError("offsets", "there is no live state")
         with _work_folder(live.folder) as folder:
             created_at_ms = self._now_ms()
-            taken = Taking(environment, folder, monotonic=self._monotonic, max_read_s=self._max_read_s).run()
+            taken = Taking(
+                environment,
+                folder,
+                max_growth_bytes=live.max_bytes // GROWTH,
+                monotonic=self._monotonic,
+                max_read_s=self._max_read_s,
+            ).run()
             snapshot = Snapshot(
                 name=f"{created_at_ms:016d}-{secrets.token_hex(8)}",
                 created_at_ms=created_at_ms,

@@ -19,8 +19,10 @@ from recsvc.snapshots.snapshot import Offset, Part, SnapshotError
 from recsvc.snapshots.sound_records import CARRIED, interactions_of, odd_records
 from servicekit.user_fingerprint import user_fingerprint
 
-MAX_READ_S: Final = 60.0
+MAX_READ_S: Final = 300.0
 """Seconds for which the transaction may hold pages; a store that takes longer has no snapshot."""
+GROWTH: Final = 8
+"""The part of its bound by which the store may grow meanwhile, as pages are not used again."""
 
 Records = Iterator[tuple[bytes, bytes]]
 
@@ -44,6 +46,7 @@ class Taking:
     Args:
         environment: Of the store.
         folder: Where the parts go.
+        max_growth_bytes: By which the store's file may grow meanwhile.
         monotonic: A clock that never goes back, seconds.
         max_read_s: Seconds that it may take.
     """
@@ -53,12 +56,14 @@ class Taking:
         environment: Environment,
         folder: Path,
         *,
+        max_growth_bytes: int,
         monotonic: Callable[[], float],
         max_read_s: float = MAX_READ_S,
     ) -> None:
         self._environment = environment
         self._monotonic = monotonic
         self._max_read_s = max_read_s
+        self._max_pages = environment.pages() + max_growth_bytes // environment.page_bytes()
         self._end = 0.0
         self._writer = PartWriter(folder)
         self._offsets: list[Offset] = []
@@ -130,6 +135,8 @@ class Taking:
     def _flush(self, database: str, keys: list[bytes], values: list[bytes]) -> None:
         if self._monotonic() > self._end:
             raise SnapshotError("time", f"reading the live state took more than {self._max_read_s:.0f} s")
+        if self._environment.pages() > self._max_pages:
+            raise SnapshotError("growth", "the live state grew too much while it was read")
         for place in reversed(odd_records(database, keys, values)):
             del keys[place], values[place]
             self._left_out += 1

@@ -17,6 +17,7 @@ from recsvc.live_state.store import LiveStore
 from recsvc.snapshots.kept_snapshots import INTERVAL_MS, PREFIX, key_of
 from recsvc.snapshots.snapshot import Snapshot, SnapshotError
 from recsvc.snapshots.snapshots import Snapshots
+from recsvc.snapshots.taking import Taking
 from servicekit.storage.object_store import FileStore, ObjectStore, open_store
 from servicekit.user_fingerprint import user_fingerprint
 from tests.recsvc.support.live_states import CLUSTER, NOW_MS, PLACES, READABLE, TOPIC, contents, live_state, row, users
@@ -208,6 +209,21 @@ def test_older_ones_go_when_a_user_was_erased_since(files: FileStore, tmp_path: 
     assert names(files) == [second.name]
 
 
+def test_one_that_may_hold_an_erased_user_goes_within_the_hour(files: FileStore, tmp_path: Path, clock: Clock) -> None:
+    """Also where nobody can take another one."""
+    one = live_state(tmp_path / "one", users(5))
+    first = take(files, one, clock)
+    with one.writing() as batch:
+        batch.forget(user_fingerprint("u1"), clock.now_ms, user_id="u1")
+    clock.now_ms += INTERVAL_MS - 1
+    Snapshots(files, now_ms=clock).tidy(one)
+    assert names(files) == [first.name]
+
+    clock.now_ms += 1
+    Snapshots(files, now_ms=clock).tidy(one)
+    assert names(files) == []
+
+
 def test_parts_of_one_who_died_go(files: FileStore, tmp_path: Path, clock: Clock) -> None:
     one = live_state(tmp_path / "one", users(5))
     first = take(files, one, clock)
@@ -268,13 +284,26 @@ def test_only_what_is_newer_takes_the_place_of_a_store(
 def test_a_store_that_takes_too_long_to_read_has_no_snapshot(files: FileStore, tmp_path: Path, clock: Clock) -> None:
     one = live_state(tmp_path / "one", users(5))
     ticks = iter(range(0, 10_000, 100))
-    snapshots = Snapshots(files, now_ms=clock, monotonic=lambda: next(ticks))
+    snapshots = Snapshots(files, now_ms=clock, monotonic=lambda: next(ticks), max_read_s=60.0)
 
     with pytest.raises(SnapshotError, match="took more than 60 s"):
         snapshots.take(one, cluster_id=CLUSTER)
 
     assert names(files) == []
     assert [path.name for path in one.folder.iterdir() if path.name.startswith(".snapshot")] == []
+
+
+def test_a_store_that_grows_too_much_meanwhile_has_no_snapshot(tmp_path: Path) -> None:
+    one = live_state(tmp_path / "one", users(5))
+    environment = one.environment()
+    assert environment
+    taking = Taking(environment, tmp_path, max_growth_bytes=100_000, monotonic=lambda: 0.0)
+    with one.writing() as batch:
+        for user, rows in users(2000).items():
+            batch.learn(user, rows, told_ms=NOW_MS)
+
+    with pytest.raises(SnapshotError, match="grew too much"):
+        taking.run()
 
 
 def test_writers_are_not_held_up(files: FileStore, tmp_path: Path, clock: Clock) -> None:
