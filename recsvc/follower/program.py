@@ -12,9 +12,10 @@ from modelstore.erased_users import ErasedUsers
 from modelstore.registry import Registry
 from recsvc.follower.erasures import Erasures
 from recsvc.follower.housekeeping import Housekeeping
-from recsvc.follower.live_data import LiveData
-from recsvc.follower.reading import Reading
 from recsvc.follower.relay import Relay
+from recsvc.follower.snapshot_keeping import SnapshotKeeping
+from recsvc.follower.topics.live_data import LiveData
+from recsvc.follower.topics.reading import Reading
 from recsvc.follower.watch import LIST_S, Watch
 from recsvc.live_state.pending import Pending
 from recsvc.live_state.preparation import close_cleanly, prepare
@@ -65,14 +66,24 @@ class Follower:
     ) -> None:
         self._session = session
         self.store = LiveStore(cache / LIVE_STATE, max_bytes=max_bytes, is_synced=kafka is None)
-        pending = Pending(self.store.folder)
-        live = LiveData(ModelCache(Registry(models), cache))
-        exchanging = threading.Lock()
-        self.reading = Reading(kafka, self.store, live, metrics, exchanging, now_ms=now_ms) if kafka else None
-        self._watch = Watch(self.store.folder, live, self.reading, kafka or {}, metrics, now_ms=now_ms, list_s=list_s)
-        self._relay = Relay(pending, kafka, metrics) if kafka else None
+        registry, pending = Registry(models), Pending(self.store.folder)
+        live, exchanging = LiveData(ModelCache(registry, cache)), threading.Lock()
         self._erasures = Erasures(self.store, ErasedUsers(models), now_ms=now_ms)
         self._housekeeping = Housekeeping(self.store, pending, live, metrics, exchanging, now_ms=now_ms)
+        self.reading: Reading | None = None
+        self._relay: Relay | None = None
+        self._snapshots: SnapshotKeeping | None = None
+        if kafka:
+            self._snapshots = SnapshotKeeping(
+                models, registry, self.store, self._erasures, self._is_following, now_ms=now_ms
+            )
+            restore = self._snapshots.restore
+            self.reading = Reading(kafka, self.store, live, metrics, exchanging, now_ms=now_ms, restore=restore)
+            self._relay = Relay(pending, kafka, metrics)
+        self._watch = Watch(self.store.folder, live, self.reading, kafka or {}, metrics, now_ms=now_ms, list_s=list_s)
+
+    def _is_following(self) -> bool:
+        return self._watch.is_following()
 
     def renew(self, kafka: Mapping[str, Any]) -> None:
         """Reach the brokers in this way from now on."""
@@ -117,8 +128,11 @@ class Follower:
                 return True
         return False
 
+    def _parts(self) -> "tuple[Reading | Relay | Erasures | SnapshotKeeping | Housekeeping | None, ...]":
+        return self.reading, self._relay, self._erasures, self._snapshots, self._housekeeping
+
     def _follow(self, stopping: threading.Event) -> None:
-        parts = [part for part in (self.reading, self._relay, self._erasures, self._housekeeping) if part]
+        parts = [part for part in self._parts() if part]
         for part in parts:
             part.start()
         stopping.wait()
