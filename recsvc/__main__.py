@@ -152,6 +152,7 @@ def _server(
         threads=settings.recsvc_threads,
         poll_interval_s=settings.model_poll_interval_s,
         kafka=kafka.current if kafka else None,
+        live_state_bytes=settings.recsvc_live_state_mib << 20,
         freshness_interval_s=settings.recsvc_freshness_interval_s,
         precomputed_users=settings.recsvc_precomputed_users,
         verifier=settings.verifier(),

@@ -26,7 +26,7 @@ from grpc import aio
 from benchmarks import knob
 from benchmarks.feed.fault_proxy import SERVICE
 from benchmarks.feed.model import publish_random_model
-from benchmarks.machine import cpu_seconds
+from benchmarks.machine import cpu_seconds, recsvc_workers
 from benchmarks.report import Row
 from deploy.local.program import ROOT, Service
 from servicekit.process.ports import free_port
@@ -159,7 +159,8 @@ def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, st
             raise RuntimeError("not started")
         if prepared:
             service.child.wait_until(lambda: b"precomputation.done" in log.read_bytes(), timeout_s=120, what="no lists")
-        yield service.child.pid, address
+        (pid,) = recsvc_workers(service.child.pid)
+        yield pid, address
     finally:
         service.stop()
 

@@ -37,7 +37,6 @@ JSON: Final[Mapping[str, str]] = {
     "retrain/importers/lightfm_pickle.py:read_ids": "a list of millions; each identifier is checked",
     "servicekit/inputs/json_fields.py:JsonObject.__init__": "the reader itself",
     "bridge/authentication/user_token.py:_verified": "signed by the issuer; whatever it raises is a refusal",
-    "recsvc/profile_log/entry.py:owner": "a text that a pattern found; ValueError is all that it raises",
 }
 ENDS_WITH_ITS_CALL: Final = "it ends, and whoever began it waits for that"
 TO_BE_RUN: Final = "to be run by a shared runner"
