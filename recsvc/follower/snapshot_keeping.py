@@ -23,6 +23,7 @@ from servicekit.storage.object_store import ObjectStore
 
 LOOK_S: Final = 120.0
 PRUNE_EVERY_S: Final = 6 * 3600.0
+TIDY_EVERY_S: Final = 3600.0
 RETENTION_MS: Final = 7 * 86_400_000
 """How long the followed topics keep a message."""
 
@@ -62,6 +63,7 @@ class SnapshotKeeping:
         self._clock = clock
         self._snapshots = Snapshots(models, now_ms=now_ms)
         self._prune_due = clock() + PRUNE_EVERY_S
+        self._tidy_due = clock() + TIDY_EVERY_S
         self._thread = PeriodicThread("live-snapshots", self.look, interval_s=LOOK_S, on_failure=_report)
 
     def start(self) -> None:
@@ -97,12 +99,21 @@ class SnapshotKeeping:
     def look(self) -> None:
         """Have a snapshot taken when one is due, and drop erasure marks that nobody needs any more."""
         cluster_id = self._store.about().get(CLUSTER)
-        if cluster_id is None or not self._is_following():
+        if cluster_id is None:
+            return
+        if not self._is_following():
+            self._tidy_at_times()
             return
         take_in_subprocess(self._store, store_url=self._models.url, cluster_id=cluster_id)
         if self._clock() >= self._prune_due:
             self._prune_due = self._clock() + PRUNE_EVERY_S
             self._prune()
+
+    def _tidy_at_times(self) -> None:
+        """Drop snapshots that may hold erased users, also while nobody takes new ones."""
+        if self._clock() >= self._tidy_due:
+            self._tidy_due = self._clock() + TIDY_EVERY_S
+            self._snapshots.tidy(self._store)
 
     def _prune(self) -> None:
         before_ms = oldest_needed_ms(

@@ -154,7 +154,7 @@ class Reading:
         known = self._store.progress()
         if any(starts.stored.get(place) != offset for place, offset in self._stored.items()):
             self._recent.clear()  # another store: the same events come again
-        self._stored = starts.stored
+        self._stored = dict(starts.stored)
         self.places = {
             place: (offset, known[place][1] if place in known else None) for place, offset in starts.offsets.items()
         }
