@@ -94,19 +94,20 @@ def _set_aside(folder: Path) -> None:
         logger.warning("live_state.not_set_aside", problem=str(error))
 
 
-def serve(settings: RecsvcSettings, link: SupervisorLink) -> None:
+def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
     """Run a worker with these settings; end the program with one line when it cannot start.
 
     Args:
         settings: From the environment.
-        link: To the supervisor.
+        link: To the supervisor; None where there is none.
     """
     # Read when numpy is imported. Parallel BLAS would only make the calls fight over the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from modelstore.artefact import ArtefactError  # noqa: PLC0415  # imports numpy
 
     stopping = thread_termination()
-    link.watch(stopping)
+    if link:
+        link.watch(stopping)
     with (
         closing(connect_metrics(settings.dd_agent_host, settings.dd_dogstatsd_port, service="recsvc")) as metrics,
         Renewals(metrics) as renewals,
@@ -117,7 +118,10 @@ def serve(settings: RecsvcSettings, link: SupervisorLink) -> None:
             if tls:  # the server reads them itself: this tells of their end
                 renewals.add(renewed_identity(tls))
             server = _server(
-                settings, metrics, renewals, shares_port=not settings.recsvc_listen.startswith(SOCKET_FILE)
+                settings,
+                metrics,
+                renewals,
+                shares_port=bool(link) and not settings.recsvc_listen.startswith(SOCKET_FILE),
             )
             with naming_the_holder(settings.recsvc_listen):
                 port = server.start(settings.recsvc_listen, identity)
@@ -126,7 +130,8 @@ def serve(settings: RecsvcSettings, link: SupervisorLink) -> None:
         except (OSError, RuntimeError, ValueError) as error:
             fail(str(error))
         logger.info("server.listening", address=settings.recsvc_listen, port=port)
-        link.tell_serving()
+        if link:
+            link.tell_serving()
         stopping.wait()
         logger.info("server.draining")
         server.stop(settings.recsvc_drain_grace_s, lame_duck_s=settings.recsvc_lame_duck_s)

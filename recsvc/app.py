@@ -28,6 +28,7 @@ from recsvc.rollout.watcher import ModelWatcher
 from recsvc.users.directory import UserDirectory
 from recsvc.workers.change_counter import SharedCounter
 from servicekit.credentials.server_identity import ServerIdentity
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.server.choice import threaded_server
 from servicekit.server.threaded import ThreadedServer
 from servicekit.storage.object_store import ObjectStore
@@ -53,6 +54,11 @@ WAITING: Final = 32
 
 NEWS: Final = "models.count"
 """File that counts the models that went live, so that the processes of a machine follow each other at once."""
+
+LIVE_STATE_PART: Final = "live-state"
+"""Name under which health says how well the live state follows what users do."""
+TELL_S: Final = 1.0
+"""Seconds between two looks at it."""
 
 SHARED: Final = (("grpc.so_reuseport", 1),)
 """Option of a server that shares its port."""
@@ -116,6 +122,8 @@ class RecommendationServer:
             on_live=self._went_live,
             news=news,
         )
+        self._status = StatusReader(cache / LIVE_STATE, now_ms=self._now_ms)
+        self._telling = PeriodicThread("live-state-health", self._tell_live_state, interval_s=TELL_S, waits_first=False)
         state = LiveStore(cache / LIVE_STATE, max_bytes=live_state_bytes, is_synced=not kafka)
         self.updates = UpdateProducer(kafka) if kafka else None
         self.audience = self._directory(state, ErasedUsers(store))
@@ -129,12 +137,16 @@ class RecommendationServer:
         self._rpc.set_serving(serving=True)
         self._precomputation.look_now()
 
+    def _tell_live_state(self) -> None:
+        """Tell health how well the live state follows: pages are served however it does."""
+        self._rpc.report(LIVE_STATE_PART, serving=self._status.is_well())
+
     def _directory(self, state: LiveStore, erased: ErasedUsers) -> UserDirectory:
         """Return what tells who a user is: by what Kafka tells as well, or by what this machine was told only."""
         now_ms = self._now_ms
         if self.updates is None:
             return UserDirectory(state, ProfileRecorder(state, share=erased.add), now_ms=now_ms)
-        known_until_ms = StatusReader(state.folder, now_ms=now_ms).known_until_ms
+        known_until_ms = self._status.known_until_ms
         recorder = ProfileRecorder(state, kafka=self.updates)
         return UserDirectory(state, recorder, now_ms=now_ms, known_until_ms=known_until_ms)
 
@@ -168,6 +180,7 @@ class RecommendationServer:
         self.audience.start()
         self.watcher.start()
         self._precomputation.start()
+        self._telling.start()
         self.freshness.start()
 
     def stop(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
@@ -175,6 +188,7 @@ class RecommendationServer:
         self._rpc.drain(grace_s, lame_duck_s=lame_duck_s)
         self.watcher.stop()
         self._precomputation.stop()
+        self._telling.stop()
         self.audience.stop()
         self.freshness.stop()
 

@@ -8,6 +8,8 @@ from typing import Final
 import structlog
 
 from modelstore.erased_users import ErasedUsers
+from recsvc.live_state.batch import NEVER
+from recsvc.live_state.environment import ERASURES
 from recsvc.live_state.store import LiveStore
 from servicekit.process.periodic_thread import PeriodicThread
 
@@ -44,6 +46,8 @@ class Erasures:
         self._now_ms = now_ms
         self._clock = clock
         self._compared: tuple[str, int] | None = None
+        self.needed_since_ms = NEVER
+        """Marks of the list before this time are no longer learnt: nothing holds those users any more."""
         self._due = 0.0
         self._thread = PeriodicThread(
             "live-erasures", self.look, interval_s=LOOK_S, waits_first=False, on_failure=_report
@@ -64,7 +68,7 @@ class Erasures:
             return
         listed = self._listed.marks()
         # Another environment may know fewer than the one before.
-        state = (self._store.current(), self._store.mark_count())
+        state = (self._store.current(), environment.count(ERASURES))
         if listed is None and state == self._compared and self._clock() < self._due:
             return
         known = {mark: at_ms for mark, at_ms, _ in self._store.marks()}
@@ -74,10 +78,11 @@ class Erasures:
             self._learn(_news(listed, known))
             if unlisted := dict(_news(known, listed)):
                 self._listed.merge(unlisted)
-        self._compared = (self._store.current(), self._store.mark_count())
+        self._compared = (self._store.current(), environment.count(ERASURES))
         self._due = self._clock() + ALL_EVERY_S
 
     def _learn(self, news: Iterator[tuple[bytes, int]]) -> None:
+        news = ((mark, at_ms) for mark, at_ms in news if at_ms >= self.needed_since_ms)
         while some := [*islice(news, STEP)]:
             now_ms = self._now_ms()
             with self._store.writing(patience_s=PATIENCE_S) as batch:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from recsvc.follower.gathering import Place
+from recsvc.follower.topics.gathering import Place
 from recsvc.live_state.status import State, Status
 
 FOLLOWING_MS: Final = 5000

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,17 +10,23 @@ import structlog
 
 from modelstore.erased_users import ErasedUsers
 from modelstore.registry import Registry
+from recsvc.domain.interaction import Interaction
 from recsvc.follower.erasures import Erasures
 from recsvc.follower.housekeeping import Housekeeping
-from recsvc.follower.live_data import LiveData
-from recsvc.follower.reading import Reading
 from recsvc.follower.relay import Relay
+from recsvc.follower.snapshot_keeping import SnapshotKeeping
+from recsvc.follower.topics.live_data import LiveData
+from recsvc.follower.topics.message import UPDATES
+from recsvc.follower.topics.reading import Reading
 from recsvc.follower.watch import LIST_S, Watch
+from recsvc.live_state.former_file import NAME as FORMER_FILE
+from recsvc.live_state.former_file import take_in
 from recsvc.live_state.pending import Pending
 from recsvc.live_state.preparation import close_cleanly, prepare
 from recsvc.live_state.store import MAX_BYTES, LiveStore
 from recsvc.local_files.folders import LIVE_STATE
 from recsvc.local_files.model_cache import ModelCache
+from recsvc.profile_updates.message import update_message
 from servicekit.files.lock import FileLock
 from servicekit.files.replacement import PRIVATE
 from servicekit.storage.object_store import ObjectStore
@@ -65,14 +71,25 @@ class Follower:
     ) -> None:
         self._session = session
         self.store = LiveStore(cache / LIVE_STATE, max_bytes=max_bytes, is_synced=kafka is None)
-        pending = Pending(self.store.folder)
-        live = LiveData(ModelCache(Registry(models), cache))
-        exchanging = threading.Lock()
-        self.reading = Reading(kafka, self.store, live, metrics, exchanging, now_ms=now_ms) if kafka else None
-        self._watch = Watch(self.store.folder, live, self.reading, kafka or {}, metrics, now_ms=now_ms, list_s=list_s)
-        self._relay = Relay(pending, kafka, metrics) if kafka else None
+        self._former = cache / FORMER_FILE
+        registry, self._pending = Registry(models), Pending(self.store.folder)
+        live, exchanging = LiveData(ModelCache(registry, cache)), threading.Lock()
         self._erasures = Erasures(self.store, ErasedUsers(models), now_ms=now_ms)
-        self._housekeeping = Housekeeping(self.store, pending, live, metrics, exchanging, now_ms=now_ms)
+        self._housekeeping = Housekeeping(self.store, self._pending, live, metrics, exchanging, now_ms=now_ms)
+        self.reading: Reading | None = None
+        self._relay: Relay | None = None
+        self._snapshots: SnapshotKeeping | None = None
+        if kafka:
+            self._snapshots = SnapshotKeeping(
+                models, registry, self.store, self._erasures, self._is_following, now_ms=now_ms
+            )
+            restore = self._snapshots.restore
+            self.reading = Reading(kafka, self.store, live, metrics, exchanging, now_ms=now_ms, restore=restore)
+            self._relay = Relay(self._pending, kafka, metrics)
+        self._watch = Watch(self.store.folder, live, self.reading, kafka or {}, metrics, now_ms=now_ms, list_s=list_s)
+
+    def _is_following(self) -> bool:
+        return self._watch.is_following()
 
     def renew(self, kafka: Mapping[str, Any]) -> None:
         """Reach the brokers in this way from now on."""
@@ -109,6 +126,7 @@ class Follower:
         while not stopping.is_set():
             try:
                 goes_on = prepare(self.store, session=self._session)
+                take_in(self._former, self.store, relay=self._tell_all if self.reading else None)
             except OSError as error:  # a full disk, for now
                 logger.warning("follower.not_prepared", problem=str(error))
                 stopping.wait(RETRY_S)
@@ -117,8 +135,16 @@ class Follower:
                 return True
         return False
 
+    def _tell_all(self, user_id: str, done: Sequence[Interaction], told_ms: int) -> None:
+        """Have an update that only this machine knows told to all of them."""
+        key, value, headers = update_message(user_id, done, told_ms=told_ms)
+        self._pending.add(UPDATES, key, value, headers)
+
+    def _parts(self) -> "tuple[Reading | Relay | Erasures | SnapshotKeeping | Housekeeping | None, ...]":
+        return self.reading, self._relay, self._erasures, self._snapshots, self._housekeeping
+
     def _follow(self, stopping: threading.Event) -> None:
-        parts = [part for part in (self.reading, self._relay, self._erasures, self._housekeeping) if part]
+        parts = [part for part in self._parts() if part]
         for part in parts:
             part.start()
         stopping.wait()

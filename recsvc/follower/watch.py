@@ -7,11 +7,11 @@ from typing import Any, Final
 import structlog
 from confluent_kafka import KafkaException
 
-from recsvc.follower.cluster import Reachable
 from recsvc.follower.lag import Lag
-from recsvc.follower.live_data import LiveData
-from recsvc.follower.message import TOPICS
-from recsvc.follower.reading import Reading
+from recsvc.follower.topics.cluster import Reachable
+from recsvc.follower.topics.live_data import LiveData
+from recsvc.follower.topics.message import TOPICS
+from recsvc.follower.topics.reading import Reading
 from recsvc.live_state.status import State, Status, write_status
 from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.telemetry.metrics import Metric, Metrics
@@ -59,6 +59,7 @@ class Watch:
         self._looks = self._looks_to_list = max(1, round(list_s / ASK_S))
         self._lag = Lag(now_ms=now_ms)
         self._missed = 0
+        self._state = State.BLIND
         self._telling = PeriodicThread(
             "live-status", self.tell, interval_s=TELL_S, waits_first=False, on_failure=_tell_of_disk
         )
@@ -79,6 +80,10 @@ class Watch:
         """Reach the brokers in this way from now on."""
         self._reachable.renew(client)
 
+    def is_following(self) -> bool:
+        """Return whether the store follows."""
+        return self._state is State.FOLLOWING
+
     def tell(self) -> Status:
         """Write how far the store follows."""
         self._live.look()
@@ -90,6 +95,7 @@ class Watch:
                 self._reading.look_again()
         else:
             status = Status(state=State.FOLLOWING, known_until_ms=now_ms, at_ms=now_ms)
+        self._state = status.state
         write_status(self._folder, status)
         self._measure(status)
         return status

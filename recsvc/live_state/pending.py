@@ -5,7 +5,8 @@ A store of its own, each commit of which is on disk before it returns: what is i
 
 import struct
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -28,6 +29,7 @@ _NUMBER: Final = struct.Struct(">Q")
 _HEAD: Final = struct.Struct("<IH")
 """Checksum of the rest, and how many texts follow."""
 _LENGTH: Final = struct.Struct("<i")
+_TOO_LONG: Final = "somebody else writes what waits for Kafka for too long"
 _NOTHING: Final = -1
 """Length of a value that is null, as a tombstone's is."""
 
@@ -49,6 +51,7 @@ class _Environment:
     """A folder's environment, which a process opens once."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.writing = threading.Lock()
         self.lmdb = lmdb.Environment(
             str(folder), map_size=max_bytes, max_readers=MAX_READERS, mode=0o600, readahead=False
         )
@@ -120,12 +123,21 @@ class Pending:
         """Give back what processes held that died while they read."""
         self._lmdb.reader_check()
 
-    def _turn(self) -> FileLock:
-        """Take turns with other writers, in vain after a while: LMDB would wait for one that is stopped for ever."""
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Take turns with other writers, in vain after a while: LMDB would wait for one that is stopped for ever.
+
+        One thread of a process at a time asks the other processes, which costs more.
+        """
+        if not self._environment.writing.acquire(timeout=PATIENCE_S):
+            raise StoreError(_TOO_LONG)
         try:
-            return FileLock(self._folder / LOCK, patience_s=PATIENCE_S, mode=PRIVATE)
+            with FileLock(self._folder / LOCK, patience_s=PATIENCE_S, mode=PRIVATE):
+                yield
         except BlockingIOError:
-            raise StoreError("another process writes what waits for Kafka for too long") from None
+            raise StoreError(_TOO_LONG) from None
+        finally:
+            self._environment.writing.release()
 
 
 def _opened(folder: Path, max_bytes: int) -> _Environment:

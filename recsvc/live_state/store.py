@@ -216,21 +216,6 @@ class LiveStore:
                 return
             after = some[-1][0] + b"\0"
 
-    def mark_count(self) -> int:
-        """Return how many users are marked as forgotten."""
-        return self._count(ERASURES)
-
-    def user_count(self) -> int:
-        """Return of how many users there are interactions."""
-        return self._count(PROFILES)
-
-    def _count(self, database: str) -> int:
-        environment = self.environment()
-        if environment is None:
-            return 0
-        with environment.begin() as transaction:
-            return int(transaction.stat(environment[database])["entries"])
-
     @contextmanager
     def turn(self, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
         """Take turns with all who write; StoreError when another one takes too long, as one that was stopped does."""

@@ -91,6 +91,10 @@ class ThreadServer(ThreadedServer):
         for name in self._names:
             self._health.set(name, SERVING if serving else NOT_SERVING)
 
+    def report(self, part: str, *, serving: bool) -> None:
+        """Tell health of one part under a name of its own; the services' state stays."""
+        self._health.set(part, SERVING if serving else NOT_SERVING)
+
     def _look(self) -> None:
         while not self._ending.wait(self._first_message_s / PATIENCE):
             self._look_once()

@@ -46,6 +46,10 @@ class ThreadedServer(GrpcServer):
         """Tell health of every service."""
 
     @abstractmethod
+    def report(self, part: str, *, serving: bool) -> None:
+        """Tell health of one part under a name of its own; the services' state stays."""
+
+    @abstractmethod
     def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Say NOT_SERVING for good, then refuse new calls, and let running ones finish.
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsvc.domain.interaction import Interaction, InteractionType
-from recsvc.follower.message import MAX_UPDATE_BYTES, UPDATES, read_erasure, read_update
+from recsvc.follower.topics.message import MAX_UPDATE_BYTES, UPDATES, read_erasure, read_update
 from recsvc.live_state.profile import MAX_WATCH_MS
 from recsvc.profile_updates.message import TOPIC, erasure_message, update_message
 from servicekit.inputs.identifiers import identifier_problem

@@ -47,6 +47,7 @@ THREADS: Final[Mapping[str, str]] = {
     "bridge/kafka/producer.py:Producer.__init__": TO_BE_RUN,
     "bridge/analytics/segment_sender.py:SegmentSender.__init__": TO_BE_RUN,
     "recsvc/rollout/prepare.py:main": "its one line ends the process",
+    "recsvc/snapshots/child.py:main": "its one line ends the process",
     "recsvc/workers/supervisor_link.py:SupervisorLink.watch": "it waits once for the supervisor's end",
     "servicekit/process/termination.py:thread_termination": "it waits once for a signal",
     "retrain/scheduling/lock.py:PostgresLock.__init__": "its errors are what it tells",

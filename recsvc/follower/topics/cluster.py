@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, Self
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # they are public
 
-from recsvc.follower.gathering import Place
+from recsvc.follower.topics.gathering import Place
 from servicekit.kafka.client import quiet_logger
 
 ASK_TIMEOUT_S: Final = 5.0

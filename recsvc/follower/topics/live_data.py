@@ -8,7 +8,7 @@ from modelstore.artefact import MANIFEST, ArtefactError, Manifest, read_manifest
 from modelstore.artefact_arrays import Arrays
 from modelstore.id_map import UNKNOWN, IdMap
 from modelstore.registry import Pointer, checked
-from recsvc.follower.gathering import UNKNOWN_MS
+from recsvc.follower.topics.gathering import UNKNOWN_MS
 from recsvc.local_files.model_cache import ModelCache
 from servicekit.bounded import BoundedMap
 

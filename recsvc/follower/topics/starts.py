@@ -1,12 +1,12 @@
 """Where reading begins in each partition: where the store is, or where the live model's data end."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import structlog
 
-from recsvc.follower.cluster import Cluster, Ground
-from recsvc.follower.gathering import Place
+from recsvc.follower.topics.cluster import Cluster, Ground
+from recsvc.follower.topics.gathering import Place
 from recsvc.live_state.batch import Batch
 from recsvc.live_state.store import LiveStore
 
@@ -33,10 +33,17 @@ class Starts(NamedTuple):
     missed: int = 0
 
 
-def find_starts(cluster: Cluster, ground: Ground, store: LiveStore, cut_off_ms: int | None) -> Starts:
+Restore = Callable[[Ground, Mapping[Place, int], Mapping[Place, int]], None]
+"""Given what the cluster holds, from the first to the last offsets, lets a snapshot take an empty store's place."""
+
+
+def find_starts(
+    cluster: Cluster, ground: Ground, store: LiveStore, cut_off_ms: int | None, restore: Restore | None = None
+) -> Starts:
     """Return where to begin; KafkaException or StoreError where that cannot be told now.
 
-    A store of another cluster, or of a topic that was made anew since, begins anew.
+    A store of another cluster, or of a topic that was made anew since, begins anew. One that has read nothing yet
+    begins with a snapshot where there is one.
     """
     noted = store.about().get(CLUSTER)
     if noted is not None and noted != ground.cluster_id:
@@ -46,6 +53,9 @@ def find_starts(cluster: Cluster, ground: Ground, store: LiveStore, cut_off_ms: 
     if beyond := _beyond(stored, cluster.ends(stored)):
         begin_anew(store, "{} {} was made anew".format(*beyond))
         noted, stored = None, {}
+    if not stored and restore and ground.places:
+        restore(ground, cluster.beginnings(ground.places), cluster.ends(ground.places))
+        stored, noted = _stored(store, ground.places), store.about().get(CLUSTER)
     if noted is None:
         with store.writing(patience_s=SYNCED_PATIENCE_S) as batch:
             batch.describe(CLUSTER, ground.cluster_id)

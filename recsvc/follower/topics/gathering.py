@@ -8,7 +8,7 @@ import lmdb
 import structlog
 
 from recsvc.domain.interaction import PREFERENCE_WEIGHTS, Interaction, value
-from recsvc.follower.message import (
+from recsvc.follower.topics.message import (
     ERASED_AT,
     EVENT_ID,
     INTERACTIONS,
@@ -19,8 +19,8 @@ from recsvc.follower.message import (
     read_interaction,
     read_update,
 )
-from recsvc.follower.oddities import DEFECT, MALFORMED, NEWER_SCHEMA, Oddities
-from recsvc.follower.recent_events import RecentEvents
+from recsvc.follower.topics.oddities import DEFECT, MALFORMED, NEWER_SCHEMA, Oddities
+from recsvc.follower.topics.recent_events import RecentEvents
 from recsvc.live_state.batch import Batch
 from recsvc.live_state.keys import HOUR_MS
 from recsvc.live_state.profile import DamagedError, Row, row_of

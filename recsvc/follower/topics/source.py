@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
-from recsvc.follower.gathering import Place
+from recsvc.follower.topics.gathering import Place
 from servicekit.kafka.client import quiet_logger
 
 CHUNK: Final = 1000

@@ -6,23 +6,23 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 from recsvc.domain.interaction import MAX_RATING, Interaction, InteractionType
+from recsvc.profile_updates.message import ERASED_AT, SCHEMA
+from recsvc.profile_updates.message import TOPIC as UPDATES
 from servicekit.inputs.identifiers import identifier_problem
 from servicekit.inputs.json_fields import JsonObject
 from servicekit.inputs.numbers import finite, read_number
 
 INTERACTIONS: Final = "feed.interactions.v1"
 """Topic of what users do in the feed."""
-UPDATES: Final = "recsvc.profile-updates.v1"
-"""Topic of what UpdateUserProfile and DeleteUserProfile were told."""
 TOPICS: Final = (INTERACTIONS, UPDATES)
-SCHEMA: Final = 1
-"""Newest form of an update that is known."""
 MAX_BYTES: Final = 64 * 1024
 """Of an interaction; the longest that the bridge writes has a hundredth of it."""
 MAX_UPDATE_BYTES: Final = 1 << 20
 RATING: Final = "rating"
 EVENT_ID: Final = "event-id"
-ERASED_AT: Final = "erased-at"
+
+__all__ = ["ERASED_AT", "UPDATES"]
+"""From here, too: how updates of profiles are written is theirs to say."""
 
 _TYPES: Final = {str(one): one for one in InteractionType}
 

@@ -8,14 +8,14 @@ from typing import Any, Final
 import structlog
 from confluent_kafka import KafkaException
 
-from recsvc.follower.cluster import Reachable
-from recsvc.follower.gathering import Gathering, MovedError, Place
-from recsvc.follower.live_data import LiveData
-from recsvc.follower.message import TOPICS
-from recsvc.follower.oddities import Oddities
-from recsvc.follower.recent_events import RecentEvents
-from recsvc.follower.source import Source, SourceError
-from recsvc.follower.starts import Starts, find_starts
+from recsvc.follower.topics.cluster import Reachable
+from recsvc.follower.topics.gathering import Gathering, MovedError, Place
+from recsvc.follower.topics.live_data import LiveData
+from recsvc.follower.topics.message import TOPICS
+from recsvc.follower.topics.oddities import Oddities
+from recsvc.follower.topics.recent_events import RecentEvents
+from recsvc.follower.topics.source import Source, SourceError
+from recsvc.follower.topics.starts import Restore, Starts, find_starts
 from recsvc.live_state.store import LiveStore, StoreError
 from servicekit.process.periodic_thread import PeriodicThread, StopRequested
 from servicekit.telemetry.metrics import Metric, Metrics
@@ -47,6 +47,7 @@ class Reading:
         metrics: Told what was read.
         exchanging: Held by whoever may let another environment take the store's place.
         now_ms: Milliseconds since 1970 UTC.
+        restore: Lets a store that has read nothing begin with a snapshot.
 
     Attributes:
         places: By partition, the offset after the last record that is in the store, and when that was written.
@@ -64,6 +65,7 @@ class Reading:
         exchanging: threading.Lock,
         *,
         now_ms: Callable[[], int],
+        restore: Restore | None = None,
     ) -> None:
         self._client = client
         self._store = store
@@ -71,6 +73,7 @@ class Reading:
         self._metrics = metrics
         self._exchanging = exchanging
         self._now_ms = now_ms
+        self._restore = restore
         self._reachable = Reachable(client)
         self._oddities = Oddities(metrics)
         self._recent = RecentEvents()
@@ -133,7 +136,7 @@ class Reading:
             cluster = self._reachable.get()
             ground = cluster.ground(TOPICS)
             with self._exchanging:
-                starts = find_starts(cluster, ground, self._store, self._live.cut_off_ms)
+                starts = find_starts(cluster, ground, self._store, self._live.cut_off_ms, self._restore)
         except (KafkaException, StoreError) as error:
             told = error.args[0] if isinstance(error, KafkaException) else error
             self._report(str(told))
@@ -151,7 +154,7 @@ class Reading:
         known = self._store.progress()
         if any(starts.stored.get(place) != offset for place, offset in self._stored.items()):
             self._recent.clear()  # another store: the same events come again
-        self._stored = starts.stored
+        self._stored = dict(starts.stored)
         self.places = {
             place: (offset, known[place][1] if place in known else None) for place, offset in starts.offsets.items()
         }
