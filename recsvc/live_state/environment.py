@@ -1,5 +1,6 @@
 """The LMDB environment of one store: opened once a process, with its databases."""
 
+import os
 import threading
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,8 @@ from recsvc.live_state.profile import DamagedError
 
 DATA: Final = "data.mdb"
 """LMDB's file in the folder."""
+LOCK: Final = "lock.mdb"
+"""LMDB's file of readers."""
 PROFILES: Final = "profiles"
 """User → `Profile`."""
 ACTIVITY: Final = "activity"
@@ -32,6 +35,8 @@ DATABASES: Final = (*COPIED, TOUCHED)
 
 MAX_READERS: Final = 4096
 """Threads of all processes that read at one moment; 64 bytes each."""
+READERS_BYTES: Final = 64 * MAX_READERS + 4096
+"""Of LMDB's file of readers, with its head."""
 SPARE_TRANSACTIONS: Final = 64
 """Read transactions that are kept for the next reader."""
 ROOM: Final = 4
@@ -54,6 +59,7 @@ class Environment:
     def __init__(self, folder: Path, *, max_bytes: int, is_synced: bool, is_new: bool = False) -> None:
         if is_new:
             folder.mkdir(parents=True, mode=0o700)
+            _allocate(folder / LOCK)
         self.lmdb = lmdb.Environment(
             str(folder),
             map_size=max(MIN_MAP_BYTES, ROOM * max_bytes),
@@ -84,6 +90,11 @@ class Environment:
             value = transaction.get(key, db=self[database])
             return None if value is None else bytes(value)
 
+    def entries(self, database: str) -> int:
+        """Return how many values a database has."""
+        with self.begin() as transaction:
+            return transaction.stat(self[database])["entries"]
+
     def file_bytes(self) -> int:
         """Return how long the file is."""
         return self._file.stat().st_size
@@ -105,6 +116,15 @@ class Environment:
         """Return how many pages the databases take, as a transaction sees them."""
         stats = [transaction.stat(database) for database in self._databases.values()]
         return sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+
+
+def _allocate(lock: Path) -> None:
+    """Make the file of readers with all its space: LMDB maps it, and a full disk would kill who writes there."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, READERS_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 _open: "WeakValueDictionary[Path, Environment]" = WeakValueDictionary()

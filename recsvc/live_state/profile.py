@@ -133,6 +133,16 @@ class Profile(Collection[Interaction]):
         self._is_checked = True
 
     @property
+    def numbers(self) -> bytes:
+        """Return the packed numbers of all interactions, unchecked."""
+        return self.packed[_HEAD_BYTES : self._middle]
+
+    @property
+    def names(self) -> bytes:
+        """Return the videos of all interactions, as UTF-8 with a zero byte between two, unchecked."""
+        return self.packed[self._middle :]
+
+    @property
     def _middle(self) -> int:
         """Return where the names begin."""
         middle: int = _HEAD_BYTES + _NUMBERS_OF_ROW.size * self._count
