@@ -136,7 +136,7 @@ class Profile(Collection[Interaction]):
     @property
     def numbers(self) -> bytes:
         """Return the packed numbers of all interactions, unchecked."""
-        return self.packed[_HEAD_BYTES : self._middle]
+        return self.packed[HEAD_BYTES : self._middle]
 
     @property
     def names(self) -> bytes:
