@@ -40,7 +40,7 @@ from recsvc.live_state.keys import (
     unsealed,
     whole,
 )
-from recsvc.live_state.profile import HEAD_BYTES, DamagedError, Profile, without
+from recsvc.live_state.profile import DamagedError, Profile, copied, without
 from recsvc.live_state.turns import StoreError, Turns
 from recsvc.workers.change_counter import SharedCounter
 from servicekit.files.replacement import PRIVATE, sync_folder, write_whole
@@ -140,21 +140,15 @@ class LiveStore:
     def look(self, user_id: str, before: bytes | None = None) -> tuple[bytes | None, int | None]:
         """Return a user's packed profile and up to when the user is forgotten, and wait for nobody.
 
-        Nothing is known of one whose values are damaged.
-
-        Args:
-            user_id: The user.
-            before: The profile as it was; where it is the same, this object is returned, and nothing is copied.
+        Nothing is known of one whose values are damaged. A profile that is as `before` is that object.
         """
-        environment = self._for_page()
-        if environment is None:
+        if (environment := self._for_page()) is None:
             return None, None
         try:
             with environment.begin(buffers=True) as transaction:
-                # By place: names of arguments cost a page more than the search does.
                 found = transaction.get(user_id.encode(), None, environment[PROFILES])
                 mark = transaction.get(user_fingerprint(user_id), None, environment[ERASURES])
-                packed = None if found is None else _copied(found, before)
+                packed = None if found is None else copied(found, before)
                 return packed, None if mark is None else read_erasure(mark)[0]
         except (lmdb.Error, DamagedError) as error:
             self._report(error)
@@ -304,10 +298,3 @@ class LiveStore:
         is_of_system = isinstance(error, lmdb.Error) and error.code > 0
         if not is_of_system and not isinstance(error, lmdb.MapFullError | lmdb.TxnFullError | lmdb.ReadersFullError):
             self.damage.report()
-
-
-def _copied(found: bytes | memoryview, before: bytes | None) -> bytes:
-    """Return a profile's bytes, those of before where they are the same."""
-    if before is not None and len(found) == len(before) and found[:HEAD_BYTES] == before[:HEAD_BYTES]:
-        return before
-    return bytes(found)
