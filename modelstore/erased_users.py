@@ -59,6 +59,33 @@ class ErasedUsers:
             retry_after_s=RETRY_AFTER_S,
         )
 
+    def marks(self) -> dict[bytes, int] | None:
+        """Return the list where it changed since it was last asked for, else None; the store's own error."""
+        data, tag = self._read()
+        if tag == self._seen_tag:
+            return None
+        marks = _marks(_entries(data))
+        self._seen_tag = tag
+        return marks
+
+    def merge(self, marks: Mapping[bytes, int]) -> None:
+        """Add many users at once; ObjectChangedError while others do so again and again, or the store's own error."""
+        for attempt in range(ATTEMPTS):
+            data, tag = self._read()
+            entries = _entries(data)
+            known = _marks(entries)
+            new = {mark: at_ms for mark, at_ms in marks.items() if at_ms > known.get(mark, -1)}
+            if not new:
+                return
+            entries |= {mark.hex(): at_ms for mark, at_ms in new.items()}
+            try:
+                self._store.replace(KEY, _encode(entries), tag=tag)
+            except ObjectChangedError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                continue
+            return
+
     def start(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
         """Pass the whole list to `learn` now, and again in a thread whenever it changes."""
         self._thread = PeriodicThread(

@@ -21,6 +21,8 @@ SESSION_CREATED_TOPIC: Final = "playback.session-created"
 POSITION_UPDATED_TOPIC: Final = "playback.position-updated"
 SESSION_ENDED_TOPIC: Final = "playback.session-ended"
 FEATURES_TOPIC: Final = "processed_features"
+PROFILE_UPDATES_TOPIC: Final = "recsvc.profile-updates.v1"
+"""What recsvc was told of users, for all its machines."""
 USER_TOPICS: Final = (
     INTERACTIONS_TOPIC,
     FEEDBACK_TOPIC,
@@ -63,7 +65,7 @@ def topics(replication: int) -> list[Topic]:
         "min.insync.replicas": str(max(1, replication - 1)),
         "cleanup.policy": "delete",
     }
-    names = {**dict.fromkeys(USER_TOPICS, 6), DEAD_LETTER_TOPIC: 1}
+    names = {**dict.fromkeys((*USER_TOPICS, PROFILE_UPDATES_TOPIC), 6), DEAD_LETTER_TOPIC: 1}
     return [Topic(name=name, partitions=n, replication=replication, config=config) for name, n in names.items()]
 
 

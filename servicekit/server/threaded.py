@@ -85,6 +85,10 @@ class ThreadedServer(GrpcServer):
         for name in self._names:
             self._health.set(name, SERVING if serving else NOT_SERVING)
 
+    def report(self, part: str, *, serving: bool) -> None:
+        """Set the health of one part under a name of its own; the services' state stays."""
+        self._health.set(part, SERVING if serving else NOT_SERVING)
+
     def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Report NOT_SERVING for good, then refuse new calls, and let running ones finish.
 

@@ -12,6 +12,7 @@ from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.metrics import NoMetrics
 from tests.recsvc.support.calls import Client, Failure, code_of
 from tests.recsvc.support.models import publish, random_model
+from tests.recsvc.support.stores import prepared_beside
 from tests.support.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
@@ -26,6 +27,7 @@ NAN = float("nan")
 
 
 def server_of(folder: Path) -> RecommendationServer:
+    prepared_beside(folder / "cache")
     return RecommendationServer(
         FileStore(folder / "store"), folder / "cache", NoMetrics(), threads=4, poll_interval_s=0.02
     )

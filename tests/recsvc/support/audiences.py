@@ -1,18 +1,32 @@
-"""Users for tests, kept in memory."""
+"""Users for tests, in a store of their own."""
 
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
-from recsvc.profile_log.log import ProfileLog
+from recsvc.live_state.store import LiveStore
+from recsvc.profile_updates.recorder import ProfileRecorder
 from recsvc.users.directory import UserDirectory
-from recsvc.users.profiles import Profiles
 from tests.recsvc.support.models import DATA_UNTIL
+from tests.recsvc.support.stores import prepared
 
 CUT_OFF_MS: Final = round(DATA_UNTIL.timestamp() * 1000)
 NOW_MS: Final = CUT_OFF_MS + 3_600_000
 
 
 def audience(
-    journal: ProfileLog | None = None, profiles: Profiles | None = None, now_ms: int = NOW_MS
+    store: LiveStore | None = None,
+    *,
+    now_ms: Callable[[], int] = lambda: NOW_MS,
+    share: Callable[[bytes, int], None] | None = None,
 ) -> UserDirectory:
-    """Return an audience whose clock stands an hour after the models' cut-off."""
-    return UserDirectory(profiles or Profiles(), journal, now_ms=lambda: now_ms)
+    """Return an audience whose clock stands an hour after the models' cut-off, in an empty store by default."""
+    if store is not None:
+        return UserDirectory(store, ProfileRecorder(store, share=share), now_ms=now_ms)
+    folder = Path(tempfile.mkdtemp(prefix="audience-"))
+    users = audience(prepared(folder), now_ms=now_ms, share=share)
+    weakref.finalize(users, shutil.rmtree, folder, ignore_errors=True)
+    return users

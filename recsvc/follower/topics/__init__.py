@@ -1,0 +1,1 @@
+"""The followed topics, from the brokers into the store."""
