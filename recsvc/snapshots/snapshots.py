@@ -209,7 +209,10 @@ class Snapshots:
             _empty(live.folder / name)
             raise
         with live.turn():
+            former = live.current()
             live.make_current(name)
+        if former:
+            shutil.rmtree(live.folder / former, ignore_errors=True)  # who reads it has it open
 
     def _parts(self, snapshot: Snapshot, folder: Path, end: float) -> Generator[Path]:
         """Yield the parts, each for as long as it is looked at; the next one is downloaded meanwhile."""
