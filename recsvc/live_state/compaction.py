@@ -191,19 +191,17 @@ class _Copy:
         yield from self._copied(after, HOURS, iter)
 
     def _copied(self, after: Environment, database: str, change: Callable[[Rows], Iterator[Row]]) -> Iterator[None]:
-        start = b""
-        while True:
+        start, is_last = b"", False
+        while not is_last:  # what comes behind the last step was noted
             with (
                 self._before.begin(db=self._before[database]) as transaction,
                 transaction.cursor() as cursor,
             ):
-                rows = _some(iter(cursor)) if cursor.set_range(start) else []
-            if not rows:
-                return
+                rows, is_last = _some(iter(cursor)) if cursor.set_range(start) else ([], True)
             with after.begin(db=after[database], write=True) as transaction, transaction.cursor() as cursor:
                 cursor.putmulti(change(rows), append=True)
             yield
-            start = rows[-1][0] + b"\0"
+            start = rows[-1][0] + b"\0" if rows else start
 
     def _marks(self, rows: Rows) -> Iterator[Row]:
         """Yield the marks as they are when the profiles have been copied, and note whose profiles are to be trimmed."""
@@ -278,15 +276,15 @@ class _Copy:
                 target.put(ERASED_SINCE, since, db=after[ABOUT])
 
 
-def _some(rows: Iterator[Row]) -> list[Row]:
-    """Return some rows, which are not too many and not too large."""
+def _some(rows: Iterator[Row]) -> tuple[list[Row], bool]:
+    """Return some rows, which are not too many and not too large, and whether they are the last ones."""
     some, size = [], 0
-    for key, value in islice(rows, STEP):
+    for key, value in rows:
         some.append((key, value))
         size += len(value)
-        if size > STEP_BYTES:
-            break
-    return some
+        if len(some) == STEP or size > STEP_BYTES:
+            return some, False
+    return some, True
 
 
 def _sync(environment: Environment) -> None:

@@ -20,6 +20,8 @@ MAX_PER_USER: Final = 1000
 """Interactions kept of one user, the newest."""
 MAX_WATCH_MS: Final = 2**32 - 1
 """A longer watch, of seven weeks, counts as one of this length."""
+MAX_AT_MS: Final = 2**62
+"""An instant beyond counts as this one."""
 NO_STARS: Final = -1.0
 _TYPES: Final = tuple(InteractionType)
 _NUMBERS: Final = {one: number for number, one in enumerate(_TYPES)}
@@ -198,7 +200,8 @@ def merge(before: Iterable[R], new: Iterable[R]) -> tuple[R, ...]:
 def row_of(one: Interaction) -> Row:
     """Return an interaction as a row."""
     rating = NO_STARS if one.rating is None else one.rating
-    return one.video_id, _NUMBERS[one.kind], one.at_ms, min(one.watch_ms, MAX_WATCH_MS), rating
+    at_ms = max(-MAX_AT_MS, min(one.at_ms, MAX_AT_MS))
+    return one.video_id, _NUMBERS[one.kind], at_ms, max(0, min(one.watch_ms, MAX_WATCH_MS)), rating
 
 
 def _interaction(row: Row) -> Interaction:
