@@ -158,6 +158,18 @@ def test_marks_that_came_later_are_applied(files: FileStore, tmp_path: Path, clo
     assert len(contents(two)[ACTIVITY]) == 1
 
 
+def test_marks_of_the_store_before_are_kept(files: FileStore, tmp_path: Path, clock: Clock) -> None:
+    """Also those that came while the snapshot was restored: what a worker was told is in no list yet."""
+    take(files, live_state(tmp_path / "one", {"a": [row("v1")], "b": [row("v1")]}), clock)
+    two = live_state(tmp_path / "two", {}, places={}, marks={user_fingerprint("a"): NOW_MS})
+
+    assert restore(files, two)
+
+    assert two.known("a") == (None, NOW_MS)
+    assert two.known("b").profile
+    assert [one.name for one in two.folder.iterdir() if one.is_dir()] == ["store-2"]
+
+
 def test_one_snapshot_an_hour(store: ObjectStore, tmp_path: Path, clock: Clock) -> None:
     one = live_state(tmp_path / "one", users(5))
     take(store, one, clock)
