@@ -21,7 +21,7 @@ from recsvc.snapshots.taking import Taking
 from servicekit.storage.object_store import FileStore, ObjectStore, open_store
 from servicekit.user_fingerprint import user_fingerprint
 from tests.recsvc.support.live_states import CLUSTER, NOW_MS, PLACES, READABLE, TOPIC, contents, live_state, row, users
-from tests.support.s3 import new_bucket, s3_server
+from tests.support.s3 import new_bucket, s3_server, seaweedfs_server
 
 pytestmark = pytest.mark.peer
 SAME = (PROFILES, ACTIVITY, COUNTS, PROGRESS)
@@ -43,6 +43,12 @@ def s3() -> Iterator[dict[str, str]]:
         yield environment
 
 
+@pytest.fixture(scope="module")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")) as environment:
+        yield environment
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -53,7 +59,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """A store of each kind, empty."""
     if request.param == "file":
         return FileStore(tmp_path / "models")
-    environment: dict[str, str] = request.getfixturevalue("s3")
+    environment: dict[str, str] = request.getfixturevalue(request.param)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return open_store(f"s3://{new_bucket(environment)}/models")
@@ -180,6 +186,7 @@ def test_one_snapshot_an_hour(store: ObjectStore, tmp_path: Path, clock: Clock) 
     assert len(names(store)) == 2
 
 
+@pytest.mark.parametrize("store", ["file", "seaweedfs"], indirect=True)  # whose conditional writes are atomic
 def test_of_many_followers_one_takes_it(store: ObjectStore, tmp_path: Path, clock: Clock) -> None:
     lives = [live_state(tmp_path / str(number), users(5)) for number in range(4)]
 
