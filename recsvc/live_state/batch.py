@@ -29,6 +29,7 @@ from recsvc.live_state.keys import (
     place,
     read_erasure,
     read_hour,
+    read_place,
     read_real,
     read_whole,
     real,
@@ -136,6 +137,11 @@ class Batch:
     def advance(self, topic: str, partition: int, offset: int, at_ms: int) -> None:
         """Note how far a partition is read: the next offset, and when the record before it was written."""
         self._put(PROGRESS, partition_key(topic, partition), place(offset, at_ms))
+
+    def reached(self, topic: str, partition: int) -> tuple[int, int] | None:
+        """Return how far a partition is read, as `advance` noted; None where it never was."""
+        value = self._get(PROGRESS, partition_key(topic, partition))
+        return read_place(value) if value else None
 
     def describe(self, name: str, text: str) -> None:
         """Note what the store is, such as the Kafka cluster that its offsets belong to."""
