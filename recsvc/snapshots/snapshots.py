@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -90,9 +90,11 @@ class Snapshots:
                 return None
             return self._take(live, cluster_id)
         finally:
-            with suppress(OSError):
+            try:
                 self._claim.end()
-            self.tidy(live)
+                self.tidy(live)
+            except (OSError, SnapshotError) as error:  # what was taken stands; the next one tidies
+                logger.warning("live_state.snapshots_not_tidied", problem=str(error))
 
     def tidy(self, live: LiveStore) -> None:
         """Remove older snapshots, what is left of those that were cut short, and those that may hold erased users.
@@ -105,7 +107,7 @@ class Snapshots:
         environment = live.environment()
         marks_sha256 = None
         if environment:
-            with environment.begin() as transaction:
+            with _noticing_damage(live), environment.begin() as transaction:
                 marks_sha256 = digest_of_marks(environment, transaction)
         self._kept.tidy(self._now_ms(), marks_sha256)
 
@@ -165,7 +167,7 @@ class Snapshots:
         environment = live.environment()
         if environment is None:
             raise SnapshotError("offsets", "there is no live state")
-        with _work_folder(live.folder) as folder:
+        with _noticing_damage(live), _work_folder(live.folder) as folder:
             created_at_ms = self._now_ms()
             taken = Taking(
                 environment,
@@ -187,6 +189,7 @@ class Snapshots:
             manifest = folder / MANIFEST
             manifest.write_bytes(snapshot.encode())
             self._store.upload(manifest, key_of(snapshot.name, MANIFEST))
+        logger.info("live_state.snapshot_taken", snapshot=snapshot.name, left_out=snapshot.left_out)
         return snapshot
 
     def _build(
@@ -223,6 +226,16 @@ class Snapshots:
     def _refuse(self, name: str, error: SnapshotError) -> None:
         self.refused[error.reason] += 1
         logger.warning("live_state.snapshot_refused", snapshot=name, reason=error.reason, problem=str(error))
+
+
+@contextmanager
+def _noticing_damage(live: LiveStore) -> Iterator[None]:
+    """Have the live state examined when LMDB finds it damaged; SnapshotError then."""
+    try:
+        yield
+    except lmdb.Error as error:
+        live.damage.report()
+        raise SnapshotError("damaged", f"the live state cannot be read: {error}") from error
 
 
 def _describe(environment: Environment, about: Mapping[str, str]) -> None:
