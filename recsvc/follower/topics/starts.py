@@ -60,8 +60,12 @@ def find_starts(
         with store.writing(patience_s=SYNCED_PATIENCE_S) as batch:
             batch.describe(CLUSTER, ground.cluster_id)
     firsts = cluster.beginnings(stored)
-    offsets = {place: max(offset, firsts[place]) for place, offset in stored.items()}
-    missed = sum(offsets[place] - stored[place] for place in stored)
+    passed = {place: firsts[place] for place, offset in stored.items() if firsts[place] > offset}
+    missed = sum(first - stored[place] for place, first in passed.items())
+    if passed:
+        _skip(store, passed)
+    stored |= passed
+    offsets = dict(stored)
     new = [place for place in ground.places if place not in stored]
     if new and cut_off_ms is not None:
         offsets |= _since(cluster, new, cut_off_ms)
@@ -69,6 +73,14 @@ def find_starts(
     if missed:
         logger.warning("live.records_missed", records=missed)
     return Starts(offsets, stored, new, missed)
+
+
+def _skip(store: LiveStore, passed: Mapping[Place, int]) -> None:
+    """Go on where records still are; how far the partition is known in time stays as it is."""
+    progress = store.progress()
+    with store.writing(patience_s=SYNCED_PATIENCE_S) as batch:
+        for place, first in passed.items():
+            batch.advance(*place, first, progress[place][1])
 
 
 def begin_anew(store: LiveStore, reason: str) -> None:
