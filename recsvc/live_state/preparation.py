@@ -8,7 +8,8 @@ from typing import Final
 import structlog
 
 from recsvc.live_state.compaction import give_up
-from recsvc.live_state.keys import FORMAT
+from recsvc.live_state.environment import ERASURES
+from recsvc.live_state.keys import FORMAT, erasure
 from recsvc.live_state.note import Note, boot_id, read_note, write_note
 from recsvc.live_state.store import LiveStore, StoreError
 from recsvc.live_state.verification import COPY, Verdict, check, digest
@@ -60,10 +61,11 @@ def close_cleanly(store: LiveStore, *, session: str, boot: str | None = None) ->
         session: Names the run of recsvc.
         boot: Names the run of the machine; None to ask the kernel.
     """
+    environment = store.environment()
+    if environment is None:
+        return
     with store.turn(patience_s=PATIENCE_S):
-        environment, name = store.environment(), store.current()
-        if environment is None:
-            return
+        name = store.current()
         environment.lmdb.sync(True)  # noqa: FBT003  # LMDB names it `force`
         note = Note(
             boot=boot_id() if boot is None else boot,
@@ -94,6 +96,23 @@ def examine(store: LiveStore) -> bool:
         _clean_up(store)
     store.damage.settle(reports)
     return verdict is Verdict.DAMAGED
+
+
+def begin_anew(store: LiveStore) -> None:
+    """Put an empty environment in the place of the current one, as for another Kafka cluster.
+
+    Who is forgotten stays so. The caller holds the follower's lock.
+    """
+    name = store.create()
+    environment = store.open(name)
+    if store.environment() is None:
+        raise StoreError("the live state is not there yet")
+    with store.turn(patience_s=PATIENCE_S):
+        with environment.begin(write=True) as transaction:
+            for mark, at_ms, _ in store.marks():  # there is no profile that one of them is not applied to
+                transaction.put(mark, erasure(at_ms, is_applied=True), db=environment[ERASURES])
+        store.make_current(name)
+    _clean_up(store)
 
 
 def set_aside(folder: Path) -> None:

@@ -41,18 +41,17 @@ from recsvc.live_state.keys import (
     whole,
 )
 from recsvc.live_state.profile import DamagedError, Profile, without
+from recsvc.live_state.turns import StoreError, Turns
 from recsvc.workers.change_counter import SharedCounter
-from servicekit.files.lock import FileLock
 from servicekit.files.replacement import PRIVATE, sync_folder, write_whole
 from servicekit.user_fingerprint import user_fingerprint
+
+__all__ = ["CURRENT", "LiveStore", "StoreError"]
 
 CURRENT: Final = "current"
 """File with the name of the current environment's folder; empty while none is."""
 CHANGES: Final = "current.count"
 """File that counts how often another one became current."""
-WRITING: Final = "writing.lock"
-WAITING: Final = "waiting.lock"
-"""Lock of whoever is next: nobody who has just written takes the turn again before it."""
 ENVIRONMENTS: Final = "store-"
 """What names of environments begin with; a number follows."""
 MAX_BYTES: Final = 4 << 30
@@ -60,10 +59,6 @@ PATIENCE_S: Final = 1.0
 """Seconds for which a writer waits for another one."""
 STEP: Final = 1000
 """Values that one read transaction covers where many are read: it keeps pages from being used again."""
-
-
-class StoreError(OSError):
-    """The store cannot be read or written now."""
 
 
 class Known(NamedTuple):
@@ -92,6 +87,7 @@ class LiveStore:
         self.max_bytes = max_bytes
         self.is_synced = is_synced
         self.damage = Damage(folder)
+        self._turns = Turns(folder)
         self._changes = SharedCounter(folder / CHANGES)
         self._seen = -1
         self._environment: Environment | None = None
@@ -210,15 +206,20 @@ class LiveStore:
                 return
             after = some[-1][0] + b"\0"
 
+    def mark_count(self) -> int:
+        """Return how many users are marked as forgotten."""
+        environment = self.environment()
+        return environment.entries(ERASURES) if environment else 0
+
+    def user_count(self) -> int:
+        """Return of how many users there are interactions."""
+        environment = self.environment()
+        return environment.entries(PROFILES) if environment else 0
+
     @contextmanager
     def turn(self, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
         """Take turns with all who write; StoreError when another one takes too long, as one that was stopped does."""
-        try:
-            with FileLock(self.folder / WAITING, patience_s=patience_s, mode=PRIVATE):
-                lock = FileLock(self.folder / WRITING, patience_s=patience_s, mode=PRIVATE)
-        except BlockingIOError:
-            raise StoreError("another process writes to the live state for too long") from None
-        with lock:
+        with self._turns.take(patience_s=patience_s):
             yield
 
     @contextmanager

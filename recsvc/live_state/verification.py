@@ -5,7 +5,6 @@ without mapping it: every page in its place and reachable once, keys in order, n
 LMDB reads all values, whose checksums tell what the walk cannot. Whoever asks is safe from all that this process meets.
 """
 
-import argparse
 import errno
 import os
 import signal
@@ -54,9 +53,10 @@ BYTES_A_S: Final = 4 << 20
 """A thirtieth of what an idle core checks: the check has the lowest priority."""
 BLOCK_BYTES: Final = 4 << 20
 LOWEST_PRIORITY: Final = 19
-MOST_TOLD: Final = 5
+MAX_TOLD: Final = 5
 """Problems that are told of one environment."""
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+IN_USE: Final = "--in-use"
 COPY: Final = "checked-"
 """What names of copies that are checked begin with."""
 _SMALL: Final[dict[str, Callable[[Packed], object]]] = {
@@ -87,7 +87,7 @@ def check(folder: Path, *, in_use: bool = False) -> tuple[Verdict, str]:
     starter = [sys.executable, "-IS", exec_with_parent.__file__, str(os.getpid()), str(int(signal.SIGKILL))]
     command = [*starter, sys.executable, "-m", "recsvc.live_state.verification", str(folder)]
     if in_use:
-        command.append("--in-use")
+        command.append(IN_USE)
     try:
         size = (folder / DATA).stat().st_size
         limit_s = LIMIT_S + size / BYTES_A_S
@@ -176,20 +176,17 @@ def _problems_in_use(folder: Path) -> list[str]:
 
 def main() -> None:
     """Check, say what is wrong, and end with the verdict as status."""
-    parser = argparse.ArgumentParser(prog="python -m recsvc.live_state.verification", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--in-use", action="store_true")
-    arguments = parser.parse_args()
+    folder = Path(sys.argv[1])
     os.nice(LOWEST_PRIORITY)
     try:
-        found = _problems_in_use(arguments.folder) if arguments.in_use else list(problems(arguments.folder))
+        found = _problems_in_use(folder) if IN_USE in sys.argv[2:] else list(problems(folder))
     except OSError as error:
         sys.stdout.write(str(error))
         sys.exit(Verdict.UNKNOWN)
     except lmdb.Error as error:
         sys.stdout.write(str(error))
         sys.exit(Verdict.UNKNOWN if error.code in FULL else Verdict.DAMAGED)
-    sys.stdout.write("; ".join(found[:MOST_TOLD]))
+    sys.stdout.write("; ".join(found[:MAX_TOLD]))
     sys.exit(Verdict.DAMAGED if found else Verdict.SOUND)
 
 

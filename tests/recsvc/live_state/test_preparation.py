@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from recsvc.live_state import preparation
-from recsvc.live_state.compaction import compact
+from recsvc.live_state.compaction import compact, is_due
 from recsvc.live_state.environment import ABOUT, PROFILES
 from recsvc.live_state.keys import FORMAT_KEY, whole
 from recsvc.live_state.note import NOTE, Note, boot_id, read_note, write_note
-from recsvc.live_state.preparation import ASIDE, close_cleanly, examine, prepare, set_aside
+from recsvc.live_state.preparation import ASIDE, begin_anew, close_cleanly, examine, prepare, set_aside
 from recsvc.live_state.store import CURRENT, LiveStore, StoreError
 from recsvc.live_state.verification import Verdict, check
-from tests.recsvc.support.live_stores import PAGE_BYTES, data_file, fill, found_wrong, learn, moments, overwrite
+from tests.recsvc.support.live_stores import PAGE_BYTES, data_file, fill, forget, found_wrong, learn, moments, overwrite
 
 pytestmark = pytest.mark.process
 
@@ -298,6 +298,22 @@ def test_a_compacted_store_is_left_as_any_other(tmp_path: Path) -> None:
     del store
 
     assert is_found(tmp_path, boot="other", session="third")
+
+
+def test_a_store_that_begins_anew_keeps_the_marks(tmp_path: Path) -> None:
+    left(tmp_path)
+    store = store_of(tmp_path)
+    prepare(store, session="second", boot="boot")
+    forget(store, "user-1.", 10**12, by_name=False)
+
+    begin_anew(store)
+
+    assert store.progress() == {}
+    assert (store.user_count(), store.mark_count()) == (0, 1)
+    assert store.known("user-1.").forgotten_at_ms == 10**12
+    assert not is_due(store, now_ms=10**13)
+    assert store.names() == [store.current()]
+    assert found_wrong(store) == []
 
 
 def test_the_kernel_names_its_run() -> None:
