@@ -32,7 +32,8 @@ _HEAD: Final = struct.Struct("<IIqqqI")
 how many there are."""
 _HEAD_SUM: Final = struct.Struct("<I")
 """Checksum of the head, which stands before it."""
-_HEAD_BYTES: Final = _HEAD_SUM.size + _HEAD.size
+HEAD_BYTES: Final = _HEAD_SUM.size + _HEAD.size
+"""Profiles of one length that begin with the same bytes are the same: these hold the checksums of the others."""
 _NUMBERS_OF_ROW: Final = struct.Struct("<BqId")
 _SEPARATOR: Final = b"\0"
 """No identifier holds it."""
@@ -64,9 +65,9 @@ class Profile(Collection[Interaction]):
     def __init__(self, packed: bytes) -> None:
         self.packed = packed
         self._is_checked = False
-        if len(packed) < _HEAD_BYTES:
+        if len(packed) < HEAD_BYTES:
             raise DamagedError(f"a profile has {len(packed)} bytes")
-        if crc32(packed[_HEAD_SUM.size : _HEAD_BYTES]) != _HEAD_SUM.unpack_from(packed)[0]:
+        if crc32(packed[_HEAD_SUM.size : HEAD_BYTES]) != _HEAD_SUM.unpack_from(packed)[0]:
             raise DamagedError("the checksum of a profile's head is wrong")
         head = _HEAD.unpack_from(packed, _HEAD_SUM.size)
         self._numbers_sum, self._names_sum, self.updated_at_ms, self.oldest_at_ms, self.newest_at_ms, self._count = head
@@ -112,14 +113,14 @@ class Profile(Collection[Interaction]):
             self._count + len(rows),
         )
         packed = self.packed
-        return self._joined(packed[_HEAD_BYTES:middle] + numbers, packed[middle:] + names, head)
+        return self._joined(packed[HEAD_BYTES:middle] + numbers, packed[middle:] + names, head)
 
     @property
     def rows(self) -> list[Row]:
         """Return the interactions, oldest first; DamagedError when they are not what was written."""
         self.check()
         middle = self._middle
-        numbers, names = self.packed[_HEAD_BYTES:middle], self.packed[middle:]
+        numbers, names = self.packed[HEAD_BYTES:middle], self.packed[middle:]
         found = zip(names.decode().split("\0"), _NUMBERS_OF_ROW.iter_unpack(numbers), strict=True)
         return [(name, *row) for name, row in found]
 
@@ -128,14 +129,14 @@ class Profile(Collection[Interaction]):
         if self._is_checked:
             return
         middle, packed = self._middle, memoryview(self.packed)
-        if crc32(packed[_HEAD_BYTES:middle]) != self._numbers_sum or crc32(packed[middle:]) != self._names_sum:
+        if crc32(packed[HEAD_BYTES:middle]) != self._numbers_sum or crc32(packed[middle:]) != self._names_sum:
             raise DamagedError("the checksum of a profile is wrong")
         self._is_checked = True
 
     @property
     def numbers(self) -> bytes:
         """Return the packed numbers of all interactions, unchecked."""
-        return self.packed[_HEAD_BYTES : self._middle]
+        return self.packed[HEAD_BYTES : self._middle]
 
     @property
     def names(self) -> bytes:
@@ -145,7 +146,7 @@ class Profile(Collection[Interaction]):
     @property
     def _middle(self) -> int:
         """Return where the names begin."""
-        middle: int = _HEAD_BYTES + _NUMBERS_OF_ROW.size * self._count
+        middle: int = HEAD_BYTES + _NUMBERS_OF_ROW.size * self._count
         return middle
 
     def __len__(self) -> int:

@@ -40,7 +40,7 @@ from recsvc.live_state.keys import (
     unsealed,
     whole,
 )
-from recsvc.live_state.profile import DamagedError, Profile, without
+from recsvc.live_state.profile import HEAD_BYTES, DamagedError, Profile, without
 from recsvc.live_state.turns import StoreError, Turns
 from recsvc.workers.change_counter import SharedCounter
 from servicekit.files.replacement import PRIVATE, sync_folder, write_whole
@@ -137,19 +137,25 @@ class LiveStore:
         """Return the names of all environments."""
         return [path.name for path in self.folder.iterdir() if path.name.startswith(ENVIRONMENTS)]
 
-    def look(self, user_id: str) -> tuple[bytes | None, int | None]:
+    def look(self, user_id: str, before: bytes | None = None) -> tuple[bytes | None, int | None]:
         """Return a user's packed profile and up to when the user is forgotten, and wait for nobody.
 
         Nothing is known of one whose values are damaged.
+
+        Args:
+            user_id: The user.
+            before: The profile as it was; where it is the same, this object is returned, and nothing is copied.
         """
         environment = self._for_page()
         if environment is None:
             return None, None
         try:
-            with environment.begin() as transaction:
-                packed = transaction.get(user_id.encode(), db=environment[PROFILES])
-                forgotten = transaction.get(user_fingerprint(user_id), db=environment[ERASURES])
-            return (None if packed is None else bytes(packed)), (read_erasure(forgotten)[0] if forgotten else None)
+            with environment.begin(buffers=True) as transaction:
+                # By place: names of arguments cost a page more than the search does.
+                found = transaction.get(user_id.encode(), None, environment[PROFILES])
+                mark = transaction.get(user_fingerprint(user_id), None, environment[ERASURES])
+                packed = None if found is None else _copied(found, before)
+                return packed, None if mark is None else read_erasure(mark)[0]
         except (lmdb.Error, DamagedError) as error:
             self._report(error)
             return None, None
@@ -298,3 +304,10 @@ class LiveStore:
         is_of_system = isinstance(error, lmdb.Error) and error.code > 0
         if not is_of_system and not isinstance(error, lmdb.MapFullError | lmdb.TxnFullError | lmdb.ReadersFullError):
             self.damage.report()
+
+
+def _copied(found: bytes | memoryview, before: bytes | None) -> bytes:
+    """Return a profile's bytes, those of before where they are the same."""
+    if before is not None and len(found) == len(before) and found[:HEAD_BYTES] == before[:HEAD_BYTES]:
+        return before
+    return bytes(found)

@@ -5,7 +5,6 @@ makes it known at once, which the follower would do a moment later. Without Kafk
 Whatever is applied twice changes nothing.
 """
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum, auto
@@ -18,7 +17,7 @@ from recsvc.domain.interaction import Interaction
 from recsvc.live_state.batch import Batch
 from recsvc.live_state.pending import Pending
 from recsvc.live_state.profile import row_of
-from recsvc.live_state.store import PATIENCE_S, LiveStore, StoreError
+from recsvc.live_state.store import PATIENCE_S, LiveStore
 from recsvc.profile_updates.message import TOPIC, Message, erasure_message, update_message
 from recsvc.profile_updates.producer import UpdateProducer
 from servicekit.grpc.errors import unavailable
@@ -65,7 +64,6 @@ class ProfileRecorder:
         self._kafka = kafka
         self._clock = clock
         self._pending: Pending | None = None
-        self._writing = threading.Lock()
 
     def update(self, user_id: str, interactions: Sequence[Interaction], *, told_ms: int, within_s: float) -> Durability:
         """Keep what a user did, and return where.
@@ -148,15 +146,9 @@ class ProfileRecorder:
             logger.info("profiles.known_later", problem=str(error))
 
     def _write(self, change: Callable[[Batch], None], deadline: float) -> None:
-        """Write a change to the store; of this process one thread at a time takes turns with other processes."""
         patience_s = max(MIN_PATIENCE_S, min(PATIENCE_S, self._left_s(deadline)))
-        if not self._writing.acquire(timeout=patience_s):
-            raise StoreError("other calls write to the live state for too long")
-        try:
-            with self._store.writing(patience_s=patience_s) as batch:
-                change(batch)
-        finally:
-            self._writing.release()
+        with self._store.writing(patience_s=patience_s) as batch:
+            change(batch)
 
     def _left_s(self, deadline: float) -> float:
         return deadline - self._clock() - MARGIN_S

@@ -89,7 +89,7 @@ class UserDirectory:
             user_id: The user.
             recent: What the user did since, besides what was told before; oldest first.
         """
-        packed, forgotten_at_ms = self._store.look(user_id)
+        packed, forgotten_at_ms = self._store.look(user_id, self._folded.packed(user_id))
         if packed is not None and not recent:
             kept = self._folded.get(serving, user_id, packed, forgotten_at_ms)
             if kept is not None:

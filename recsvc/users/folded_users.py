@@ -18,8 +18,8 @@ MAX_STALE_DROPPED: Final = 8
 SWEPT_AT_ONCE: Final = 64
 """Users who are looked at before other threads have their turn."""
 
-Look = Callable[[str], tuple[bytes | None, int | None]]
-"""Returns the bytes of a user's profile, and up to when the user is forgotten."""
+Look = Callable[[str, bytes], tuple[bytes | None, int | None]]
+"""Returns a user's profile, the same object as is given where it is the same, and up to when the user is forgotten."""
 
 
 class _Kept(NamedTuple):
@@ -48,17 +48,22 @@ class FoldedUsers:
         self._keeping = threading.Lock()
         self.bytes = 0
 
+    def packed(self, user_id: str) -> bytes | None:
+        """Return the profile that a user was folded with, None for who is not kept."""
+        kept = self._kept.get(user_id)
+        return None if kept is None else kept[0]
+
     def get(self, serving: ServingModel, user_id: str, packed: bytes, forgotten_at_ms: int | None) -> User | None:
         """Return the user as the model and the profile tell; None for one who was not folded with both.
 
         Args:
             serving: The model.
             user_id: The user.
-            packed: The profile's bytes.
+            packed: The profile: the object of `packed`, where it is the same.
             forgotten_at_ms: Up to when the user is forgotten.
         """
         kept = self._kept.get(user_id)
-        if kept is not None and kept[2] is serving.fold_in and kept[0] == packed and kept[1] == forgotten_at_ms:
+        if kept is not None and kept[0] is packed and kept[1] == forgotten_at_ms and kept[2] is serving.fold_in:
             return kept[3]
         return None
 
@@ -85,7 +90,10 @@ class FoldedUsers:
         while some := [*islice(names, SWEPT_AT_ONCE)]:
             for user_id in some:
                 kept = self._kept.get(user_id)
-                if kept is not None and look(user_id) != (kept.packed, kept.forgotten_at_ms):
+                if kept is None:
+                    continue
+                packed, forgotten_at_ms = look(user_id, kept.packed)
+                if packed is not kept.packed or forgotten_at_ms != kept.forgotten_at_ms:
                     with self._keeping:
                         self._drop(user_id)
             pause()
