@@ -66,11 +66,12 @@ def take_in_subprocess(
 
 def main() -> None:
     """Take it, and write an `Outcome` to standard output; end with the process that holds standard input."""
-    os.nice(LOWEST_PRIORITY)
     configure_logs("info", service="recsvc")
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     folder, max_bytes, is_synced, url, cluster_id = sys.argv[1:]
     live = LiveStore(Path(folder), max_bytes=int(max_bytes), is_synced=is_synced == "1")
+    live.environment()  # opened in the turn of writers, who would wait for a process of low priority
+    os.nice(LOWEST_PRIORITY)
     try:
         outcome = Outcome(snapshot=Snapshots(open_store(url)).take(live, cluster_id=cluster_id))
     except SnapshotError as error:

@@ -8,22 +8,22 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 import lmdb
 import structlog
 
+from recsvc.live_state.batch import Batch
 from recsvc.live_state.environment import ABOUT, Environment
 from recsvc.live_state.keys import sealed
 from recsvc.live_state.store import LiveStore
 from recsvc.snapshots.blocks import part_name
 from recsvc.snapshots.claim import Claim
 from recsvc.snapshots.kept_snapshots import INTERVAL_MS, KEPT, MANIFEST, KeptSnapshots, key_of
+from recsvc.snapshots.parts_download import downloaded
 from recsvc.snapshots.restoring import Restoring
 from recsvc.snapshots.snapshot import Partition, Snapshot, SnapshotError, read_snapshot
 from recsvc.snapshots.taking import GROWTH, MAX_READ_S, Taking, digest_of_marks
@@ -31,6 +31,8 @@ from servicekit.storage.object_store import ObjectNotFoundError, ObjectStore
 
 RESTORE_S: Final = 120.0
 """Seconds after which reading the topic from where the live model's data ends is tried instead."""
+TURN_S: Final = 10.0
+"""Seconds to wait for a writer when all is built."""
 _WORK: Final = ".snapshot-"
 
 logger = structlog.get_logger(__name__)
@@ -88,9 +90,11 @@ class Snapshots:
                 return None
             return self._take(live, cluster_id)
         finally:
-            with suppress(OSError):
+            try:
                 self._claim.end()
-            self.tidy(live)
+                self.tidy(live)
+            except (OSError, SnapshotError) as error:  # what was taken stands; the next one tidies
+                logger.warning("live_state.snapshots_not_tidied", problem=str(error))
 
     def tidy(self, live: LiveStore) -> None:
         """Remove older snapshots, what is left of those that were cut short, and those that may hold erased users.
@@ -103,7 +107,7 @@ class Snapshots:
         environment = live.environment()
         marks_sha256 = None
         if environment:
-            with environment.begin() as transaction:
+            with _noticing_damage(live), environment.begin() as transaction:
                 marks_sha256 = digest_of_marks(environment, transaction)
         self._kept.tidy(self._now_ms(), marks_sha256)
 
@@ -163,7 +167,7 @@ class Snapshots:
         environment = live.environment()
         if environment is None:
             raise SnapshotError("offsets", "there is no live state")
-        with _work_folder(live.folder) as folder:
+        with _noticing_damage(live), _work_folder(live.folder) as folder:
             created_at_ms = self._now_ms()
             taken = Taking(
                 environment,
@@ -185,6 +189,7 @@ class Snapshots:
             manifest = folder / MANIFEST
             manifest.write_bytes(snapshot.encode())
             self._store.upload(manifest, key_of(snapshot.name, MANIFEST))
+        logger.info("live_state.snapshot_taken", snapshot=snapshot.name, left_out=snapshot.left_out)
         return snapshot
 
     def _build(
@@ -199,40 +204,38 @@ class Snapshots:
             _describe(environment, about)
             restoring = Restoring(environment, snapshot, marks=marks, now_ms=self._now_ms())
             try:
-                with _work_folder(live.folder) as work, closing(self._parts(snapshot, work, end)) as parts:
-                    for number, path in enumerate(parts):
-                        restoring.take(path, number)
+                with _work_folder(live.folder) as work:
+                    parts = downloaded(self._store, snapshot, work, seconds_left=lambda: end - self._monotonic())
+                    with closing(parts):
+                        for number, path in enumerate(parts):
+                            restoring.take(path, number)
                 restoring.finish()
             finally:
                 restoring.abandon()
+            with live.turn(patience_s=TURN_S):
+                former = live.current()
+                _keep_marks(live, environment)
+                live.make_current(name)
         except BaseException:
-            _empty(live.folder / name)
+            if live.current() != name:
+                _empty(live.folder / name)
             raise
-        with live.turn():
-            live.make_current(name)
-
-    def _parts(self, snapshot: Snapshot, folder: Path, end: float) -> Generator[Path]:
-        """Yield the parts, each for as long as it is looked at; the next one is downloaded meanwhile."""
-        executor = ThreadPoolExecutor(1, "snapshot")
-        try:
-            coming = executor.submit(self._download, snapshot.name, 0, folder)
-            for number in range(len(snapshot.parts)):
-                path = _within(coming, end - self._monotonic())
-                if number + 1 < len(snapshot.parts):
-                    coming = executor.submit(self._download, snapshot.name, number + 1, folder)
-                yield path
-                path.unlink()
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
-
-    def _download(self, name: str, number: int, folder: Path) -> Path:
-        path = folder / part_name(number)
-        self._store.download(key_of(name, path.name), path)
-        return path
+        if former:
+            shutil.rmtree(live.folder / former, ignore_errors=True)  # who reads it has it open
 
     def _refuse(self, name: str, error: SnapshotError) -> None:
         self.refused[error.reason] += 1
         logger.warning("live_state.snapshot_refused", snapshot=name, reason=error.reason, problem=str(error))
+
+
+@contextmanager
+def _noticing_damage(live: LiveStore) -> Iterator[None]:
+    """Have the live state examined when LMDB finds it damaged; SnapshotError then."""
+    try:
+        yield
+    except lmdb.Error as error:
+        live.damage.report()
+        raise SnapshotError("damaged", f"the live state cannot be read: {error}") from error
 
 
 def _describe(environment: Environment, about: Mapping[str, str]) -> None:
@@ -241,19 +244,18 @@ def _describe(environment: Environment, about: Mapping[str, str]) -> None:
             transaction.put(name.encode(), sealed(text.encode()), db=environment[ABOUT])
 
 
+def _keep_marks(live: LiveStore, environment: Environment) -> None:
+    """Forget in an environment whom the current one forgets, also since the list of them was read."""
+    with environment.begin(write=True) as transaction:
+        batch = Batch(environment, transaction)
+        for mark, at_ms, _ in live.marks():
+            batch.forget(mark, at_ms)
+
+
 def _empty(folder: Path) -> None:
     """Remove an environment's files; its folder stays, so that no other one has the same name in this process."""
     for path in folder.iterdir():
         path.unlink(missing_ok=True)
-
-
-def _within(coming: "Future[Path]", seconds: float) -> Path:
-    try:
-        if seconds > 0:
-            return coming.result(seconds)
-    except FutureTimeoutError:
-        pass
-    raise SnapshotError("time", "the snapshot takes too long to download")
 
 
 def _check_use(

@@ -21,7 +21,7 @@ from recsvc.snapshots.taking import Taking
 from servicekit.storage.object_store import FileStore, ObjectStore, open_store
 from servicekit.user_fingerprint import user_fingerprint
 from tests.recsvc.support.live_states import CLUSTER, NOW_MS, PLACES, READABLE, TOPIC, contents, live_state, row, users
-from tests.support.s3 import new_bucket, s3_server
+from tests.support.s3 import new_bucket, s3_server, seaweedfs_server
 
 pytestmark = pytest.mark.peer
 SAME = (PROFILES, ACTIVITY, COUNTS, PROGRESS)
@@ -43,6 +43,12 @@ def s3() -> Iterator[dict[str, str]]:
         yield environment
 
 
+@pytest.fixture(scope="module")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with seaweedfs_server(tmp_path_factory.mktemp("seaweedfs")) as environment:
+        yield environment
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -53,7 +59,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """A store of each kind, empty."""
     if request.param == "file":
         return FileStore(tmp_path / "models")
-    environment: dict[str, str] = request.getfixturevalue("s3")
+    environment: dict[str, str] = request.getfixturevalue(request.param)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return open_store(f"s3://{new_bucket(environment)}/models")
@@ -158,6 +164,18 @@ def test_marks_that_came_later_are_applied(files: FileStore, tmp_path: Path, clo
     assert len(contents(two)[ACTIVITY]) == 1
 
 
+def test_marks_of_the_store_before_are_kept(files: FileStore, tmp_path: Path, clock: Clock) -> None:
+    """Also those that came while the snapshot was restored: what a worker was told is in no list yet."""
+    take(files, live_state(tmp_path / "one", {"a": [row("v1")], "b": [row("v1")]}), clock)
+    two = live_state(tmp_path / "two", {}, places={}, marks={user_fingerprint("a"): NOW_MS})
+
+    assert restore(files, two)
+
+    assert two.known("a") == (None, NOW_MS)
+    assert two.known("b").profile
+    assert [one.name for one in two.folder.iterdir() if one.is_dir()] == ["store-2"]
+
+
 def test_one_snapshot_an_hour(store: ObjectStore, tmp_path: Path, clock: Clock) -> None:
     one = live_state(tmp_path / "one", users(5))
     take(store, one, clock)
@@ -168,6 +186,7 @@ def test_one_snapshot_an_hour(store: ObjectStore, tmp_path: Path, clock: Clock) 
     assert len(names(store)) == 2
 
 
+@pytest.mark.parametrize("store", ["file", "seaweedfs"], indirect=True)  # whose conditional writes are atomic
 def test_of_many_followers_one_takes_it(store: ObjectStore, tmp_path: Path, clock: Clock) -> None:
     lives = [live_state(tmp_path / str(number), users(5)) for number in range(4)]
 
