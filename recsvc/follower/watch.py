@@ -120,7 +120,7 @@ class Watch:
 
     def _measure(self, status: Status) -> None:
         for state in State:
-            self._metrics.gauge(Metric.LIVE_STATE, float(state is status.state), tags=[f"state:{state}"])
+            self._metrics.gauge(Metric.LIVE_STATE, 1.0 if state is status.state else 0.0, tags=[f"state:{state}"])
         for (topic, partition), records in status.lags.items():
             number = str(partition) if partition < TAGGED else "more"
             self._metrics.gauge(Metric.LIVE_STATE_LAG, records, tags=[f"topic:{topic}", f"partition:{number}"])
