@@ -90,10 +90,10 @@ class Environment:
             value = transaction.get(key, db=self[database])
             return None if value is None else bytes(value)
 
-    def entries(self, database: str) -> int:
-        """Return how many values a database has."""
+    def count(self, database: str) -> int:
+        """Return how many entries a database has."""
         with self.begin() as transaction:
-            return transaction.stat(self[database])["entries"]
+            return int(transaction.stat(self[database])["entries"])
 
     def file_bytes(self) -> int:
         """Return how long the file is."""

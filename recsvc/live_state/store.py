@@ -212,16 +212,6 @@ class LiveStore:
                 return
             after = some[-1][0] + b"\0"
 
-    def mark_count(self) -> int:
-        """Return how many users are marked as forgotten."""
-        environment = self.environment()
-        return environment.entries(ERASURES) if environment else 0
-
-    def user_count(self) -> int:
-        """Return of how many users there are interactions."""
-        environment = self.environment()
-        return environment.entries(PROFILES) if environment else 0
-
     @contextmanager
     def turn(self, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
         """Take turns with all who write; StoreError when another one takes too long, as one that was stopped does."""

@@ -7,6 +7,7 @@ LMDB reads all values, whose checksums tell what the walk cannot. Whoever asks i
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -47,12 +48,14 @@ from recsvc.live_state.keys import (
 from recsvc.live_state.profile import DamagedError, Profile
 from servicekit.process import exec_with_parent
 
-LIMIT_S: Final = 120.0
-"""Seconds that a check may take, and one more for each BYTES_A_S."""
-BYTES_A_S: Final = 4 << 20
-"""A thirtieth of what an idle core checks: the check has the lowest priority."""
+LIMIT_S: Final = 60
+"""Seconds of CPU that a check may take, and one more for each BYTES_A_S; one that takes longer goes in circles."""
+BYTES_A_S: Final = 16 << 20
+"""An eighth of what a core checks."""
+WAIT: Final = 60
+"""Times the limit that the check is waited for: a busy machine says nothing against the store."""
 BLOCK_BYTES: Final = 4 << 20
-LOWEST_PRIORITY: Final = 19
+LOW_PRIORITY: Final = 10
 MAX_TOLD: Final = 5
 """Problems that are told of one environment."""
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -89,22 +92,27 @@ def check(folder: Path, *, in_use: bool = False) -> tuple[Verdict, str]:
     if in_use:
         command.append(IN_USE)
     try:
-        size = (folder / DATA).stat().st_size
-        limit_s = LIMIT_S + size / BYTES_A_S
+        wait_s = WAIT * _limit_s(folder)
         # It ends with this process. A group of its own: Ctrl-C is for this one.
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s, check=False, process_group=0
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=wait_s, check=False, process_group=0
         )
     except FileNotFoundError as error:
         return Verdict.DAMAGED, str(error)
     except subprocess.TimeoutExpired:
-        return Verdict.DAMAGED, f"the check took longer than {limit_s:.0f} s"
+        return Verdict.UNKNOWN, f"it was not done within {wait_s:.0f} s"
     except OSError as error:
         return Verdict.UNKNOWN, str(error)
     told = done.stdout.decode(errors="replace").strip()
     if done.returncode in tuple(Verdict):
         return Verdict(done.returncode), told
+    if -done.returncode in (signal.SIGKILL, signal.SIGTERM):  # somebody's will, or want of memory
+        return Verdict.UNKNOWN, f"the check was ended by signal {-done.returncode}"
     return Verdict.DAMAGED, f"the check ended with status {done.returncode}"
+
+
+def _limit_s(folder: Path) -> int:
+    return LIMIT_S + (folder / DATA).stat().st_size // BYTES_A_S
 
 
 def digest(folder: Path) -> str:
@@ -177,10 +185,12 @@ def _problems_in_use(folder: Path) -> list[str]:
 def main() -> None:
     """Check, say what is wrong, and end with the verdict as status."""
     folder = Path(sys.argv[1])
-    os.nice(LOWEST_PRIORITY)
+    os.nice(LOW_PRIORITY)
+    limit_s = _limit_s(folder)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))  # by SIGXCPU, and SIGKILL only then
     try:
         found = _problems_in_use(folder) if IN_USE in sys.argv[2:] else list(problems(folder))
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         sys.stdout.write(str(error))
         sys.exit(Verdict.UNKNOWN)
     except lmdb.Error as error:

@@ -9,7 +9,7 @@ import pytest
 
 from recsvc.live_state import preparation
 from recsvc.live_state.compaction import compact, is_due
-from recsvc.live_state.environment import ABOUT, PROFILES
+from recsvc.live_state.environment import ABOUT, ERASURES, PROFILES
 from recsvc.live_state.keys import FORMAT_KEY, whole
 from recsvc.live_state.note import NOTE, Note, boot_id, read_note, write_note
 from recsvc.live_state.preparation import ASIDE, begin_anew, close_cleanly, examine, prepare, set_aside
@@ -309,7 +309,9 @@ def test_a_store_that_begins_anew_keeps_the_marks(tmp_path: Path) -> None:
     begin_anew(store)
 
     assert store.progress() == {}
-    assert (store.user_count(), store.mark_count()) == (0, 1)
+    environment = store.environment()
+    assert environment
+    assert (environment.count(PROFILES), environment.count(ERASURES)) == (0, 1)
     assert store.known("user-1.").forgotten_at_ms == 10**12
     assert not is_due(store, now_ms=10**13)
     assert store.names() == [store.current()]

@@ -1,5 +1,6 @@
 """Several processes use one store at once, and die in the middle of it."""
 
+import os
 import random
 import signal
 from pathlib import Path
@@ -8,10 +9,11 @@ import pytest
 
 from recsvc.live_state.compaction import compact
 from recsvc.live_state.keys import HOUR_MS
+from recsvc.live_state.preparation import examine, prepare, set_aside
 from recsvc.live_state.profile import MAX_PER_USER
 from recsvc.live_state.store import LiveStore, StoreError
 from tests.recsvc.support.live_state_process import line_of, process
-from tests.recsvc.support.live_stores import data_file, fill, found_wrong, learn, moments, new_store
+from tests.recsvc.support.live_stores import PAGE_BYTES, data_file, fill, found_wrong, learn, moments, new_store, row
 
 pytestmark = pytest.mark.process
 
@@ -101,6 +103,39 @@ def test_a_full_disk_loses_nothing_and_is_over_when_there_is_room(tmp_path: Path
     store.environment()
     assert [len(moments(store, f"user-{one}")) for one in range(int(number) + 1)] == [99] * (int(number) + 1)
     assert found_wrong(store) == []
+
+
+def test_a_compaction_on_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    fill(store, range(3000))
+    before = store.current()
+    with process("compact_on_full_disk", tmp_path, str(400_000)) as one:
+        assert line_of(one).startswith("False the live state cannot be compacted")
+
+    assert store.current() == before
+    assert store.names() == [before]
+    assert len(moments(store, "user-2999.")) == 3
+    compact(store)
+    assert len(moments(store, "user-2999.")) == 3
+    assert found_wrong(store) == []
+
+
+def test_a_reader_whose_file_is_cut_dies_and_the_next_one_does_not(tmp_path: Path) -> None:
+    store = LiveStore(tmp_path, is_synced=False)
+    prepare(store, session="one")
+    with store.writing() as batch:
+        batch.learn("a", [row(1)], told_ms=1)
+    with process("read", tmp_path, "a") as reader:
+        assert line_of(reader) == "reads"
+        os.truncate(data_file(store), 2 * PAGE_BYTES)
+        assert reader.wait(TIMEOUT_S) == -signal.SIGBUS
+    set_aside(tmp_path)
+    with process("read", tmp_path, "a") as reader:
+        assert line_of(reader) == "reads"  # and knows nothing
+        assert examine(store)
+        learn(store, "a", 1)
+        assert reader.poll() is None
+    assert moments(store, "a") == [1]
 
 
 @pytest.mark.parametrize("seed", range(6))

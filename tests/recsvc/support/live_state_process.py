@@ -83,6 +83,15 @@ def fill_disk(store: LiveStore, max_bytes: str) -> None:
             return
 
 
+def compact_on_full_disk(store: LiveStore, max_bytes: str) -> None:
+    """Compact while no file can grow beyond this; tell what the error says."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(max_bytes), resource.RLIM_INFINITY))
+    try:
+        compact(store)
+    except StoreError as error:
+        tell(f"{store.damage.is_reported} {error}")
+
+
 def compact_without_end(store: LiveStore) -> None:
     """Put one copy after the other in the place of the store."""
     while True:
@@ -97,6 +106,7 @@ def do(what: str, store: LiveStore, *arguments: str) -> None:
         "stay_in_transaction": stay_in_transaction,
         "stay_in_reading": stay_in_reading,
         "fill_disk": fill_disk,
+        "compact_on_full_disk": compact_on_full_disk,
         "compact_without_end": compact_without_end,
     }
     known[what](store, *arguments)  # type: ignore[operator]  # each takes its own texts
