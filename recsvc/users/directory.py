@@ -8,13 +8,14 @@ import numpy as np
 
 from modelstore.id_map import UNKNOWN
 from recsvc.domain.interaction import Interaction
-from recsvc.domain.user import COLD, User, UserState, trained_user
+from recsvc.domain.user import COLD, User, UserState
 from recsvc.live_state.profile import DamagedError, Profile, without
 from recsvc.live_state.store import LiveStore
 from recsvc.model.serving_model import ServingModel
 from recsvc.profile_updates.recorder import Durability, ProfileRecorder
 from recsvc.users.folded_user import folded
 from recsvc.users.folded_users import FoldedUsers
+from recsvc.users.trained_users import TrainedUsers
 from servicekit.process.periodic_thread import PeriodicThread
 
 TOP_TAGS: Final = 10
@@ -65,6 +66,7 @@ class UserDirectory:
         self._now_ms = now_ms
         self._known_until_ms = known_until_ms
         self._folded = FoldedUsers()
+        self._trained = TrainedUsers()
         self._sweeping = PeriodicThread("folded-users", self.sweep, interval_s=SWEEP_S)
 
     def start(self) -> None:
@@ -94,7 +96,7 @@ class UserDirectory:
             kept = self._folded.get(serving, user_id, packed, forgotten_at_ms)
             if kept is not None:
                 return kept
-        base = trained_user(serving.model, user_id) if forgotten_at_ms is None else COLD
+        base = self._trained.get(serving.model, user_id) if forgotten_at_ms is None else COLD
         if packed is None:
             return folded(serving, base, (), recent) if recent else base
         profile = self._readable(packed, forgotten_at_ms)

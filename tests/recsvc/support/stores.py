@@ -15,6 +15,7 @@ def prepared(folder: Path, *, is_synced: bool = False) -> LiveStore:
     if not store.current():
         with store.turn():
             store.make_current(store.create())
+    store.environment()  # as a worker does when it starts; pages never wait for it
     return store
 
 
