@@ -37,12 +37,14 @@ class Lag:
         """Take note of where the partitions ended when the brokers were asked."""
         self._ends, self._asked_ms, self._answered = dict(ends), asked_ms, self._clock()
 
-    def status(self, places: Mapping[Place, tuple[int, int | None]]) -> Status:
+    def status(self, places: Mapping[Place, tuple[int, int | None]], *, since_ms: int = 0) -> Status:
         """Return how far the store follows.
 
         Args:
             places: By partition, the offset after the last record in the store, and when that was written.
+            since_ms: What happened before is known by the model, milliseconds since 1970 UTC.
         """
+        self._known_until_ms = max(self._known_until_ms, since_ms)
         now_ms = self._now_ms()
         lags = {place: max(0, self._ends.get(place, offset) - offset) for place, (offset, _) in places.items()}
         written = [at_ms for _, at_ms in places.values() if at_ms is not None]

@@ -100,13 +100,18 @@ class Relay:
             return lambda error, _: outcomes.update({place: error})
 
         for one in some:
-            producer.produce(
-                one.topic, key=one.key, value=one.value, headers=[*one.headers], on_delivery=told(one.place)
-            )
+            try:
+                producer.produce(
+                    one.topic, key=one.key, value=one.value, headers=[*one.headers], on_delivery=told(one.place)
+                )
+            except BufferError:  # the producer's room is taken: the rest is next
+                break
+            except KafkaException as error:  # it is refused before it is sent
+                outcomes[one.place] = error.args[0]
         producer.flush(2 * DELIVERED_WITHIN_S)
-        delivered = [one.place for one in some if outcomes.get(one.place, _UNKNOWN) is None]
+        delivered = {one.place for one in some if outcomes.get(one.place, _UNKNOWN) is None}
         self._pending.remove(delivered)
-        failures = [outcomes.get(one.place) or _UNKNOWN for one in some if one.place not in {*delivered}]
+        failures = [outcomes.get(one.place) or _UNKNOWN for one in some if one.place not in delivered]
         if not failures:
             self._at_once = AT_ONCE
         elif failures[0].code() not in FOR_GOOD:

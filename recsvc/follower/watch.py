@@ -89,7 +89,7 @@ class Watch:
         self._live.look()
         now_ms = self._now_ms()
         if self._reading:
-            status = self._lag.status(dict(self._reading.places))
+            status = self._lag.status(dict(self._reading.places), since_ms=self._live.cut_off_ms or 0)
             starts = self._reading.starts
             if starts and starts.open and self._live.cut_off_ms is not None:
                 self._reading.look_again()
@@ -105,11 +105,13 @@ class Watch:
         if self._reading is None:
             return
         places = dict(self._reading.places)
+        if not places:  # the reading itself looks what there is
+            return
         asked_ms = self._now_ms()
         ends = self._reachable.get().ends(places)
         self._lag.learn(ends, asked_ms=asked_ms)
         if any(offset > ends[place] for place, (offset, _) in places.items()):
-            self._reading.look_again()  # a topic that was made anew; or what was read since, which harms nothing
+            self._reading.look_again()  # a topic that was made anew
         self._looks -= 1
         if self._looks <= 0:
             self._looks = self._looks_to_list
@@ -118,7 +120,7 @@ class Watch:
 
     def _measure(self, status: Status) -> None:
         for state in State:
-            self._metrics.gauge(Metric.LIVE_STATE, float(state is status.state), tags=[f"state:{state}"])
+            self._metrics.gauge(Metric.LIVE_STATE, 1.0 if state is status.state else 0.0, tags=[f"state:{state}"])
         for (topic, partition), records in status.lags.items():
             number = str(partition) if partition < TAGGED else "more"
             self._metrics.gauge(Metric.LIVE_STATE_LAG, records, tags=[f"topic:{topic}", f"partition:{number}"])

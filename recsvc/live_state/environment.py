@@ -107,11 +107,6 @@ class Environment:
         """Return the size of a page."""
         return self.lmdb.stat()["psize"]
 
-    def count(self, database: str) -> int:
-        """Return how many entries a database has."""
-        with self.begin() as transaction:
-            return int(transaction.stat(self[database])["entries"])
-
     def used_bytes(self) -> int:
         """Return what the databases take, without pages that are free to be used again."""
         with self.begin() as transaction:

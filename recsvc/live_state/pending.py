@@ -15,6 +15,7 @@ from zlib import crc32
 import lmdb
 
 from recsvc.live_state.store import PATIENCE_S, StoreError
+from recsvc.live_state.turns import POLL_S
 from servicekit.files.lock import FileLock
 from servicekit.files.replacement import PRIVATE
 
@@ -132,7 +133,7 @@ class Pending:
         if not self._environment.writing.acquire(timeout=PATIENCE_S):
             raise StoreError(_TOO_LONG)
         try:
-            with FileLock(self._folder / LOCK, patience_s=PATIENCE_S, mode=PRIVATE):
+            with FileLock(self._folder / LOCK, patience_s=PATIENCE_S, mode=PRIVATE, poll_s=POLL_S):
                 yield
         except BlockingIOError:
             raise StoreError(_TOO_LONG) from None

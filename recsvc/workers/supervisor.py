@@ -152,7 +152,7 @@ class Worker:
         return delay_s
 
 
-class Follower(Worker):
+class FollowerProcess(Worker):
     """The place of the process that follows Kafka; nobody waits for it."""
 
     def _tell_started(self, pid: int) -> None:
@@ -190,7 +190,7 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers = [Worker(command, environment, clock, on_fault=on_fault) for _ in range(workers)]
-        self._follower = Follower(follower, environment, clock, on_fault=on_fault) if follower else None
+        self._follower = FollowerProcess(follower, environment, clock, on_fault=on_fault) if follower else None
         self._grace_s = grace_s
         self._clock = clock
 

@@ -32,7 +32,7 @@ class Cluster:
 
     def __init__(self, client: Mapping[str, Any], *, timeout_s: float = ASK_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
-        self._admin = AdminClient({"client.id": "recsvc", **client}, logger=quiet_logger())
+        self._admin = AdminClient({"client.id": "recsvc", "socket.timeout.ms": 10_000, **client}, logger=quiet_logger())
 
     def ground(self, topics: Iterable[str]) -> Ground:
         """Return the partitions of those topics that are there, and the cluster's id."""

@@ -1,8 +1,11 @@
 """Brings what the topics hold into the store, with the offsets behind it: nothing is lost and nothing taken twice."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import structlog
@@ -25,6 +28,8 @@ RETRY_S: Final = 1.0
 PACE_S: Final = 0.01
 """Seconds between two batches while there is little to read: a commit costs as much for one message as for many."""
 LITTLE: Final = 200
+MUCH: Final = 2000
+"""Messages of a batch that tell of a backlog."""
 MAX_BATCH: Final = 50_000
 MIN_BATCH: Final = 500
 MAX_BATCH_BYTES: Final = 16 << 20
@@ -35,6 +40,12 @@ WRITE_PATIENCE_S: Final = 5.0
 STOP_WITHIN_S: Final = 10.0
 
 logger = structlog.get_logger(__name__)
+
+
+def _take_lowest_priority() -> None:
+    """Let this thread run when nobody else wants to: pages do not wait for what is past."""
+    if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 class Reading:
@@ -162,24 +173,38 @@ class Reading:
         self.starts = starts
 
     def _follow(self, source: Source) -> None:
+        """Read on, what there is much of at the lowest priority, until told otherwise."""
+        try:
+            while not (self._is_interrupted() or self._changed.is_set()):
+                messages = self._read_batch(source)
+                if messages >= MUCH:
+                    # A thread that once had this priority may not have another one again.
+                    with ThreadPoolExecutor(1, "live-replay", initializer=_take_lowest_priority) as replay:
+                        replay.submit(self._catch_up, source).result()
+                elif 0 < messages < LITTLE:
+                    self._thread.wait(PACE_S)
+        except MovedError:
+            logger.info("live.store_exchanged")
+            self._recent.clear()
+
+    def _catch_up(self, source: Source) -> None:
+        """Read on as long as there is much."""
         while not (self._is_interrupted() or self._changed.is_set()):
-            try:
-                gathered = self._gathered(source)
-                self._report(source.trouble)
-            except SourceError as error:
-                self._report(str(error))
-                self._thread.wait(RETRY_S)
-                continue
-            if not gathered.messages:
-                continue
-            try:
-                self._write(gathered)
-            except MovedError:
-                logger.info("live.store_exchanged")
-                self._recent.clear()
+            if self._read_batch(source) < LITTLE:
                 return
-            if gathered.messages < LITTLE:
-                self._thread.wait(PACE_S)
+
+    def _read_batch(self, source: Source) -> int:
+        """Bring some messages into the store, and return how many; MovedError where they are for another store."""
+        try:
+            gathered = self._gathered(source)
+            self._report(source.trouble)
+        except SourceError as error:
+            self._report(str(error))
+            self._thread.wait(RETRY_S)
+            return 0
+        if gathered.messages:
+            self._write(gathered)
+        return gathered.messages
 
     def _gathered(self, source: Source) -> Gathering:
         """Return what has come, read as far as one batch goes; nothing after a while."""

@@ -25,6 +25,7 @@ CONSUMER: Final[Mapping[str, Any]] = {
     "queued.min.messages": 20_000,
     "fetch.queue.backoff.ms": 10,  # at the bounds above reading would pause for a second
     "reconnect.backoff.max.ms": 1000,
+    "socket.timeout.ms": 10_000,  # a broker that hangs is left for another one
     "topic.metadata.refresh.interval.ms": 30_000,
     "log.connection.close": False,
 }

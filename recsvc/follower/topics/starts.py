@@ -7,7 +7,7 @@ import structlog
 
 from recsvc.follower.topics.cluster import Cluster, Ground
 from recsvc.follower.topics.gathering import Place
-from recsvc.live_state.batch import Batch
+from recsvc.live_state.preparation import begin_anew
 from recsvc.live_state.store import LiveStore
 
 CLUSTER: Final = "kafka-cluster"
@@ -47,11 +47,11 @@ def find_starts(
     """
     noted = store.about().get(CLUSTER)
     if noted is not None and noted != ground.cluster_id:
-        begin_anew(store, f"its offsets are those of cluster {noted}")
+        _begin_anew(store, f"its offsets are those of cluster {noted}")
         noted = None
     stored = _stored(store, ground.places)
     if beyond := _beyond(stored, cluster.ends(stored)):
-        begin_anew(store, "{} {} was made anew".format(*beyond))
+        _begin_anew(store, "{} {} was made anew".format(*beyond))
         noted, stored = None, {}
     if not stored and restore and ground.places:
         restore(ground, cluster.beginnings(ground.places), cluster.ends(ground.places))
@@ -60,8 +60,12 @@ def find_starts(
         with store.writing(patience_s=SYNCED_PATIENCE_S) as batch:
             batch.describe(CLUSTER, ground.cluster_id)
     firsts = cluster.beginnings(stored)
-    offsets = {place: max(offset, firsts[place]) for place, offset in stored.items()}
-    missed = sum(offsets[place] - stored[place] for place in stored)
+    passed = {place: firsts[place] for place, offset in stored.items() if firsts[place] > offset}
+    missed = sum(first - stored[place] for place, first in passed.items())
+    if passed:
+        _skip(store, passed)
+    stored |= passed
+    offsets = dict(stored)
     new = [place for place in ground.places if place not in stored]
     if new and cut_off_ms is not None:
         offsets |= _since(cluster, new, cut_off_ms)
@@ -71,17 +75,17 @@ def find_starts(
     return Starts(offsets, stored, new, missed)
 
 
-def begin_anew(store: LiveStore, reason: str) -> None:
-    """Let an empty environment take the place of the current one; who is to be forgotten stays so."""
+def _skip(store: LiveStore, passed: Mapping[Place, int]) -> None:
+    """Go on where records still are; how far the partition is known in time stays as it is."""
+    progress = store.progress()
+    with store.writing(patience_s=SYNCED_PATIENCE_S) as batch:
+        for place, first in passed.items():
+            batch.advance(*place, first, progress[place][1])
+
+
+def _begin_anew(store: LiveStore, reason: str) -> None:
     logger.warning("live.begins_anew", reason=reason)
-    with store.turn(patience_s=SYNCED_PATIENCE_S):
-        name = store.create()
-        environment = store.open(name)
-        with environment.begin(write=True) as transaction:
-            batch = Batch(environment, transaction)
-            for mark, at_ms, _ in store.marks():
-                batch.forget(mark, at_ms)
-        store.make_current(name)
+    begin_anew(store)
 
 
 def _stored(store: LiveStore, places: Iterable[Place]) -> dict[Place, int]:

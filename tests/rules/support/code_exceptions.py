@@ -35,7 +35,7 @@ JSON: Final[Mapping[str, str]] = {
     "deploy/local/first_model.py:_live_version": "the pointer of the local store, which `retrain` wrote",
     "deploy/local/run_folder.py:State.port": "its own file; what is no JSON counts as none",
     "retrain/importers/lightfm_pickle.py:read_ids": "a list of millions; each identifier is checked",
-    "servicekit/inputs/json_fields.py:JsonObject.__init__": "the reader itself",
+    "servicekit/inputs/json_fields.py:<module>": "the reader itself",
     "bridge/authentication/user_token.py:_verified": "signed by the issuer; whatever it raises is a refusal",
 }
 ENDS_WITH_ITS_CALL: Final = "it ends, and whoever began it waits for that"
@@ -90,6 +90,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "deploy/probe.py:main": "three files, which a probe reads once",
     "recsvc/rollout/prepare.py:main": "the parent has checked it",
     "recsvc/workers/supervisor_link.py:SupervisorLink.inherited": "from the supervisor",
+    "recsvc/follower/__main__.py:main": "from the supervisor",
     "retrain/gates/smoke_test.py:_environment": "handed on to a server",
     "servicekit/configuration/settings.py:_read_file": "the reader itself",
     "servicekit/configuration/settings.py:_rename": "the reader itself",
