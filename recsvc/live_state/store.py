@@ -40,7 +40,7 @@ from recsvc.live_state.keys import (
     unsealed,
     whole,
 )
-from recsvc.live_state.profile import HEAD_BYTES, DamagedError, Profile, without
+from recsvc.live_state.profile import DamagedError, Profile, copied, without
 from recsvc.live_state.turns import StoreError, Turns
 from recsvc.workers.change_counter import SharedCounter
 from servicekit.files.replacement import PRIVATE, sync_folder, write_whole
@@ -154,7 +154,7 @@ class LiveStore:
                 # By place: names of arguments cost a page more than the search does.
                 found = transaction.get(user_id.encode(), None, environment[PROFILES])
                 mark = transaction.get(user_fingerprint(user_id), None, environment[ERASURES])
-                packed = None if found is None else _copied(found, before)
+                packed = None if found is None else copied(found, before)
                 return packed, None if mark is None else read_erasure(mark)[0]
         except (lmdb.Error, DamagedError) as error:
             self._report(error)
@@ -294,10 +294,3 @@ class LiveStore:
         is_of_system = isinstance(error, lmdb.Error) and error.code > 0
         if not is_of_system and not isinstance(error, lmdb.MapFullError | lmdb.TxnFullError | lmdb.ReadersFullError):
             self.damage.report()
-
-
-def _copied(found: bytes | memoryview, before: bytes | None) -> bytes:
-    """Return a profile's bytes, those of before where they are the same."""
-    if before is not None and len(found) == len(before) and found[:HEAD_BYTES] == before[:HEAD_BYTES]:
-        return before
-    return bytes(found)

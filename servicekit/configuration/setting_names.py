@@ -151,6 +151,8 @@ ELSEWHERE: Final = frozenset(
         "OUTAGE_RATE",
         "OUTAGE_SECONDS",
         "RECSVC_CALL_ROUNDS",
+        "RECSVC_LIVE_PAGES_CALLS",
+        "RECSVC_LIVE_PAGES_ROUNDS",
         "RECSVC_SCALE_STEPS",
         "RECSVC_SESSION",
         "RECSVC_SUPERVISOR_FD",
