@@ -25,7 +25,7 @@ from grpc import aio
 
 from benchmarks import knob
 from benchmarks.feed.model import publish_random_model
-from benchmarks.machine import MEBIBYTE, cpu_seconds, resident_bytes
+from benchmarks.machine import MEBIBYTE
 from benchmarks.open_loop import Load, drive, together
 from benchmarks.report import Row
 from deploy.local.kafka.choice import choose_kafka
@@ -67,7 +67,7 @@ class Samples:
 
     def look(self) -> None:
         """Take note of it as it is now."""
-        self.resident.append(resident_bytes(self.pid))
+        self.resident.append(_own_bytes(self.pid))
 
     def at(self, share: float) -> float:
         """Return the MiB after a share of the time."""
@@ -151,7 +151,7 @@ def _replay_alone(folder: Path, bootstrap: str) -> Row:
     try:
         samples, begin = Samples(process.pid), time.monotonic()
         _until_read(cache, samples.look)
-        seconds, cpu = time.monotonic() - begin, cpu_seconds(process.pid)
+        seconds, cpu = time.monotonic() - begin, _cpu_seconds(process.pid)
         store = LiveStore(cache / LIVE_STATE, is_synced=False)
         environment = store.environment()
         used = environment.used_bytes() if environment else 0
@@ -168,6 +168,18 @@ def _replay_alone(folder: Path, bootstrap: str) -> Row:
         "store MiB": round(used / MEBIBYTE),
         "bytes an interaction": round(used / INTERACTIONS, 1),
     }
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process, that of threads which have ended included."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_bytes(pid: int) -> int:
+    """Return a process's memory without the pages of files, which are the kernel's to take back."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
 def _until_read(cache: Path, look: Callable[[], None]) -> None:

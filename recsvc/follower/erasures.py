@@ -9,6 +9,7 @@ import structlog
 
 from modelstore.erased_users import ErasedUsers
 from recsvc.live_state.batch import NEVER
+from recsvc.live_state.environment import ERASURES
 from recsvc.live_state.store import LiveStore
 from servicekit.process.periodic_thread import PeriodicThread
 
@@ -62,11 +63,12 @@ class Erasures:
 
     def look(self) -> None:
         """Tell each of the other's users; StoreError, or the model store's own error."""
-        if self._store.environment() is None:
+        environment = self._store.environment()
+        if environment is None:
             return
         listed = self._listed.marks()
         # Another environment may know fewer than the one before.
-        state = (self._store.current(), self._store.mark_count())
+        state = (self._store.current(), environment.count(ERASURES))
         if listed is None and state == self._compared and self._clock() < self._due:
             return
         known = {mark: at_ms for mark, at_ms, _ in self._store.marks()}
@@ -76,7 +78,7 @@ class Erasures:
             self._learn(_news(listed, known))
             if unlisted := dict(_news(known, listed)):
                 self._listed.merge(unlisted)
-        self._compared = (self._store.current(), self._store.mark_count())
+        self._compared = (self._store.current(), environment.count(ERASURES))
         self._due = self._clock() + ALL_EVERY_S
 
     def _learn(self, news: Iterator[tuple[bytes, int]]) -> None:

@@ -9,6 +9,7 @@ import structlog
 
 from recsvc.follower.topics.live_data import LiveData
 from recsvc.live_state.compaction import compact, is_due
+from recsvc.live_state.environment import PROFILES
 from recsvc.live_state.limits import keep_within
 from recsvc.live_state.pending import Pending
 from recsvc.live_state.preparation import examine
@@ -99,7 +100,7 @@ class Housekeeping:
         environment = self._store.environment()
         if environment is not None:
             self._metrics.gauge(Metric.LIVE_STATE_BYTES, environment.used_bytes())
-            self._metrics.gauge(Metric.LIVE_STATE_USERS, self._store.user_count())
+            self._metrics.gauge(Metric.LIVE_STATE_USERS, environment.count(PROFILES))
 
     def _compact(self) -> None:
         with self._exchanging:
