@@ -90,10 +90,9 @@ class Model(RuleBasedStateMachine):
     @rule(hour=HOURS)
     def is_kept_within(self, hour: int) -> None:
         keep_within(self.store, since_ms=hour * HOUR_MS)
-        # What is marked only, and not looked up, is still there and counts.
+        # A newer interaction keeps all of a user, also one whom a mark hides.
         for user in self.done:
-            known = self.store.known(user).profile
-            if known is None and user not in self.marks and max(self.done[user], default=0) // HOUR_MS < hour:
+            if self.store.known(user).profile is None and max(self.done[user], default=0) // HOUR_MS < hour:
                 self.done[user] = set()
         self.sums = Counter({key: value for key, value in self.sums.items() if key[0] >= hour})
 
