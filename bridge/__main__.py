@@ -9,6 +9,7 @@ import uvloop
 
 from bridge.app.admin_commands import run_dead_letters, run_erase, run_migrate, run_topics
 from bridge.app.serving import serve
+from bridge.app.trending_commands import run_recompute
 from bridge.settings import BridgeSettings
 from servicekit.configuration.arguments import identifier
 from servicekit.configuration.command_line import Command, CommandLine
@@ -45,6 +46,9 @@ def _command_line() -> CommandLine:
         "dead-letters", "show what could not be processed", lambda settings, _: run_dead_letters(settings, replay=False)
     )
     add("replay", "send what could not be processed again", lambda settings, _: run_dead_letters(settings, replay=True))
+    trending = add("trending", "count what trends anew", _trending)
+    trending.add_argument("action", choices=["recompute"], help="count anew from the stored interactions")
+    trending.add_argument("--dry-run", action="store_true", help="say what would be read, and change nothing")
     return commands
 
 
@@ -72,6 +76,10 @@ def _serve(settings: BridgeSettings, _: argparse.Namespace) -> int:
 
 def _erase(settings: BridgeSettings, options: argparse.Namespace) -> int:
     return run_erase(settings, options.user, dry_run=options.dry_run, force=options.force)
+
+
+def _trending(settings: BridgeSettings, options: argparse.Namespace) -> int:
+    return run_recompute(settings, dry_run=options.dry_run)
 
 
 if __name__ == "__main__":

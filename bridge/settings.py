@@ -130,8 +130,8 @@ class BridgeSettings(KafkaSettings):
         168.0,
         ge=0.01,
         le=17_568,
-        description="hours for which an interaction counts; where fewer than 500 videos had any, those of the last such"
-        " span before follow",
+        description="hours in which what a user does to a video counts once for each type; twice as many are kept, and"
+        " more where fewer than 500 videos trend",
     )
     trending_unknown_videos: bool = Field(
         default=False, description="whether videos that are not in the catalogue trend, where there is a catalogue"

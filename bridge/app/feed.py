@@ -1,6 +1,7 @@
 """Puts the parts of the feed together and keeps their background work running."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -37,6 +38,8 @@ from bridge.settings import BridgeSettings
 from bridge.trending.query import TrendingPolicy
 from bridge.trending.ranking import CurrentTrending
 from bridge.trending.refresher import TrendingRefresher
+from bridge.trending.roller import CountingPolicy, Roller
+from servicekit.grpc.request_checks import MAX_PAGE_SIZE
 from servicekit.telemetry.metrics import Metric, Metrics
 
 REPORT_S: Final = 10.0
@@ -173,6 +176,20 @@ def _experiments(settings: BridgeSettings) -> Experiments:
     return Experiments(experiment)
 
 
+def trending_policy(settings: BridgeSettings) -> TrendingPolicy:
+    """Return how videos are ranked."""
+    return TrendingPolicy(most=settings.trending_videos, unknown_videos=settings.trending_unknown_videos)
+
+
+def counting_policy(settings: BridgeSettings) -> CountingPolicy:
+    """Return how deeds are counted."""
+    return CountingPolicy(
+        window_h=math.ceil(settings.trending_window_h),
+        half_life_s=settings.trending_half_life_h * 3600,
+        enough=MAX_PAGE_SIZE,
+    )
+
+
 async def _keep_trending(
     settings: BridgeSettings, database: Database, metrics: Metrics, stack: AsyncExitStack
 ) -> CurrentTrending:
@@ -180,17 +197,14 @@ async def _keep_trending(
     refresher = TrendingRefresher(
         board,
         database,
-        TrendingPolicy(
-            half_life_s=settings.trending_half_life_h * 3600,
-            window_s=settings.trending_window_h * 3600,
-            most=settings.trending_videos,
-            unknown_videos=settings.trending_unknown_videos,
-        ),
+        trending_policy(settings),
         path=settings.trending_snapshot_path,
         interval_s=settings.trending_interval_s,
         metrics=metrics,
     )
     refresher.restore()
+    roller = Roller(database, counting_policy(settings), metrics=metrics)
+    await stack.enter_async_context(background("trending-counts", roller.run))
     await stack.enter_async_context(background("trending", refresher.keep_fresh))
     if not await refresher.warm_up(TRENDING_WARM_UP_S):
         logger.warning("trending.empty")

@@ -8,6 +8,7 @@ exports, so that nothing that was exported before is trained on.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Final, LiteralString
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from psycopg import sql
 from bridge.kafka.message import iso_milliseconds
 from bridge.kafka.topics import USER_TOPICS
 from bridge.postgres.pool import Connection
+from bridge.trending.erasing import forget_user
 from servicekit.user_fingerprint import user_fingerprint
 
 _TABLES: Final = (
@@ -88,7 +90,9 @@ async def erase(connection: Connection, user_id: str, *, topics: Sequence[str] =
     deleted = {}
     for table, column in _TABLES:
         statement = sql.SQL("DELETE FROM {} WHERE {} = %s").format(sql.Identifier(table), sql.Identifier(column))
-        deleted[table] = (await connection.execute(statement, [user_id])).rowcount
+        delete = partial(_delete, connection, statement, [user_id])
+        counted = table == "user_interactions"
+        deleted[table] = await (forget_user(connection, user_id, delete) if counted else delete())
     erased_at = iso_milliseconds(datetime.now(UTC))
     for topic in topics:
         event_id = uuid4()
@@ -98,6 +102,10 @@ async def erase(connection: Connection, user_id: str, *, topics: Sequence[str] =
 
 async def _row(connection: Connection, query: sql.Composed | LiteralString, value: object) -> tuple[Any, ...]:
     return await (await connection.execute(query, [value])).fetchone() or (None,)
+
+
+async def _delete(connection: Connection, query: sql.Composed | LiteralString, values: Sequence[object]) -> int:
+    return (await connection.execute(query, values)).rowcount
 
 
 async def tombstones_left(connection: Connection, user_id: str) -> int:
@@ -114,11 +122,8 @@ async def forget_before(connection: Connection, user_id: str, timestamp_ms: int)
 
     They came from Kafka after the erasure: they had been acknowledged while Postgres was away.
     """
-    cursor = await connection.execute(
-        "DELETE FROM user_interactions WHERE user_id = %s AND occurred_at <= to_timestamp(%s / 1000.0)",
-        [user_id, timestamp_ms],
-    )
-    return cursor.rowcount
+    statement = "DELETE FROM user_interactions WHERE user_id = %s AND occurred_at <= to_timestamp(%s / 1000.0)"
+    return await forget_user(connection, user_id, partial(_delete, connection, statement, [user_id, timestamp_ms]))
 
 
 async def forget_feedback_before(connection: Connection, user_id: str, timestamp_ms: int) -> int:

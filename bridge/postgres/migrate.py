@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, LiteralString, TypeAlias
 
 import psycopg
 from psycopg import sql
@@ -22,9 +22,10 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 FEED_CACHE_DAYS: Final = 7
 """Days that served pages are kept."""
-_PARTITIONS: Final = (
+_PARTITIONS: Final[Sequence[tuple[LiteralString, Sequence[int]]]] = (
     ("SELECT feed_cache_maintain(%s)", [FEED_CACHE_DAYS]),
     ("SELECT user_interactions_ensure_months((now() - interval '1 month')::date, %s)", [14]),
+    ("SELECT trending_maintain()", []),
 )
 
 _alembic = threading.Lock()  # it keeps the current context in module globals

@@ -17,9 +17,14 @@ INGESTION: Final = {
 OTHERS: Final = {
     "recommendation_feedback": ("SELECT", "INSERT", "DELETE"),
     "playback_sessions": ("SELECT", "INSERT", "UPDATE"),
-    "feed_cache": ("INSERT",),
+    "feed_cache": ("SELECT", "INSERT"),
     "page_token_keys": ("SELECT", "INSERT", "DELETE"),
     "videos": ("SELECT",),
+    "trending_hours": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "trending_marks": ("SELECT", "INSERT", "DELETE"),
+    "trending_marks_default": ("SELECT", "DELETE"),
+    "trending_scores": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "trending_progress": ("SELECT", "UPDATE"),
 }
 """Each stands for something that the bridge can do without."""
 

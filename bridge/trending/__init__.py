@@ -1,1 +1,1 @@
-"""The fallback: its SQL, its refresh, its ranking in memory, its snapshot on disk."""
+"""The fallback: counts that grow, their formula, the ranking in memory, its snapshot on disk."""

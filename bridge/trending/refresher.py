@@ -13,7 +13,7 @@ import structlog
 from bridge.background.job import Job, SetAside
 from bridge.domain.deadline import Clock
 from bridge.postgres.pool import Database
-from bridge.trending.query import TrendingPolicy, compute_trending
+from bridge.trending.query import TrendingPolicy, compute_trending, has_counted_all
 from bridge.trending.ranking import CurrentTrending, Trending
 from bridge.trending.snapshot import load_snapshot, save_snapshot
 from servicekit.telemetry.metrics import NO_METRICS, Metrics
@@ -33,7 +33,7 @@ class TrendingRefresher:
         database: Where it is computed.
         policy: How.
         path: The snapshot's file.
-        interval_s: Seconds between two rankings; more where each takes long, as the work grows with the interactions.
+        interval_s: Seconds between two rankings; more where each takes long, as with many videos that trend.
         metrics: Told of rankings that failed, and of rows that could not be ranked.
         now: The time of a ranking.
         sleep: Waits.
@@ -78,10 +78,14 @@ class TrendingRefresher:
             logger.info("trending.restored", videos=len(self._board.current.videos))
 
     async def refresh(self) -> None:
-        """Rank once, and keep the ranking; an empty one never replaces what is served."""
+        """Rank once, and keep the ranking; neither an empty one nor one of half the counts replaces what is served."""
+        is_whole = await has_counted_all(self._database)
+        if self._board.current is not None and not is_whole:
+            return
         trending = await compute_trending(self._database, self._policy, self._now(), self._set_aside)
         self._set_aside.report()
-        self._ranked.set()
+        if trending.videos or is_whole:
+            self._ranked.set()
         if not trending.videos:
             return
         if self._board.current is None:

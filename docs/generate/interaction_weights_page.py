@@ -6,7 +6,7 @@ from modelstore.interaction_weights import LONG_WATCH_MS, MAX_WEIGHT, PREFERENCE
 INTRODUCTION = f"""What an interaction says of a user's liking. Training and fold-in use the same numbers; training
 has no negatives. `watched` is further weight, in proportion to the watched share of the video or of its first
 {LONG_WATCH_MS / 1000:g} seconds. One video counts at most {MAX_WEIGHT:g} in all. A rating counts
-(rating / 2.5) - 1, from 0 to 5 stars. Trending has weights of its own: see `bridge/trending/query.py`."""
+(rating / 2.5) - 1, from 0 to 5 stars. Trending has weights of its own: see `bridge/trending/formula.py`."""
 
 
 def text() -> str:

@@ -27,6 +27,10 @@ class Metric(StrEnum):
     """Steps of the bridge's background jobs that failed; tag `job`."""
     ROWS_SET_ASIDE = "feed.jobs.rows_set_aside"
     """Rows that a background job of the bridge could not use; tag `job`."""
+    TRENDING_COUNTED = "feed.trending.counted"
+    """Interactions that trending looked at, to count them."""
+    TRENDING_LAG = "feed.trending.lag_seconds"
+    """Seconds until when trending has counted what was committed; told by the bridge that counts."""
     TOKEN_REFUSED = "feed.identity.refused"  # noqa: S105  # a name
     """Calls whose bearer token was refused; tag `reason`."""
     ANALYTICS_SENT = "feed.analytics.sent"

@@ -19,10 +19,12 @@ from bridge.ingest.protobuf import decode_interaction
 from bridge.kafka.message import INTERACTIONS_TOPIC, interaction_message
 from bridge.maintenance.event_id_retention import Retention
 from bridge.trending.query import TrendingPolicy, compute_trending
+from bridge.trending.roller import Roller
 from deploy.local.postgres import Postgres
 from servicekit.telemetry.metrics import NoMetrics
 from tests.bridge.support.events import drained, event, record, recorded
 from tests.bridge.support.ingestion import Ingestion, running_ingestion
+from tests.bridge.support.trending import COUNTING
 from tests.support.pgbouncer import pgbouncer
 from videowindow.feed.v1 import interaction_pb2 as pb
 from videowindow.feed.v1 import playback_pb2 as playback
@@ -77,9 +79,8 @@ async def test_everything_else_passes_a_pooler(pooled: str, kafka_bootstrap: str
         await drained(running)
         assert running.publisher is not None
         assert await Features(running.database, running.publisher, interval_s=3600).publish() >= 1
-        trending = await compute_trending(
-            running.database, TrendingPolicy(half_life_s=3600, window_s=36_000), datetime.now(UTC)
-        )
+        assert await Roller(running.database, COUNTING).catch_up() >= 1
+        trending = await compute_trending(running.database, TrendingPolicy(), datetime.now(UTC))
         assert "v1" in {video.ranked.video_id for video in trending.videos}
         cache = ServedPageLog(running.database, NoMetrics())
         cache.add(_served(user))

@@ -221,8 +221,7 @@ def test_worker_processes_share_the_index_that_another_process_built(served: Ser
     kept = lists.stat()
     with started(served.folder, RECSVC_WORKERS="2") as program:
         wait_for(lambda: "workers.all_serving" in program.events(), timeout_s=60, what="both serve")
-        pid = program.process.pid
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        workers = recsvc_workers(program.process.pid)
         maps = [Path(f"/proc/{one}/maps").read_text(encoding="utf-8") for one in ("self", *workers)]
         with Client.to(program.port()) as client:
             request = pb.RecommendRequest(user_id="u005", page_size=20)

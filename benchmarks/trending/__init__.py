@@ -1,0 +1,1 @@
+"""What trending costs, and what it ranks."""
