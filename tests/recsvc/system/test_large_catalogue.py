@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from benchmarks.machine import recsvc_workers
 from modelstore.artefact import Catalogue, Model, RowLists
 from modelstore.id_map import IdMap
 from recsvc.app import RecommendationServer
