@@ -2,8 +2,8 @@
 
 LIVE_REPLAY_INTERACTIONS of LIVE_REPLAY_USERS users (by default 500,000 of 50,000; a day is 10,000,000 of 1,000,000) are
 put into a broker. Then the follower replays them alone: its processor time gives the rate on one core. Then recsvc as a
-whole replays them once more under LIVE_REPLAY_PAGES pages a second, open loop, and the same pages come once more when
-all is read.
+whole replays them once more under LIVE_REPLAY_PAGES pages a second, open loop. The same pages come once more when all
+is read, beside a consumer that takes as many messages a second from the broker and discards them.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-from confluent_kafka import Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from grpc import aio
 
 from benchmarks import knob
@@ -35,6 +35,7 @@ from recsvc.live_state.status import State, read_status
 from recsvc.live_state.store import LiveStore
 from recsvc.local_files.folders import LIVE_STATE
 from recsvc.local_files.model_cache import ModelCache
+from servicekit.inputs.numbers import read_number
 from servicekit.process.ports import free_port
 from servicekit.storage.object_store import FileStore
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
@@ -215,7 +216,8 @@ async def _replay_beside_pages(folder: Path, bootstrap: str) -> list[Row]:
                 busy.append(await drive(call, rate=PAGES, seconds=TURN_S, seed=len(busy)))
             seconds = time.monotonic() - begin
             worker.look()
-            idle = await drive(call, rate=PAGES, seconds=QUIET_S)
+            with _discarding(bootstrap, INTERACTIONS / seconds):
+                idle = await drive(call, rate=PAGES, seconds=QUIET_S)
             worker.look()
     replaying = together(busy)
     return [
@@ -229,6 +231,28 @@ async def _replay_beside_pages(folder: Path, bootstrap: str) -> list[Row]:
             "worker MiB last": worker.at(1.0),
         },
     ]
+
+
+@contextmanager
+def _discarding(bootstrap: str, rate: float) -> Iterator[None]:
+    """Read the topic again and again, at a rate, and discard it, in a process of the lowest priority."""
+    process = subprocess.Popen(["nice", "-n", "19", sys.executable, "-m", __name__, bootstrap, str(rate)])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _discard(bootstrap: str, rate: float) -> None:
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "discard", "enable.auto.commit": False})
+    partitions = list(consumer.list_topics(TOPIC, timeout=20).topics[TOPIC].partitions)
+    while True:
+        consumer.assign([TopicPartition(TOPIC, number, OFFSET_BEGINNING) for number in partitions])
+        taken, begin = 0, time.monotonic()
+        while found := consumer.consume(1000, 1.0):
+            taken += len(found)
+            time.sleep(max(0.0, begin + taken / rate - time.monotonic()))
 
 
 @contextmanager
@@ -254,3 +278,7 @@ def _child(service: Service, name: str) -> int:
     return next(
         int(child) for child in children if f"\0{name}" in Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8")
     )
+
+
+if __name__ == "__main__":
+    _discard(sys.argv[1], read_number(sys.argv[2]))

@@ -30,7 +30,8 @@ PACE_S: Final = 0.01
 LITTLE: Final = 200
 MUCH: Final = 2000
 """Messages of a batch that tell of a backlog."""
-MAX_BATCH: Final = 50_000
+MAX_BATCH: Final = 10_000
+"""LMDB holds the pages that a transaction changes in memory, and these users have about as many pages."""
 MIN_BATCH: Final = 500
 MAX_BATCH_BYTES: Final = 16 << 20
 MAX_GATHERING_S: Final = 2.0
