@@ -138,11 +138,11 @@ class RecommendationServer:
         self._precomputation.look_now()
 
     def _tell_live_state(self) -> None:
-        """Tell health how well the live state follows: pages are served however it does."""
+        """Report to health whether the live state follows Kafka; pages are served in either case."""
         self._rpc.report(LIVE_STATE_PART, serving=self._status.is_well())
 
     def _directory(self, state: LiveStore, erased: ErasedUsers) -> UserDirectory:
-        """Return what tells who a user is: by what Kafka tells as well, or by what this machine was told only."""
+        """Return the directory of users, which learns from Kafka too, or only from this machine's callers."""
         now_ms = self._now_ms
         if self.updates is None:
             return UserDirectory(state, ProfileRecorder(state, share=erased.add), now_ms=now_ms)
