@@ -72,14 +72,14 @@ def supervise(settings: RecsvcSettings) -> None:
 
 
 def _check(settings: RecsvcSettings) -> None:
-    """Refuse what no process could be started with, in one line for all of them: OSError or ValueError."""
+    """Check the settings that every process needs, so that one line reports a fault: OSError or ValueError."""
     server_credentials(settings.recsvc_listen, settings.tls())
     if settings.kafka_bootstrap_servers:
         settings.renewed_kafka_client()
 
 
 def _reserved(settings: RecsvcSettings) -> SharedPort | None:
-    """Return the port that workers share, held; None where the only worker listens on a socket file."""
+    """Reserve the port that workers share, and return it; None where the only worker listens on a socket file."""
     wait_until_free(settings.recsvc_listen)
     if settings.recsvc_listen.startswith(SOCKET_FILE) and settings.recsvc_workers == 1:
         return None
@@ -87,7 +87,7 @@ def _reserved(settings: RecsvcSettings) -> SharedPort | None:
 
 
 def _set_aside(folder: Path) -> None:
-    """Let nobody map the store until the follower has examined it."""
+    """Keep all processes from mapping the store until the follower has examined it."""
     try:
         set_aside(folder)
     except OSError as error:

@@ -126,9 +126,9 @@ class RecommendationServer:
         self._telling = PeriodicThread("live-state-health", self._tell_live_state, interval_s=TELL_S, waits_first=False)
         state = LiveStore(cache / LIVE_STATE, max_bytes=live_state_bytes, is_synced=not kafka)
         self.updates = UpdateProducer(kafka) if kafka else None
-        self.audience = self._directory(state, ErasedUsers(store))
+        self.directory = self._directory(state, ErasedUsers(store))
         self.freshness = LivePopularity(self.live, state, interval_s=freshness_interval_s, now_ms=self._now_ms)
-        recommender = Recommender(self.live, self.audience)
+        recommender = Recommender(self.live, self.directory)
         self._precomputation = Precomputation(self.live, cache, recommender.adopt, most=precomputed_users)
         inventory = ModelListing(registry, self.live)
         self._add(recommender, inventory, ModelActivation(registry, self.watcher, inventory, now=now))
@@ -138,11 +138,11 @@ class RecommendationServer:
         self._precomputation.look_now()
 
     def _tell_live_state(self) -> None:
-        """Tell health how well the live state follows: pages are served however it does."""
+        """Report to health whether the live state follows Kafka; pages are served in either case."""
         self._rpc.report(LIVE_STATE_PART, serving=self._status.is_well())
 
     def _directory(self, state: LiveStore, erased: ErasedUsers) -> UserDirectory:
-        """Return what tells who a user is: by what Kafka tells as well, or by what this machine was told only."""
+        """Return the directory of users, which learns from Kafka too, or only from this machine's callers."""
         now_ms = self._now_ms
         if self.updates is None:
             return UserDirectory(state, ProfileRecorder(state, share=erased.add), now_ms=now_ms)
@@ -154,7 +154,7 @@ class RecommendationServer:
         return round(self._now().timestamp() * 1000)
 
     def _add(self, recommender: Recommender, inventory: ModelListing, control: ModelActivation) -> None:
-        recommendations = RecommendationService(self.live, self.audience, recommender, now_ms=self._now_ms)
+        recommendations = RecommendationService(self.live, self.directory, recommender, now_ms=self._now_ms)
         self._rpc.add(pb_grpc.add_RecommendationServiceServicer_to_server, recommendations)
         self._rpc.add(pb_grpc.add_ModelServiceServicer_to_server, ModelService(inventory, control))
 
@@ -177,7 +177,7 @@ class RecommendationServer:
             raise
 
     def _begin(self) -> None:
-        self.audience.start()
+        self.directory.start()
         self.watcher.start()
         self._precomputation.start()
         self._telling.start()
@@ -189,7 +189,7 @@ class RecommendationServer:
         self.watcher.stop()
         self._precomputation.stop()
         self._telling.stop()
-        self.audience.stop()
+        self.directory.stop()
         self.freshness.stop()
 
 

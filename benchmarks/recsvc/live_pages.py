@@ -1,4 +1,4 @@
-"""What a page costs for users with live interactions, beside another checkout: `BASELINE=<checkout>`.
+"""Compares the cost of pages for users with live interactions with another checkout's: `BASELINE=<checkout>`.
 
 Both servers stand on one core, the caller on another; they take turns in short stretches, in an order that changes.
 Users have 0, 50 and 1,000 interactions since training, told by UpdateUserProfile, and come back: nothing but the look
@@ -93,7 +93,7 @@ async def _connected(pid: int, address: str) -> AsyncIterator[Server]:
 
 
 async def _tell(channel: aio.Channel, live: int) -> None:
-    """Have all users of a kind known by so many interactions."""
+    """Send the server so many interactions of each user of a kind."""
     update: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/UpdateUserProfile")
     rng = np.random.default_rng(live)
     for user in range(USERS if live else 0):
@@ -133,7 +133,7 @@ def _row(live: int, spent_us: Mapping[str, Sequence[float]]) -> Row:
 
 @contextmanager
 def _recsvc(checkout: Path, folder: Path, cache: str, core: int) -> Iterator[tuple[int, str]]:
-    """Run the recsvc of a checkout on one core; the process that answers, and its address."""
+    """Run the recsvc of a checkout on one core; yield the process that answers, and its address."""
     address = f"127.0.0.1:{free_port()}"
     environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}} | {
         "PYTHONPATH": str(checkout),

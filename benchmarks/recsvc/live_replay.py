@@ -1,4 +1,4 @@
-"""How fast the follower brings a day of interactions from Kafka into the store, and what pages feel of it.
+"""Measures how fast the follower copies a day of interactions from Kafka to the store, and how long pages take then.
 
 LIVE_REPLAY_INTERACTIONS of LIVE_REPLAY_USERS users (by default 500,000 of 50,000; a day is 10,000,000 of 1,000,000) are
 put into a broker. Then the follower replays them alone: its processor time gives the rate on one core. Then recsvc as a
@@ -57,7 +57,7 @@ PENDING = 100_000
 
 @dataclass(slots=True)
 class Samples:
-    """What a process took over time.
+    """Memory and processor time of a process, sampled over time.
 
     Attributes:
         pid: Its id.
@@ -67,16 +67,16 @@ class Samples:
     resident: list[int] = field(default_factory=list)
 
     def look(self) -> None:
-        """Take note of it as it is now."""
+        """Add a sample of the process as it is now."""
         self.resident.append(_own_bytes(self.pid))
 
     def at(self, share: float) -> float:
-        """Return the MiB after a share of the time."""
+        """Return the MiB that the process held after a share of the time."""
         return round(self.resident[round(share * (len(self.resident) - 1))] / MEBIBYTE, 1)
 
 
 def run() -> dict[str, list[Row]]:
-    """Return the tables."""
+    """Measure, and return the tables of the results."""
     choice = choose_kafka()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-replay-")))

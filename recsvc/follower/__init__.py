@@ -1,1 +1,1 @@
-"""The process that brings what happened since training into the store that all workers read."""
+"""The follower: the process that copies interactions since training from Kafka to the store that workers read."""

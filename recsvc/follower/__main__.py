@@ -1,4 +1,4 @@
-"""`python -m recsvc.follower`: bring what happened since training into the store that the workers read.
+"""`python -m recsvc.follower`: copies interactions since training from Kafka to the store that the workers read.
 
 recsvc's supervisor starts it; nobody needs to.
 """
@@ -31,7 +31,7 @@ logger = structlog.get_logger("recsvc")
 
 
 def main() -> None:
-    """Follow until told to stop, or until the supervisor is gone."""
+    """Follow Kafka until told to stop, or until the supervisor is gone."""
     CommandLine(
         "recsvc.follower", "Keep recsvc's live state; its supervisor starts this program.", RecsvcSettings
     ).parse(sys.argv[1:])
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def follow(settings: RecsvcSettings, session: str, stopping: Event) -> None:
-    """Follow with these settings; end the program with one line when it cannot start."""
+    """Follow Kafka with these settings; end the program with one line when it cannot start."""
     from recsvc.follower.program import Follower  # noqa: PLC0415  # imports numpy
 
     with (

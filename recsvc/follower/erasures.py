@@ -1,4 +1,4 @@
-"""Keeps the store and the list in the model store agreed on who is to be forgotten, in the background."""
+"""Copies erased users between the local store and the list in the model store, in the background."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Erasures:
-    """Looks in a thread: what an erasure costs its caller does not depend on how many there were.
+    """Compares both in a thread: the time of an erasure's call does not grow with the number of erased users.
 
     Args:
         store: Learns of the list's users; its own marks go to the list.
@@ -54,15 +54,15 @@ class Erasures:
         )
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start the thread that compares them."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop the thread that compares them."""
         self._thread.stop()
 
     def look(self) -> None:
-        """Tell each of the other's users; StoreError, or the model store's own error."""
+        """Copy the erased users that either lacks from the other; StoreError, or the model store's own error."""
         environment = self._store.environment()
         if environment is None:
             return

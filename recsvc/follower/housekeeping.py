@@ -30,7 +30,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Housekeeping:
-    """Looks each second what is to be done.
+    """Does each second the maintenance of the store that is due.
 
     Args:
         store: Kept.
@@ -64,15 +64,15 @@ class Housekeeping:
         self._thread = PeriodicThread("live-housekeeping", self.look, interval_s=LOOK_S, on_failure=_report)
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start the thread of maintenance."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop the thread of maintenance."""
         self._thread.stop()
 
     def look(self) -> None:
-        """Do what is due; StoreError where the store cannot be written now."""
+        """Do the maintenance that is due; StoreError where the store cannot be written now."""
         if self._store.damage.is_reported:
             self._examine()
         if self._clock() >= self._bounds_due:

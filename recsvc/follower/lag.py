@@ -1,4 +1,4 @@
-"""How far the store is behind the brokers."""
+"""The lag of the store behind the brokers."""
 
 import time
 from collections import deque
@@ -17,7 +17,7 @@ GAINS_WITHIN_S: Final = 60.0
 
 
 class Lag:
-    """Judges by where partitions end and how far they are read.
+    """Computes the lag from the partitions' ends and from the offsets that the store has reached.
 
     Args:
         now_ms: Milliseconds since 1970 UTC.
@@ -34,11 +34,11 @@ class Lag:
         self._ages: deque[tuple[float, int]] = deque()
 
     def learn(self, ends: Mapping[Place, int], *, asked_ms: int) -> None:
-        """Take note of where the partitions ended when the brokers were asked."""
+        """Remember the partitions' ends, as the brokers gave them at a time."""
         self._ends, self._asked_ms, self._answered = dict(ends), asked_ms, self._clock()
 
     def status(self, places: Mapping[Place, tuple[int, int | None]], *, since_ms: int = 0) -> Status:
-        """Return how far the store follows.
+        """Return the status of the store: its state, its lags, and the time until which it is complete.
 
         Args:
             places: By partition, the offset after the last record in the store, and when that was written.

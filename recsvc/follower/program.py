@@ -1,4 +1,4 @@
-"""The follower put together: one at work in a folder, from a store that is sound to one that is left clean."""
+"""The follower's parts put together: one follower works in a folder, on a sound store, which it closes cleanly."""
 
 import threading
 import time
@@ -44,7 +44,7 @@ def _now_ms() -> int:
 
 
 class Follower:
-    """Follows Kafka into the store of a folder; without Kafka it keeps the store only.
+    """Copies messages from Kafka to the store of a folder; without Kafka it only maintains the store.
 
     Args:
         models: Where models are published, and who asked to be forgotten.
@@ -136,7 +136,7 @@ class Follower:
         return False
 
     def _tell_all(self, user_id: str, done: Sequence[Interaction], told_ms: int) -> None:
-        """Have an update that only this machine knows told to all of them."""
+        """Keep an update that only this machine knows on disk, for the relay to send to Kafka."""
         key, value, headers = update_message(user_id, done, told_ms=told_ms)
         self._pending.add(UPDATES, key, value, headers)
 

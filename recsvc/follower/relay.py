@@ -1,4 +1,4 @@
-"""Brings to Kafka what waited for it, in order."""
+"""Sends records that wait on disk to Kafka, in order."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -37,7 +37,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Relay:
-    """Looks each second whether anything waits. What Kafka has is told again at worst, which changes nothing.
+    """Sends each second the records that wait. Kafka gets a record twice at worst, which changes nothing.
 
     Args:
         pending: What waits.
@@ -67,11 +67,11 @@ class Relay:
         )
 
     def start(self) -> None:
-        """Look from now on."""
+        """Start the thread that sends."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop the thread that sends."""
         self._thread.stop()
 
     def renew(self, client: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ class Relay:
         self._client = client
 
     def look(self) -> None:
-        """Send all that waits; KafkaException or StoreError where that does not work now."""
+        """Send all records that wait; KafkaException or StoreError where that does not work now."""
         self._metrics.gauge(Metric.LIVE_STATE_PENDING, len(self._pending))
         if not len(self._pending):
             return
@@ -93,7 +93,7 @@ class Relay:
             logger.info("live.relayed", records=sent)
 
     def _send(self, producer: Producer, some: list[Waiting]) -> int:
-        """Send some, remove those that Kafka has, and return how many those are."""
+        """Send some records, remove those that Kafka has, and return how many those are."""
         outcomes: dict[bytes, KafkaError | None] = {}
 
         def told(place: bytes) -> Callable[[KafkaError | None, Any], None]:
@@ -125,7 +125,7 @@ class Relay:
         return len(delivered)
 
     def _set_damaged_aside(self) -> None:
-        """Drop what the disk changed, which is what is left when all else is sent."""
+        """Drop the records that the disk changed, as nothing else is left once the others are sent."""
         places = self._pending.damaged(AT_ONCE)
         if places:
             logger.error("live.pending_damaged", records=len(places))

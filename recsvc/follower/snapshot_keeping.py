@@ -71,7 +71,7 @@ class SnapshotKeeping:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no further one; one that is being taken is left to end with this process."""
+        """Stop taking snapshots; one that is being taken ends with this process."""
         self._thread.stop()
 
     def restore(self, ground: Ground, firsts: Mapping[Place, int], ends: Mapping[Place, int]) -> None:

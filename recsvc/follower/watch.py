@@ -1,4 +1,4 @@
-"""Tells each second how far the store follows, to the workers and to the metrics."""
+"""Reports each second how far the store is behind Kafka, to the workers and to the metrics."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Watch:
-    """Asks the brokers, and tells, in two threads: what hangs in one does not keep the other.
+    """Asks the brokers in one thread and reports in another: a call that hangs in one does not delay the other.
 
     Args:
         folder: Of the store, where the status is written.
@@ -66,13 +66,13 @@ class Watch:
         self._asking = PeriodicThread("live-ends", self._ask, interval_s=ASK_S, waits_first=False, on_failure=_passed)
 
     def start(self) -> None:
-        """Watch from now on."""
+        """Start both threads."""
         self._telling.start()
         if self._reading:
             self._asking.start()
 
     def stop(self) -> None:
-        """Stop watching."""
+        """Stop both threads."""
         self._asking.stop()
         self._telling.stop()
 
@@ -85,7 +85,7 @@ class Watch:
         return self._state is State.FOLLOWING
 
     def tell(self) -> Status:
-        """Write how far the store follows."""
+        """Write the status for the workers, and the metrics."""
         self._live.look()
         now_ms = self._now_ms()
         if self._reading:
@@ -101,7 +101,7 @@ class Watch:
         return status
 
     def _ask(self) -> None:
-        """Ask where the partitions end; at times, whether they are still the same ones."""
+        """Ask for the partitions' ends, and at times for the list of partitions."""
         if self._reading is None:
             return
         places = dict(self._reading.places)

@@ -116,11 +116,11 @@ class Batch:
             self._replace(key, known, None)
 
     def replace(self, user: bytes, profile: Profile | None) -> None:
-        """Put a profile, or none, in the place of a user's."""
+        """Replace a user's profile by another one, or by none."""
         self._replace(user, self._profile(user), profile)
 
     def count(self, sums: Mapping[tuple[int, str], float]) -> None:
-        """Add to what the interactions of an hour say for a video."""
+        """Add to the weight of an hour's interactions with a video."""
         for (hour, video_id), worth in sums.items():
             key = within_hour(hour, video_id)
             before = self._get(COUNTS, key)
@@ -152,7 +152,7 @@ class Batch:
         return self._environment.used_pages(self._transaction)
 
     def sums(self) -> int:
-        """Return of how many videos and hours there are counts."""
+        """Return the number of counts; each is that of a video in an hour."""
         return int(self._transaction.stat(self._environment[COUNTS])["entries"])
 
     def drop_oldest_users(self, *, before_hour: int) -> Iterator[str]:

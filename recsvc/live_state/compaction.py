@@ -62,7 +62,7 @@ Rows = Sequence[Row]
 
 
 class Compacted(NamedTuple):
-    """What a compaction did."""
+    """The results of a compaction: sizes, users without data, and the wait of writers."""
 
     bytes_before: int
     bytes_after: int
@@ -117,7 +117,7 @@ def compact(store: LiveStore, *, pause: Pause = lambda: None) -> Compacted:
 
 
 def give_up(store: LiveStore) -> None:
-    """Forget of a compaction that did not end: writers no longer note what they change."""
+    """Clean up after a compaction that did not end: writers no longer note the keys that they change."""
     environment = store.environment()
     if environment is None or environment.value(ABOUT, COPYING) is None:
         return
@@ -131,7 +131,7 @@ def give_up(store: LiveStore) -> None:
 
 
 def _begin(store: LiveStore, environment: Environment) -> None:
-    """Have all who write note what they change from now on."""
+    """Make all writers note the keys that they change from now on."""
     give_up(store)
     with store.turn(patience_s=PATIENCE_S), environment.begin(write=True) as transaction:
         transaction.put(COPYING, whole(1), db=environment[ABOUT])
@@ -183,7 +183,7 @@ class _Copy:
             return time.monotonic() - begin
 
     def _walk(self, after: Environment) -> Iterator[None]:
-        """Copy all that is there, in steps."""
+        """Copy all entries, in steps."""
         yield from self._copied(after, ERASURES, self._marks)
         yield from self._copied(after, PROFILES, self._profiles)
         yield from self._copied(after, ACTIVITY, self._activity)
@@ -240,7 +240,7 @@ class _Copy:
                 return keys
 
     def _bring(self, after: Environment, keys: Sequence[bytes]) -> None:
-        """Bring over what these keys have now."""
+        """Copy the present values of these keys."""
         with self._before.begin() as source, after.begin(write=True) as target:
             batch = Batch(after, target)
             has_marks = source.stat(self._before[ERASURES])["entries"] > 0
@@ -265,7 +265,7 @@ class _Copy:
         return without(profile, read_erasure(mark)[0]) if mark else profile
 
     def _bring_rest(self, after: Environment) -> None:
-        """Bring over what is little, and is needed once only."""
+        """Copy the small databases, which need to be copied once only."""
         with self._before.begin() as source, after.begin(write=True) as target:
             for name in (PROGRESS, ABOUT):
                 for key, value in source.cursor(self._before[name]):

@@ -1,4 +1,4 @@
-"""Reports of damage: whoever reads the store tells its keeper, at the cost of one write to memory."""
+"""Reports of damage: a worker that reads a damaged value tells the follower, at the cost of one write to memory."""
 
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ SETTLED: Final = "damage.settled"
 
 
 class Damage:
-    """What was reported of a store, in memory that all processes share.
+    """The count of damage reports on a store, in memory that all processes share.
 
     Args:
         folder: Of the store.
@@ -23,7 +23,7 @@ class Damage:
         self._settled = SharedCounter(folder / SETTLED)
 
     def report(self) -> None:
-        """Tell the follower that something was not what had been written."""
+        """Tell the follower that a value was not the one that had been written."""
         self._reported.advance()
 
     @property

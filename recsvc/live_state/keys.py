@@ -1,4 +1,4 @@
-"""How the store's keys and small values are written. A change raises FORMAT: the store is then rebuilt."""
+"""Encodes the store's keys and small values. Whoever changes the encoding raises FORMAT: the store is then rebuilt."""
 
 import struct
 from typing import Final, TypeAlias

@@ -1,6 +1,6 @@
-"""Bounds of the store: by age, by size, and by the number of counts. What is oldest goes first.
+"""Bounds of the store: by age, by size, and by the number of counts. The oldest entries are dropped first.
 
-It goes in steps, each a batch of its own that ends when its time is over: nobody waits for the turn for long.
+They are dropped in steps, each a batch of its own that ends in bounded time: no other writer waits for long.
 """
 
 import time
@@ -24,7 +24,7 @@ Clock = Callable[[], float]
 
 
 class Dropped(NamedTuple):
-    """What went."""
+    """The numbers of users and counts that were dropped."""
 
     old_users: int = 0
     """Users who did nothing since the time up to which the live model's data reach."""
@@ -41,7 +41,7 @@ def keep_within(
     max_sums: int = MAX_SUMS,
     monotonic: Clock = time.monotonic,
 ) -> Dropped:
-    """Drop what is too old, and the oldest of what is too much; StoreError when it cannot be done now.
+    """Drop users and counts that are too old, then the oldest until the bounds hold; StoreError when that fails.
 
     Args:
         store: The store, and its bound of bytes.

@@ -14,7 +14,7 @@ MAX_BYTES: Final = 4096
 
 
 class Note(BaseModel):
-    """What is known of the store beside its own files.
+    """The facts about the store that stand in no file of its own.
 
     Attributes:
         store_format: Of its keys and values.

@@ -1,4 +1,4 @@
-"""What Kafka did not take: kept on disk by whoever was told, until the follower brings it to Kafka.
+"""Records that Kafka did not take: a worker keeps them on disk, until the follower sends them to Kafka.
 
 A store of its own, each commit of which is on disk before it returns: what is in it was acknowledged.
 """
@@ -107,7 +107,7 @@ class Pending:
             return [place for place, _ in zip(found, range(most), strict=False)]
 
     def remove(self, places: Iterable[bytes]) -> None:
-        """Drop records, as Kafka has them; StoreError when the disk refuses, and they come again."""
+        """Drop records that Kafka has; StoreError when the disk refuses, and they are sent again."""
         with self._turn():
             try:
                 with self._lmdb.begin(write=True) as transaction:

@@ -1,4 +1,4 @@
-"""What has to be sure before anybody maps a page of the store: that it is the one that was left, and whole."""
+"""Checks, before a process maps the store, that its file is whole and is the one that was closed."""
 
 import shutil
 from contextlib import suppress

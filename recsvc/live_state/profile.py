@@ -44,7 +44,7 @@ class DamagedError(ValueError):
 
 
 class Profile(Collection[Interaction]):
-    """What one user did since training, oldest first.
+    """The newest interactions of one user, packed, oldest first.
 
     Args:
         packed: From `of` or `with_newer`; the checksum of its head is checked at once, the others when its

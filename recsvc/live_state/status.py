@@ -1,4 +1,4 @@
-"""How far the store of a folder follows Kafka: written by the follower each second, read by whoever asks."""
+"""The status of a folder's store against Kafka: the follower writes it each second, workers read it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ READ_EVERY_S: Final = 0.5
 
 
 class State(StrEnum):
-    """How well the store follows."""
+    """The states of the store against Kafka."""
 
     FOLLOWING = "following"
     """What the brokers have is there within moments."""
@@ -35,7 +35,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
-    """How far the store follows at one moment.
+    """The state and the lag of the store at one moment.
 
     Attributes:
         state: In a word.
@@ -129,7 +129,7 @@ class StatusReader:
         return self._status
 
     def known_until_ms(self) -> int | None:
-        """Return up to when all that users did is known, milliseconds since 1970 UTC; None while nobody knows."""
+        """Return the time until which all interactions are known, milliseconds since 1970 UTC; None when unknown."""
         status = self.status()
         return min(status.known_until_ms, self._now_ms()) if status else None
 

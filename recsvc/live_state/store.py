@@ -62,7 +62,7 @@ STEP: Final = 1000
 
 
 class Known(NamedTuple):
-    """What the store knows of a user."""
+    """The store's entries on one user."""
 
     profile: Profile | None
     forgotten_at_ms: int | None
@@ -267,7 +267,7 @@ class LiveStore:
             self._is_opening = False
 
     def _reopen(self) -> None:
-        """Open what is current; the caller holds `turn`, so that no writer is waited for."""
+        """Open the current environment; the caller holds `turn`, so that no writer is waited for."""
         with self._reopening:
             changes = self._changes.get()
             if changes == self._seen:
@@ -283,7 +283,7 @@ class LiveStore:
             self._seen = changes
 
     def _report(self, error: Exception) -> None:
-        """Tell of damage, unless the error says nothing against what the store holds: a full disk is none."""
+        """Report damage, unless the error says nothing about the store's contents, as a full disk does not."""
         self._is_broken = self._is_broken or isinstance(error, lmdb.PanicError)
         is_of_system = isinstance(error, lmdb.Error) and error.code > 0
         if not is_of_system and not isinstance(error, lmdb.MapFullError | lmdb.TxnFullError | lmdb.ReadersFullError):

@@ -21,7 +21,7 @@ class StoreError(OSError):
 
 
 class Turns:
-    """Turns at one store.
+    """The lock of one store's writers, which each gets in turn.
 
     Args:
         folder: Of the store.

@@ -72,7 +72,7 @@ _SMALL: Final[dict[str, Callable[[Packed], object]]] = {
 
 
 class Verdict(IntEnum):
-    """What a check found, and the status with which its process ends."""
+    """The result of a check; its value is the exit status of the process that checks."""
 
     SOUND = 0
     DAMAGED = 3

@@ -1,4 +1,4 @@
-"""What users did within an hour, as sums by video."""
+"""Sums of the interactions of one hour, by video."""
 
 from typing import Final, NamedTuple, Self
 
@@ -13,7 +13,7 @@ MAX_SUM: Final = 1e12
 
 
 class HourlyCounts(NamedTuple):
-    """Sums of one hour, for the videos that a model knows."""
+    """The sums of one hour, for the videos that a model knows."""
 
     version: int
     """How often the hour's counts had changed."""

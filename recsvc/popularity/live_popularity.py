@@ -52,11 +52,11 @@ class LivePopularity:
         self._thread = PeriodicThread("freshness", self.refresh, interval_s=interval_s)
 
     def start(self) -> None:
-        """Refresh from now on; a failure leaves the prior as it was."""
+        """Start the thread that refreshes; a failure leaves the prior as it was."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop refreshing."""
+        """Stop the thread that refreshes."""
         self._thread.stop()
 
     def refresh(self) -> bool:
@@ -126,7 +126,7 @@ class _Decay:
         self._half_life_ms = half_life_ms
 
     def since(self, at_ms: int) -> float:
-        """Return what is left of something that happened then."""
+        """Return the part of a weight that is left after the decay since then."""
         left: float = 0.5 ** ((self._now_ms - at_ms) / self._half_life_ms)
         return left
 

@@ -1,1 +1,1 @@
-"""What callers tell of users: brought to Kafka or kept for it, and known on this machine at once."""
+"""Updates and erasures that callers send: written to Kafka or kept for it, and known on this machine at once."""

@@ -26,7 +26,7 @@ class Message(NamedTuple):
 
 
 def update_message(user_id: str, interactions: Iterable[Interaction], *, told_ms: int) -> Message:
-    """Return what tells of a user's interactions.
+    """Return a message with a user's interactions.
 
     Args:
         user_id: The user.
@@ -38,7 +38,7 @@ def update_message(user_id: str, interactions: Iterable[Interaction], *, told_ms
 
 
 def erasure_message(user_id: str, *, at_ms: int) -> Message:
-    """Return what tells that a user is to be forgotten up to a time, milliseconds since 1970 UTC."""
+    """Return the message by which a user is forgotten up to a time, milliseconds since 1970 UTC."""
     return Message(user_id.encode(), None, [(ERASED_AT, iso(at_ms).encode())])
 
 

@@ -138,7 +138,7 @@ class UpdateProducer:
         return False
 
     def _report(self, trouble: str) -> None:
-        """Say what changed, once."""
+        """Log a change of the state, once."""
         if trouble and not self._trouble:
             logger.warning("profile_updates.not_sent", problem=trouble)
         elif self._trouble and not trouble:
@@ -147,7 +147,7 @@ class UpdateProducer:
 
 
 class _Outcome:
-    """What became of a message; told in the polling thread."""
+    """The outcome of one message, which the polling thread sets."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()

@@ -1,4 +1,4 @@
-"""Makes durable what callers tell of users, and known to the next page of this machine.
+"""Makes the updates and erasures that callers send durable, and known to the next page of this machine.
 
 With Kafka, Kafka has it before the call is answered, or this machine's disk until Kafka does; the local store then only
 makes it known at once, which the follower would do a moment later. Without Kafka, the local store is all there is.
@@ -33,7 +33,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Durability(IntEnum):
-    """Where a change is kept."""
+    """The place where a change is kept."""
 
     KAFKA = auto()
     """On all in-sync replicas of its partition."""

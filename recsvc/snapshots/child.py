@@ -24,7 +24,7 @@ LIMIT_S: Final = 900.0
 
 
 class Outcome(BaseModel):
-    """What came of it."""
+    """The result that the process reports."""
 
     snapshot: Snapshot | None = None
     """None where none was due, or somebody else takes it."""
@@ -65,7 +65,7 @@ def take_in_subprocess(
 
 
 def main() -> None:
-    """Take it, and write an `Outcome` to standard output; end with the process that holds standard input."""
+    """Take the snapshot and write an `Outcome` to standard output; end with the process that holds standard input."""
     configure_logs("info", service="recsvc")
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     folder, max_bytes, is_synced, url, cluster_id = sys.argv[1:]

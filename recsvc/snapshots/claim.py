@@ -25,7 +25,7 @@ class Claim:
         self._owner = owner
 
     def make(self, now_ms: int) -> bool:
-        """Claim, and return whether nobody else has; OSError when the store fails."""
+        """Claim the hour, and return whether nobody else has; OSError when the store fails."""
         owner, until_ms, tag = self._read()
         # One from a clock that is far ahead would hold for as long.
         if owner != self._owner and now_ms < until_ms <= now_ms + 2 * CLAIM_MS:

@@ -1,4 +1,4 @@
-"""Which snapshots of a store there are, and which of them go."""
+"""Lists the snapshots of a store, and removes those that nobody needs."""
 
 from collections import defaultdict
 from typing import Final
@@ -50,7 +50,7 @@ class KeptSnapshots:
         return max((one for one in times if one <= now_ms + MAX_AHEAD_MS), default=None)
 
     def tidy(self, now_ms: int, marks_sha256: str | None) -> None:
-        """Remove what nobody needs; see `Snapshots.tidy`."""
+        """Remove the objects that nobody needs; see `Snapshots.tidy`."""
         objects = self._objects()
         complete = sorted(name for name, keys in objects.items() if key_of(name, MANIFEST) in keys)
         ahead = [name for name in complete if time_of(name) > now_ms + MAX_AHEAD_MS]

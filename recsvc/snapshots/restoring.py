@@ -61,7 +61,7 @@ class Restoring:
         self._raw_bytes = 0
 
     def take(self, path: Path, number: int) -> None:
-        """Take in the next part; SnapshotError when it is not what the manifest says."""
+        """Check the next part and add its records; SnapshotError when it differs from the manifest."""
         part = self._snapshot.parts[number]
         if path.stat().st_size != part.size or part.size > MAX_PART_BYTES:
             raise SnapshotError("size", f"{path.name} has {path.stat().st_size} bytes instead of {part.size}")
@@ -78,7 +78,7 @@ class Restoring:
                 self._put(block)
 
     def finish(self) -> None:
-        """Check what can be checked at the end only, and write all to disk; SnapshotError when anything is wrong."""
+        """Do the checks that need all parts, and write all to disk; SnapshotError when anything is wrong."""
         self._begin_databases_up_to(len(CARRIED))
         snapshot = self._snapshot
         for what, found, wanted in (
@@ -94,7 +94,7 @@ class Restoring:
         self._environment.lmdb.sync(force=True)
 
     def abandon(self) -> None:
-        """Give up what is not committed."""
+        """Abort the transaction that is not committed."""
         if self._transaction:
             self._transaction.abort()
             self._transaction = None

@@ -1,4 +1,4 @@
-"""What a snapshot is, by its manifest: where it belongs, how far it reaches, and what its parts must be.
+"""The manifest of a snapshot: its Kafka cluster, the offsets that it reaches, and the digests of its parts.
 
 The manifest is one line of JSON and a line with its SHA-256, and is written last.
 """
@@ -41,7 +41,7 @@ class SnapshotError(ValueError):
 
 
 class Part(BaseModel):
-    """What one object of a snapshot must be."""
+    """The size and the digest of one object of a snapshot."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -50,7 +50,7 @@ class Part(BaseModel):
 
 
 class Offset(BaseModel):
-    """How far one partition had been read."""
+    """The next offset to read of one partition."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -63,7 +63,7 @@ class Offset(BaseModel):
 
 
 class Snapshot(BaseModel):
-    """The manifest."""
+    """The manifest of one snapshot."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -124,7 +124,7 @@ def read_snapshot(data: bytes, name: str) -> Snapshot:
 
 
 class _Formats(BaseModel):
-    """What every manifest says, of whatever format."""
+    """The fields that a manifest of any format has."""
 
     format: int
     keys_format: int

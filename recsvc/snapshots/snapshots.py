@@ -230,7 +230,7 @@ class Snapshots:
 
 @contextmanager
 def _noticing_damage(live: LiveStore) -> Iterator[None]:
-    """Have the live state examined when LMDB finds it damaged; SnapshotError then."""
+    """Report damage that LMDB finds in the live state, for examination; SnapshotError then."""
     try:
         yield
     except lmdb.Error as error:
@@ -245,7 +245,7 @@ def _describe(environment: Environment, about: Mapping[str, str]) -> None:
 
 
 def _keep_marks(live: LiveStore, environment: Environment) -> None:
-    """Forget in an environment whom the current one forgets, also since the list of them was read."""
+    """Forget in a new environment the users whom the current one forgot, also after the list of marks was read."""
     with environment.begin(write=True) as transaction:
         batch = Batch(environment, transaction)
         for mark, at_ms, _ in live.marks():

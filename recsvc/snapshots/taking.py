@@ -1,4 +1,4 @@
-"""Writes the records of a store to parts, all of one moment: one read transaction, so the offsets belong to them.
+"""Writes the records of a store to parts, in one read transaction: records and offsets are of the same moment.
 
 Pages that writers free meanwhile are not used again before the transaction ends, so it ends in bounded time.
 """
@@ -28,7 +28,7 @@ Records = Iterator[tuple[bytes, bytes]]
 
 
 class Taken(NamedTuple):
-    """What was written; see `Snapshot`."""
+    """The facts about the written parts that a `Snapshot` holds."""
 
     offsets: list[Offset]
     records: dict[str, int]
@@ -72,7 +72,7 @@ class Taking:
         self._left_out = 0
 
     def run(self) -> Taken:
-        """Write all parts; SnapshotError when there is nothing to begin with, or it takes too long."""
+        """Write all parts; SnapshotError when the store has no offsets yet, or it takes too long."""
         self._end = self._monotonic() + self._max_read_s
         with self._environment.begin() as transaction:
             for database in CARRIED:

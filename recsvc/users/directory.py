@@ -28,7 +28,7 @@ NO_DEADLINE: Final = float("inf")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProfileSummary:
-    """What people may know of a user."""
+    """The facts about a user that callers may read."""
 
     user_id: str
     state: UserState
@@ -70,17 +70,17 @@ class UserDirectory:
         self._sweeping = PeriodicThread("folded-users", self.sweep, interval_s=SWEEP_S)
 
     def start(self) -> None:
-        """Open the store, and let go, from now on, of who was forgotten or did more."""
+        """Open the store, and start the thread that sweeps."""
         self._store.environment()
         self._sweeping.start()
 
     def stop(self) -> None:
-        """Stop."""
+        """Stop the thread that sweeps, and the recorder."""
         self._sweeping.stop()
         self._recorder.stop()
 
     def sweep(self) -> None:
-        """Let go of the users of whom more is known than was, or less."""
+        """Drop users from memory whose profiles changed since, or who were forgotten."""
         self._folded.sweep(self._store.look, lambda: self._sweeping.pause(BREATH_S))
 
     def user(self, serving: ServingModel, user_id: str, recent: Sequence[Interaction] = ()) -> User:
@@ -111,7 +111,7 @@ class UserDirectory:
         return user
 
     def update(self, user_id: str, interactions: Sequence[Interaction], *, within_s: float = NO_DEADLINE) -> Durability:
-        """Note what a user did, and return where that is kept.
+        """Keep a user's interactions, and return where they are kept.
 
         ServiceError: UNAVAILABLE when nothing can keep it; nothing is noted then.
         """
@@ -128,7 +128,7 @@ class UserDirectory:
         return self._recorder.forget(user_id, at_ms=self._now_ms(), within_s=within_s)
 
     def summary(self, serving: ServingModel, user_id: str) -> ProfileSummary | None:
-        """Return what is known of a user, None when nothing is."""
+        """Return the summary of a user, None when nothing is known."""
         user = self.user(serving, user_id)
         packed, forgotten_at_ms = self._store.look(user_id)
         profile = None if packed is None else self._readable(packed, forgotten_at_ms)

@@ -79,7 +79,7 @@ class FoldedUsers:
             self._drop_stale(serving.fold_in)
 
     def sweep(self, look: Look, pause: Callable[[], None]) -> None:
-        """Drop those of whom more is known by now, or less: nothing of who was forgotten stays in memory.
+        """Drop users whose profiles changed since: nothing of a forgotten user stays in memory.
 
         Args:
             look: Tells what is known of a user.

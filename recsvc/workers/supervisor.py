@@ -33,7 +33,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Worker:
-    """One process's place: the process in it, and when to start the next one.
+    """The place of one process, which holds the running process and the time to start the next one.
 
     Args:
         command: The program.
@@ -81,7 +81,7 @@ class Worker:
         return self._process.poll() if self._process else None
 
     def look(self) -> None:
-        """Learn whether it serves; start another process some time after it died."""
+        """Read whether the process serves; start another one some time after it died."""
         if self._process is None:
             if self._clock() >= self._due:
                 self._start_again()

@@ -34,11 +34,11 @@ class Stopped(Protocol):
     """Tells that gRPC's core has ended."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for it, and return whether it has."""
+        """Wait for the core's end, and return whether it has ended."""
 
 
 class Choices(TypedDict, total=False):
-    """What a program may choose of a server of threads.
+    """The options of a thread server that a program may choose.
 
     Attributes:
         options: gRPC channel arguments beyond the defaults; later ones win.

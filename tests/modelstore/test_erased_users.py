@@ -14,7 +14,7 @@ from recsvc.users.directory import UserDirectory
 from servicekit.grpc.errors import ServiceError
 from servicekit.storage.object_store import FileStore
 from servicekit.user_fingerprint import user_fingerprint as fingerprint
-from tests.recsvc.support.audiences import NOW_MS, audience
+from tests.recsvc.support.directories import NOW_MS, directory
 from tests.recsvc.support.models import publish, random_model
 from tests.support.polling import wait_for
 
@@ -48,7 +48,7 @@ def test_another_server_learns_of_it_soon_and_a_new_one_at_its_start(tmp_path: P
 
 
 def test_who_is_forgotten_by_this_server_is_on_the_list(tmp_path: Path) -> None:
-    users = audience(share=ErasedUsers(FileStore(tmp_path)).add)
+    users = directory(share=ErasedUsers(FileStore(tmp_path)).add)
 
     users.forget("u1")
 
@@ -71,7 +71,7 @@ def test_servers_that_write_at_once_lose_nobody(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_written_is_told_and_this_server_has_forgotten(tmp_path: Path) -> None:
     (tmp_path / KEY).mkdir(parents=True)  # no file can be written there
-    users = audience(share=ErasedUsers(FileStore(tmp_path)).add)
+    users = directory(share=ErasedUsers(FileStore(tmp_path)).add)
 
     with pytest.raises(ServiceError) as caught:
         users.forget("u1")

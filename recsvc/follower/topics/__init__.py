@@ -1,1 +1,1 @@
-"""The followed topics, from the brokers into the store."""
+"""Reads the followed topics of Kafka and writes their messages to the store."""

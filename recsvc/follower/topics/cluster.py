@@ -1,4 +1,4 @@
-"""What the follower asks the brokers besides messages: which partitions there are, and where they begin and end."""
+"""Asks the brokers for the partitions of the followed topics, and for their first and last offsets."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ _spec: Any = OffsetSpec  # whose methods have no types
 
 
 class Ground(NamedTuple):
-    """What a cluster holds of some topics."""
+    """The partitions of some topics that a Kafka cluster has, with the cluster's id."""
 
     cluster_id: str
     places: list[Place]

@@ -1,4 +1,4 @@
-"""What some messages tell, gathered by user, to be written to the store at once with the offsets behind them."""
+"""Collects messages by user, and writes their contents and the offsets after them to the store in one batch."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -71,7 +71,7 @@ class Gathering:
         self.bytes = 0
 
     def take(self, messages: Iterable[Any]) -> None:
-        """Take in what messages tell; one that is odd tells nothing, and costs no other one."""
+        """Add the contents of messages; one that cannot be read is counted, and the others are added all the same."""
         for message in messages:
             timestamp = message.timestamp()
             self.ends[message.topic(), message.partition()] = (message.offset() + 1, timestamp[1])
@@ -124,7 +124,7 @@ class Gathering:
             self._sums[at_ms // HOUR_MS, one.video_id] += worth
 
     def apply(self, batch: Batch, stored: Mapping[Place, int]) -> None:
-        """Write it all to the store.
+        """Write the collected contents and offsets to the store.
 
         Args:
             batch: Of the store.

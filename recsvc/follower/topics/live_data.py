@@ -1,4 +1,4 @@
-"""What the follower knows of the model that is live on this machine: where its data end, and how long videos are."""
+"""The facts about this machine's live model that the follower needs: the end of its data, and the videos' lengths."""
 
 from typing import Final
 
@@ -33,7 +33,7 @@ class LiveData:
         """The first instant that the model's data do not cover, milliseconds since 1970 UTC; None while no model is."""
 
     def look(self) -> None:
-        """Learn of another model."""
+        """Read the note again, and change to the model that it names."""
         pointer = self._cache.last()
         if pointer is None or pointer == self._pointer:
             return

@@ -1,4 +1,4 @@
-"""Messages of the followed topics, read: whatever they hold, they are told apart and never stop the reading."""
+"""Reads messages of the followed topics; one that cannot be read raises an error of its own and stops nothing."""
 
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -28,7 +28,7 @@ _TYPES: Final = {str(one): one for one in InteractionType}
 
 
 class MalformedError(ValueError):
-    """A message that is none of its topic's."""
+    """A message without the form that its topic's messages have."""
 
 
 class NewerSchemaError(ValueError):
@@ -36,7 +36,7 @@ class NewerSchemaError(ValueError):
 
 
 class Told(NamedTuple):
-    """What a message tells of a user."""
+    """The interactions of one user in an update, and when the update was made."""
 
     user_id: str
     interactions: list[Interaction]
@@ -63,7 +63,7 @@ def read_interaction(value: bytes | None, rating: bytes | str | None = None) -> 
 
 
 def read_update(key: bytes | None, value: bytes) -> Told:
-    """Return what an update tells; MalformedError or NewerSchemaError where it cannot be told.
+    """Return the contents of an update; MalformedError or NewerSchemaError where it cannot be read.
 
     Args:
         key: Of the message: the user.

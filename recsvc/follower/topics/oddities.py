@@ -21,7 +21,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Oddities:
-    """Counts what was passed over.
+    """Counts messages that were passed over.
 
     Args:
         metrics: Told of each, by reason.
@@ -45,7 +45,7 @@ class Oddities:
             self._example = f"{place}: {type(error).__name__}: {error}"[:300]
 
     def report(self) -> None:
-        """Tell the metrics of what was counted, and the log, unless it was told moments ago."""
+        """Send the counts to the metrics, and to the log unless it got a line moments ago."""
         for reason, count in self._uncounted.items():
             self._metrics.count(Metric.LIVE_MALFORMED, count, tags=[f"reason:{reason}"])
         self._uncounted.clear()

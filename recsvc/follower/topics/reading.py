@@ -1,4 +1,4 @@
-"""Brings what the topics hold into the store, with the offsets behind it: nothing is lost and nothing taken twice."""
+"""Copies the topics' messages to the store, with the offsets after them: none is lost, and none is applied twice."""
 
 import os
 import sys
@@ -44,7 +44,7 @@ logger = structlog.get_logger(__name__)
 
 
 def _take_lowest_priority() -> None:
-    """Let this thread run when nobody else wants to: pages do not wait for what is past."""
+    """Set the lowest priority for this thread, so that pages do not wait while old messages are read."""
     if sys.platform == "linux":
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
@@ -107,7 +107,7 @@ class Reading:
         )
 
     def start(self) -> None:
-        """Start reading."""
+        """Start the thread that reads."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -121,7 +121,7 @@ class Reading:
         self._renewed.set()
 
     def look_again(self) -> None:
-        """Find out anew which partitions there are and where to begin, soon."""
+        """Ask for the partitions and their starts again, soon."""
         self._changed.set()
 
     def _read_with_one_client(self) -> None:
@@ -142,7 +142,7 @@ class Reading:
             source.close()
 
     def _read_what_there_is(self, source: Source) -> None:
-        """Read all partitions that there are now."""
+        """Read all partitions that the cluster has now, until told otherwise."""
         self._changed.clear()
         try:
             cluster = self._reachable.get()
@@ -174,7 +174,7 @@ class Reading:
         self.starts = starts
 
     def _follow(self, source: Source) -> None:
-        """Read on, what there is much of at the lowest priority, until told otherwise."""
+        """Read messages until told otherwise; a large backlog at the lowest priority."""
         try:
             while not (self._is_interrupted() or self._changed.is_set()):
                 messages = self._read_batch(source)
@@ -189,13 +189,13 @@ class Reading:
             self._recent.clear()
 
     def _catch_up(self, source: Source) -> None:
-        """Read on as long as there is much."""
+        """Read messages as long as the backlog is large."""
         while not (self._is_interrupted() or self._changed.is_set()):
             if self._read_batch(source) < LITTLE:
                 return
 
     def _read_batch(self, source: Source) -> int:
-        """Bring some messages into the store, and return how many; MovedError where they are for another store."""
+        """Copy some messages to the store, and return how many; MovedError where they are for another store."""
         try:
             gathered = self._gathered(source)
             self._report(source.trouble)
@@ -252,7 +252,7 @@ class Reading:
         return self._thread.is_stopping or self._renewed.is_set()
 
     def _report(self, trouble: str) -> None:
-        """Say what changed, once."""
+        """Log a change of the state, once."""
         if trouble and trouble != self.trouble:
             logger.warning("live.not_reading", problem=trouble)
         elif self.trouble and not trouble:

@@ -34,5 +34,5 @@ class RecentEvents:
         return False
 
     def clear(self) -> None:
-        """Know no event, as the same ones are read again."""
+        """Forget all events, as the same ones are read again."""
         self._newer, self._older = set(), set()

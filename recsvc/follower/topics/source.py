@@ -76,5 +76,5 @@ class Source:
         return good
 
     def close(self) -> None:
-        """Let the brokers go."""
+        """Close the connections to the brokers."""
         self._consumer.close()

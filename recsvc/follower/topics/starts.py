@@ -1,4 +1,4 @@
-"""Where reading begins in each partition: where the store is, or where the live model's data end."""
+"""Finds the first offset to read of each partition: the store's own, or that of the end of the live model's data."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
@@ -18,7 +18,7 @@ logger = structlog.get_logger(__name__)
 
 
 class Starts(NamedTuple):
-    """Where to begin.
+    """The first offset to read of each partition.
 
     Attributes:
         offsets: Of each partition to read.
@@ -40,7 +40,7 @@ Restore = Callable[[Ground, Mapping[Place, int], Mapping[Place, int]], None]
 def find_starts(
     cluster: Cluster, ground: Ground, store: LiveStore, cut_off_ms: int | None, restore: Restore | None = None
 ) -> Starts:
-    """Return where to begin; KafkaException or StoreError where that cannot be told now.
+    """Return the first offset to read of each partition; KafkaException or StoreError where it is unknown now.
 
     A store of another cluster, or of a topic that was made anew since, begins anew. One that has read nothing yet
     begins with a snapshot where there is one.
@@ -76,7 +76,7 @@ def find_starts(
 
 
 def _skip(store: LiveStore, passed: Mapping[Place, int]) -> None:
-    """Go on where records still are; how far the partition is known in time stays as it is."""
+    """Skip the records that are gone; the time until which the partition was read stays as it is."""
     progress = store.progress()
     with store.writing(patience_s=SYNCED_PATIENCE_S) as batch:
         for place, first in passed.items():
@@ -98,7 +98,7 @@ def _beyond(stored: Mapping[Place, int], ends: Mapping[Place, int]) -> Place | N
 
 
 def _since(cluster: Cluster, places: list[Place], at_ms: int) -> dict[Place, int]:
-    """Return where a time begins in partitions.
+    """Return the offset of the first message after a time in each partition.
 
     One that holds nothing as late, or whose broker cannot tell, is read as a whole: what is older changes little.
     """

@@ -4,7 +4,7 @@ import pytest
 
 from recsvc.domain.interaction import Interaction, InteractionType
 from recsvc.follower.topics.message import MAX_BYTES, MalformedError, read_interaction
-from tests.recsvc.support.audiences import CUT_OFF_MS
+from tests.recsvc.support.directories import CUT_OFF_MS
 
 LATER_MS = CUT_OFF_MS + 60_000
 GOOD = {

@@ -20,7 +20,7 @@ from recsvc.model.serving_model import ServingModel
 from recsvc.popularity import live_popularity as freshness_module
 from recsvc.popularity.hourly_counts import HourlyCounts
 from recsvc.popularity.live_popularity import MAX_DECAY, MAX_HOURS, LivePopularity
-from tests.recsvc.support.audiences import CUT_OFF_MS
+from tests.recsvc.support.directories import CUT_OFF_MS
 from tests.recsvc.support.models import random_model
 from tests.recsvc.support.stores import count, prepared
 from tests.support.polling import wait_for

@@ -24,7 +24,7 @@ from tests.recsvc.support.models import DATA_UNTIL, manifest_of, publish
 from tests.recsvc.support.programs import started
 from tests.recsvc.support.rollout import RecordedMetrics
 from tests.recsvc.support.stores import count, prepared_beside
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 

@@ -18,7 +18,7 @@ from recsvc.users.directory import ProfileSummary
 from recsvc.users.folded_users import FoldedUsers
 from servicekit.grpc.errors import ServiceError
 from servicekit.user_fingerprint import user_fingerprint
-from tests.recsvc.support.audiences import CUT_OFF_MS, NOW_MS, audience
+from tests.recsvc.support.directories import CUT_OFF_MS, NOW_MS, directory
 from tests.recsvc.support.models import random_model
 from tests.recsvc.support.stores import prepared
 
@@ -44,7 +44,7 @@ def summarised(summary: ProfileSummary | None) -> ProfileSummary:
 
 
 def test_a_stranger_is_folded_in_and_what_was_done_counts_as_seen() -> None:
-    users = audience()
+    users = directory()
     users.update("new", [like("v3"), like("unknown")])
 
     user = users.user(OLD, "new")
@@ -55,7 +55,7 @@ def test_a_stranger_is_folded_in_and_what_was_done_counts_as_seen() -> None:
 
 
 def test_mere_impressions_leave_a_stranger_cold_but_are_not_shown_again() -> None:
-    users = audience()
+    users = directory()
     users.update("new", [Interaction("v3", InteractionType.IMPRESSION, CUT_OFF_MS)])
 
     user = users.user(OLD, "new")
@@ -65,7 +65,7 @@ def test_mere_impressions_leave_a_stranger_cold_but_are_not_shown_again() -> Non
 
 
 def test_a_trained_user_keeps_what_training_knew() -> None:
-    users, trained = audience(), OLD.user("u1")
+    users, trained = directory(), OLD.user("u1")
     users.update("u1", [like("v3")])
 
     user = users.user(OLD, "u1")
@@ -78,7 +78,7 @@ def test_a_trained_user_keeps_what_training_knew() -> None:
 
 def test_what_training_had_is_not_counted_twice() -> None:
     """A trained user's interactions of before the cut-off count as seen only; a stranger's count fully."""
-    users = audience()
+    users = directory()
     for name in ("u1", "new"):
         users.update(name, [like("v3", CUT_OFF_MS - 1)])
 
@@ -89,7 +89,7 @@ def test_what_training_had_is_not_counted_twice() -> None:
 
 
 def test_users_are_folded_anew_into_the_next_model() -> None:
-    users = audience()
+    users = directory()
     users.update("new", [like("v3")])
 
     vectors = [vector(users.user(serving, "new")) for serving in (OLD, NEW, OLD)]
@@ -100,7 +100,7 @@ def test_users_are_folded_anew_into_the_next_model() -> None:
 
 def test_users_of_earlier_models_are_let_go() -> None:
     """Each would keep its model in memory."""
-    users = audience()
+    users = directory()
     for serving, count in ((OLD, 20), (NEW, 3)):
         for index in range(count):
             users.update(f"{count}-{index}", [like("v3")])
@@ -110,7 +110,7 @@ def test_users_of_earlier_models_are_let_go() -> None:
 
 
 def test_the_request_tells_what_is_not_known_yet_and_leaves_no_trace() -> None:
-    users = audience()
+    users = directory()
     users.update("new", [like("v3")])
 
     repeated = users.user(OLD, "new", [like("v3")])
@@ -122,7 +122,7 @@ def test_the_request_tells_what_is_not_known_yet_and_leaves_no_trace() -> None:
 
 
 def test_who_is_forgotten_is_a_stranger_under_every_model() -> None:
-    users = audience()
+    users = directory()
     users.update("u1", [like("v3")])
     users.forget("u1")
 
@@ -133,7 +133,7 @@ def test_who_is_forgotten_is_a_stranger_under_every_model() -> None:
 
 
 def test_an_interaction_of_the_future_is_forgotten_too() -> None:
-    users = audience()
+    users = directory()
     users.update("new", [like("v3", NOW_MS + 10**9)])
     users.forget("new")
 
@@ -142,20 +142,20 @@ def test_an_interaction_of_the_future_is_forgotten_too() -> None:
 
 def test_what_one_process_is_told_the_next_page_of_another_knows(tmp_path: Path) -> None:
     """Also one that starts later; each has a look of its own at the store."""
-    one, other = (audience(prepared(tmp_path)) for _ in range(2))
+    one, other = (directory(prepared(tmp_path)) for _ in range(2))
     rated = Interaction("v3", InteractionType.RATING, CUT_OFF_MS, 5, 4.5)
 
     kept = [one.update("new", [rated]), other.update("u1", [like("v4")]), other.forget("u2")]
 
     assert kept == [Durability.MACHINE] * 3
-    for users in (one, other, audience(prepared(tmp_path))):
+    for users in (one, other, directory(prepared(tmp_path))):
         assert tuple(users.user(OLD, "new").interactions) == (rated,)
         assert users.user(OLD, "u1").state is UserState.FOLDED_IN
         assert users.user(OLD, "u2").state is UserState.COLD
 
 
 def test_an_update_that_comes_twice_changes_nothing() -> None:
-    users = audience()
+    users = directory()
     users.update("new", [like("v3")])
     before = users.user(OLD, "new")
 
@@ -165,20 +165,20 @@ def test_an_update_that_comes_twice_changes_nothing() -> None:
 
 
 def test_updates_of_one_user_by_many_at_once_are_all_kept(tmp_path: Path) -> None:
-    audiences = [audience(prepared(tmp_path)) for _ in range(2)]
+    directories = [directory(prepared(tmp_path)) for _ in range(2)]
 
     def update(number: int) -> None:
-        audiences[number % 2].update("new", [like(f"v{number}")])
+        directories[number % 2].update("new", [like(f"v{number}")])
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(update, range(48)))
 
-    assert names(OLD, audiences[0].user(OLD, "new").seen) == {f"v{number}" for number in range(48)}
+    assert names(OLD, directories[0].user(OLD, "new").seen) == {f"v{number}" for number in range(48)}
 
 
 def test_pages_need_no_store_and_updates_say_that_there_is_none(tmp_path: Path) -> None:
     """As while the follower has a damaged one made anew."""
-    users = audience(LiveStore(tmp_path))
+    users = directory(LiveStore(tmp_path))
 
     assert users.user(OLD, "u1").state is UserState.TRAINED
     changes: list[Callable[[], object]] = [lambda: users.update("u1", [like("v3")]), lambda: users.forget("u1")]
@@ -192,7 +192,7 @@ def test_pages_need_no_store_and_updates_say_that_there_is_none(tmp_path: Path) 
 def test_an_update_waits_for_another_writer_no_longer_than_its_caller(tmp_path: Path) -> None:
     """Such as a process that was stopped while it wrote; pages do not notice."""
     store = prepared(tmp_path)
-    users = audience(store)
+    users = directory(store)
     with prepared(tmp_path).turn(), pytest.raises(ServiceError) as caught:
         users.update("u1", [like("v3")], within_s=0.1)
 
@@ -202,7 +202,7 @@ def test_an_update_waits_for_another_writer_no_longer_than_its_caller(tmp_path: 
 
 @pytest.mark.parametrize("place", [0, 40, 70])
 def test_a_profile_that_the_disk_changed_counts_as_none(place: int) -> None:
-    users = audience()
+    users = directory()
     users.update("u1", [like("v3"), like("v4")])
     environment = users._store.environment()
     assert environment is not None
@@ -218,7 +218,7 @@ def test_a_profile_that_the_disk_changed_counts_as_none(place: int) -> None:
 
 
 def test_a_user_is_folded_once_as_long_as_nothing_new_is_known() -> None:
-    users = audience()
+    users = directory()
     users.update("new", [like("v3")])
     before = users.user(OLD, "new")
     users.update("other", [like("v3")])
@@ -230,7 +230,7 @@ def test_a_user_is_folded_once_as_long_as_nothing_new_is_known() -> None:
 
 def test_who_is_kept_in_memory_is_bounded_by_bytes() -> None:
     """The users of the last pages stay."""
-    users = audience()
+    users = directory()
     users._folded = FoldedUsers(max_bytes=20_000)
     for number in range(100):
         users.update(f"user-{number}", [like(f"v{row}") for row in range(20)])
@@ -242,7 +242,7 @@ def test_who_is_kept_in_memory_is_bounded_by_bytes() -> None:
 
 
 def test_a_profile_tells_what_is_known() -> None:
-    users = audience()
+    users = directory()
     users.update("u1", [like("v3"), like("v4")])
 
     summary = summarised(users.summary(OLD, "u1"))
@@ -259,13 +259,13 @@ def test_a_profile_tells_what_is_known() -> None:
 
 
 def test_nobody_has_a_profile_whom_nothing_is_known_of() -> None:
-    assert audience().summary(OLD, "nobody") is None
-    assert summarised(audience().summary(OLD, "u1")).state is UserState.TRAINED
+    assert directory().summary(OLD, "nobody") is None
+    assert summarised(directory().summary(OLD, "u1")).state is UserState.TRAINED
 
 
 def test_nothing_of_a_user_whom_another_process_forgot_is_left_in_memory(tmp_path: Path) -> None:
     """After the next sweep, which lets go of who did more as well, and of nobody else."""
-    users, others = (audience(prepared(tmp_path)) for _ in range(2))
+    users, others = (directory(prepared(tmp_path)) for _ in range(2))
     for name in ("gone", "busy", "same"):
         users.update(name, [like("v3")])
     gone = weakref.ref(vector(users.user(OLD, "gone")))
@@ -285,7 +285,7 @@ def test_nothing_of_a_user_whom_another_process_forgot_is_left_in_memory(tmp_pat
 def test_whom_another_server_forgot_is_a_stranger_to_the_next_page(tmp_path: Path) -> None:
     """The follower learns fingerprints from the model store, no names; nobody else is folded anew."""
     store = prepared(tmp_path)
-    users = audience(store)
+    users = directory(store)
     for name in ("one", "other", "u1"):
         users.update(name, [like("v3")])
     one, other = (users.user(OLD, name) for name in ("one", "other"))
@@ -304,7 +304,7 @@ def test_whom_another_server_forgot_is_a_stranger_to_the_next_page(tmp_path: Pat
 
 def test_who_comes_back_is_known_by_what_happened_since(tmp_path: Path) -> None:
     clock = [NOW_MS]
-    users = audience(prepared(tmp_path), now_ms=lambda: clock[0])
+    users = directory(prepared(tmp_path), now_ms=lambda: clock[0])
     users.update("u1", [like("v3")])
     users.forget("u1")
     clock[0] += 1
@@ -313,9 +313,9 @@ def test_who_comes_back_is_known_by_what_happened_since(tmp_path: Path) -> None:
 
     user = users.user(OLD, "u1")
     assert (user.state, names(OLD, user.seen)) == (UserState.FOLDED_IN, {"v4"})
-    assert np.array_equal(vector(user), vector(audience_of_a_stranger([like("v4", NOW_MS + 1)])))
+    assert np.array_equal(vector(user), vector(the_stranger([like("v4", NOW_MS + 1)])))
 
 
-def audience_of_a_stranger(done: list[Interaction]) -> User:
+def the_stranger(done: list[Interaction]) -> User:
     """Return somebody of whom nothing but this is known."""
-    return audience().user(OLD, "stranger", done)
+    return directory().user(OLD, "stranger", done)

@@ -1,6 +1,6 @@
 """Many handshakes at once with a server in a process of its own, while its certificate is renewed again and again.
 
-`python -m tests.support.tls_storm direct|plain|asyncio <folder>` is that server: it prints its port.
+`python -m tests.support.grpc.tls_storm direct|plain|asyncio <folder>` is that server: it prints its port.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from typing import Final
 from servicekit.credentials.server_identity import ServerIdentity
 from servicekit.credentials.tls_files import TlsFiles
 from servicekit.server.grpc_server import AioServer
-from tests.support import thread_servers
 from tests.support.certificates import Authority
+from tests.support.grpc import thread_servers
 from tests.support.polling import wait_for
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 KINDS: Final = (*thread_servers.KINDS, "asyncio")
 NAME: Final = "server"
 INTERVAL_S: Final = 0.05
@@ -48,7 +48,7 @@ def storm(kind: str, folder: Path, *, handshakes: int, renewals: int, at_once: i
     authority = Authority(folder, "authority")
     files = authority.issue(NAME)
     caller = _caller(authority.issue("caller"))
-    command = [sys.executable, "-m", "tests.support.tls_storm", kind, str(folder)]
+    command = [sys.executable, "-m", "tests.support.grpc.tls_storm", kind, str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout
         port = int(server.stdout.readline())

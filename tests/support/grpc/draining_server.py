@@ -1,4 +1,4 @@
-"""`python -m tests.support.draining_server direct|plain|asyncio|hurried`: it prints its port, and drains at SIGTERM.
+"""`python -m tests.support.grpc.draining_server direct|plain|asyncio|hurried`: prints its port, and drains at SIGTERM.
 
 It waits for quiet for longer than a server does in production, as callers in tests get little of the processor; the
 hurried one, which is an asyncio server, waits as in production.
@@ -17,8 +17,8 @@ import grpc
 from servicekit.grpc.gate import Quiet
 from servicekit.process.termination import aio_termination, thread_termination
 from servicekit.server.grpc_server import AioServer
-from tests.support.echo import SERVICE
-from tests.support.thread_servers import KINDS
+from tests.support.grpc.echo import SERVICE
+from tests.support.grpc.thread_servers import KINDS
 
 TAKES_S: Final = 0.002
 REPLIES: Final = 10

@@ -17,16 +17,16 @@ CUT_OFF_MS: Final = round(DATA_UNTIL.timestamp() * 1000)
 NOW_MS: Final = CUT_OFF_MS + 3_600_000
 
 
-def audience(
+def directory(
     store: LiveStore | None = None,
     *,
     now_ms: Callable[[], int] = lambda: NOW_MS,
     share: Callable[[bytes, int], None] | None = None,
 ) -> UserDirectory:
-    """Return an audience whose clock stands an hour after the models' cut-off, in an empty store by default."""
+    """Return a directory whose clock stands an hour after the models' cut-off, in an empty store by default."""
     if store is not None:
         return UserDirectory(store, ProfileRecorder(store, share=share), now_ms=now_ms)
-    folder = Path(tempfile.mkdtemp(prefix="audience-"))
-    users = audience(prepared(folder), now_ms=now_ms, share=share)
+    folder = Path(tempfile.mkdtemp(prefix="directory-"))
+    users = directory(prepared(folder), now_ms=now_ms, share=share)
     weakref.finalize(users, shutil.rmtree, folder, ignore_errors=True)
     return users
