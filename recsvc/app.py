@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from modelstore.erased_users import ErasedUsers
 from modelstore.registry import Registry
 from modelstore.signature import Verifier
@@ -62,6 +64,9 @@ TELL_S: Final = 1.0
 
 SHARED: Final = (("grpc.so_reuseport", 1),)
 """Option of a server that shares its port."""
+
+
+logger = structlog.get_logger(__name__)
 
 
 def _utc_now() -> datetime:
@@ -124,10 +129,11 @@ class RecommendationServer:
         )
         self._status = StatusReader(cache / LIVE_STATE, now_ms=self._now_ms)
         self._telling = PeriodicThread("live-state-health", self._tell_live_state, interval_s=TELL_S, waits_first=False)
-        state = LiveStore(cache / LIVE_STATE, max_bytes=live_state_bytes, is_synced=not kafka)
+        self._state = LiveStore(cache / LIVE_STATE, max_bytes=live_state_bytes, is_synced=not kafka)
+        self._erased = ErasedUsers(store)
         self.updates = UpdateProducer(kafka) if kafka else None
-        self.directory = self._directory(state, ErasedUsers(store))
-        self.freshness = LivePopularity(self.live, state, interval_s=freshness_interval_s, now_ms=self._now_ms)
+        self.directory = self._directory(self._state)
+        self.freshness = LivePopularity(self.live, self._state, interval_s=freshness_interval_s, now_ms=self._now_ms)
         recommender = Recommender(self.live, self.directory)
         self._precomputation = Precomputation(self.live, cache, recommender.adopt, most=precomputed_users)
         inventory = ModelListing(registry, self.live)
@@ -141,11 +147,11 @@ class RecommendationServer:
         """Report to health whether the live state follows Kafka; pages are served in either case."""
         self._rpc.report(LIVE_STATE_PART, serving=self._status.is_well())
 
-    def _directory(self, state: LiveStore, erased: ErasedUsers) -> UserDirectory:
+    def _directory(self, state: LiveStore) -> UserDirectory:
         """Return the directory of users, which learns from Kafka too, or only from this machine's callers."""
         now_ms = self._now_ms
         if self.updates is None:
-            return UserDirectory(state, ProfileRecorder(state, share=erased.add), now_ms=now_ms)
+            return UserDirectory(state, ProfileRecorder(state, share=self._erased.add), now_ms=now_ms)
         known_until_ms = self._status.known_until_ms
         recorder = ProfileRecorder(state, kafka=self.updates)
         return UserDirectory(state, recorder, now_ms=now_ms, known_until_ms=known_until_ms)
@@ -177,11 +183,20 @@ class RecommendationServer:
             raise
 
     def _begin(self) -> None:
+        self._forget_meanwhile()
         self.directory.start()
         self.watcher.start()
         self._precomputation.start()
         self._telling.start()
         self.freshness.start()
+
+    def _forget_meanwhile(self) -> None:
+        """Know who must be forgotten, by the list of all servers, until the follower has made the store current."""
+        if self._state.environment() is None:
+            try:
+                self._state.forget_meanwhile(self._erased.marks() or {})
+            except Exception as error:  # noqa: BLE001  # each kind of object store raises errors of its own
+                logger.warning("forgotten.read_failed", problem=f"{type(error).__name__}: {error}")
 
     def stop(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Say NOT_SERVING, after a while refuse new calls, and let running ones finish for up to `grace_s` seconds."""

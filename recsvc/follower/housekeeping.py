@@ -23,6 +23,8 @@ COMPACTION_EVERY_S: Final = 5.0
 KEPT_MS: Final = 24 * 3_600_000
 """What happened as lately stays, also where the live model's data reach further: another model may follow, and an older
 one may be taken back."""
+REST: Final = 10.0
+"""Times what a compaction took that the next one waits: where users are erased all the time, many share one."""
 PAUSE_S: Final = 0.002
 """Seconds between two steps of a compaction."""
 
@@ -103,8 +105,10 @@ class Housekeeping:
             self._metrics.gauge(Metric.LIVE_STATE_USERS, environment.count(PROFILES))
 
     def _compact(self) -> None:
+        began = self._clock()
         with self._exchanging:
             done = compact(self._store, pause=lambda: self._thread.pause(PAUSE_S))
+        self._compaction_due = self._clock() + REST * (self._clock() - began)
         logger.info("live.compacted", bytes_before=done.bytes_before, bytes_after=done.bytes_after)
 
 

@@ -5,7 +5,7 @@ environment takes the place of the one before between two lookups; a lookup that
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -95,6 +95,11 @@ class LiveStore:
         self._opener: ThreadPoolExecutor | None = None
         self._is_opening = False
         self._is_broken = False
+        self._interim: Mapping[bytes, int] = {}
+
+    def forget_meanwhile(self, marks: Mapping[bytes, int]) -> None:
+        """Forget these users for as long as no environment is current: fingerprints, and up to when."""
+        self._interim = marks
 
     def environment(self) -> Environment | None:
         """Return the current environment, None while there is none; wait for a writer where it must be opened."""
@@ -143,7 +148,7 @@ class LiveStore:
         Nothing is known of one whose values are damaged. A profile that is as `before` is that object.
         """
         if (environment := self._for_page()) is None:
-            return None, None
+            return None, self._interim.get(user_fingerprint(user_id)) if self._interim else None
         try:
             with environment.begin(buffers=True) as transaction:
                 found = transaction.get(user_id.encode(), None, environment[PROFILES])
@@ -277,6 +282,7 @@ class LiveStore:
                 self._environment, self._is_broken = None, False  # before the same one is opened again
             try:
                 self._environment = self.open(name) if name else None
+                self._interim = {} if self._environment else self._interim
             except (lmdb.Error, DamagedError, OSError):
                 self._environment = None
                 self.damage.report()
