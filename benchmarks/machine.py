@@ -29,3 +29,10 @@ def resident_bytes(pid: int) -> int:
 def open_files(pid: int) -> int:
     """Return how many file descriptors a process holds."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def recsvc_workers(pid: int) -> list[int]:
+    """Return the processes of a recsvc that answer calls; the process itself where it has none beside."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0") for child in children}
+    return [child for child, command in commands.items() if command[1:3] == [b"-m", b"recsvc"]] or [pid]

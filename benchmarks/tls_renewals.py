@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import knob
 from benchmarks.report import Row
-from tests.support.tls_storm import KINDS, storm
+from tests.support.grpc.tls_storm import KINDS, storm
 
 HANDSHAKES = knob.whole("TLS_HANDSHAKES", 20_000)
 RENEWALS = 20

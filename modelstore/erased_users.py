@@ -4,19 +4,16 @@ One small object holds fingerprints of users and the times (milliseconds since 1
 """
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
 
 from servicekit.grpc.errors import unavailable
 from servicekit.inputs.json_fields import JsonObject
-from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.storage.object_store import MISSING, ObjectChangedError, ObjectNotFoundError, ObjectStore
 
 KEY: Final = "forgotten.json"
-INTERVAL_S: Final = 5.0
 ATTEMPTS: Final = 10
 RETRY_AFTER_S: Final = 1.0
 MAX_BYTES: Final = 256 * 2**20
@@ -30,14 +27,11 @@ class ErasedUsers:
 
     Args:
         store: Where models are published.
-        interval_s: Seconds between two looks at the list.
     """
 
-    def __init__(self, store: ObjectStore, *, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._interval_s = interval_s
         self._seen_tag = MISSING
-        self._thread: PeriodicThread | None = None
 
     def add(self, mark: bytes, at_ms: int) -> None:
         """Add a user; UNAVAILABLE when the store cannot be written, so that the caller tries again."""
@@ -59,27 +53,32 @@ class ErasedUsers:
             retry_after_s=RETRY_AFTER_S,
         )
 
-    def start(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
-        """Pass the whole list to `learn` now, and again in a thread whenever it changes."""
-        self._thread = PeriodicThread(
-            "forgotten", partial(self._look, learn), interval_s=self._interval_s, on_failure=_report
-        )
-        try:
-            self._look(learn)
-        except Exception as error:  # noqa: BLE001  # whatever a store raises, the next look may succeed
-            _report(error)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop following the list."""
-        if self._thread:
-            self._thread.stop()
-
-    def _look(self, learn: Callable[[Mapping[bytes, int]], None]) -> None:
+    def marks(self) -> dict[bytes, int] | None:
+        """Return the list where it changed since it was last asked for, else None; the store's own error."""
         data, tag = self._read()
-        if tag != self._seen_tag:
-            learn(_marks(_entries(data)))
-            self._seen_tag = tag
+        if tag == self._seen_tag:
+            return None
+        marks = _marks(_entries(data))
+        self._seen_tag = tag
+        return marks
+
+    def merge(self, marks: Mapping[bytes, int]) -> None:
+        """Add many users at once; ObjectChangedError while others do so again and again, or the store's own error."""
+        for attempt in range(ATTEMPTS):
+            data, tag = self._read()
+            entries = _entries(data)
+            known = _marks(entries)
+            new = {mark: at_ms for mark, at_ms in marks.items() if at_ms > known.get(mark, -1)}
+            if not new:
+                return
+            entries |= {mark.hex(): at_ms for mark, at_ms in new.items()}
+            try:
+                self._store.replace(KEY, _encode(entries), tag=tag)
+            except ObjectChangedError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                continue
+            return
 
     def _read(self) -> tuple[bytes, str]:
         try:
@@ -87,10 +86,6 @@ class ErasedUsers:
         except ObjectNotFoundError:
             return b"{}", MISSING
         return content.data, content.tag
-
-
-def _report(error: Exception) -> None:
-    logger.warning("forgotten.read_failed", problem=f"{type(error).__name__}: {error}")
 
 
 def _entries(data: bytes) -> dict[str, Any]:

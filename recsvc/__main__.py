@@ -1,12 +1,16 @@
 """`python -m recsvc`: start the server, and end it cleanly on SIGTERM or Ctrl-C."""
 
 import os
+import secrets
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from recsvc.live_state.preparation import set_aside
+from recsvc.local_files.folders import LIVE_STATE
 from recsvc.settings import RecsvcSettings
 from recsvc.workers.shared_port import SharedPort
 from recsvc.workers.supervisor import Supervisor
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger("recsvc")
 
+SOCKET_FILE: Final = "unix:"
 NO_MODEL: Final = 1
 """The only model there is must not be served."""
 
@@ -39,35 +44,62 @@ def main() -> None:
     link = SupervisorLink.inherited()
     settings = RecsvcSettings.load(warn=link is None)  # the supervisor has told it
     configure_logs(settings.log_level, service="recsvc")
-    if link is None and settings.recsvc_workers > 1:
-        supervise(settings)
-    else:
+    if link:
         serve(settings, link)
+    else:
+        supervise(settings)
 
 
 def supervise(settings: RecsvcSettings) -> None:
-    """Run worker processes until told to stop."""
+    """Run worker processes and the follower until told to stop."""
     try:
-        wait_until_free(settings.recsvc_listen)
-        port = SharedPort.reserve(settings.recsvc_listen)
+        _check(settings)
+        port = _reserved(settings)
+        folder = settings.model_cache_dir.expanduser() / LIVE_STATE
     except (OSError, ValueError) as error:
         fail(str(error))
     stopping = thread_termination()
     supervisor = Supervisor(
         [sys.executable, "-m", "recsvc"],
-        os.environ | {"RECSVC_LISTEN": port.address},
+        os.environ
+        | {"RECSVC_LISTEN": port.address if port else settings.recsvc_listen, "RECSVC_SESSION": secrets.token_hex(8)},
         workers=settings.recsvc_workers,
         grace_s=settings.recsvc_lame_duck_s + settings.recsvc_drain_grace_s,
+        follower=[sys.executable, "-m", "recsvc.follower"],
+        on_fault=lambda: _set_aside(folder),
     )
     sys.exit(supervisor.run(stopping))
 
 
+def _check(settings: RecsvcSettings) -> None:
+    """Check the settings that every process needs, so that one line reports a fault: OSError or ValueError."""
+    server_credentials(settings.recsvc_listen, settings.tls())
+    if settings.kafka_bootstrap_servers:
+        settings.renewed_kafka_client()
+
+
+def _reserved(settings: RecsvcSettings) -> SharedPort | None:
+    """Reserve the port that workers share, and return it; None where the only worker listens on a socket file."""
+    wait_until_free(settings.recsvc_listen)
+    if settings.recsvc_listen.startswith(SOCKET_FILE) and settings.recsvc_workers == 1:
+        return None
+    return SharedPort.reserve(settings.recsvc_listen)
+
+
+def _set_aside(folder: Path) -> None:
+    """Keep all processes from mapping the store until the follower has examined it."""
+    try:
+        set_aside(folder)
+    except OSError as error:
+        logger.warning("live_state.not_set_aside", problem=str(error))
+
+
 def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
-    """Run the server with these settings; end the program with one line when it cannot start.
+    """Run a worker with these settings; end the program with one line when it cannot start.
 
     Args:
         settings: From the environment.
-        link: To the supervisor whose worker this process is.
+        link: To the supervisor; None where there is none.
     """
     # Read when numpy is imported. Parallel BLAS would only make the calls fight over the cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -81,13 +113,16 @@ def serve(settings: RecsvcSettings, link: SupervisorLink | None = None) -> None:
         Renewals(metrics) as renewals,
     ):
         try:
-            if link is None:  # a worker shares the port
-                wait_until_free(settings.recsvc_listen)
             tls = settings.tls()
             identity = server_credentials(settings.recsvc_listen, tls)
             if tls:  # the server reads them itself: this tells of their end
                 renewals.add(renewed_identity(tls))
-            server = _server(settings, metrics, renewals, shares_port=link is not None)
+            server = _server(
+                settings,
+                metrics,
+                renewals,
+                shares_port=bool(link) and not settings.recsvc_listen.startswith(SOCKET_FILE),
+            )
             with naming_the_holder(settings.recsvc_listen):
                 port = server.start(settings.recsvc_listen, identity)
         except ArtefactError as error:
@@ -116,8 +151,8 @@ def _server(
         metrics,
         threads=settings.recsvc_threads,
         poll_interval_s=settings.model_poll_interval_s,
-        profile_interactions=settings.recsvc_profile_interactions,
         kafka=kafka.current if kafka else None,
+        live_state_bytes=settings.recsvc_live_state_mib << 20,
         freshness_interval_s=settings.recsvc_freshness_interval_s,
         precomputed_users=settings.recsvc_precomputed_users,
         verifier=settings.verifier(),

@@ -1,9 +1,11 @@
 """The server: its parts put together, started in order, and ended without losing a call."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from modelstore.erased_users import ErasedUsers
 from modelstore.registry import Registry
@@ -12,21 +14,23 @@ from recsvc.grpc_api.api_version import RELEASE, with_api_version
 from recsvc.grpc_api.load_shedding import with_shedding
 from recsvc.grpc_api.model_service import ModelService
 from recsvc.grpc_api.recommendation_service import RecommendationService
+from recsvc.live_state.status import StatusReader
+from recsvc.live_state.store import MAX_BYTES, LiveStore
+from recsvc.local_files.folders import LIVE_STATE
 from recsvc.local_files.model_cache import ModelCache
 from recsvc.model.live_model import LiveModel
 from recsvc.pages.recommender import Recommender
 from recsvc.popularity.live_popularity import LivePopularity
 from recsvc.precompute.background import Precomputation
-from recsvc.profile_log.log import ProfileLog
+from recsvc.profile_updates.producer import UpdateProducer
+from recsvc.profile_updates.recorder import ProfileRecorder
 from recsvc.rollout.activation import ModelActivation
 from recsvc.rollout.listing import ModelListing
 from recsvc.rollout.watcher import ModelWatcher
 from recsvc.users.directory import UserDirectory
-from recsvc.users.kafka_consumer import InteractionConsumer
-from recsvc.users.kafka_message import UserInteraction
-from recsvc.users.profiles import MAX_INTERACTIONS, Profiles
 from recsvc.workers.change_counter import SharedCounter
 from servicekit.credentials.server_identity import ServerIdentity
+from servicekit.process.periodic_thread import PeriodicThread
 from servicekit.server.choice import threaded_server
 from servicekit.server.threaded import ThreadedServer
 from servicekit.storage.object_store import ObjectStore
@@ -42,7 +46,7 @@ APART: Final = {
     "models": [f"/{MODELS}/ListModels", f"/{MODELS}/GetModel"],
     "activations": [f"/{MODELS}/ActivateModel", f"/{MODELS}/ReloadModel"],
 }
-"""Methods by what they wait for: the disk, the model store, a model. No page waits behind them."""
+"""Methods by what they wait for: Kafka and the disk, the model store, a model. No page waits behind them."""
 
 RUNNING: Final = 4
 """Calls of such a kind that are handled at once."""
@@ -50,14 +54,19 @@ RUNNING: Final = 4
 WAITING: Final = 32
 """Calls of such a kind that wait; further ones are refused."""
 
-JOURNAL: Final = "viewers.jsonl"
-"""File of callers' updates and deletions of profiles, beside the models."""
-
 NEWS: Final = "models.count"
 """File that counts the models that went live, so that the processes of a machine follow each other at once."""
 
+LIVE_STATE_PART: Final = "live-state"
+"""Name under which health says how well the live state follows what users do."""
+TELL_S: Final = 1.0
+"""Seconds between two looks at it."""
+
 SHARED: Final = (("grpc.so_reuseport", 1),)
 """Option of a server that shares its port."""
+
+
+logger = structlog.get_logger(__name__)
 
 
 def _utc_now() -> datetime:
@@ -73,9 +82,9 @@ class RecommendationServer:
         metrics: Told of models that go live or are refused.
         threads: Calls handled at once.
         poll_interval_s: Seconds between two looks at the pointer.
-        profile_interactions: Interactions since training that are kept of all users together.
-        kafka: How to reach the brokers of live interactions, in librdkafka's properties; None to do without.
-        freshness_interval_s: Seconds between two refreshments of popularity from them.
+        kafka: How to reach the brokers that take updates of profiles, in librdkafka's properties; None to do without.
+        live_state_bytes: Size that the store of live state is kept below, the follower's.
+        freshness_interval_s: Seconds between two refreshments of popularity from live interactions.
         precomputed_users: Trained users whose pages are found ahead.
         shares_port: Other processes listen on the port as well: this one joins them when its model is loaded.
         verifier: Knows whose models are served; None serves anybody's.
@@ -91,8 +100,8 @@ class RecommendationServer:
         *,
         threads: int,
         poll_interval_s: float,
-        profile_interactions: int = MAX_INTERACTIONS,
         kafka: Mapping[str, Any] | None = None,
+        live_state_bytes: int = MAX_BYTES,
         freshness_interval_s: float = 10.0,
         precomputed_users: int = 0,
         shares_port: bool = False,
@@ -118,12 +127,14 @@ class RecommendationServer:
             on_live=self._went_live,
             news=news,
         )
-        self._forgotten = ErasedUsers(store)
-        profiles, log = Profiles(most=profile_interactions), ProfileLog(cache / JOURNAL)
-        self.audience = UserDirectory(profiles, log, now_ms=self._now_ms, share=self._forgotten.add)
-        self.freshness = LivePopularity(self.live, interval_s=freshness_interval_s)
-        self._reader = self._live_interactions(kafka, metrics) if kafka else None
-        recommender = Recommender(self.live, self.audience)
+        self._status = StatusReader(cache / LIVE_STATE, now_ms=self._now_ms)
+        self._telling = PeriodicThread("live-state-health", self._tell_live_state, interval_s=TELL_S, waits_first=False)
+        self._state = LiveStore(cache / LIVE_STATE, max_bytes=live_state_bytes, is_synced=not kafka)
+        self._erased = ErasedUsers(store)
+        self.updates = UpdateProducer(kafka) if kafka else None
+        self.directory = self._directory(self._state)
+        self.freshness = LivePopularity(self.live, self._state, interval_s=freshness_interval_s, now_ms=self._now_ms)
+        recommender = Recommender(self.live, self.directory)
         self._precomputation = Precomputation(self.live, cache, recommender.adopt, most=precomputed_users)
         inventory = ModelListing(registry, self.live)
         self._add(recommender, inventory, ModelActivation(registry, self.watcher, inventory, now=now))
@@ -132,26 +143,31 @@ class RecommendationServer:
         self._rpc.set_serving(serving=True)
         self._precomputation.look_now()
 
-    def _live_interactions(self, kafka: Mapping[str, Any], metrics: Metrics) -> InteractionConsumer:
-        forget = self.audience.learn_forgotten
-        return InteractionConsumer(kafka, self.live.cut_off_ms, self._receive, metrics, forget=forget)
+    def _tell_live_state(self) -> None:
+        """Report to health whether the live state follows Kafka; pages are served in either case."""
+        self._rpc.report(LIVE_STATE_PART, serving=self._status.is_well())
 
-    def _receive(self, done: Sequence[UserInteraction]) -> None:
-        self.audience.observe(done)
-        self.freshness.count(done, now_ms=self._now_ms())
+    def _directory(self, state: LiveStore) -> UserDirectory:
+        """Return the directory of users, which learns from Kafka too, or only from this machine's callers."""
+        now_ms = self._now_ms
+        if self.updates is None:
+            return UserDirectory(state, ProfileRecorder(state, share=self._erased.add), now_ms=now_ms)
+        known_until_ms = self._status.known_until_ms
+        recorder = ProfileRecorder(state, kafka=self.updates)
+        return UserDirectory(state, recorder, now_ms=now_ms, known_until_ms=known_until_ms)
 
     def _now_ms(self) -> int:
         return round(self._now().timestamp() * 1000)
 
     def _add(self, recommender: Recommender, inventory: ModelListing, control: ModelActivation) -> None:
-        recommendations = RecommendationService(self.live, self.audience, recommender, now_ms=self._now_ms)
+        recommendations = RecommendationService(self.live, self.directory, recommender, now_ms=self._now_ms)
         self._rpc.add(pb_grpc.add_RecommendationServiceServicer_to_server, recommendations)
         self._rpc.add(pb_grpc.add_ModelServiceServicer_to_server, ModelService(inventory, control))
 
     def renew_kafka(self, client: Mapping[str, Any]) -> None:
-        """Reach the brokers of live interactions in this way from now on."""
-        if self._reader:
-            self._reader.renew(client)
+        """Reach the brokers in this way from now on."""
+        if self.updates:
+            self.updates.renew(client)
 
     def start(self, address: str, identity: ServerIdentity | None = None) -> int:
         """Listen, load the first model if there is one, and return the port; in reverse where the port is shared.
@@ -167,24 +183,29 @@ class RecommendationServer:
             raise
 
     def _begin(self) -> None:
-        self.audience.start()
-        self._forgotten.start(self.audience.learn_forgotten)
+        self._forget_meanwhile()
+        self.directory.start()
         self.watcher.start()
         self._precomputation.start()
-        if self._reader:
-            self._reader.start()
-            self.freshness.start()
+        self._telling.start()
+        self.freshness.start()
+
+    def _forget_meanwhile(self) -> None:
+        """Know who must be forgotten, by the list of all servers, until the follower has made the store current."""
+        if self._state.environment() is None:
+            try:
+                self._state.forget_meanwhile(self._erased.marks() or {})
+            except Exception as error:  # noqa: BLE001  # each kind of object store raises errors of its own
+                logger.warning("forgotten.read_failed", problem=f"{type(error).__name__}: {error}")
 
     def stop(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Say NOT_SERVING, after a while refuse new calls, and let running ones finish for up to `grace_s` seconds."""
         self._rpc.drain(grace_s, lame_duck_s=lame_duck_s)
         self.watcher.stop()
         self._precomputation.stop()
-        self._forgotten.stop()
-        self.audience.stop()
-        if self._reader:
-            self._reader.stop()
-            self.freshness.stop()
+        self._telling.stop()
+        self.directory.stop()
+        self.freshness.stop()
 
 
 def _rpc_server(*, threads: int, shares_port: bool, direct_calls: bool) -> ThreadedServer:

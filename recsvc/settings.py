@@ -55,11 +55,12 @@ class RecsvcSettings(KafkaSettings):
         0.5, ge=0, le=600, description="seconds at shutdown in which recsvc serves on while its health says NOT_SERVING"
     )
     recsvc_drain_grace_s: Number = Field(10.0, ge=0, le=3600, description="seconds that running calls get at shutdown")
-    recsvc_profile_interactions: int = Field(
-        500_000,
-        ge=1,
-        le=1_000_000_000,
-        description="most interactions since training kept in memory, of all users; about 100 bytes each",
+    recsvc_live_state_mib: int = Field(
+        4096,
+        ge=64,
+        le=1 << 20,
+        description="mebibytes of disk that profiles and counts since training may take; beyond it the users who were"
+        " away longest are dropped",
     )
     model_store_url: StoreUrl = Field(description="store of published models, file:///folder or s3://bucket/prefix")
     model_verify_key: Annotated[str, AfterValidator(_public_keys), InFile()] | None = Field(

@@ -16,7 +16,7 @@ from deploy.local.kafka.choice import KafkaChoice, choose_kafka
 from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
 from tests.support.dogstatsd import DogStatsdServer
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.run.isolation import isolated
 from tests.support.run.kinds import KINDS, SYSTEM, UNIT, kind_of
 

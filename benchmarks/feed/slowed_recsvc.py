@@ -4,11 +4,13 @@ SLOW_FILE names the file, which holds the milliseconds that each page takes long
 """
 
 import os
+import socket
 import time
 from pathlib import Path
 
 from recsvc.pages.recommender import FeedQuery, Page, Recommender
 from recsvc.settings import RecsvcSettings
+from recsvc.workers.supervisor_link import SupervisorLink
 from servicekit.inputs.numbers import read_number
 
 _SLOW = Path(os.environ.pop("SLOW_FILE"))
@@ -30,4 +32,5 @@ if __name__ == "__main__":
     Recommender.recommend = _slowed  # type: ignore[method-assign]  # which is what this is for
     from recsvc.__main__ import serve
 
-    serve(RecsvcSettings.load())
+    supervisor, worker = socket.socketpair()  # nobody's worker, for as long as it runs
+    serve(RecsvcSettings.load(), SupervisorLink(worker))

@@ -26,7 +26,7 @@ from grpc import aio
 from benchmarks import knob
 from benchmarks.feed.fault_proxy import SERVICE
 from benchmarks.feed.model import publish_random_model
-from benchmarks.machine import cpu_seconds
+from benchmarks.machine import cpu_seconds, recsvc_workers
 from benchmarks.recsvc.server import recsvc_of, running
 from benchmarks.report import Row
 from deploy.local.program import ROOT
@@ -157,7 +157,8 @@ def _recsvc(folder: Path, core: int, *, prepared: int) -> Iterator[tuple[int, st
             service.child.wait_until(
                 lambda: b"precomputation.done" in service.log.read_bytes(), timeout_s=120, what="no lists"
             )
-        yield service.child.pid, service.address
+        (pid,) = recsvc_workers(service.child.pid)
+        yield pid, service.address
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Measures recsvc as catalogue and audience grow: start, memory, latency and throughput, beside other ways to rank.
+"""Measures recsvc as catalogue and users grow: start, memory, latency and throughput, beside other ways to rank.
 
 Each step publishes a model of that size and serves it in one process on one core; the caller sits on another. `start`
 is the time until the server answers: with nothing on this machine, and again from its local copy. `PSS` is what the

@@ -22,6 +22,8 @@ POSITION_UPDATED_TOPIC: Final = "playback.position-updated"
 SESSION_ENDED_TOPIC: Final = "playback.session-ended"
 FEATURES_TOPIC: Final = "processed_features"
 CATALOGUE_TOPIC: Final = "feed.catalogue.v1"
+PROFILE_UPDATES_TOPIC: Final = "recsvc.profile-updates.v1"
+"""What recsvc was told of users, for all its machines."""
 USER_TOPICS: Final = (
     INTERACTIONS_TOPIC,
     FEEDBACK_TOPIC,
@@ -64,7 +66,7 @@ def topics(replication: int) -> list[Topic]:
         "min.insync.replicas": str(max(1, replication - 1)),
         "cleanup.policy": "delete",
     }
-    names = {**dict.fromkeys(USER_TOPICS, 6), DEAD_LETTER_TOPIC: 1}
+    names = {**dict.fromkeys((*USER_TOPICS, PROFILE_UPDATES_TOPIC), 6), DEAD_LETTER_TOPIC: 1}
     # A hide that Kafka alone has must stand there until it is in Postgres, whatever was written for its key since.
     compacted = {"cleanup.policy": "compact", "retention.ms": "-1", "min.compaction.lag.ms": str(RETENTION_MS)}
     return [

@@ -141,7 +141,8 @@ SELECT count(*) FROM dropped
 """  # noqa: S608  # its parts are constants
 _SCORE: Final = f"""
 WITH {WEIGHTS}, deltas AS (
-    SELECT hour, video_id, interaction_type, surface, deeds, amount FROM trending_hours WHERE hour = %(hour)s
+    SELECT hour, video_id, interaction_type, surface, deeds, amount FROM trending_hours
+    WHERE hour >= %(first_hour)s AND hour < %(scores_hour)s
 ), {ADD_TO_SCORES}
 SELECT count(*) FROM deltas
 """  # noqa: S608  # its parts are constants
@@ -193,13 +194,14 @@ async def drop_old(connection: Connection, parameters: Mapping[str, Any], most: 
     return dropped
 
 
-async def score_next_hour(connection: Connection, parameters: Mapping[str, Any], hour: int) -> int | None:
-    """Add the first hour from one on to the scores; return that hour, None when there is none."""
+async def score_next(connection: Connection, parameters: Mapping[str, Any], hour: int, hours: int) -> int | None:
+    """Add some hours, the first ones from one on, to the scores; return the one behind them, None for no hour."""
     row = await (await connection.execute(_NEXT_HOUR, [hour])).fetchone()
     found: int | None = row[0] if row else None
-    if found is not None:
-        await _run(connection, _SCORE, {**parameters, "hour": found, "scores_hour": found + 1})
-    return found
+    if found is None:
+        return None
+    await _run(connection, _SCORE, {**parameters, "first_hour": found, "scores_hour": found + hours})
+    return found + hours
 
 
 async def _take_back(connection: Connection, query: str, parameters: Mapping[str, Any]) -> None:

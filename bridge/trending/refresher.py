@@ -33,7 +33,7 @@ class TrendingRefresher:
         database: Where it is computed.
         policy: How.
         path: The snapshot's file.
-        interval_s: Seconds between two rankings; more where each takes long, as the work grows with the interactions.
+        interval_s: Seconds between two rankings; more where each takes long, as with many videos that trend.
         metrics: Told of rankings that failed, and of rows that could not be ranked.
         now: The time of a ranking.
         sleep: Waits.

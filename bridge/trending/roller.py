@@ -13,7 +13,7 @@ from bridge.background.job import Job, SetAside
 from bridge.domain.deadline import Clock
 from bridge.postgres.pool import Connection, Database
 from bridge.trending.batches import Batch, Now, count_committed, count_older, database_now
-from bridge.trending.counts import score_next_hour, use_indexes
+from bridge.trending.counts import score_next, use_indexes
 from bridge.trending.floor import begin_older, drop_below, raise_floor, sweep
 from bridge.trending.formula import FORMULA
 from bridge.trending.progress import Progress, adopt, load, move, restart_at, scored_below, try_lock
@@ -26,7 +26,8 @@ MIN_SPAN: Final = 1
 FIRST_SPAN: Final = 1024
 MAX_SPAN: Final = 1 << 20
 """Transactions that a step looks at."""
-HOURS_AT_A_TIME: Final = 12
+HOURS_AT_A_TIME: Final = 6
+"""Whose buckets are added to scores that are made anew, in one step."""
 REST: Final = 1.0
 """Pause after a step that leaves more to do, as a multiple of the time that it took."""
 BEHIND_S: Final = 60.0
@@ -187,13 +188,9 @@ class Roller:
         """Make some of the scores where they are made anew; return whether all are made."""
         if progress.scores_hour is None:
             return progress, True
-        for _ in range(HOURS_AT_A_TIME):
-            found = await score_next_hour(connection, progress.parameters(), progress.scores_hour)
-            await scored_below(connection, None if found is None else found + 1)
-            progress = await load(connection)
-            if progress.scores_hour is None:
-                return progress, True
-        return progress, False
+        behind = await score_next(connection, progress.parameters(), progress.scores_hour, HOURS_AT_A_TIME)
+        await scored_below(connection, behind)
+        return await load(connection), behind is None
 
     async def _counted(self, connection: Connection, progress: Progress, now: Now, skip: psycopg.Error | None) -> Step:
         if progress.older_at is not None:

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from recsvc.domain.interaction import MAX_RATING, Interaction, InteractionType
 from servicekit.grpc.request_checks import Checker
+from servicekit.inputs.numbers import finite
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 MAX_INTERACTIONS: Final = 1_000
@@ -42,7 +43,8 @@ def _interaction(checker: Checker, one: pb.Interaction, path: str, now_ms: int) 
     if kind is None or len(checker.violations) > before:
         return None
     at_ms = milliseconds(one.timestamp) if one.HasField("timestamp") else now_ms
-    return Interaction(one.video_id, kind, at_ms, one.watch_time, one.rating if one.HasField("rating") else None)
+    stars = finite(one.rating) if one.HasField("rating") else None  # the same wherever it is read once more
+    return Interaction(one.video_id, kind, at_ms, one.watch_time, stars)
 
 
 def check_timestamp(checker: Checker, value: Timestamp, path: str) -> None:

@@ -13,6 +13,7 @@ from recsvc.domain.user import UserState
 from recsvc.pages.explanations import Reason, ReasonKind
 from recsvc.pages.recommender import Page
 from recsvc.pages.similar_videos import SimilarPage
+from recsvc.profile_updates.recorder import Durability
 from recsvc.users.directory import ProfileSummary
 from servicekit.grpc.errors import ServiceError
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
@@ -27,6 +28,10 @@ _REASONS: Final = {
     ReasonKind.TAG: pb.REASON_KIND_TAG,
     ReasonKind.AUTHOR: pb.REASON_KIND_AUTHOR,
     ReasonKind.TRENDING: pb.REASON_KIND_TRENDING,
+}
+DURABLE_ON: Final = {
+    Durability.KAFKA: pb.DURABLE_ON_KAFKA,
+    Durability.MACHINE: pb.DURABLE_ON_MACHINE,
 }
 
 
@@ -92,6 +97,8 @@ def profile_message(summary: ProfileSummary) -> pb.UserProfile:
         top_tags=summary.top_tags,
     )
     message.updated_at.FromMilliseconds(summary.updated_at_ms)
+    if summary.known_until_ms is not None:
+        message.known_until.FromMilliseconds(summary.known_until_ms)
     return message
 
 

@@ -1,6 +1,7 @@
 """Serves the RecommendationService RPCs: decode, ask the domain, encode."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -24,16 +25,16 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
 
     Args:
         live: Holds the model.
-        audience: Knows the users.
+        directory: Knows the users.
         recommender: Makes their pages.
         now_ms: Milliseconds since 1970 UTC.
     """
 
     def __init__(
-        self, live: LiveModel, audience: UserDirectory, recommender: Recommender, *, now_ms: Callable[[], int]
+        self, live: LiveModel, directory: UserDirectory, recommender: Recommender, *, now_ms: Callable[[], int]
     ) -> None:
         self._live = live
-        self._audience = audience
+        self._directory = directory
         self._recommender = recommender
         self._now_ms = now_ms
         # A line that nobody reads would cost a page a twentieth of its processor time.
@@ -97,10 +98,10 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
         """Fold interactions into a user's profile."""
         interactions = decode.decode_profile_update(request, now_ms=self._now_ms())
         self._live.get()
-        self._audience.update(request.user_id, interactions)
+        kept = self._directory.update(request.user_id, interactions, within_s=_time_left_s(context))
         # Nothing may be known even now: of a user who was forgotten, what happened before that counts for nothing.
-        known = self._audience.summary(self._live.get(), request.user_id) or self._audience.stranger(request.user_id)
-        return pb.UpdateUserProfileResponse(profile=encode.profile_message(known))
+        known = self._directory.summary(self._live.get(), request.user_id) or self._directory.stranger(request.user_id)
+        return pb.UpdateUserProfileResponse(profile=encode.profile_message(known), durable_on=encode.DURABLE_ON[kept])
 
     @audited
     def DeleteUserProfile(
@@ -109,14 +110,20 @@ class RecommendationService(pb_grpc.RecommendationServiceServicer):
         context: grpc.ServicerContext,
     ) -> pb.DeleteUserProfileResponse:
         """Erase a user."""
-        self._audience.forget(decode.checked_user_id(request.user_id))
-        return pb.DeleteUserProfileResponse()
+        kept = self._directory.forget(decode.checked_user_id(request.user_id), within_s=_time_left_s(context))
+        return pb.DeleteUserProfileResponse(durable_on=encode.DURABLE_ON[kept])
 
     def _summary(self, user_id: str) -> ProfileSummary:
-        summary = self._audience.summary(self._live.get(), user_id)
+        summary = self._directory.summary(self._live.get(), user_id)
         if summary is None:
             raise not_found("user", user_id)
         return summary
+
+
+def _time_left_s(context: grpc.ServicerContext) -> float:
+    """Return the seconds until the caller's deadline, centuries or infinity where there is none."""
+    left: float | None = context.time_remaining()
+    return math.inf if left is None else left
 
 
 def _attempt(request: pb.RecommendRequest, now_ms: Callable[[], int]) -> FeedQuery | ServiceError:

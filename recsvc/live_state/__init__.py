@@ -1,1 +1,1 @@
-"""The local store of what happened since training: profiles, counts, erasures, and how far the topics are read."""
+"""The local store of everything since training: profiles, counts, erasures, and the offsets that were reached."""

@@ -1,25 +1,44 @@
 """One write transaction of the store: all of it becomes known at once, or none."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import lmdb
 
-from recsvc.live_state.environment import ACTIVITY, COUNTS, ERASURES, HOURS, PROFILES, PROGRESS, Environment
+from recsvc.live_state.environment import (
+    ABOUT,
+    ACTIVITY,
+    COUNTS,
+    DATABASES,
+    ERASURES,
+    HOURS,
+    PROFILES,
+    PROGRESS,
+    TOUCHED,
+    Environment,
+)
 from recsvc.live_state.keys import (
+    COPYING,
+    ERASED_SINCE,
+    ERASED_SINCE_COPY,
+    Packed,
     erasure,
     hour_key,
     hour_of,
     partition_key,
     place,
     read_erasure,
+    read_hour,
+    read_place,
     read_real,
     read_whole,
     real,
+    sealed,
+    touched_key,
     whole,
     within_hour,
 )
-from recsvc.live_state.profile import DamagedError, Profile, Row, updated, without
+from recsvc.live_state.profile import Profile, Row, updated, without
 from servicekit.user_fingerprint import user_fingerprint
 
 NEVER: Final = -(1 << 62)
@@ -34,21 +53,16 @@ class Batch:
         transaction: To write with; the caller commits it.
         keep_since_ms: Interactions up to then are not kept, milliseconds since 1970 UTC.
 
-    Attributes:
-        damaged: Values that were not what had been written; they were passed over.
+    Every method raises DamagedError where a value is not what had been written. The batch is then not committed: what
+    it would have put in the value's place were less than what was known.
     """
 
     def __init__(self, environment: Environment, transaction: lmdb.Transaction, *, keep_since_ms: int = NEVER) -> None:
+        self._environment = environment
         self._transaction = transaction
         self._keep_since_ms = keep_since_ms
-        self._profiles = environment[PROFILES]
-        self._activity = environment[ACTIVITY]
-        self._counts = environment[COUNTS]
-        self._hours = environment[HOURS]
-        self._erasures = environment[ERASURES]
-        self._progress = environment[PROGRESS]
-        self._has_erasures = transaction.stat(self._erasures)["entries"] > 0
-        self.damaged = 0
+        self._has_erasures = transaction.stat(environment[ERASURES])["entries"] > 0
+        self._is_copied = self._get(ABOUT, COPYING) is not None
 
     def learn(self, user_id: str, rows: Iterable[Row], *, told_ms: int) -> Profile | None:
         """Add interactions to a user's profile and return it, None when there is still none.
@@ -58,8 +72,10 @@ class Batch:
         key = user_id.encode()
         known = self._profile(key)
         since_ms = max(self._keep_since_ms, self._forgotten_at(user_id))
-        profile = updated(self._readable(known), rows, updated_at_ms=told_ms, since_ms=since_ms)
-        self._put(key, known, profile)
+        if known:
+            known.check()
+        profile = updated(known, rows, updated_at_ms=told_ms, since_ms=since_ms)
+        self._replace(key, known, profile)
         return profile
 
     def forget(self, mark: bytes, at_ms: int, *, user_id: str | None = None) -> None:
@@ -71,12 +87,16 @@ class Batch:
             user_id: The user, where the caller knows; else the profile goes when the store is compacted, and nobody
                 is told of it meanwhile.
         """
-        value = self._transaction.get(mark, db=self._erasures)
-        before_ms, was_applied = read_erasure(value) if value else (at_ms, False)
-        at_ms = max(at_ms, before_ms)
+        before_ms, was_applied = self._erasure(mark)
+        if at_ms <= before_ms and (was_applied or user_id is None):
+            return
         is_applied = user_id is not None or (was_applied and at_ms == before_ms)
-        self._transaction.put(mark, erasure(at_ms, is_applied=is_applied), db=self._erasures)
+        at_ms = max(at_ms, before_ms)
+        self._put(ERASURES, mark, erasure(at_ms, is_applied=is_applied))
         self._has_erasures = True
+        since = ERASED_SINCE_COPY if self._is_copied else ERASED_SINCE
+        if self._get(ABOUT, since) is None:
+            self._put(ABOUT, since, whole(at_ms))
         if user_id is not None:
             self.trim(user_id, at_ms)
 
@@ -84,68 +104,131 @@ class Batch:
         """Drop what a user did up to a time."""
         key = user_id.encode()
         known = self._profile(key)
-        readable = self._readable(known)
-        self._put(key, known, without(readable, up_to_ms) if readable else None)
+        if known:
+            known.check()
+            self._replace(key, known, without(known, up_to_ms))
 
     def drop(self, user_id: str) -> None:
         """Drop a user's profile."""
         key = user_id.encode()
-        self._put(key, self._profile(key), None)
+        known = self._profile(key)
+        if known:
+            self._replace(key, known, None)
+
+    def replace(self, user: bytes, profile: Profile | None) -> None:
+        """Replace a user's profile by another one, or by none."""
+        self._replace(user, self._profile(user), profile)
 
     def count(self, sums: Mapping[tuple[int, str], float]) -> None:
-        """Add to what the interactions of an hour say for a video."""
+        """Add to the weight of an hour's interactions with a video."""
         for (hour, video_id), worth in sums.items():
             key = within_hour(hour, video_id)
-            before = self._transaction.get(key, db=self._counts)
-            self._transaction.put(key, real(worth + (read_real(before) if before else 0.0)), db=self._counts)
+            before = self._get(COUNTS, key)
+            self._put(COUNTS, key, real(worth + (read_real(before) if before else 0.0)))
         for hour in {hour for hour, _ in sums}:
             self.touch(hour)
 
     def touch(self, hour: int) -> None:
         """Note that an hour's counts changed."""
         key = hour_key(hour)
-        before = self._transaction.get(key, db=self._hours)
-        self._transaction.put(key, whole(1 + (read_whole(before) if before else 0)), db=self._hours)
+        before = self._get(HOURS, key)
+        self._put(HOURS, key, whole(1 + (read_whole(before) if before else 0)))
 
     def advance(self, topic: str, partition: int, offset: int, at_ms: int) -> None:
         """Note how far a partition is read: the next offset, and when the record before it was written."""
-        self._transaction.put(partition_key(topic, partition), place(offset, at_ms), db=self._progress)
+        self._put(PROGRESS, partition_key(topic, partition), place(offset, at_ms))
+
+    def reached(self, topic: str, partition: int) -> tuple[int, int] | None:
+        """Return how far a partition is read, as `advance` noted; None where it never was."""
+        value = self._get(PROGRESS, partition_key(topic, partition))
+        return read_place(value) if value else None
+
+    def describe(self, name: str, text: str) -> None:
+        """Note what the store is, such as the Kafka cluster that its offsets belong to."""
+        self._put(ABOUT, name.encode(), sealed(text.encode()))
+
+    def used_pages(self) -> int:
+        """Return how many pages the store takes, as this batch leaves it."""
+        return self._environment.used_pages(self._transaction)
+
+    def sums(self) -> int:
+        """Return the number of counts; each is that of a video in an hour."""
+        return int(self._transaction.stat(self._environment[COUNTS])["entries"])
+
+    def drop_oldest_users(self, *, before_hour: int) -> Iterator[str]:
+        """Drop the users whose newest interaction is oldest, those before an hour, and yield each as it is gone."""
+        while (key := self._first(ACTIVITY)) is not None and read_hour(key) < before_hour:
+            user = key[len(hour_key(0)) :]
+            known = self._profile(user)
+            if known:
+                self._replace(user, known, None)
+            self._delete(ACTIVITY, key)
+            yield user.decode()
+
+    def drop_oldest_sums(self, *, before_hour: int) -> Iterator[int]:
+        """Drop the oldest counts, those before an hour, and yield the hour of each as it is gone."""
+        while (key := self._first(COUNTS)) is not None and (hour := read_hour(key)) < before_hour:
+            self._delete(COUNTS, key)
+            following = self._first(COUNTS)
+            if following is None or read_hour(following) != hour:
+                self._delete(HOURS, hour_key(hour))
+            yield hour
+        while (key := self._first(HOURS)) is not None and read_hour(key) < before_hour:
+            self._delete(HOURS, key)
+
+    def drop_mark(self, mark: bytes, *, before_ms: int) -> bool:
+        """Drop the mark of an erasure, and return whether it still is of one before a time."""
+        at_ms, is_applied = self._erasure(mark)
+        is_dropped = is_applied and at_ms < before_ms
+        if is_dropped:
+            self._delete(ERASURES, mark)
+        return is_dropped
+
+    def _first(self, database: str) -> bytes | None:
+        with self._transaction.cursor(self._environment[database]) as cursor:
+            return bytes(cursor.key()) if cursor.first() else None
+
+    def _get(self, database: str, key: bytes) -> Packed | None:
+        return self._transaction.get(key, db=self._environment[database])
+
+    def _put(self, database: str, key: bytes, value: bytes) -> None:
+        self._transaction.put(key, value, db=self._environment[database])
+        if self._is_copied:
+            self._note(database, key)
+
+    def _delete(self, database: str, key: bytes) -> None:
+        self._transaction.delete(key, db=self._environment[database])
+        if self._is_copied:
+            self._note(database, key)
+
+    def _note(self, database: str, key: bytes) -> None:
+        self._transaction.put(
+            touched_key(DATABASES.index(database), key), b"", db=self._environment[TOUCHED], overwrite=False
+        )
 
     def _profile(self, key: bytes) -> Profile | None:
-        packed = self._transaction.get(key, db=self._profiles)
-        try:
-            return Profile(bytes(packed)) if packed else None
-        except DamagedError:
-            self.damaged += 1
-            return None
-
-    def _readable(self, profile: Profile | None) -> Profile | None:
-        """Return a profile whose checksums are right; one that the disk changed counts as none."""
-        if profile is None:
-            return None
-        try:
-            profile.check()
-        except DamagedError:
-            self.damaged += 1
-            return None
-        return profile
+        packed = self._get(PROFILES, key)
+        return Profile(bytes(packed)) if packed else None
 
     def _forgotten_at(self, user_id: str) -> int:
         if not self._has_erasures:
             return NEVER
-        value = self._transaction.get(user_fingerprint(user_id), db=self._erasures)
-        return read_erasure(value)[0] if value else NEVER
+        return self._erasure(user_fingerprint(user_id))[0]
 
-    def _put(self, key: bytes, before: Profile | None, after: Profile | None) -> None:
-        if before is after and before is not None:
+    def _erasure(self, mark: bytes) -> tuple[int, bool]:
+        value = self._get(ERASURES, mark)
+        return read_erasure(value) if value else (NEVER, False)
+
+    def _replace(self, key: bytes, before: Profile | None, after: Profile | None) -> None:
+        if before is after:
             return
         hour_before = hour_of(before.newest_at_ms) if before else None
         hour_after = hour_of(after.newest_at_ms) if after else None
         if hour_before is not None and hour_before != hour_after:
-            self._transaction.delete(hour_key(hour_before) + key, db=self._activity)
+            self._delete(ACTIVITY, hour_key(hour_before) + key)
         if hour_after is not None and hour_before != hour_after:
-            self._transaction.put(hour_key(hour_after) + key, b"", db=self._activity)
+            self._put(ACTIVITY, hour_key(hour_after) + key, b"")
         if after is not None:
-            self._transaction.put(key, after.packed, db=self._profiles)
-        elif before is not None:
-            self._transaction.delete(key, db=self._profiles)
+            self._put(PROFILES, key, after.packed)
+        else:
+            self._delete(PROFILES, key)

@@ -1,5 +1,6 @@
 """The LMDB environment of one store: opened once a process, with its databases."""
 
+import os
 import threading
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,12 @@ from weakref import WeakValueDictionary
 
 import lmdb
 
+from recsvc.live_state.profile import DamagedError
+
+DATA: Final = "data.mdb"
+"""LMDB's file in the folder."""
+LOCK: Final = "lock.mdb"
+"""LMDB's file of readers."""
 PROFILES: Final = "profiles"
 """User → `Profile`."""
 ACTIVITY: Final = "activity"
@@ -21,10 +28,15 @@ PROGRESS: Final = "progress"
 """Topic and partition → the next offset, and when the record before it was written."""
 ABOUT: Final = "about"
 """What the store is: its format, and the Kafka cluster that its offsets belong to."""
-DATABASES: Final = (PROFILES, ACTIVITY, COUNTS, HOURS, ERASURES, PROGRESS, ABOUT)
+TOUCHED: Final = "touched"
+"""Number of a database and a key → nothing: what changed since a copy began."""
+COPIED: Final = (PROFILES, ACTIVITY, COUNTS, HOURS, ERASURES, PROGRESS, ABOUT)
+DATABASES: Final = (*COPIED, TOUCHED)
 
 MAX_READERS: Final = 4096
 """Threads of all processes that read at one moment; 64 bytes each."""
+READERS_BYTES: Final = 64 * MAX_READERS + 4096
+"""Of LMDB's file of readers, with its head."""
 SPARE_TRANSACTIONS: Final = 64
 """Read transactions that are kept for the next reader."""
 ROOM: Final = 4
@@ -36,14 +48,18 @@ class Environment:
     """An open environment; it closes when the last transaction and the last holder are gone.
 
     Args:
-        folder: Of the store; made when missing.
+        folder: Of the store.
         max_bytes: The store's size, of which the addresses that are reserved are a multiple.
         is_synced: Whether each commit is written to disk before it returns. Else a commit survives the death of every
             process, but not of the machine: the store is then rebuilt from Kafka.
+        is_new: Whether to make it; else it must be there. DamagedError when its file ends before its last page: the
+            kernel would kill whoever reads behind a file's end.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, is_synced: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def __init__(self, folder: Path, *, max_bytes: int, is_synced: bool, is_new: bool = False) -> None:
+        if is_new:
+            folder.mkdir(parents=True, mode=0o700)
+            _allocate(folder / LOCK)
         self.lmdb = lmdb.Environment(
             str(folder),
             map_size=max(MIN_MAP_BYTES, ROOM * max_bytes),
@@ -52,34 +68,74 @@ class Environment:
             max_spare_txns=SPARE_TRANSACTIONS,
             mode=0o600,
             sync=is_synced,
+            create=is_new,
             readahead=False,
         )
-        self._databases = {name: self.lmdb.open_db(name.encode()) for name in DATABASES}
+        self._file = folder / DATA
+        if not is_new and self.file_bytes() < self.pages() * self.page_bytes():
+            raise DamagedError(f"{self._file} ends before its last page")
+        # One transaction for all: a writer is waited for once at most.
+        with self.lmdb.begin(write=True) as transaction:
+            self._databases = {
+                name: self.lmdb.open_db(name.encode(), txn=transaction, create=is_new) for name in DATABASES
+            }
         self.begin = self.lmdb.begin
 
     def __getitem__(self, name: str) -> "lmdb._Database":
         return self._databases[name]
 
+    def value(self, database: str, key: bytes) -> bytes | None:
+        """Return a value, None when there is none."""
+        with self.begin() as transaction:
+            value = transaction.get(key, db=self[database])
+            return None if value is None else bytes(value)
+
+    def count(self, database: str) -> int:
+        """Return how many entries a database has."""
+        with self.begin() as transaction:
+            return int(transaction.stat(self[database])["entries"])
+
+    def file_bytes(self) -> int:
+        """Return how long the file is."""
+        return self._file.stat().st_size
+
+    def pages(self) -> int:
+        """Return how many pages the file has, with those that are free to be used again."""
+        return self.lmdb.info()["last_pgno"] + 1
+
+    def page_bytes(self) -> int:
+        """Return the size of a page."""
+        return self.lmdb.stat()["psize"]
+
     def used_bytes(self) -> int:
         """Return what the databases take, without pages that are free to be used again."""
-        pages = page_bytes = 0
         with self.begin() as transaction:
-            for database in self._databases.values():
-                stat = transaction.stat(database)
-                pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-                page_bytes = stat["psize"]
-        return pages * page_bytes
+            return self.used_pages(transaction) * self.page_bytes()
+
+    def used_pages(self, transaction: lmdb.Transaction) -> int:
+        """Return how many pages the databases take, as a transaction sees them."""
+        stats = [transaction.stat(database) for database in self._databases.values()]
+        return sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+
+
+def _allocate(lock: Path) -> None:
+    """Make the file of readers with all its space: LMDB maps it, and a full disk would kill who writes there."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, READERS_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 _open: "WeakValueDictionary[Path, Environment]" = WeakValueDictionary()
 _opening: Final = threading.Lock()
 
 
-def open_environment(folder: Path, *, max_bytes: int, is_synced: bool) -> Environment:
+def open_environment(folder: Path, *, max_bytes: int, is_synced: bool, is_new: bool = False) -> Environment:
     """Return the environment of a folder: LMDB allows a process to open it once."""
     with _opening:
         known = _open.get(folder.resolve())
         if known is None:
-            known = Environment(folder, max_bytes=max_bytes, is_synced=is_synced)
+            known = Environment(folder, max_bytes=max_bytes, is_synced=is_synced, is_new=is_new)
             _open[folder.resolve()] = known
         return known

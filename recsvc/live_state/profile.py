@@ -20,6 +20,8 @@ MAX_PER_USER: Final = 1000
 """Interactions kept of one user, the newest."""
 MAX_WATCH_MS: Final = 2**32 - 1
 """A longer watch, of seven weeks, counts as one of this length."""
+MAX_AT_MS: Final = 2**62
+"""An instant beyond counts as this one."""
 NO_STARS: Final = -1.0
 _TYPES: Final = tuple(InteractionType)
 _NUMBERS: Final = {one: number for number, one in enumerate(_TYPES)}
@@ -28,6 +30,10 @@ _AT_MS: Final = 2
 _HEAD: Final = struct.Struct("<IIqqqI")
 """Checksums of the numbers and of the names, when the profile was told last, its oldest and newest interactions, and
 how many there are."""
+_HEAD_SUM: Final = struct.Struct("<I")
+"""Checksum of the head, which stands before it."""
+HEAD_BYTES: Final = _HEAD_SUM.size + _HEAD.size
+"""Profiles of one length that begin with the same bytes are the same: these hold the checksums of the others."""
 _NUMBERS_OF_ROW: Final = struct.Struct("<BqId")
 _SEPARATOR: Final = b"\0"
 """No identifier holds it."""
@@ -38,20 +44,32 @@ class DamagedError(ValueError):
 
 
 class Profile(Collection[Interaction]):
-    """What one user did since training, oldest first.
+    """The newest interactions of one user, packed, oldest first.
 
     Args:
-        packed: From `of` or `with_newer`; its checksums are checked when its interactions are read.
+        packed: From `of` or `with_newer`; the checksum of its head is checked at once, the others when its
+            interactions are read for the first time.
     """
 
-    __slots__ = ("_count", "_names_sum", "_numbers_sum", "newest_at_ms", "oldest_at_ms", "packed", "updated_at_ms")
+    __slots__ = (
+        "_count",
+        "_is_checked",
+        "_names_sum",
+        "_numbers_sum",
+        "newest_at_ms",
+        "oldest_at_ms",
+        "packed",
+        "updated_at_ms",
+    )
 
     def __init__(self, packed: bytes) -> None:
         self.packed = packed
-        try:
-            head = _HEAD.unpack_from(packed)
-        except struct.error:
-            raise DamagedError(f"a profile has {len(packed)} bytes") from None
+        self._is_checked = False
+        if len(packed) < HEAD_BYTES:
+            raise DamagedError(f"a profile has {len(packed)} bytes")
+        if crc32(packed[_HEAD_SUM.size : HEAD_BYTES]) != _HEAD_SUM.unpack_from(packed)[0]:
+            raise DamagedError("the checksum of a profile's head is wrong")
+        head = _HEAD.unpack_from(packed, _HEAD_SUM.size)
         self._numbers_sum, self._names_sum, self.updated_at_ms, self.oldest_at_ms, self.newest_at_ms, self._count = head
 
     @classmethod
@@ -71,7 +89,8 @@ class Profile(Collection[Interaction]):
 
     @classmethod
     def _joined(cls, numbers: bytes, names: bytes, head: tuple[int, int, int, int, int, int]) -> Self:
-        return cls(b"".join((_HEAD.pack(*head), numbers, names)))
+        packed_head = _HEAD.pack(*head)
+        return cls(b"".join((_HEAD_SUM.pack(crc32(packed_head)), packed_head, numbers, names)))
 
     def with_newer(self, rows: Sequence[Row], *, updated_at_ms: int, most: int = MAX_PER_USER) -> Self:
         """Return the profile with interactions that are newer than all it has, without the oldest beyond `most`.
@@ -94,30 +113,40 @@ class Profile(Collection[Interaction]):
             self._count + len(rows),
         )
         packed = self.packed
-        return type(self)(b"".join((_HEAD.pack(*head), packed[_HEAD.size : middle], numbers, packed[middle:], names)))
+        return self._joined(packed[HEAD_BYTES:middle] + numbers, packed[middle:] + names, head)
 
     @property
     def rows(self) -> list[Row]:
         """Return the interactions, oldest first; DamagedError when they are not what was written."""
         self.check()
         middle = self._middle
-        numbers, names = self.packed[_HEAD.size : middle], self.packed[middle:]
+        numbers, names = self.packed[HEAD_BYTES:middle], self.packed[middle:]
         found = zip(names.decode().split("\0"), _NUMBERS_OF_ROW.iter_unpack(numbers), strict=True)
         return [(name, *row) for name, row in found]
 
     def check(self) -> None:
         """Return when the interactions are what was written; DamagedError when they are not."""
-        middle = self._middle
-        if (
-            crc32(self.packed[_HEAD.size : middle]) != self._numbers_sum
-            or crc32(self.packed[middle:]) != self._names_sum
-        ):
+        if self._is_checked:
+            return
+        middle, packed = self._middle, memoryview(self.packed)
+        if crc32(packed[HEAD_BYTES:middle]) != self._numbers_sum or crc32(packed[middle:]) != self._names_sum:
             raise DamagedError("the checksum of a profile is wrong")
+        self._is_checked = True
+
+    @property
+    def numbers(self) -> bytes:
+        """Return the packed numbers of all interactions, unchecked."""
+        return self.packed[HEAD_BYTES : self._middle]
+
+    @property
+    def names(self) -> bytes:
+        """Return the videos of all interactions, as UTF-8 with a zero byte between two, unchecked."""
+        return self.packed[self._middle :]
 
     @property
     def _middle(self) -> int:
         """Return where the names begin."""
-        middle: int = _HEAD.size + _NUMBERS_OF_ROW.size * self._count
+        middle: int = HEAD_BYTES + _NUMBERS_OF_ROW.size * self._count
         return middle
 
     def __len__(self) -> int:
@@ -164,6 +193,13 @@ def without(known: Profile, up_to_ms: int) -> Profile | None:
     return Profile.of(left, updated_at_ms=known.updated_at_ms) if left else None
 
 
+def copied(found: bytes | memoryview, before: bytes | None) -> bytes:
+    """Return a packed profile's bytes, those of before where they are the same."""
+    if before is not None and len(found) == len(before) and found[:HEAD_BYTES] == before[:HEAD_BYTES]:
+        return before
+    return bytes(found)
+
+
 def merge(before: Iterable[R], new: Iterable[R]) -> tuple[R, ...]:
     """Return all, oldest first; those of one instant in the order in which they were told."""
     return tuple(sorted((*before, *new), key=itemgetter(_AT_MS)))
@@ -172,7 +208,8 @@ def merge(before: Iterable[R], new: Iterable[R]) -> tuple[R, ...]:
 def row_of(one: Interaction) -> Row:
     """Return an interaction as a row."""
     rating = NO_STARS if one.rating is None else one.rating
-    return one.video_id, _NUMBERS[one.kind], one.at_ms, min(one.watch_ms, MAX_WATCH_MS), rating
+    at_ms = max(-MAX_AT_MS, min(one.at_ms, MAX_AT_MS))
+    return one.video_id, _NUMBERS[one.kind], at_ms, max(0, min(one.watch_ms, MAX_WATCH_MS)), rating
 
 
 def _interaction(row: Row) -> Interaction:

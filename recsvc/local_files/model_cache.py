@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from modelstore.artefact import MANIFEST, ArtefactError, read_manifest
 from modelstore.registry import Pointer, Registry, checked
+from recsvc.local_files.folders import LIVE_STATE
 from servicekit.files.lock import FileLock
 from servicekit.files.replacement import write_whole
 
@@ -28,7 +29,7 @@ class ModelCache:
 
     def __init__(self, registry: Registry, folder: Path) -> None:
         self._registry = registry
-        self._folder = folder
+        self.folder = folder
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -36,8 +37,8 @@ class ModelCache:
 
         BlockingIOError when one takes too long.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock.of_folder(self._folder, patience_s=PATIENCE_S):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock.of_folder(self.folder, patience_s=PATIENCE_S):
             yield
 
     def download(self, pointer: Pointer) -> Path:
@@ -45,7 +46,7 @@ class ModelCache:
 
         ArtefactError when it is not what the pointer names, or not signed by whom the registry trusts.
         """
-        folder = self._registry.fetch(pointer, self._folder)
+        folder = self._registry.fetch(pointer, self.folder)
         version = read_manifest((folder / MANIFEST).read_bytes()).version
         if version != pointer.version:
             raise ArtefactError("version", f"the manifest of {pointer.version} names {version}")
@@ -53,7 +54,7 @@ class ModelCache:
 
     def discard(self, pointer: Pointer) -> bool:
         """Remove the local copy and return whether there was one."""
-        folder = self._folder / checked(pointer.version)
+        folder = self.folder / checked(pointer.version)
         found = folder.exists()
         shutil.rmtree(folder, ignore_errors=True)
         return found
@@ -69,17 +70,17 @@ class ModelCache:
         if before is None and last == pointer:
             return  # it was live before this process started
         before = before or last or pointer
-        write_whole(self._folder / LAST, pointer.model_dump_json())
-        keep = {pointer.version, before.version}
+        write_whole(self.folder / LAST, pointer.model_dump_json())
+        keep = {pointer.version, before.version, LIVE_STATE}
         # While another process loads a model nothing is dropped: it comes here next.
-        with suppress(BlockingIOError), FileLock.of_folder(self._folder):
-            for folder in self._folder.iterdir():
+        with suppress(BlockingIOError), FileLock.of_folder(self.folder):
+            for folder in self.folder.iterdir():
                 if folder.is_dir() and not folder.name.startswith(".") and folder.name not in keep:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def last(self) -> Pointer | None:
         """Return the pointer of the model that was live last, None if there was none."""
         try:
-            return Pointer.model_validate_json((self._folder / LAST).read_bytes())
+            return Pointer.model_validate_json((self.folder / LAST).read_bytes())
         except (OSError, ValidationError):
             return None

@@ -111,12 +111,12 @@ class Recommender:
 
     Args:
         live: Holds the model.
-        audience: Knows the users.
+        directory: Knows the users.
     """
 
-    def __init__(self, live: LiveModel, audience: UserDirectory) -> None:
+    def __init__(self, live: LiveModel, directory: UserDirectory) -> None:
         self._live = live
-        self._audience = audience
+        self._directory = directory
         self._shortlists = Shortlists()
         self.adopt = self._shortlists.adopt
 
@@ -141,7 +141,7 @@ class Recommender:
     def score(self, user_id: str, video_ids: Sequence[str]) -> tuple[list[float | None], str, UserState]:
         """Return one score a video, None if it is unknown, with the model's version and the user's state."""
         serving = self._live.get()
-        user = self._audience.user(serving, user_id)
+        user = self._directory.user(serving, user_id)
         rows = serving.model.videos.rows(video_ids)
         known = rows != UNKNOWN
         found = iter(serving.ranker.scores_of(user, rows[known]).tolist())
@@ -169,7 +169,7 @@ class Recommender:
 
     def _plan(self, serving: ServingModel, query: FeedQuery) -> _Plan:
         served = decode(query.page_token, query.digest).served if query.page_token else NOTHING
-        user = self._audience.user(serving, query.user_id, query.recent)
+        user = self._directory.user(serving, query.user_id, query.recent)
         excluded = NO_ROWS
         if query.exclude_video_ids:
             rows = serving.model.videos.rows(query.exclude_video_ids)

@@ -1,1 +1,1 @@
-"""What is known of users: profiles, their log, the consumer of interactions, erasure."""
+"""The users of a model, with their interactions since training."""

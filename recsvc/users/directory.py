@@ -1,37 +1,34 @@
 """Users as this server knows them: by the live model, by what they did since, and by what must be forgotten."""
 
-import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import structlog
 
 from modelstore.id_map import UNKNOWN
 from recsvc.domain.interaction import Interaction
-from recsvc.domain.user import COLD, User, UserState, trained_user
+from recsvc.domain.user import COLD, User, UserState
+from recsvc.live_state.profile import DamagedError, Profile, without
+from recsvc.live_state.store import LiveStore
 from recsvc.model.serving_model import ServingModel
-from recsvc.profile_log.entry import Entry, Erasure, Update
-from recsvc.profile_log.follower import JournalFollower
-from recsvc.profile_log.log import ProfileLog
+from recsvc.profile_updates.recorder import Durability, ProfileRecorder
 from recsvc.users.folded_user import folded
 from recsvc.users.folded_users import FoldedUsers
-from recsvc.users.kafka_message import UserInteraction
-from recsvc.users.profiles import Profiles, fingerprint
-from servicekit.grpc.errors import unavailable
-
-logger = structlog.get_logger(__name__)
+from recsvc.users.trained_users import TrainedUsers
+from servicekit.process.periodic_thread import PeriodicThread
 
 TOP_TAGS: Final = 10
-RETRY_AFTER_S: Final = 1.0
+SWEEP_S: Final = 30.0
+"""Seconds between two looks at all who are kept in memory."""
+BREATH_S: Final = 0.005
+"""Seconds that pages have the interpreter for themselves between two steps of such a look."""
+NO_DEADLINE: Final = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProfileSummary:
-    """What people may know of a user."""
+    """The facts about a user that callers may read."""
 
     user_id: str
     state: UserState
@@ -42,49 +39,49 @@ class ProfileSummary:
     """Most frequent first."""
     updated_at_ms: int
     """Milliseconds since 1970 UTC."""
+    known_until_ms: int | None = None
+    """Up to when all that users did is known, milliseconds since 1970 UTC; None where nobody can tell."""
 
 
 class UserDirectory:
-    """Tells who a user is.
+    """Tells who a user is, by one lookup in the store that the processes of this machine share.
 
     Args:
-        profiles: What users did since training.
-        journal: Where callers' updates and deletions are kept, shared by the server's processes; None for nowhere.
+        store: What users did since training.
+        recorder: Keeps what callers tell.
         now_ms: Milliseconds since 1970 UTC.
-        share: Tells other servers of a forgotten user's fingerprint and the time; None where there are none.
+        known_until_ms: Returns up to when all that Kafka holds is known; None where nobody can tell.
     """
 
     def __init__(
         self,
-        profiles: Profiles,
-        journal: ProfileLog | None,
+        store: LiveStore,
+        recorder: ProfileRecorder,
         *,
         now_ms: Callable[[], int],
-        share: Callable[[bytes, int], None] | None = None,
+        known_until_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self._share = share
-        self._profiles = profiles
-        self._journal = journal
-        self._follower = JournalFollower(journal, self._apply) if journal else None
+        self._store = store
+        self._recorder = recorder
         self._now_ms = now_ms
-        self._learning = threading.Lock()
-        self._unwritten: dict[bytes, int] = {}
+        self._known_until_ms = known_until_ms
         self._folded = FoldedUsers()
+        self._trained = TrainedUsers()
+        self._sweeping = PeriodicThread("folded-users", self.sweep, interval_s=SWEEP_S)
 
     def start(self) -> None:
-        """Learn what was noted before this process started; from then on, soon what other processes note."""
-        if self._follower:
-            self._follower.start()
+        """Open the store, and start the thread that sweeps."""
+        self._store.environment()
+        self._sweeping.start()
 
     def stop(self) -> None:
-        """Stop following other processes."""
-        if self._follower:
-            self._follower.stop()
+        """Stop the thread that sweeps, and the recorder."""
+        self._sweeping.stop()
+        self._recorder.stop()
 
-    def catch_up(self) -> None:
-        """Learn now what other processes noted."""
-        if self._follower:
-            self._follower.look()
+    def sweep(self) -> None:
+        """Drop users from memory whose profiles changed since, or who were forgotten."""
+        self._folded.sweep(self._store.look, lambda: self._sweeping.pause(BREATH_S))
 
     def user(self, serving: ServingModel, user_id: str, recent: Sequence[Interaction] = ()) -> User:
         """Return a user as the model's and later interactions tell.
@@ -94,77 +91,48 @@ class UserDirectory:
             user_id: The user.
             recent: What the user did since, besides what was told before; oldest first.
         """
-        base = COLD if self._profiles.is_forgotten(user_id) else trained_user(serving.model, user_id)
-        profile = self._profiles.get(user_id)
-        if profile is None:
+        packed, forgotten_at_ms = self._store.look(user_id, self._folded.packed(user_id))
+        if packed is not None and not recent:
+            kept = self._folded.get(serving, user_id, packed, forgotten_at_ms)
+            if kept is not None:
+                return kept
+        base = self._trained.get(serving.model, user_id) if forgotten_at_ms is None else COLD
+        if packed is None:
             return folded(serving, base, (), recent) if recent else base
+        profile = self._readable(packed, forgotten_at_ms)
         if recent:
-            known = tuple(profile)
+            known = tuple(profile) if profile else ()
             held = set(known)
             return folded(serving, base, known, [one for one in recent if one not in held])
-        return self._folded.get(serving, user_id, base, profile)
+        user = base
+        if profile is not None:
+            user = folded(serving, base, tuple(profile), ())._replace(interactions=profile)
+        self._folded.keep(serving, user_id, packed, forgotten_at_ms, user)
+        return user
 
-    def observe(self, done: Iterable[UserInteraction]) -> None:
-        """Note what users did, in this process only."""
-        of_users: defaultdict[str, list[Interaction]] = defaultdict(list)
-        for one in done:
-            of_users[one.user_id].append(one.interaction)
-        for user_id, interactions in of_users.items():
-            self._profiles.add(user_id, self._past(interactions), now_ms=self._now_ms())
+    def update(self, user_id: str, interactions: Sequence[Interaction], *, within_s: float = NO_DEADLINE) -> Durability:
+        """Keep a user's interactions, and return where they are kept.
 
-    def update(self, user_id: str, interactions: Sequence[Interaction]) -> None:
-        """Note what a user did, here at once, in other processes soon, and beyond a restart.
-
-        ServiceError: UNAVAILABLE when the disk refuses; nothing is noted then.
-        """
-        past, now_ms = self._past(interactions), self._now_ms()
-        if self._journal:
-            with _writing():
-                self._journal.append([Update(user_id, now_ms, past)])
-        self._profiles.add(user_id, past, now_ms=now_ms)
-
-    def forget(self, user_id: str) -> None:
-        """Forget a user: a stranger from now on, under every model; on the disk soon, too.
-
-        ServiceError: UNAVAILABLE when the disk refuses, or other servers could not be told; this one has forgotten.
-        """
-        mark, now_ms = fingerprint(user_id), self._now_ms()
-        self._forget(mark, now_ms, user_id=user_id)
-        if self._journal:
-            with _writing():
-                self._journal.append([Erasure(mark, now_ms)])
-        if self._share:
-            self._share(mark, now_ms)
-
-    def learn_forgotten(self, marks: Mapping[bytes, int]) -> None:
-        """Forget users as other servers were asked to; OSError when the disk refuses, until a next call succeeds.
-
-        Args:
-            marks: Fingerprints, and the times up to which all is forgotten; none is later than now, whatever clock
-                told it.
+        ServiceError: UNAVAILABLE when nothing can keep it; nothing is noted then.
         """
         now_ms = self._now_ms()
-        past = {mark: min(at_ms, now_ms) for mark, at_ms in marks.items()}
-        news = {mark: at_ms for mark, at_ms in past.items() if at_ms > (self._profiles.forgotten_at(mark) or -1)}
-        for mark, at_ms in news.items():
-            self._forget(mark, at_ms)
-        if self._journal:
-            with self._learning:
-                self._unwritten |= news
-                if self._unwritten:
-                    self._journal.append([Erasure(mark, at_ms) for mark, at_ms in self._unwritten.items()])
-                self._unwritten = {}
+        # None of them in the future: a deletion must reach them all.
+        past = [one._replace(at_ms=min(one.at_ms, now_ms)) for one in interactions]
+        return self._recorder.update(user_id, past, told_ms=now_ms, within_s=within_s)
 
-    def _forget(self, mark: bytes, at_ms: int, *, user_id: str | None = None) -> None:
-        """Forget a user here."""
-        self._profiles.forget(mark, at_ms=at_ms, user_id=user_id)
-        self._folded.forget(mark)
+    def forget(self, user_id: str, *, within_s: float = NO_DEADLINE) -> Durability:
+        """Forget a user, a stranger from now on, under every model; return where that is kept.
+
+        ServiceError: UNAVAILABLE when nothing can keep it, or other servers could not be told.
+        """
+        return self._recorder.forget(user_id, at_ms=self._now_ms(), within_s=within_s)
 
     def summary(self, serving: ServingModel, user_id: str) -> ProfileSummary | None:
-        """Return what is known of a user, None when nothing is."""
+        """Return the summary of a user, None when nothing is known."""
         user = self.user(serving, user_id)
-        profile = self._profiles.get(user_id)
-        is_known = serving.model.users.row(user_id) != UNKNOWN and not self._profiles.is_forgotten(user_id)
+        packed, forgotten_at_ms = self._store.look(user_id)
+        profile = None if packed is None else self._readable(packed, forgotten_at_ms)
+        is_known = serving.model.users.row(user_id) != UNKNOWN and forgotten_at_ms is None
         if profile is None and not is_known:
             return None
         manifest = serving.manifest
@@ -176,6 +144,7 @@ class UserDirectory:
             seen_count=len(np.unique(user.seen)),
             top_tags=_top_tags(serving, user),
             updated_at_ms=profile.updated_at_ms if profile else _ms(manifest.trained_at.timestamp()),
+            known_until_ms=self._known_until_ms(),
         )
 
     def stranger(self, user_id: str) -> ProfileSummary:
@@ -187,30 +156,18 @@ class UserDirectory:
             seen_count=0,
             top_tags=[],
             updated_at_ms=self._now_ms(),
+            known_until_ms=self._known_until_ms(),
         )
 
-    def _past(self, interactions: Sequence[Interaction]) -> list[Interaction]:
-        """Return the interactions, none of them in the future: a deletion must reach them all."""
-        now_ms = self._now_ms()
-        return [one._replace(at_ms=min(one.at_ms, now_ms)) for one in interactions]
-
-    def _apply(self, entry: Entry) -> None:
-        """Take in what this or another process noted, maybe again."""
-        if isinstance(entry, Erasure):
-            self._forget(entry.mark, entry.at_ms)
-        else:
-            self._profiles.add(entry.user_id, entry.done, now_ms=entry.told_ms)
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        logger.warning("journal.write_failed", problem=str(error))
-        raise unavailable(
-            "PROFILES_UNAVAILABLE", "profiles cannot be written now", retry_after_s=RETRY_AFTER_S
-        ) from None
+    def _readable(self, packed: bytes, forgotten_at_ms: int | None) -> Profile | None:
+        """Return the profile of these bytes, None where nothing of it counts, or the disk changed it."""
+        try:
+            profile = Profile(packed)
+            profile.check()
+            return profile if forgotten_at_ms is None else without(profile, forgotten_at_ms)
+        except DamagedError:
+            self._store.damage.report()
+            return None
 
 
 def _top_tags(serving: ServingModel, user: User) -> list[str]:

@@ -7,8 +7,8 @@ import numpy as np
 from modelstore.id_map import UNKNOWN
 from recsvc.domain.interaction import Interaction
 from recsvc.domain.user import User, UserState
+from recsvc.live_state.profile import merge
 from recsvc.model.serving_model import ServingModel
-from recsvc.users.profiles import merge
 
 
 def folded(serving: ServingModel, base: User, known: Sequence[Interaction], recent: Sequence[Interaction]) -> User:

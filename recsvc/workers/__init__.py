@@ -1,1 +1,1 @@
-"""Processes on one port."""
+"""The worker processes that serve on one port, and their supervisor."""

@@ -20,7 +20,8 @@ class SharedCounter:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if os.fstat(descriptor).st_size < _BYTES:
-                os.ftruncate(descriptor, _BYTES)
+                # Its block is taken now: on a disk that is full later, to write to the mapping would end the process.
+                os.posix_fallocate(descriptor, 0, _BYTES)
             self._count = memoryview(mmap.mmap(descriptor, _BYTES)).cast("Q")
         finally:
             os.close(descriptor)

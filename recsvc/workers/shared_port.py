@@ -38,7 +38,7 @@ class SharedPort:
         return cls(f"{host}:{port}", held)
 
     def release(self) -> None:
-        """Let the port go."""
+        """Release the port for other programs."""
         self._held.close()
 
 

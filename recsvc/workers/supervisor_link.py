@@ -11,7 +11,7 @@ ENVIRONMENT: Final = "RECSVC_SUPERVISOR_FD"
 
 
 class SupervisorLink:
-    """The worker's end.
+    """The worker's end of the link to its supervisor.
 
     Args:
         end: A connected socket.
@@ -27,7 +27,7 @@ class SupervisorLink:
         return cls(socket.socket(fileno=int(descriptor))) if descriptor else None
 
     def tell_serving(self) -> None:
-        """Say that this worker serves."""
+        """Tell the supervisor that this worker serves."""
         with suppress(OSError):  # the supervisor is gone: `watch` learns of it
             self._end.send(b"1")
 

@@ -62,8 +62,8 @@ SETTING_NAMES: Final = frozenset(
         "RECSVC_FRESHNESS_INTERVAL_S",
         "RECSVC_LAME_DUCK_S",
         "RECSVC_LISTEN",
+        "RECSVC_LIVE_STATE_MIB",
         "RECSVC_PRECOMPUTED_USERS",
-        "RECSVC_PROFILE_INTERACTIONS",
         "RECSVC_THREADS",
         "RECSVC_WORKERS",
         "RETRAIN_BIAS_SHARE",
@@ -127,6 +127,10 @@ FORMER: Final = frozenset(
     }
 )
 """Former names of settings, which still work."""
+RETIRED: Final = {
+    "RECSVC_PROFILE_INTERACTIONS": "profiles are on disk; RECSVC_LIVE_STATE_MIB bounds them",
+}
+"""Names of settings that are gone, and what to know instead; they are taken with a warning for one release."""
 ELSEWHERE: Final = frozenset(
     {
         "BACKLOG_EVENTS",
@@ -140,11 +144,17 @@ ELSEWHERE: Final = frozenset(
         "FEED_SOAK_S",
         "INGESTION_EVENTS",
         "LIGHTFM_NO_CFLAGS",
+        "LIVE_REPLAY_INTERACTIONS",
+        "LIVE_REPLAY_PAGES",
+        "LIVE_REPLAY_USERS",
         "MODEL_SWAP_SECONDS",
         "OUTAGE_RATE",
         "OUTAGE_SECONDS",
         "RECSVC_CALL_ROUNDS",
+        "RECSVC_LIVE_PAGES_CALLS",
+        "RECSVC_LIVE_PAGES_ROUNDS",
         "RECSVC_SCALE_STEPS",
+        "RECSVC_SESSION",
         "RECSVC_SUPERVISOR_FD",
         "RECSVC_WORKERS_SECONDS",
         "RETRAIN_NIGHTLY",
@@ -195,6 +205,9 @@ def unknown_settings(environment: Mapping[str, str], own: Iterable[str] = ()) ->
     findings = Findings()
     for variable in sorted(environment):
         name = variable.upper()
+        if environment[variable] and name in RETIRED:
+            findings.warnings.append(f"{variable} is ignored: {RETIRED[name]}")
+            continue
         if not environment[variable] or name in known or name.removesuffix(_FILE) in known:
             continue
         if _SERVICE.search(name) or (name.endswith("_PORT") and "://" in environment[variable]):

@@ -19,13 +19,16 @@ class FileLock:
         path: A file, which is made when missing and left there.
         patience_s: Seconds to wait for whoever holds it; BlockingIOError where somebody still does then.
         mode: Of a file that is made; None where the path must be there, as a folder must.
+        poll_s: Seconds between two looks whether it is free.
     """
 
-    def __init__(self, path: Path, *, patience_s: float = 0.0, mode: int | None = 0o644) -> None:
+    def __init__(
+        self, path: Path, *, patience_s: float = 0.0, mode: int | None = 0o644, poll_s: float = _POLL_S
+    ) -> None:
         flags = os.O_RDONLY if mode is None else os.O_RDWR | os.O_CREAT
         self._descriptor = os.open(path, flags | os.O_CLOEXEC, mode or 0)
         try:
-            lock(self._descriptor, patience_s=patience_s)
+            lock(self._descriptor, patience_s=patience_s, poll_s=poll_s)
         except BaseException:
             self.close()
             raise
@@ -46,7 +49,7 @@ class FileLock:
         self.close()
 
 
-def lock(descriptor: int, *, patience_s: float = 0.0) -> None:
+def lock(descriptor: int, *, patience_s: float = 0.0, poll_s: float = _POLL_S) -> None:
     """Lock an open file until it is closed; BlockingIOError if another process holds it for longer."""
     if math.isinf(patience_s):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -58,6 +61,6 @@ def lock(descriptor: int, *, patience_s: float = 0.0) -> None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise
-            time.sleep(_POLL_S)
+            time.sleep(poll_s)
         else:
             return

@@ -125,7 +125,7 @@ class Quiet:
         return self._is_quiet or now >= self._until
 
     def wait(self) -> None:
-        """Wait."""
+        """Wait until it is quiet, or has been loud for long enough."""
         while not self.is_over():
             time.sleep(_POLL_S)
 

@@ -5,7 +5,7 @@ leaves `true`, `null` and 1.5 for callers to turn into the identifiers "True", "
 """
 
 import json
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Self
 
 from servicekit.inputs.identifiers import identifier_problem
 from servicekit.inputs.numbers import finite
@@ -31,14 +31,22 @@ class JsonObject:
         if len(data) > max_bytes:
             raise ValueError(f"the JSON has {len(data)} bytes, at most {max_bytes} are read")
         try:
-            fields: Any = json.loads(
-                data, parse_constant=_refuse_constant, object_pairs_hook=_each_once if unique else None
-            )
+            text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
+            fields: Any = (_UNIQUE if unique else _PLAIN).decode(text)
         except RecursionError:
             raise ValueError("the JSON is nested too deeply") from None
         if not isinstance(fields, dict):
             raise ValueError("the JSON is no object")  # noqa: TRY004  # likewise
         self._fields: dict[str, Any] = fields
+
+    @classmethod
+    def of(cls, fields: Any) -> Self:
+        """Return the object that is a value of another one; ValueError when it is none."""
+        if not isinstance(fields, dict):
+            raise ValueError("it is no object")  # noqa: TRY004  # as all that is wrong with the JSON
+        found = cls.__new__(cls)
+        found._fields = fields
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self._fields
@@ -108,3 +116,8 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+# `json.loads` makes one of them each time, which takes longer than to read a message.
+_PLAIN: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+_UNIQUE: Final = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_each_once)

@@ -13,7 +13,7 @@ _FILES: Final = Path("/dev/fd")
 
 
 def end_connections(port: int) -> None:
-    """Take no more connections on a port of ours, and end those that there are.
+    """Close a port of this process to new connections, and end its open ones.
 
     Callers see that they are gone, after what has been sent; gRPC's core writes a line on that it accepts none.
     """

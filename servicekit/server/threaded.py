@@ -34,11 +34,11 @@ class Stopped(Protocol):
     """Tells that gRPC's core has ended."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for it, and return whether it has."""
+        """Wait for the core's end, and return whether it has ended."""
 
 
 class Choices(TypedDict, total=False):
-    """What a program may choose of a server of threads.
+    """The options of a thread server that a program may choose.
 
     Attributes:
         options: gRPC channel arguments beyond the defaults; later ones win.
@@ -84,6 +84,10 @@ class ThreadedServer(GrpcServer):
         """Set the health of every service."""
         for name in self._names:
             self._health.set(name, SERVING if serving else NOT_SERVING)
+
+    def report(self, part: str, *, serving: bool) -> None:
+        """Set the health of one part under a name of its own; the services' state stays."""
+        self._health.set(part, SERVING if serving else NOT_SERVING)
 
     def drain(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Report NOT_SERVING for good, then refuse new calls, and let running ones finish.

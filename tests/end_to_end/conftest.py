@@ -9,7 +9,7 @@ import pytest
 from deploy.local.data_folder import DataSet
 from deploy.local.first_model import simulate
 from deploy.local.postgres import Postgres
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from tests.support.system import System, running
 

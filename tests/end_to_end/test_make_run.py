@@ -21,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from deploy.local.child_process import descendants
 from deploy.local.data_folder import DataSet
 from servicekit.process.ports import free_port
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from tests.support.system import FEED
 

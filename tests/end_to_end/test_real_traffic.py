@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from deploy.local.data_folder import DataSet
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.system import FEED, MODELS, System, running
 
 HISTORY: Final = 'SELECT watched FROM read_parquet(?) WHERE "userId" = ?'

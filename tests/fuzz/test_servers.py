@@ -28,7 +28,7 @@ from deploy.local.program import ROOT, Service, local_environment
 from servicekit.configuration.arguments import whole
 from tests.fuzz.support.fuzzer import Findings, Fuzzer
 from tests.fuzz.support.methods import all_methods
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from tests.support.system import System, running
 

@@ -14,8 +14,6 @@ OWNERS: Final = {
     "mkstemp": {"servicekit/files/replacement.py": "the replacement itself"},
     "fsync": {
         "servicekit/files/replacement.py": "the replacement itself",
-        "recsvc/profile_log/log.py": "what is appended to one file",
-        "recsvc/profile_log/compaction.py": "replaces the file under its own lock, which goes with the file",
     },
     "OrderedDict": {
         "bridge/outbox/pending.py": "bounded by bytes, and mostly taken out by key",

@@ -14,7 +14,7 @@ from deploy.local.first_model import prepare
 from deploy.local.program import Service, local_environment
 from servicekit.process.ports import free_port
 from tests.support.dogstatsd import DogStatsdServer
-from tests.support.grpcurl import Grpcurl, Reply
+from tests.support.grpc.grpcurl import Grpcurl, Reply
 
 RECOMMENDATIONS: Final = "videowindow.lightfm.v2025_9.RecommendationService"
 MODELS: Final = "videowindow.lightfm.v2025_9.ModelService"

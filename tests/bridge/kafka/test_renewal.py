@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable
 from typing import Final
 from uuid import uuid4
@@ -12,9 +11,6 @@ from structlog.testing import capture_logs
 from bridge.kafka.consumer import KafkaReader
 from bridge.kafka.message import INTERACTIONS_TOPIC, UNRECORDED, Message
 from bridge.kafka.publisher import KafkaPublisher
-from recsvc.users.kafka_consumer import InteractionConsumer
-from recsvc.users.kafka_message import UserInteraction
-from servicekit.telemetry.metrics import NoMetrics
 from tests.bridge.support.topic import read_topic
 from tests.bridge.support.waiting import until
 
@@ -113,32 +109,3 @@ async def publish(client: dict[str, str], user: str, numbers: range) -> None:
     await until(lambda: len(outcomes) == len(numbers))
     await publisher.close(flush_s=10)
     assert all(outcomes)
-
-
-async def test_recsvcs_reader_goes_on_where_it_was(kafka_bootstrap: str) -> None:
-    """Nothing is left out, and nothing comes twice; also after credentials with which nothing could be read."""
-    user = f"user-{uuid4()}"
-    client = {"bootstrap.servers": kafka_bootstrap}
-    received: list[str] = []
-    lock = threading.Lock()
-
-    def receive(done: object) -> None:
-        with lock:
-            received.extend(one.interaction.video_id for one in mine(done))
-
-    def mine(done: object) -> list[UserInteraction]:
-        assert isinstance(done, list)
-        return [one for one in done if one.user_id == user]
-
-    reader = InteractionConsumer(client, lambda: 0, receive, NoMetrics())
-    reader.start()
-    try:
-        await publish(client, user, range(20))
-        await until(lambda: len(received) == 20, timeout_s=60)
-        reader.renew({"bootstrap.servers": kafka_bootstrap, **UNUSABLE})
-        await publish(client, user, range(20, 40))
-        reader.renew(client | {"client.id": "another"})
-        await until(lambda: len(received) >= 40, timeout_s=60)
-    finally:
-        await asyncio.to_thread(reader.stop)
-    assert received == [f"v{number}" for number in range(40)]

@@ -21,7 +21,7 @@ from servicekit.process.ports import free_port
 from tests.bridge.support.fault_server import CATALOGUE
 from tests.bridge.support.program import FEED, INTERACTIONS, ROOT, Program
 from tests.bridge.support.topic import read_topic
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.feed.v1 import feed_pb2 as pb
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub

@@ -27,7 +27,7 @@ from tests.bridge.support.program import INTERACTIONS, Program
 from tests.bridge.support.recsvc_client import ask, recsvc_client
 from tests.bridge.support.waiting import until
 from tests.support.certificates import Authority
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.feed.v1 import feed_pb2 as pb
 from videowindow.feed.v1.feed_pb2_grpc import FeedServiceStub

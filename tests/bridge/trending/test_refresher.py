@@ -46,7 +46,7 @@ async def test_refresh_and_cold_start(database: Database, tmp_path: Path) -> Non
 
 
 async def test_rankings_take_a_tenth_of_a_core_at_most(database: Database, tmp_path: Path) -> None:
-    """Their work grows with the interactions: Postgres is locked out of them for 0.2 s, so the next waits for 1.8 s."""
+    """Their work grows with the videos: Postgres is locked out of them for 0.2 s, so the next waits for 1.8 s."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:

@@ -15,7 +15,7 @@ from recsvc.pages.recommender import MAX_TOGETHER, FeedQuery, Page, Recommender
 from recsvc.ranking.exact import ExactRanker, Exclusions, RankingQuery
 from recsvc.ranking.filters import VideoFilter
 from servicekit.grpc.errors import ServiceError
-from tests.recsvc.support.audiences import CUT_OFF_MS, audience
+from tests.recsvc.support.directories import CUT_OFF_MS, directory
 from tests.recsvc.support.models import random_model
 
 MODEL = random_model(7)
@@ -74,7 +74,7 @@ def alone(recommender: Recommender, query: FeedQuery) -> bytes | str:
 def recommender_of(serving: ServingModel) -> Recommender:
     live = LiveModel(retry_after_s=1)
     live.swap(serving)
-    return Recommender(live, audience())
+    return Recommender(live, directory())
 
 
 @given(st.sampled_from(MODELS), st.lists(QUERIES, max_size=12))

@@ -21,7 +21,7 @@ from recsvc.grpc_api.load_shedding import (
 from servicekit.grpc.errors import ServiceError
 from tests.bridge.support.clock import FakeClock
 from tests.recsvc.support.calls import Failure
-from tests.support.thread_servers import KINDS
+from tests.support.grpc.thread_servers import KINDS
 
 pytestmark = pytest.mark.peer
 

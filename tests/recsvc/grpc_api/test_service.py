@@ -15,7 +15,7 @@ from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.metrics import NoMetrics
 from tests.recsvc.support.calls import Client, Failure, code_of
 from tests.recsvc.support.models import DATA_UNTIL, TRAINED_AT, publish, random_model
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 

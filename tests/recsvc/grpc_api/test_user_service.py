@@ -7,12 +7,16 @@ from typing import Any
 import grpc
 import pytest
 
+from modelstore.erased_users import ErasedUsers
 from recsvc.app import RecommendationServer
 from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.metrics import NoMetrics
+from servicekit.user_fingerprint import user_fingerprint
 from tests.recsvc.support.calls import Client, Failure, code_of
+from tests.recsvc.support.directories import NOW_MS
 from tests.recsvc.support.models import publish, random_model
-from tests.support.grpcurl import Grpcurl
+from tests.recsvc.support.stores import prepared_beside
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
@@ -26,6 +30,7 @@ NAN = float("nan")
 
 
 def server_of(folder: Path) -> RecommendationServer:
+    prepared_beside(folder / "cache")
     return RecommendationServer(
         FileStore(folder / "store"), folder / "cache", NoMetrics(), threads=4, poll_interval_s=0.02
     )
@@ -174,6 +179,22 @@ def test_who_is_forgotten_stays_so_across_swaps_and_restarts(tmp_path: Path) -> 
     with Client.to(server.start("127.0.0.1:0")) as client:
         assert recommend(client, "u1").user_state == pb.USER_STATE_COLD
         assert recommend(client, "fresh").user_state == pb.USER_STATE_FOLDED_IN
+    server.stop(1)
+
+
+def test_who_is_forgotten_is_cold_before_this_machine_has_a_store(tmp_path: Path) -> None:
+    """By the list of all servers: the follower may take seconds to check what is on the disk."""
+    publish(tmp_path / "store", random_model(1, version="1"))
+    ErasedUsers(FileStore(tmp_path / "store")).add(user_fingerprint("u1"), NOW_MS)
+    server = RecommendationServer(
+        FileStore(tmp_path / "store"), tmp_path / "new", NoMetrics(), threads=2, poll_interval_s=600
+    )
+    with Client.to(server.start("127.0.0.1:0")) as client:
+        assert recommend(client, "u1").user_state == pb.USER_STATE_COLD
+        assert recommend(client, "u2").user_state == pb.USER_STATE_TRAINED
+        with prepared_beside(tmp_path / "new").writing() as batch:
+            batch.forget(user_fingerprint("u2"), NOW_MS)
+        wait_for(lambda: recommend(client, "u2").user_state == pb.USER_STATE_COLD, what="the store counts")
     server.stop(1)
 
 

@@ -15,8 +15,8 @@ from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
 pytestmark = pytest.mark.peer
 
-MAX_MODULES = 24
-MAX_HOPS = 52
+MAX_MODULES = 27
+MAX_HOPS = 54
 
 
 @pytest.fixture

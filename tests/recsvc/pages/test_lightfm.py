@@ -11,7 +11,7 @@ from modelstore.artefact import Model
 from recsvc.model.live_model import LiveModel
 from recsvc.model.serving_model import ServingModel
 from recsvc.pages.recommender import FeedQuery, Recommender
-from tests.recsvc.support.audiences import audience
+from tests.recsvc.support.directories import directory
 from tests.recsvc.support.models import csr, random_model
 
 USERS, VIDEOS, DIMENSIONS = 12, 60, 4
@@ -54,7 +54,7 @@ def test_pages_are_predict_sorted(fitted: LightFM, exported: Model) -> None:
         scores = fitted.predict(row, np.arange(VIDEOS))
         best = np.argsort(-scores, kind="stable")[:20]
 
-        page = Recommender(live, audience()).recommend(FeedQuery(user_id=user_id, page_size=20, digest=bytes(8)))
+        page = Recommender(live, directory()).recommend(FeedQuery(user_id=user_id, page_size=20, digest=bytes(8)))
 
         assert page.video_ids == exported.videos.ids(best)
         np.testing.assert_allclose(page.scores, scores[best], rtol=1e-5, atol=1e-6)

@@ -12,7 +12,7 @@ from recsvc.pages.page_token import MAX_POSITION
 from recsvc.pages.recommender import FeedQuery, Page, Recommender
 from recsvc.ranking.filters import VideoFilter
 from servicekit.grpc.errors import ServiceError
-from tests.recsvc.support.audiences import audience
+from tests.recsvc.support.directories import directory
 from tests.recsvc.support.models import brute_force, random_model, with_scores
 
 DIGEST = b"requests"
@@ -32,7 +32,7 @@ def query(user_id: str = "u1", page_size: int = 7, **changes: Any) -> FeedQuery:
 
 def feed(live: LiveModel, first: FeedQuery, swaps: "dict[int, ServingModel] | None" = None) -> list[Page]:
     """Return all pages of a feed; before the page of each index in `swaps`, that model goes live."""
-    recommender, pages, current = Recommender(live, audience()), list[Page](), first
+    recommender, pages, current = Recommender(live, directory()), list[Page](), first
     while True:
         if swaps and len(pages) in swaps:
             live.swap(swaps[len(pages)])
@@ -49,7 +49,7 @@ def ids(pages: list[Page]) -> list[str]:
 
 def test_without_a_model_callers_are_told_when_to_come_back() -> None:
     with pytest.raises(ServiceError) as caught:
-        Recommender(LiveModel(retry_after_s=2.5), audience()).recommend(query())
+        Recommender(LiveModel(retry_after_s=2.5), directory()).recommend(query())
     assert (caught.value.reason, caught.value.retry_after_s) == ("NO_MODEL", 2.5)
 
 
@@ -101,7 +101,7 @@ def test_the_same_question_has_the_same_answer_each_time() -> None:
     """Equal scores are broken by identifier, within a page and at its cut."""
     live = serving(ServingModel.of(with_scores([1, 2, 1, 2, 1, 2, 1] * 30)))
 
-    pages = [Recommender(live, audience()).recommend(query("nobody", 50)) for _ in range(3)]
+    pages = [Recommender(live, directory()).recommend(query("nobody", 50)) for _ in range(3)]
 
     assert pages[0].video_ids == pages[1].video_ids == pages[2].video_ids
     assert pages[0].video_ids == sorted(pages[0].video_ids)
@@ -111,9 +111,9 @@ def test_the_same_question_has_the_same_answer_each_time() -> None:
 def test_pages_of_another_size_go_on_where_the_last_one_ended() -> None:
     live = serving(MODELS[0])
     whole = ids(feed(live, query(page_size=60)))
-    first = Recommender(live, audience()).recommend(query(page_size=5))
+    first = Recommender(live, directory()).recommend(query(page_size=5))
 
-    second = Recommender(live, audience()).recommend(query(page_size=9, page_token=first.next_page_token))
+    second = Recommender(live, directory()).recommend(query(page_size=9, page_token=first.next_page_token))
 
     assert first.video_ids + second.video_ids == whole[:14]
 
@@ -127,7 +127,9 @@ def test_the_last_page_says_so(page_size: int) -> None:
 
 
 def test_a_filter_that_leaves_nothing_gives_an_empty_page() -> None:
-    page = Recommender(serving(MODELS[0]), audience()).recommend(query(video_filter=VideoFilter(any_tags=("unknown",))))
+    page = Recommender(serving(MODELS[0]), directory()).recommend(
+        query(video_filter=VideoFilter(any_tags=("unknown",)))
+    )
 
     assert (page.video_ids, page.scores, page.next_page_token) == ([], [], "")
     assert page.model_version == "v0"
@@ -143,7 +145,7 @@ def test_a_feed_ends_where_its_token_would_grow_too_long() -> None:
 
 
 def test_a_token_of_another_request_is_refused() -> None:
-    recommender = Recommender(serving(MODELS[0]), audience())
+    recommender = Recommender(serving(MODELS[0]), directory())
     page = recommender.recommend(query())
 
     with pytest.raises(ServiceError, match="another request"):

@@ -42,6 +42,12 @@ class Program:
         lines = self._log.read_text(encoding="utf-8").splitlines()
         return [json.loads(line)["event"] for line in lines]
 
+    def children(self, name: str = "") -> list[int]:
+        """Return the processes that the supervisor keeps now: all, or those of one program."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        return [int(child) for child in children if name in Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8")]
+
     def port(self) -> int:
         """Return the port as soon as it is logged."""
         found = wait_for(lambda: re.findall(r'"port": (\d+)', self._log.read_text(encoding="utf-8")), what="listening")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from benchmarks.machine import recsvc_workers
 from modelstore.artefact import Catalogue, Model, RowLists
 from modelstore.id_map import IdMap
 from recsvc.app import RecommendationServer
@@ -16,14 +17,14 @@ from recsvc.domain.interaction import Interaction, InteractionType
 from recsvc.model.serving_model import ServingModel
 from recsvc.ranking.approximate import IndexedRanker
 from recsvc.ranking.exact import Exclusions
-from recsvc.users.kafka_message import UserInteraction
 from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.metrics import Metric
 from tests.recsvc.support.calls import Client
 from tests.recsvc.support.models import DATA_UNTIL, manifest_of, publish
 from tests.recsvc.support.programs import started
 from tests.recsvc.support.rollout import RecordedMetrics
-from tests.support.grpcurl import Grpcurl
+from tests.recsvc.support.stores import count, prepared_beside
+from tests.support.grpc.grpcurl import Grpcurl
 from tests.support.polling import wait_for
 from videowindow.lightfm.v2025_9 import lightfm_recommendation_pb2 as pb
 
@@ -140,11 +141,7 @@ def test_pages_follow_fresh_popularity(served: Served) -> None:
     before = served.model()
     at_ms = CUT_OFF_MS + 24 * 3_600_000
     watched = [f"v{row:06}" for row in rng.choice(VIDEOS, 10_000)]
-    done = [
-        UserInteraction(user_id="somebody", interaction=Interaction(one, InteractionType.LIKE, at_ms, 0, None))
-        for one in watched
-    ]
-    served.server.freshness.count(done, now_ms=at_ms)
+    count(prepared_beside(served.folder / "cache"), [Interaction(one, InteractionType.LIKE, at_ms) for one in watched])
     assert served.server.freshness.refresh()
 
     assert served.model().ranker is not before.ranker
@@ -225,8 +222,7 @@ def test_worker_processes_share_the_index_that_another_process_built(served: Ser
     kept = lists.stat()
     with started(served.folder, RECSVC_WORKERS="2") as program:
         wait_for(lambda: "workers.all_serving" in program.events(), timeout_s=60, what="both serve")
-        pid = program.process.pid
-        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        workers = recsvc_workers(program.process.pid)
         maps = [Path(f"/proc/{one}/maps").read_text(encoding="utf-8") for one in ("self", *workers)]
         with Client.to(program.port()) as client:
             request = pb.RecommendRequest(user_id="u005", page_size=20)

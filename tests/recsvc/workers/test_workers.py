@@ -63,9 +63,8 @@ def connected(program: Program, count: int = CONNECTIONS) -> Iterator[list[Clien
 
 
 def workers(program: Program) -> list[int]:
-    """Return the processes that the supervisor keeps now."""
-    children = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children").read_text(encoding="utf-8")
-    return [int(pid) for pid in children.split()]
+    """Return the workers that the supervisor keeps now."""
+    return [pid for pid in program.children() if pid not in program.children("recsvc.follower")]
 
 
 def connections(pid: int, port: int) -> int:

@@ -35,9 +35,8 @@ JSON: Final[Mapping[str, str]] = {
     "deploy/local/first_model.py:_live_version": "the pointer of the local store, which `retrain` wrote",
     "deploy/local/run_folder.py:State.port": "its own file; what is no JSON counts as none",
     "retrain/importers/lightfm_pickle.py:read_ids": "a list of millions; each identifier is checked",
-    "servicekit/inputs/json_fields.py:JsonObject.__init__": "the reader itself",
+    "servicekit/inputs/json_fields.py:<module>": "the reader itself",
     "bridge/authentication/user_token.py:_verified": "signed by the issuer; whatever it raises is a refusal",
-    "recsvc/profile_log/entry.py:owner": "a text that a pattern found; ValueError is all that it raises",
 }
 ENDS_WITH_ITS_CALL: Final = "it ends, and whoever began it waits for that"
 THE_RUNNER: Final = "the runner itself"
@@ -45,6 +44,7 @@ THREADS: Final[Mapping[str, str]] = {
     "benchmarks/feed/faults.py:_start": ENDS_WITH_ITS_CALL,
     "benchmarks/recsvc/model_swap.py:_swapping": ENDS_WITH_ITS_CALL,
     "recsvc/rollout/prepare.py:main": "its one line ends the process",
+    "recsvc/snapshots/child.py:main": "its one line ends the process",
     "recsvc/workers/supervisor_link.py:SupervisorLink.watch": "it waits once for the supervisor's end",
     "servicekit/process/termination.py:thread_termination": "it waits once for a signal",
     "servicekit/grpc_core/bulkhead.py:Bulkhead.__init__": "a runner itself: an error of a call is logged",
@@ -90,11 +90,13 @@ VARIABLES: Final[Mapping[str, str]] = {
     "deploy/probe.py:main": "three files, which a probe reads once",
     "recsvc/rollout/prepare.py:main": "the parent has checked it",
     "recsvc/workers/supervisor_link.py:SupervisorLink.inherited": "from the supervisor",
+    "recsvc/follower/__main__.py:main": "from the supervisor",
     "retrain/gates/smoke_test.py:_environment": "handed on to a server",
     "servicekit/configuration/settings.py:_read_file": "the reader itself",
     "servicekit/configuration/settings.py:_rename": "the reader itself",
     "servicekit/configuration/settings.py:refuse_unknown_settings": "the reader itself",
     "benchmarks/feed/event_loop.py:_bridge": "a folder beside",
+    "benchmarks/recsvc/live_pages.py:run": "a folder beside",
     "benchmarks/feed/slowed_recsvc.py:<module>": "from the benchmark that starts it",
     "servicekit/configuration/settings.py:secret_file": "the reader itself",
     "servicekit/telemetry/dogstatsd.py:global_tags": "Datadog's own",

@@ -91,6 +91,11 @@ KEPT: Final = (
         constant="recsvc.precompute.shortlists.FORMAT",
         makers=("recsvc.precompute.__main__", "recsvc.precompute.shortlists"),
     ),
+    KeptThing(
+        name="recsvc's store of what happened since training",
+        constant="recsvc.live_state.keys.FORMAT",
+        makers=("recsvc.live_state.batch", "servicekit.user_fingerprint"),
+    ),
 )
 
 

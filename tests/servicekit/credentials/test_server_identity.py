@@ -18,8 +18,8 @@ from servicekit.process.ports import free_port
 from servicekit.server.grpc_server import AioServer
 from servicekit.server.thread_server import ThreadServer
 from tests.support.certificates import Authority
+from tests.support.grpc.tls_storm import KINDS, renew, storm
 from tests.support.polling import wait_for
-from tests.support.tls_storm import KINDS, renew, storm
 
 pytestmark = pytest.mark.peer
 

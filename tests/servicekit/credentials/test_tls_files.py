@@ -9,7 +9,7 @@ import pytest
 from servicekit.credentials.tls_files import InsecureListenError, TlsFiles, is_loopback, server_credentials
 from servicekit.server.thread_server import ThreadServer
 from tests.support.certificates import Authority
-from tests.support.echo import SERVICE, caller, handlers
+from tests.support.grpc.echo import SERVICE, caller, handlers
 from tests.support.polling import wait_for
 
 

@@ -14,7 +14,7 @@ from servicekit.grpc.caller import audited
 from servicekit.grpc.errors import ServiceError
 from servicekit.server.thread_server import ThreadServer
 from tests.support.certificates import Authority
-from tests.support.echo import SERVICE, caller, handlers
+from tests.support.grpc.echo import SERVICE, caller, handlers
 from tests.support.polling import wait_for
 
 pytestmark = pytest.mark.peer

@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from servicekit.grpc.errors import Violation, invalid_argument, not_found, unavailable, unimplemented
 from servicekit.server.grpc_server import AioServer
 from servicekit.server.thread_server import ThreadServer
-from tests.support.echo import SERVICE, caller
+from tests.support.grpc.echo import SERVICE, caller
 
 pytestmark = pytest.mark.peer
 

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servicekit.grpc.open_streams import OpenStreams
 from servicekit.server.grpc_server import AioServer
 from tests.servicekit.support.silent_calls import CHECK, CROWDED, ECHO, LOCAL, OVERDUE, REFLECTION, WATCH
-from tests.support.echo import SERVICE
+from tests.support.grpc.echo import SERVICE
 
 pytestmark = pytest.mark.peer
 

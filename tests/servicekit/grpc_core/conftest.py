@@ -8,8 +8,8 @@ import pytest
 
 from servicekit.server.threaded import ThreadedServer
 from tests.servicekit.support.unary_calls import LOCAL, THREADS, Gate, echo, leave, metadata, unsendable, variable
-from tests.support.echo import SERVICE, handlers
-from tests.support.thread_servers import KINDS
+from tests.support.grpc.echo import SERVICE, handlers
+from tests.support.grpc.thread_servers import KINDS
 
 
 @pytest.fixture

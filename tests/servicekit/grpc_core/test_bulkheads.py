@@ -14,9 +14,9 @@ from servicekit.grpc_core import bulkhead
 from servicekit.server import health_service, plain_health, plain_reflection, reflection_service
 from servicekit.server.threaded import ThreadedServer
 from tests.servicekit.support.silent_calls import CHECK, CROWDED, ECHO, LOCAL, OVERDUE, REFLECTION, WATCH
-from tests.support.echo import SERVICE, caller
+from tests.support.grpc.echo import SERVICE, caller
+from tests.support.grpc.thread_servers import KINDS
 from tests.support.polling import wait_for
-from tests.support.thread_servers import KINDS
 
 pytestmark = pytest.mark.peer
 

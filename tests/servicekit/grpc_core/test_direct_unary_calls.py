@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from tests.servicekit.support.unary_calls import LOCAL, THREADS, Gate, echo
-from tests.support.echo import SERVICE, caller, handlers
+from tests.support.grpc.echo import SERVICE, caller, handlers
+from tests.support.grpc.thread_servers import KINDS
 from tests.support.polling import wait_for
-from tests.support.thread_servers import KINDS
 
 pytestmark = pytest.mark.peer
 

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from servicekit.server.threaded import ThreadedServer
 from tests.servicekit.support.unary_calls import LOCAL, THREADS, Gate
-from tests.support.echo import SERVICE, caller, is_refused
+from tests.support.grpc.echo import SERVICE, caller, is_refused
 from tests.support.polling import wait_for
 
 pytestmark = pytest.mark.peer
@@ -34,8 +34,8 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
 
 SERVERS: Final = """
 import random, threading, time, sys
-from tests.support.echo import SERVICE, handlers
-from tests.support.thread_servers import KINDS
+from tests.support.grpc.echo import SERVICE, handlers
+from tests.support.grpc.thread_servers import KINDS
 
 def spin():
     while True:

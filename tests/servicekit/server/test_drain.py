@@ -20,10 +20,10 @@ from servicekit.grpc.errors import ServiceError
 from servicekit.grpc.gate import Gate, Quiet
 from servicekit.server.grpc_server import AioServer
 from servicekit.server.server_options import OPTIONS
-from tests.support.draining_server import REPLIES
-from tests.support.echo import SERVICE, caller, handlers
+from tests.support.grpc.draining_server import REPLIES
+from tests.support.grpc.echo import SERVICE, caller, handlers
+from tests.support.grpc.thread_servers import KINDS
 from tests.support.polling import wait_for
-from tests.support.thread_servers import KINDS
 
 pytestmark = pytest.mark.peer
 
@@ -36,7 +36,7 @@ OLD: Final = (("grpc.max_connection_age_ms", 150),)
 @pytest.fixture(params=[*KINDS, "asyncio"])
 def server(request: pytest.FixtureRequest) -> Iterator[tuple["subprocess.Popen[str]", str, str]]:
     """A server, its address, and its kind."""
-    command = [sys.executable, "-m", "tests.support.draining_server", request.param]
+    command = [sys.executable, "-m", "tests.support.grpc.draining_server", request.param]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         yield process, f"127.0.0.1:{int(process.stdout.readline())}", request.param

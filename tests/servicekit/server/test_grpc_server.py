@@ -16,10 +16,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from servicekit.server.grpc_server import AioServer
 from servicekit.server.threaded import ThreadedServer
-from tests.support.echo import SERVICE, caller, handlers, is_refused
-from tests.support.grpcurl import Grpcurl
+from tests.support.grpc.echo import SERVICE, caller, handlers, is_refused
+from tests.support.grpc.grpcurl import Grpcurl
+from tests.support.grpc.thread_servers import KINDS
 from tests.support.polling import wait_for
-from tests.support.thread_servers import KINDS
 
 pytestmark = pytest.mark.peer
 

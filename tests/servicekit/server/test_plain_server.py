@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from servicekit.grpc.caller import caller_of
-from tests.support.echo import SERVICE, caller, handlers
+from tests.support.grpc.echo import SERVICE, caller, handlers
+from tests.support.grpc.thread_servers import KINDS
 from tests.support.polling import wait_for
-from tests.support.thread_servers import KINDS
 
 pytestmark = pytest.mark.process
 
@@ -33,7 +33,7 @@ for name in [name for name in sys.modules if name.startswith(private)]:
 """
 SERVED: Final = """
 from servicekit.server.plain_server import PlainServer
-from tests.support.echo import SERVICE, caller, handlers
+from tests.support.grpc.echo import SERVICE, caller, handlers
 
 server = PlainServer([], threads=2)
 server.add_methods(SERVICE, handlers(Echo=lambda request, _: request))

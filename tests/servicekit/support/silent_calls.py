@@ -4,7 +4,7 @@ from typing import Final
 
 import grpc
 
-from tests.support.echo import SERVICE
+from tests.support.grpc.echo import SERVICE
 
 LOCAL: Final = [("grpc.use_local_subchannel_pool", 1)]
 

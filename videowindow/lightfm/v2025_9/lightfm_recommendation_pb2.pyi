@@ -157,6 +157,34 @@ REASON_KIND_TRENDING: ReasonKind.ValueType  # 4
 """Many users watch it now."""
 Global___ReasonKind: _TypeAlias = ReasonKind  # noqa: Y015
 
+class _DurableOn:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DurableOnEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DurableOn.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DURABLE_ON_UNSPECIFIED: _DurableOn.ValueType  # 0
+    """Not told."""
+    DURABLE_ON_KAFKA: _DurableOn.ValueType  # 1
+    """In Kafka, on all of its in-sync replicas: every server learns of it, and it outlives this machine."""
+    DURABLE_ON_MACHINE: _DurableOn.ValueType  # 2
+    """On this machine's disk: without Kafka for good, else until Kafka takes it. It outlives the server's processes;
+    other servers learn of an update once Kafka has it.
+    """
+
+class DurableOn(_DurableOn, metaclass=_DurableOnEnumTypeWrapper):
+    """Where a change of a profile is kept, when it is acknowledged."""
+
+DURABLE_ON_UNSPECIFIED: DurableOn.ValueType  # 0
+"""Not told."""
+DURABLE_ON_KAFKA: DurableOn.ValueType  # 1
+"""In Kafka, on all of its in-sync replicas: every server learns of it, and it outlives this machine."""
+DURABLE_ON_MACHINE: DurableOn.ValueType  # 2
+"""On this machine's disk: without Kafka for good, else until Kafka takes it. It outlives the server's processes;
+other servers learn of an update once Kafka has it.
+"""
+Global___DurableOn: _TypeAlias = DurableOn  # noqa: Y015
+
 @_typing.final
 class VideoFilter(_message.Message):
     """Restricts which videos may be returned. Conditions are combined with AND; an unset one does not restrict."""
@@ -704,6 +732,7 @@ class UserProfile(_message.Message):
     SEEN_COUNT_FIELD_NUMBER: _builtins.int
     TOP_TAGS_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    KNOWN_UNTIL_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user."""
     state: Global___UserState.ValueType
@@ -720,6 +749,12 @@ class UserProfile(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """When the profile last changed (UTC)."""
 
+    @_builtins.property
+    def known_until(self) -> _timestamp_pb2.Timestamp:
+        """All that users did up to then and Kafka holds is known here (UTC); absent where the server follows no Kafka, or
+        cannot tell yet.
+        """
+
     def __init__(
         self,
         *,
@@ -729,10 +764,11 @@ class UserProfile(_message.Message):
         seen_count: _builtins.int = ...,
         top_tags: _abc.Iterable[_builtins.str] | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        known_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["known_until", b"known_until", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["interaction_count", b"interaction_count", "seen_count", b"seen_count", "state", b"state", "top_tags", b"top_tags", "updated_at", b"updated_at", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interaction_count", b"interaction_count", "known_until", b"known_until", "seen_count", b"seen_count", "state", b"state", "top_tags", b"top_tags", "updated_at", b"updated_at", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -819,6 +855,9 @@ class UpdateUserProfileResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROFILE_FIELD_NUMBER: _builtins.int
+    DURABLE_ON_FIELD_NUMBER: _builtins.int
+    durable_on: Global___DurableOn.ValueType
+    """Where the update is kept."""
     @_builtins.property
     def profile(self) -> Global___UserProfile:
         """The profile."""
@@ -827,10 +866,11 @@ class UpdateUserProfileResponse(_message.Message):
         self,
         *,
         profile: Global___UserProfile | None = ...,
+        durable_on: Global___DurableOn.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_on", b"durable_on", "profile", b"profile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -864,12 +904,17 @@ class DeleteUserProfileResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    DURABLE_ON_FIELD_NUMBER: _builtins.int
+    durable_on: Global___DurableOn.ValueType
+    """Where the deletion is kept."""
     def __init__(
         self,
+        *,
+        durable_on: Global___DurableOn.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_on", b"durable_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,1 +1,0 @@
-"""The log of what callers told of users: appended, followed, compacted."""

@@ -1,0 +1,1 @@
+"""Snapshots of the live state in the model store: a new machine begins with one."""
