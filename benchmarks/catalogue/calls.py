@@ -33,14 +33,14 @@ def stub(channel: aio.Channel) -> Any:
 
 
 async def hide(catalogue: Any, video_ids: Iterable[str]) -> Sequence[pb.HideResult]:
-    """Hide videos, and return what became of each."""
+    """Hide videos, and return one result a video."""
     request = pb.HideVideosRequest(video_ids=video_ids, reason="benchmark", actor="benchmark")
     results: Sequence[pb.HideResult] = (await catalogue.HideVideos(request, timeout=TIMEOUT_S)).results
     return results
 
 
 async def restore(catalogue: Any, results: Iterable[pb.HideResult]) -> None:
-    """Lift hides."""
+    """Lift hides by their results."""
     restorations = [pb.Restoration(id=one.id, hide_revision=one.hidden.revision) for one in results]
     request = pb.RestoreVideosRequest(restorations=restorations, reason="benchmark", actor="benchmark")
     await catalogue.RestoreVideos(request, timeout=TIMEOUT_S)

@@ -35,7 +35,7 @@ CONNECT_S: Final = 10.0
 
 @dataclass(slots=True)
 class Tally:
-    """What became of rows."""
+    """Counts rows by their outcome."""
 
     read: int = 0
     changes: Counter[str] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ class _DirectWriter:
 
 
 def run_import(settings: BridgeSettings, path: Path, *, dry_run: bool, new_embeddings: bool) -> int:
-    """Store the videos of a file and print what became of them; return 1 when rows were set aside.
+    """Store the videos of a file and print the counts of outcomes; return 1 when rows were refused.
 
     Args:
         settings: Of the bridge.

@@ -16,10 +16,10 @@ LINES: Final = (".jsonl", ".ndjson", ".json")
 
 
 class RowWriter(Protocol):
-    """Takes rows."""
+    """Writes rows to a file."""
 
     def write(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows."""
+        """Add rows to the file."""
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | ValueError]]:

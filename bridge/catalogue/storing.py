@@ -55,7 +55,7 @@ class VideoStore:
         self._writer = writer
 
     async def store(self, given: Sequence[Given], *, timeout_s: float) -> list[Upserted | ServiceError]:
-        """Return what became of each; NotDurableError, with nothing stored as far as is known, without Postgres."""
+        """Return one outcome a video; NotDurableError, with nothing stored as far as is known, without Postgres."""
         errors = checked(given)
         outcomes: dict[str, Upserted] = {}
         if len(errors) < len(given):

@@ -41,7 +41,7 @@ class Hid:
 
     @property
     def in_postgres(self) -> bool:
-        """Whether Postgres has it."""
+        """True once Postgres has the hide."""
         return self.revision > 0
 
 

@@ -49,7 +49,7 @@ class Video:
     embedding: tuple[float, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """Return it as a row of `videos`, in JSON."""
+        """Return the video as a row of `videos`, in JSON."""
         return {
             "video_id": self.video_id,
             "author_id": self.author_id or None,

@@ -77,7 +77,7 @@ SELECT video_id FROM (
 
 
 class Change(Enum):
-    """What became of a video."""
+    """The outcome of an upsert for a video."""
 
     CREATED = auto()
     UPDATED = auto()
@@ -85,7 +85,7 @@ class Change(Enum):
 
 
 class Shown(Enum):
-    """Which videos are listed."""
+    """Filters of a list, each with its query."""
 
     ALL = _ALL
     HIDDEN = _HIDDEN
@@ -94,7 +94,7 @@ class Shown(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Upserted:
-    """A video that was stored: its revision now, and what became of it."""
+    """A video that was stored: its revision now, and the outcome."""
 
     revision: int
     change: Change
@@ -121,7 +121,7 @@ class Entry:
 
 
 async def upsert(connection: Connection, videos: Sequence[Video]) -> dict[str, Upserted]:
-    """Store videos with different ids; return what became of each."""
+    """Store videos with different ids; return the outcome of each."""
     given = json.dumps([video.row() for video in videos], ensure_ascii=False, separators=(",", ":"))
     rows = await (await connection.execute(_UPSERT, [given])).fetchall()
     found = {video_id: Upserted(revision or 0, _change(created)) for video_id, revision, created in rows}

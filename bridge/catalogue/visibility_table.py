@@ -1,4 +1,4 @@
-"""The tables of what is hidden: hides and restorations. Their triggers add revisions and outbox rows."""
+"""Hides and restorations in the tables of visibility. Their triggers add revisions and outbox rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ async def take_in(connection: Connection, hides: Iterable[KafkaHide]) -> int:
 async def restore(
     connection: Connection, kind: Kind, wanted: Mapping[str, int], reason: str, actor: str
 ) -> dict[str, Lifted | NotLifted]:
-    """Lift hides by their revisions; return what became of each."""
+    """Lift hides by their revisions; return the outcome of each."""
     rows = {row[0]: row[1:] for row in await _rows(connection, kind, _LOCK, [[*wanted]])}
     due = [name for name, revision in wanted.items() if name in rows and rows[name][:2] == (True, revision)]
     lifted = dict(await _rows(connection, kind, _RESTORE, [reason, actor, due])) if due else {}

@@ -23,7 +23,7 @@ NOTHING_BARRED: Final[Barred] = lambda _, __: False  # noqa: E731  # a constant
 
 
 class Reserve:
-    """How many videos to ask for beyond a page: about twice as many as have lately been left out of one.
+    """Computes the number of videos to ask for beyond a page: twice as many as pages have lately left out.
 
     Nothing is asked for beyond while nothing is left out.
     """

@@ -78,7 +78,7 @@ def decode_trending(message: pb.GetTrendingRequest, tokens: PageTokens) -> PageR
 
 
 def encode_page(served: ServedPage, token: str, hidden_as_of: datetime | None) -> pb.GetRecommendationsResponse:
-    """Return the reply, with how old the knowledge of what is hidden is where that matters."""
+    """Return the reply, with the age of the hidden set where no source is reached."""
     page = served.page
     reply = pb.GetRecommendationsResponse(
         next_page_token=token,
@@ -99,7 +99,7 @@ def encode_page(served: ServedPage, token: str, hidden_as_of: datetime | None) -
 def encode_trending(
     videos: Sequence[RankedVideo], token: str, computed_at: datetime, hidden_as_of: datetime | None
 ) -> pb.GetTrendingResponse:
-    """Return the reply, with how old the knowledge of what is hidden is where that matters."""
+    """Return the reply, with the age of the hidden set where no source is reached."""
     reply = pb.GetTrendingResponse(next_page_token=token)
     reply.computed_at.FromDatetime(computed_at)
     if hidden_as_of is not None:

@@ -1,1 +1,1 @@
-"""What no page may show: what is hidden, expired or denied to a country, followed and kept."""
+"""Videos that no page may show: hidden, expired or denied to a country."""

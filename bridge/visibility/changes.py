@@ -1,4 +1,4 @@
-"""What becomes known of visibility, one value for each kind of change, and its line in the file that keeps it."""
+"""Changes of visibility as values, and their lines in the file that keeps them."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MAX_INSTANT_S: Final = 1e12
 
 
 class Kind(StrEnum):
-    """What can be hidden."""
+    """Kinds of things that can be hidden."""
 
     VIDEO = auto()
     AUTHOR = auto()
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
-    """What Postgres knows of a video or author that is, or was, hidden.
+    """The state in Postgres of a video or author that is, or was, hidden.
 
     Attributes:
         kind: Which of the two.
@@ -57,7 +57,7 @@ class FromKafka:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """When and where a video may be shown.
+    """Times and places at which a video may be shown.
 
     Attributes:
         video_id: The video.
@@ -75,7 +75,7 @@ class Limits:
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is any time or place where it may not be shown."""
+        """True where a time or place bars the video."""
         return self.expires_at_s < math.inf or bool(self.allowed) or bool(self.denied)
 
     def bars(self, country: str, now_s: float) -> bool:
@@ -95,20 +95,20 @@ class Works:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Authorship:
-    """Whose a video is now; told of videos that are, or were, of a hidden author."""
+    """The author of a video now, where that one is, or was, a hidden author."""
 
     video_id: str
     author_id: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
-    """How far the topic has been read: the next offset of each partition."""
+class ReadOffsets:
+    """The next offset of each partition of the topic."""
 
     offsets: tuple[tuple[int, int], ...]
 
 
-Change: TypeAlias = Stored | FromKafka | Limits | Works | Authorship | Progress
+Change: TypeAlias = Stored | FromKafka | Limits | Works | Authorship | ReadOffsets
 
 
 def to_fields(change: Change) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def to_fields(change: Change) -> dict[str, Any]:
             return {"is": "works", "id": change.author_id, "v": change.video_ids}
         case Authorship():
             return {"is": "by", "id": change.video_id, "a": change.author_id}
-        case Progress():
+        case ReadOffsets():
             return {"is": "offsets", "o": change.offsets}
 
 
@@ -158,7 +158,7 @@ def from_line(line: bytes) -> Change:
         case "by":
             return Authorship(video_id=fields.text("id"), author_id=fields.text("a"))
         case "offsets":
-            return Progress(offsets=tuple(_pair(one) for one in fields.items("o")))
+            return ReadOffsets(offsets=tuple(_pair(one) for one in fields.items("o")))
         case other:
             raise ValueError(f"{other!r} is no kind of change")
 

@@ -57,7 +57,7 @@ class Hidden:
         self._as_of = 0.0
 
     def restore(self) -> None:
-        """Take in what the file keeps."""
+        """Read the file, and hide its videos from pages."""
         try:
             for change in self._file.load():
                 self.set.apply(change)
@@ -83,7 +83,7 @@ class Hidden:
 
     @property
     def as_of(self) -> datetime | None:
-        """How old the knowledge is, UTC, while neither Postgres nor Kafka is reached; else None."""
+        """The time (UTC) at which the set was last complete, while neither Postgres nor Kafka is reached; else None."""
         if self._clock() - self._heard_at <= STALE_S:
             return None
         return datetime.fromtimestamp(self._as_of, UTC)

@@ -1,4 +1,4 @@
-"""The set of what no page may show, in memory. What it is told may come twice, late, and in any order.
+"""The set of videos that no page may show, in memory. Its changes may come twice, late, and in any order.
 
 Of two states of a key the one with the higher revision counts. A hide that Kafka alone has acknowledged has none: it
 counts until a state says that Postgres has taken it in.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bridge.domain.page import RankedVideo
-from bridge.visibility.changes import Authorship, Change, FromKafka, Kind, Limits, Progress, Stored, Works
+from bridge.visibility.changes import Authorship, Change, FromKafka, Kind, Limits, ReadOffsets, Stored, Works
 
 MAX_UNTAKEN: Final = 64
 """Hides of one key by Kafka alone that are told apart; more of them say nothing new."""
@@ -36,7 +36,7 @@ class _Author:
 
 @dataclass(slots=True)
 class HiddenSet:
-    """What is hidden, expired or denied. Belongs to one event loop.
+    """Holds hidden, expired and denied videos. Belongs to one event loop.
 
     Attributes:
         offsets: How far the topic has been read.
@@ -55,12 +55,12 @@ class HiddenSet:
 
     @property
     def limited(self) -> int:
-        """How many videos may not be shown always and everywhere."""
+        """The number of videos with limits of time or place."""
         return len(self._limits)
 
     @property
     def size(self) -> int:
-        """How many changes `changes` yields, about."""
+        """The number of changes that `changes` yields, about."""
         return sum(map(len, self._states.values())) + len(self._limits) + len(self._authors) + 1
 
     def apply(self, change: Change) -> bool:
@@ -76,7 +76,7 @@ class HiddenSet:
                 return self._apply_works(change)
             case Authorship():
                 return self._apply_authorship(change)
-            case Progress():
+            case ReadOffsets():
                 before = dict(self.offsets)
                 self.offsets.update(change.offsets)
                 return before != self.offsets
@@ -85,7 +85,9 @@ class HiddenSet:
         """Return the changes that make an empty set this one, as it is now: another thread may go through them."""
         works = {author: tuple(one.videos) for author, one in self._authors.items() if one.videos is not None}
         states = [(kind, states.copy()) for kind, states in self._states.items()]
-        return _changes(states, [*self._limits.values()], works, Progress(offsets=tuple(sorted(self.offsets.items()))))
+        return _changes(
+            states, [*self._limits.values()], works, ReadOffsets(offsets=tuple(sorted(self.offsets.items())))
+        )
 
     def is_hidden(self, kind: Kind, name: str) -> bool:
         """Return whether a video or author is hidden itself."""
@@ -229,7 +231,7 @@ def _changes(
     states: Iterable[tuple[Kind, Mapping[str, _State]]],
     limits: Iterable[Limits],
     works: Mapping[str, tuple[str, ...]],
-    progress: Progress,
+    progress: ReadOffsets,
 ) -> Iterator[Change]:
     for kind, of_kind in states:
         for name, state in of_kind.items():

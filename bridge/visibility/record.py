@@ -57,7 +57,7 @@ class KafkaHide:
     since: datetime
 
     def change(self) -> FromKafka:
-        """Return it as the hidden set takes it."""
+        """Return the hide as the hidden set takes it."""
         return FromKafka(kind=self.kind, id=self.id, hide_id=str(self.hide_id))
 
     def message(self) -> Message:
@@ -82,7 +82,7 @@ class KafkaHide:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a record says: its changes, and how many fields of it are not known."""
+    """The changes in a record, and the number of its unknown fields."""
 
     changes: Sequence[Change]
     unknown_fields: int

@@ -13,10 +13,10 @@ from bridge.kafka.consumer import Received
 from bridge.kafka.dead_letters import dead_letter, without_content
 from bridge.kafka.message import Message
 from bridge.kafka.topics import CATALOGUE_TOPIC
-from bridge.visibility.changes import Change, Limits, Progress
+from bridge.visibility.changes import Change, Limits, ReadOffsets
 from bridge.visibility.hidden import Hidden
 from bridge.visibility.record import PLAIN_ENDS, NewerSchemaError, read_key, read_record
-from bridge.visibility.topic_reader import Batch, Record, TopicReader
+from bridge.visibility.topic_reader import Record, RecordBatch, TopicReader
 from servicekit.telemetry.metrics import NO_METRICS, Metric, Metrics
 
 PAUSE_S: Final = 1.0
@@ -27,7 +27,7 @@ logger = structlog.get_logger(__name__)
 
 
 class DeadLetters(Protocol):
-    """Sends messages."""
+    """Sends messages to Kafka."""
 
     def publish(self, message: Message, done: Callable[[bool], None]) -> None:
         """Send a message and call `done` once, with whether it is durable."""
@@ -70,7 +70,7 @@ class TopicFollower:
         """Set once everything has been read."""
 
     async def follow(self) -> None:
-        """Take in what comes; forever."""
+        """Apply each record to the hidden set; forever."""
         while True:
             as_of_s, at = self._hidden.clocks()
             try:
@@ -85,11 +85,11 @@ class TopicFollower:
                 self._hidden.heard(as_of_s, at)
                 self.followed.set()
 
-    async def _take_in(self, batch: Batch) -> None:
+    async def _take_in(self, batch: RecordBatch) -> None:
         news = self._hidden.take_in(self._changes(batch.records))
         if news or self._clock() - self._noted_at > PROGRESS_S:
             self._noted_at = self._clock()
-            self._hidden.take_in([Progress(offsets=tuple(sorted(batch.offsets.items())))])
+            self._hidden.take_in([ReadOffsets(offsets=tuple(sorted(batch.offsets.items())))])
             await self._hidden.keep()
 
     def _changes(self, records: Iterable[Record]) -> Iterable[Change]:

@@ -44,8 +44,8 @@ class Record:
 
 
 @dataclass(slots=True)
-class Batch:
-    """What a look at the topic found.
+class RecordBatch:
+    """Records that one reading of the topic returned.
 
     Attributes:
         records: In the order of their partitions.
@@ -78,7 +78,7 @@ class TopicReader:
         """Reach the brokers in this way from the next reading on."""
         self._config, self._renewed = config, True
 
-    async def read(self) -> Batch:
+    async def read(self) -> RecordBatch:
         """Return what came next, perhaps nothing, after a moment at most; KafkaException while there is no topic."""
         return await asyncio.to_thread(self._read)
 
@@ -86,7 +86,7 @@ class TopicReader:
         """End the connections."""
         await asyncio.to_thread(self._close)
 
-    def _read(self) -> Batch:
+    def _read(self) -> RecordBatch:
         if self._renewed:
             self._renewed = False
             self._close()
@@ -94,7 +94,7 @@ class TopicReader:
             self._open()
         first = self._consumer.poll(WAIT_S)
         messages = [] if first is None else [first, *self._consumer.consume(BATCH, 0)]
-        batch = Batch()
+        batch = RecordBatch()
         for message in messages:
             self._take(message, batch)
         batch.offsets = dict(self._offsets)
@@ -113,7 +113,7 @@ class TopicReader:
             raise
         self._consumer = consumer
 
-    def _take(self, message: Any, batch: Batch) -> None:
+    def _take(self, message: Any, batch: RecordBatch) -> None:
         error = message.error()
         if error is None:
             self._offsets[message.partition()] = message.offset() + 1

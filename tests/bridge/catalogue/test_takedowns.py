@@ -11,7 +11,7 @@ from grpc import StatusCode, aio
 
 from deploy.local.kafka.mock import MockKafka
 from deploy.local.postgres import Postgres
-from tests.bridge.support.catalogue_bridge import CatalogueBridge, running_catalogue
+from tests.bridge.catalogue.support.catalogue_bridge import CatalogueBridge, running_catalogue
 from tests.bridge.support.events import is_temporary
 from tests.bridge.support.fault_server import CATALOGUE, FaultServer, running_fault_server
 from tests.bridge.support.waiting import until

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2
 from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
-from tests.bridge.support.catalogue_bridge import CatalogueBridge, running_catalogue
+from tests.bridge.catalogue.support.catalogue_bridge import CatalogueBridge, running_catalogue
 from videowindow.feed.v1 import catalogue_pb2 as pb
 
 CREATED, UPDATED, UNCHANGED = pb.VIDEO_CHANGE_CREATED, pb.VIDEO_CHANGE_UPDATED, pb.VIDEO_CHANGE_UNCHANGED

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.feed.page_maker import Reserve
-from tests.bridge.support.catalogue_bridge import CatalogueBridge, running_catalogue
+from tests.bridge.catalogue.support.catalogue_bridge import CatalogueBridge, running_catalogue
 from tests.bridge.support.fault_server import CATALOGUE, FaultServer, running_fault_server
 from videowindow.feed.v1 import feed_pb2 as pb
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.visibility.changes import Authorship, Change, FromKafka, Kind, Limits, Progress, Stored, Works
+from bridge.visibility.changes import Authorship, Change, FromKafka, Kind, Limits, ReadOffsets, Stored, Works
 from bridge.visibility.hidden import FILE_NAME, Hidden
 from bridge.visibility.hidden_file import HiddenFile
 
@@ -21,7 +21,7 @@ CHANGES: list[Change] = [
     Limits(video_id="w", revision=4, expires_at_s=math.inf, denied=frozenset({"US"})),
     Works(author_id="a", video_ids=("x", "y")),
     Authorship(video_id="x", author_id=""),
-    Progress(offsets=((0, 12), (5, 0))),
+    ReadOffsets(offsets=((0, 12), (5, 0))),
 ]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.domain.page import RankedVideo
-from bridge.visibility.changes import Authorship, Change, FromKafka, Kind, Limits, Progress, Stored, Works
+from bridge.visibility.changes import Authorship, Change, FromKafka, Kind, Limits, ReadOffsets, Stored, Works
 from bridge.visibility.hidden_set import HiddenSet
 
 
@@ -153,7 +153,7 @@ def test_its_changes_make_the_same_set() -> None:
         stored(Kind.AUTHOR, "a", 3, hidden=True),
         Works(author_id="a", video_ids=("x", "y")),
         Limits(video_id="z", revision=4, expires_at_s=10, denied=frozenset({"DE"})),
-        Progress(offsets=((0, 17), (3, 4))),
+        ReadOffsets(offsets=((0, 17), (3, 4))),
     ]
     for change in changes:
         assert found.apply(change)

@@ -15,7 +15,7 @@ from bridge.visibility.changes import Kind
 from bridge.visibility.topic_reader import TopicReader
 from servicekit.process.ports import free_port
 from servicekit.telemetry.metrics import connect_metrics
-from tests.bridge.support.catalogue_bridge import running_catalogue
+from tests.bridge.catalogue.support.catalogue_bridge import running_catalogue
 from tests.bridge.support.fault_server import FaultServer, running_fault_server
 from tests.bridge.support.topic import read_topic
 from tests.bridge.support.waiting import until
