@@ -191,10 +191,8 @@ END $$;
 CREATE OR REPLACE FUNCTION videos_updated() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM catalogue_put_videos(ARRAY(
-        SELECT changed.video_id FROM changed LEFT JOIN before USING (video_id)
-        WHERE changed.revision IS DISTINCT FROM before.revision
-    ));
+    -- Not by a join with the rows of before, whose plan of a first, small call would stay for large ones.
+    PERFORM catalogue_put_videos(ARRAY(SELECT video_id FROM changed WHERE changed_in = pg_current_xact_id()));
     RETURN NULL;
 END $$;
 
@@ -247,7 +245,7 @@ CREATE OR REPLACE TRIGGER revised BEFORE INSERT OR UPDATE ON videos
 CREATE OR REPLACE TRIGGER inserted AFTER INSERT ON videos
     REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION videos_inserted();
 CREATE OR REPLACE TRIGGER updated AFTER UPDATE ON videos
-    REFERENCING NEW TABLE AS changed OLD TABLE AS before FOR EACH STATEMENT EXECUTE FUNCTION videos_updated();
+    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION videos_updated();
 CREATE OR REPLACE TRIGGER deleted AFTER DELETE ON videos
     REFERENCING OLD TABLE AS before FOR EACH STATEMENT EXECUTE FUNCTION videos_deleted();
 CREATE OR REPLACE TRIGGER revised_new BEFORE INSERT ON video_visibility
