@@ -160,6 +160,13 @@ class Profile(Collection[Interaction]):
         return one in tuple(self)
 
 
+def copied(found: bytes | memoryview, before: bytes | None) -> bytes:
+    """Return the bytes of a packed profile; `before`, and nothing is copied, where they are the same."""
+    if before is not None and len(found) == len(before) and found[:HEAD_BYTES] == before[:HEAD_BYTES]:
+        return before
+    return bytes(found)
+
+
 def updated(known: Profile | None, rows: Iterable[Row], *, updated_at_ms: int, since_ms: int) -> Profile | None:
     """Return a profile with further interactions, the same object when none of them is new, None when nothing is left.
 

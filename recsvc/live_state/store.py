@@ -140,18 +140,12 @@ class LiveStore:
     def look(self, user_id: str, before: bytes | None = None) -> tuple[bytes | None, int | None]:
         """Return a user's packed profile and up to when the user is forgotten, and wait for nobody.
 
-        Nothing is known of one whose values are damaged.
-
-        Args:
-            user_id: The user.
-            before: The profile as it was; where it is the same, this object is returned, and nothing is copied.
+        Nothing is known of one whose values are damaged. A profile that is as `before` is that object.
         """
-        environment = self._for_page()
-        if environment is None:
+        if (environment := self._for_page()) is None:
             return None, None
         try:
             with environment.begin(buffers=True) as transaction:
-                # By place: names of arguments cost a page more than the search does.
                 found = transaction.get(user_id.encode(), None, environment[PROFILES])
                 mark = transaction.get(user_fingerprint(user_id), None, environment[ERASURES])
                 packed = None if found is None else copied(found, before)

@@ -103,6 +103,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "servicekit/configuration/settings.py:_rename": "the reader itself",
     "servicekit/configuration/settings.py:refuse_unknown_settings": "the reader itself",
     "benchmarks/feed/event_loop.py:_bridge": "a folder beside",
+    "benchmarks/recsvc/live_pages.py:run": "a folder beside",
     "benchmarks/feed/slowed_recsvc.py:<module>": "from the benchmark that starts it",
     "servicekit/configuration/settings.py:secret_file": "the reader itself",
     "servicekit/telemetry/dogstatsd.py:global_tags": "Datadog's own",
