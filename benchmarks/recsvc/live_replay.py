@@ -247,7 +247,8 @@ def _discarding(bootstrap: str, rate: float) -> Iterator[None]:
 def _discard(bootstrap: str, rate: float) -> None:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "discard", "enable.auto.commit": False})
     partitions = list(consumer.list_topics(TOPIC, timeout=20).topics[TOPIC].partitions)
-    while True:
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
         consumer.assign([TopicPartition(TOPIC, number, OFFSET_BEGINNING) for number in partitions])
         taken, begin = 0, time.monotonic()
         while found := consumer.consume(1000, 1.0):

@@ -17,6 +17,7 @@ import structlog
 from google.protobuf.message import DecodeError
 from grpc import aio
 
+from servicekit.grpc.abort import abort
 from servicekit.grpc.errors import INTERNAL, ServiceError, Violation, invalid_argument, to_status
 from servicekit.grpc.gate import Gate
 from servicekit.grpc.malformed_text import find_bad_text
@@ -163,7 +164,7 @@ class _AioMapping:
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         if isinstance(error, Exception) and not isinstance(error, aio.AbortError):
-            await self._context.abort_with_status(_visible(error, self._method))
+            await abort(self._context, _visible(error, self._method))
 
 
 def mapped_aio(handler: Handler, method: str, gate: Gate, streams: OpenStreams) -> Handler:
@@ -193,7 +194,7 @@ def mapped_aio(handler: Handler, method: str, gate: Gate, streams: OpenStreams) 
                 status = _visible(error, method)
             finally:
                 gate.ends += 1
-            return await context.abort_with_status(status)
+            return await abort(context, status)
 
         return grpc.stream_unary_rpc_method_handler(call, *codec)  # gRPC takes both
     return _mapped_stream(handler, method, gate, streams)

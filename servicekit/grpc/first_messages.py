@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 from grpc import aio
 
+from servicekit.grpc.abort import abort
 from servicekit.grpc.errors import ServiceError, to_status
 from servicekit.grpc.limits import LOOKS, SILENT
 
@@ -65,5 +66,5 @@ class FirstMessages:
     async def _end(self, context: Context, error: ServiceError) -> None:
         if context in self._looks:  # else the message has come by now
             # Not by a cancellation of the wait, from which gRPC would keep what it reads into.
-            with suppress(aio.AbortError, aio.UsageError):
-                await context.abort_with_status(to_status(error))
+            with suppress(aio.AbortError, aio.UsageError, asyncio.CancelledError):
+                await abort(context, to_status(error))

@@ -7,7 +7,7 @@ from tests.chaos.nemeses.dependencies import FullDisk, HungAgentName, HungEndpoi
 from tests.chaos.nemeses.inputs import ForgedPageTokens, ForgedTokens
 from tests.chaos.nemeses.nemesis import Nemesis
 from tests.chaos.nemeses.poison import PoisonMessages, PoisonRows
-from tests.chaos.nemeses.processes import BridgeRestart, Killing, Stall, WorkerTermination, WrongClock
+from tests.chaos.nemeses.processes import BridgeRestart, FollowerKilling, Killing, Stall, WorkerTermination, WrongClock
 
 NEMESES: Final[tuple[type[Nemesis], ...]] = (
     ForgedPageTokens,
@@ -21,6 +21,7 @@ NEMESES: Final[tuple[type[Nemesis], ...]] = (
     WrongClock,
     Stall,
     WorkerTermination,
+    FollowerKilling,
     Killing,
     HungEndpointName,
     BridgeRestart,

@@ -89,6 +89,31 @@ class WorkerTermination(Nemesis):
         return self.cluster.recsvc.log.read_text(encoding="utf-8").count(ALL_SERVE)
 
 
+class FollowerKilling(Nemesis):
+    """The process that follows Kafka for recsvc is killed (SIGKILL) again and again, and replaced each time."""
+
+    name: ClassVar[str] = "killed follower"
+
+    def begin(self) -> None:
+        """Wait for act."""
+
+    def act(self, seconds: float) -> None:
+        """Kill it whenever it is there."""
+        end = time.monotonic() + seconds
+        while True:
+            killed = wait_for(self.cluster.follower, timeout_s=RESTART_S, what="a follower")
+            assert killed is not None
+            os.kill(killed, signal.SIGKILL)
+            wait_for(
+                lambda before=killed: self.cluster.follower() not in (None, before),  # type: ignore[misc]  # bound
+                timeout_s=RESTART_S,
+                interval_s=0.1,
+                what="another follower",
+            )
+            if time.monotonic() >= end:
+                return
+
+
 class BridgeRestart(Nemesis):
     """The bridges get SIGTERM and start again, one after the other; clients turn to the one that is there."""
 

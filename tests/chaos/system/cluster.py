@@ -10,6 +10,7 @@ import grpc
 import psycopg
 
 from benchmarks.feed.stack import ModelSize, Peers, running_peers
+from benchmarks.machine import recsvc_workers
 from deploy.local.child_process import descendants
 from deploy.local.kafka.choice import Kafka
 from deploy.local.program import Service
@@ -89,7 +90,13 @@ class Cluster:
     def workers(self) -> set[int]:
         """Return the processes of recsvc's workers."""
         child = self.recsvc.child
-        return set(descendants(child.pid)) if child and child.running else set()
+        return set(recsvc_workers(child.pid)) if child and child.running else set()
+
+    def follower(self) -> int | None:
+        """Return the process that follows Kafka for recsvc, None while there is none."""
+        child = self.recsvc.child
+        others = set(descendants(child.pid)) - self.workers() if child and child.running else set()
+        return next(iter(others), None)
 
     def publish(self, seed: int) -> str:
         """Make another model live, and return its version."""

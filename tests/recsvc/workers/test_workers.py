@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2
 from recsvc.workers.shared_port import SharedPort
 from recsvc.workers.supervisor import FIRST_DELAY_S, LONGEST_DELAY_S, STABLE_S, Worker
 from tests.recsvc.support.calls import Client, Failure
+from tests.recsvc.support.connections import one_to_each
 from tests.recsvc.support.models import publish, random_model
 from tests.recsvc.support.programs import TIMEOUT_S, Program, open_for_writing, run, started
 from tests.support.polling import wait_for
@@ -188,10 +189,10 @@ def test_running_calls_of_all_workers_end_well_after_sigterm(tmp_path: Path, pro
     for pipe in pipes:
         pipe.parent.mkdir()
         os.mkfifo(pipe)
-    with connected(program, len(pipes)) as clients:
+    with one_to_each(program.process.pid, program.port()) as clients:  # as a worker runs four of them at once
         running = [
             client.models.GetModel.future(pb.GetModelRequest(version=pipe.parent.name), timeout=TIMEOUT_S)
-            for client, pipe in zip(clients, pipes, strict=True)
+            for client, pipe in zip([*clients.values()] * 3, pipes, strict=True)
         ]
         writers = [wait_for(opened(pipe), what="the call reads the pipe") for pipe in pipes]
         program.process.send_signal(signal.SIGTERM)
