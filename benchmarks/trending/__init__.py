@@ -1,1 +1,1 @@
-"""What trending costs, and what it ranks."""
+"""Measures what trending costs, and compares what it ranks."""

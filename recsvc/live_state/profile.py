@@ -193,6 +193,13 @@ def without(known: Profile, up_to_ms: int) -> Profile | None:
     return Profile.of(left, updated_at_ms=known.updated_at_ms) if left else None
 
 
+def copied(found: bytes | memoryview, before: bytes | None) -> bytes:
+    """Return a packed profile's bytes, `before` and no copy where they are the same."""
+    if before is not None and len(found) == len(before) and found[:HEAD_BYTES] == before[:HEAD_BYTES]:
+        return before
+    return bytes(found)
+
+
 def merge(before: Iterable[R], new: Iterable[R]) -> tuple[R, ...]:
     """Return all, oldest first; those of one instant in the order in which they were told."""
     return tuple(sorted((*before, *new), key=itemgetter(_AT_MS)))
