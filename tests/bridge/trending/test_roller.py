@@ -6,14 +6,18 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 from structlog.testing import capture_logs
 
+from bridge.postgres.migrate import migrate
 from bridge.postgres.pool import Database, DatabaseUnavailableError
 from bridge.trending.formula import FORMULA
 from bridge.trending.roller import Roller
+from deploy.local.postgres import Postgres
 from servicekit.telemetry.metrics import connect_metrics
 from tests.bridge.support.trending import COUNTING, Ranked, count_anew, counts, fill, store, strengths
 from tests.bridge.support.waiting import until
@@ -117,6 +121,52 @@ async def test_a_restored_database_counts_on(database: Database) -> None:
         await roller.catch_up()
     assert [log["event"] for log in logs] == ["trending.database_restored"]
     assert {row[1] for row in await counts(database)} == {"before", "after"}
+
+
+async def test_all_of_a_restored_database_counts_anew(database: Database) -> None:
+    """Whatever numbers the other server gave: higher ones than this one yet, or lower ones."""
+    await store(database, *[{"video_id": name} for name in ("high", "low", "uncounted")])
+    await Roller(database, COUNTING).catch_up()
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE user_interactions SET transaction_id = CASE video_id WHEN 'low' THEN 3"
+            " ELSE transaction_id + 1000000 END"
+        )
+        await connection.execute("UPDATE trending_progress SET transaction_id = transaction_id + 1000000")
+    await store(database, {"video_id": "before it is noticed"})
+    await Roller(database, COUNTING).catch_up()
+    await store(database, {"video_id": "after"})
+    await Roller(database, COUNTING).catch_up()
+    grown = await counts(database)
+    assert {row[1] for row in grown} == {"high", "low", "uncounted", "before it is noticed", "after"}
+    await count_anew(database)
+    assert await counts(database) == grown
+
+
+async def test_steps_become_as_small_as_a_timeout_wants(postgres_server: Postgres) -> None:
+    """An administrator may set one: steps that are cancelled for ever would count nothing."""
+    url = postgres_server.create_database(f"test_{uuid4().hex}")
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$"
+        )
+        owner.execute("CREATE TRIGGER slow BEFORE INSERT ON trending_hours FOR EACH ROW EXECUTE FUNCTION slow()")
+        owner.execute(
+            sql.SQL("ALTER DATABASE {} SET statement_timeout = '1s'").format(sql.Identifier(owner.info.dbname))
+        )
+    own = Database(url)
+    await own.open()
+    own.ready.set()
+    try:
+        await fill(own, 24)
+        with capture_logs() as logs:
+            await Roller(own, COUNTING, batch=24).catch_up()
+        assert sum(row[6] for row in await counts(own)) == 24
+    finally:
+        await own.close()
+    assert [log["event"] for log in logs].count("trending.cancelled") == 1
 
 
 async def test_lag_and_rows_are_told(database: Database, dogstatsd: DogStatsdServer) -> None:
