@@ -161,6 +161,7 @@ class Roller:
 
     async def _locked(self, connection: Connection, *, skip: psycopg.Error | None = None) -> Step:
         if not await try_lock(connection):
+            await self._tell(connection)  # whoever counts may hang
             return Step(led=False)
         now = await database_now(connection)
         await use_indexes(connection)
@@ -216,7 +217,7 @@ class Roller:
             complete=complete,
         )
         pending = await self._cared(connection, await load(connection))
-        await self._tell(connection, complete=complete or progress.complete)
+        await self._tell(connection)
         return Step(led=True, rows=batch.rows, more=batch.more or pending)
 
     async def _cared(self, connection: Connection, progress: Progress) -> bool:
@@ -261,14 +262,13 @@ class Roller:
         self._is_cancelled = True
         return Step(led=True, more=True)
 
-    async def _tell(self, connection: Connection, *, complete: bool) -> None:
-        row = await (await connection.execute(_BEHIND)).fetchone()
+    async def _tell(self, connection: Connection) -> None:
+        behind_s, complete = await (await connection.execute(_BEHIND)).fetchone() or (None, True)
         if complete != self._was_complete:
             self._was_complete = complete
             logger.info("trending.counted_all" if complete else "trending.counts_from_the_start")
-        if row is None or row[0] is None:
+        if behind_s is None:
             return
-        behind_s = row[0]
         self._metrics.gauge(Metric.TRENDING_LAG, behind_s)
         if (behind := complete and behind_s > BEHIND_S) != self._is_behind:
             self._is_behind = behind
@@ -276,6 +276,5 @@ class Roller:
 
 
 _BEHIND: Final = """
-SELECT extract(epoch FROM clock_timestamp() - counted_at)::float8 FROM trending_progress
-WHERE counted_at > '-infinity'
+SELECT extract(epoch FROM clock_timestamp() - nullif(counted_at, '-infinity'))::float8, complete FROM trending_progress
 """

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from bridge.postgres.migrate import migrate
 from bridge.postgres.pool import Database, DatabaseUnavailableError
 from bridge.trending.formula import FORMULA
+from bridge.trending.progress import LOCK
 from bridge.trending.roller import Roller
 from deploy.local.postgres import Postgres
 from servicekit.telemetry.metrics import connect_metrics
@@ -176,6 +177,34 @@ async def test_lag_and_rows_are_told(database: Database, dogstatsd: DogStatsdSer
     metrics.close()
     await until(lambda: sum(packet.values[0] for packet in dogstatsd.packets("feed.trending.counted")) == 25)
     await until(lambda: dogstatsd.packets("feed.trending.lag_seconds"))
+
+
+async def _behind(database: Database, seconds: int) -> None:
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE trending_progress SET counted_at = now() - make_interval(secs => %s)", [seconds]
+        )
+
+
+async def test_a_transaction_that_stays_open_is_told_of(database: Database, postgres_url: str) -> None:
+    """It holds back what is committed after it; so does a bridge that hangs in a step, of which another one tells."""
+    leader, other = Roller(database, COUNTING), Roller(database, COUNTING)
+    await leader.catch_up()
+    with capture_logs() as logs:
+        async with await psycopg.AsyncConnection.connect(postgres_url) as slow:
+            await slow.execute("SELECT pg_current_xact_id()")
+            await store(database, {})
+            await leader.catch_up()
+            await _behind(database, 3600)
+            await leader.catch_up()
+            assert await counts(database) == []
+            await slow.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            assert not (await other.step()).led
+        await leader.catch_up()
+        await other.catch_up()
+    assert len(await counts(database)) == 1
+    told = [log["event"] for log in logs]
+    assert told == ["trending.late", "trending.late", "trending.in_time", "trending.in_time"]
 
 
 async def test_old_marks_are_forgotten(database: Database) -> None:
