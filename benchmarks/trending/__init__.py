@@ -1,1 +1,1 @@
-"""What trending costs, and what it ranks."""
+"""Measures the cost of trending, and compares its ranking with the former one."""
