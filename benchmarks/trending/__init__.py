@@ -1,1 +1,1 @@
-"""Measures the cost of trending, and compares its ranking with the former one."""
+"""Measures what trending costs, and compares what it ranks."""
