@@ -8,7 +8,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ INTERACTIONS: Final = knob.wholes("REFRESH_INTERACTIONS", (10**7, 10**8))
 VIDEOS: Final = 20_000
 WINDOW_H: Final = 168
 ROUNDS: Final = 15
+CONNECT_S: Final = 60.0
 
 _CATALOGUE: Final = """
 INSERT INTO videos (video_id, author_id, tags, duration_ms, published_at)
@@ -76,18 +77,28 @@ def _fill(url: str, interactions: int) -> None:
 
 
 async def _measure(urls: dict[int, str]) -> dict[str, list[Row]]:
-    databases, counting = {}, CountingPolicy(window_h=WINDOW_H, half_life_s=86_400, enough=500)
+    async with AsyncExitStack() as stack:
+        databases = {}
+        for number, url in urls.items():
+            databases[number] = Database(url)
+            stack.push_async_callback(databases[number].close)  # else a failure would end in a wait for its tasks
+            await databases[number].open()
+            databases[number].ready.set()
+            async with databases[number].connection(timeout_s=CONNECT_S):
+                pass
+        return await _compare(databases)
+
+
+async def _compare(databases: dict[int, Database]) -> dict[str, list[Row]]:
+    counting = CountingPolicy(window_h=WINDOW_H, half_life_s=86_400, enough=500)
     made: dict[int, float] = {}
-    for number, url in urls.items():
-        databases[number] = Database(url)
-        await databases[number].open()
-        databases[number].ready.set()
+    for number, database in databases.items():
         begin = time.monotonic()
-        await Roller(databases[number], counting).catch_up()
+        await Roller(database, counting).catch_up()
         made[number] = time.monotonic() - begin
-        async with databases[number].statements() as connection:
+        async with database.statements() as connection:
             await connection.execute("VACUUM ANALYZE trending_scores, videos")
-    took: dict[int, list[float]] = {number: [] for number in urls}
+    took: dict[int, list[float]] = {number: [] for number in databases}
     videos = {}
     for _ in range(ROUNDS):
         for number, database in databases.items():
@@ -110,8 +121,7 @@ async def _measure(urls: dict[int, str]) -> dict[str, list[Row]]:
                 "scores made anew, s": round(made[number], 1),
             }
         )
-        await database.close()
-    small, large = (took[number] for number in urls)
+    small, large = (took[number] for number in databases)
     ratios = sorted(after / before for before, after in zip(small, large, strict=True))
     ratio: Row = {
         "median ratio": round(statistics.median(ratios), 3),

@@ -28,6 +28,9 @@ _PARTITIONS: Final[Sequence[tuple[LiteralString, Sequence[int]]]] = (
     ("SELECT trending_maintain()", []),
 )
 
+_WAIT: Final = "SET LOCAL lock_timeout = '10s'"
+"""Partitions are made ahead: no start waits for whoever holds their locks, and the next look makes them."""
+
 _alembic = threading.Lock()  # it keeps the current context in module globals
 
 
@@ -174,7 +177,10 @@ def _make_partitions(conninfo: str) -> list[str]:
     for statement, values in _PARTITIONS:
         try:
             with connect(conninfo) as connection:
+                connection.execute(_WAIT)
                 connection.execute(statement, values)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
+            problems.append(f"partitions are not made yet: {_line(error)}")
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:

@@ -111,18 +111,8 @@ class Database:
         if not self.ready.is_set():
             raise DatabaseUnavailableError("the schema is not there yet")
         try:
-            async with self._pool.connection(timeout=timeout_s) as connection:
-                try:
-                    yield connection
-                except psycopg.errors.ReadOnlySqlTransaction as error:
-                    await connection.close()  # the pool would lend it again
-                    raise ConnectionBrokenError("Postgres is read-only") from error
-                except UNKNOWN as error:
-                    self._prepared.failed()
-                    raise ConnectionBrokenError(str(error).strip()) from error
-                except psycopg.errors.InsufficientPrivilege as error:
-                    self._keeper.forbidden(error)
-                    raise ForbiddenError(str(error).strip()) from error
+            async with self._pool.connection(timeout=timeout_s) as connection, self._told(connection):
+                yield connection
         except (PoolTimeout, PoolClosed) as error:
             raise DatabaseUnavailableError(str(error)) from error
         except psycopg.OperationalError as error:
@@ -131,6 +121,27 @@ class Database:
             if (error.sqlstate or "").startswith(TOO_MUCH):
                 raise
             raise ConnectionBrokenError(str(error).strip()) from error
+
+    @asynccontextmanager
+    async def _told(self, connection: Connection) -> AsyncIterator[None]:
+        """Say of errors what they mean."""
+        try:
+            yield
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            await connection.close()  # the pool would lend it again
+            raise ConnectionBrokenError("Postgres is read-only") from error
+        except UNKNOWN as error:
+            self._prepared.failed()
+            raise ConnectionBrokenError(str(error).strip()) from error
+        except psycopg.InternalError as error:
+            if error.sqlstate is not None:
+                raise
+            # Of psycopg, and not of Postgres: a pooler sends one answer too many when its server goes.
+            await connection.close()
+            raise ConnectionBrokenError(str(error).strip()) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            self._keeper.forbidden(error)
+            raise ForbiddenError(str(error).strip()) from error
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], /) -> T:
         """Run statements, each a transaction of its own, and once more when the connection turns out to be broken."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from bridge.background.job import SetAside
 from bridge.postgres.pool import Connection
-from bridge.trending.counts import COMMITTED, OLDER, count, take_back_unliked
+from bridge.trending.counts import COMMITTED, IS_OLDER, OLDER, count, take_back_unliked
 from bridge.trending.formula import PROBLEM, TAKES_BACK
 from bridge.trending.progress import LAST_ID, Progress
 
@@ -29,7 +29,8 @@ WITH batch AS (
     SELECT transaction_id AS position, event_id, interaction_type, recorded_at, {PROBLEM} AS problem,
         row_number() OVER (ORDER BY transaction_id, event_id) AS place
     FROM user_interactions
-    WHERE transaction_id >= %(transaction_id)s AND transaction_id < %(end)s
+    WHERE recorded_at >= %(restored_at)s::timestamptz
+        AND transaction_id >= %(transaction_id)s AND transaction_id < %(end)s
         AND (transaction_id, event_id) > (%(transaction_id)s, %(event_id)s)
     ORDER BY transaction_id, event_id LIMIT %(most)s
 ) {_SUMMARY}
@@ -39,7 +40,7 @@ WITH batch AS (
     SELECT occurred_at::text AS position, event_id, interaction_type, recorded_at, {PROBLEM} AS problem,
         row_number() OVER (ORDER BY occurred_at, event_id) AS place
     FROM user_interactions
-    WHERE transaction_id IS NULL AND (occurred_at, event_id) > (%(older_at)s::timestamptz, %(older_id)s)
+    WHERE {IS_OLDER} AND (occurred_at, event_id) > (%(older_at)s::timestamptz, %(older_id)s)
         AND occurred_at >= %(older_at)s::timestamptz AND occurred_at <= %(made_at)s + interval '1 day'
     ORDER BY occurred_at, event_id LIMIT %(most)s
 ) {_SUMMARY}

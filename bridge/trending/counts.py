@@ -16,18 +16,20 @@ from servicekit.inputs.identifiers import MAX_ID_BYTES
 FULL_WATCH_MS: Final = 30_000
 """Watch time that counts as a whole watch where the video's length is unknown."""
 
+IS_OLDER: Final = "(transaction_id IS NULL OR recorded_at < %(restored_at)s::timestamptz)"
+"""Interactions whose transactions say nothing: from before the column, or of another server."""
 COMMITTED: Final = """
-transaction_id BETWEEN %(transaction_id)s AND %(last_transaction_id)s
+recorded_at >= %(restored_at)s::timestamptz AND transaction_id BETWEEN %(transaction_id)s AND %(last_transaction_id)s
 AND (transaction_id, event_id) > (%(transaction_id)s, %(event_id)s)
 AND (transaction_id, event_id) <= (%(last_transaction_id)s, %(last_event_id)s)
 """
-OLDER: Final = """
-transaction_id IS NULL AND (occurred_at, event_id) > (%(older_at)s::timestamptz, %(older_id)s)
+OLDER: Final = f"""
+{IS_OLDER} AND (occurred_at, event_id) > (%(older_at)s::timestamptz, %(older_id)s)
 AND (occurred_at, event_id) <= (%(last_older_at)s::timestamptz, %(last_older_id)s)
-"""
-OF_A_USER: Final = """
+"""  # a constant
+OF_A_USER: Final = f"""
 user_id = %(user_id)s AND CASE
-    WHEN transaction_id IS NULL THEN %(older_at)s::timestamptz IS NULL
+    WHEN {IS_OLDER} THEN %(older_at)s::timestamptz IS NULL
         OR (occurred_at, event_id) <= (%(older_at)s::timestamptz, %(older_id)s)
     ELSE (transaction_id, event_id) <= (%(transaction_id)s, %(event_id)s)
 END
@@ -35,7 +37,9 @@ END
 """What was counted of one user."""
 
 # In the order of commits; what is older than that was before the rest.
-_ORDER: Final = "transaction_id NULLS FIRST, CASE WHEN transaction_id IS NULL THEN occurred_at END, event_id"
+_ORDER: Final = (
+    f"CASE WHEN NOT {IS_OLDER} THEN transaction_id END NULLS FIRST, CASE WHEN {IS_OLDER} THEN occurred_at END, event_id"
+)
 
 
 def _batch(rows: str) -> str:

@@ -7,12 +7,11 @@ week or with imported history only: no more than the hours of four windows in wh
 from typing import Final
 
 from bridge.postgres.pool import Connection
-from bridge.trending.counts import drop_old
+from bridge.trending.counts import IS_OLDER, drop_old
 from bridge.trending.progress import FIRST_HOUR, HOUR_S, Progress
 
 WINDOWS: Final = 2
 MAX_WINDOWS: Final = 4
-DROPPED_AT_A_TIME: Final = 20_000
 SWEPT_AT_A_TIME: Final = 5_000
 
 _ENOUGH: Final = """
@@ -30,10 +29,11 @@ WITH RECURSIVE hours AS (
 SELECT hour FROM hours WHERE number = %(most)s AND hour IS NOT NULL
 """
 _RAISE: Final = "UPDATE trending_progress SET floor_hour = greatest(floor_hour, %s) RETURNING floor_hour"
-_BEFORE_OLDER: Final = """
+_BEFORE_OLDER: Final = f"""
 SELECT floor(extract(epoch FROM max(occurred_at)) / 3600)::integer FROM user_interactions
-WHERE occurred_at <= %s - make_interval(hours => %s) AND occurred_at > '0001-02-01 00:00Z' AND transaction_id IS NULL
-"""
+WHERE occurred_at <= %(made_at)s - make_interval(hours => %(window_h)s) AND occurred_at > '0001-02-01 00:00Z'
+    AND {IS_OLDER}
+"""  # noqa: S608  # a constant
 _OLDER_FROM: Final = """
 UPDATE trending_progress SET older_at = greatest(older_at, to_timestamp(%s))
 WHERE older_at IS NOT NULL RETURNING older_at::text
@@ -48,9 +48,8 @@ DELETE FROM trending_marks_default WHERE ctid = ANY(ARRAY(
 
 async def begin_older(connection: Connection, progress: Progress) -> None:
     """Let what is older than the column of transactions count from the last window before the newest one."""
-    (newest,) = await (await connection.execute(_BEFORE_OLDER, [progress.made_at, progress.window_h])).fetchone() or (
-        None,
-    )
+    values = {**progress.parameters(), "window_h": progress.window_h}
+    (newest,) = await (await connection.execute(_BEFORE_OLDER.encode(), values)).fetchone() or (None,)
     floor = FIRST_HOUR if newest is None else newest - progress.window_h
     (raised,) = await (await connection.execute(_RAISE, [floor])).fetchone() or (floor,)
     if raised > FIRST_HOUR:
@@ -74,9 +73,9 @@ async def raise_floor(connection: Connection, progress: Progress, enough: int) -
     return max(floors)
 
 
-async def drop_below(connection: Connection, progress: Progress) -> bool:
-    """Drop some counts from before the floor; return whether there may be more."""
-    return await drop_old(connection, progress.parameters(), DROPPED_AT_A_TIME) == DROPPED_AT_A_TIME
+async def drop_below(connection: Connection, progress: Progress, most: int) -> bool:
+    """Drop some counts from before the floor, at most so many; return whether there may be more."""
+    return await drop_old(connection, progress.parameters(), most) == most
 
 
 async def sweep(connection: Connection, progress: Progress) -> bool:

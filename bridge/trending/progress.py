@@ -18,8 +18,8 @@ FIRST_ID: Final = UUID(int=0)
 HOUR_S: Final = 3600.0
 
 _LOAD: Final = """
-SELECT transaction_id, event_id, older_at::text, older_id, made_at, scores_hour, complete, newest_hour, floor_hour,
-    window_h, half_life_s, formula, seed
+SELECT transaction_id, event_id, older_at::text, older_id, made_at, restored_at::text, scores_hour, complete,
+    newest_hour, floor_hour, window_h, half_life_s, formula, seed
 FROM trending_progress
 """
 _STATE: Final = """
@@ -42,13 +42,16 @@ _MOVE: Final = """
 UPDATE trending_progress SET transaction_id = %s, event_id = %s, older_at = %s::timestamptz, older_id = %s,
     counted_at = greatest(counted_at, %s), newest_hour = greatest(newest_hour, %s), complete = complete OR %s
 """
+# Others may have taken interactions in before this is noticed, and the last ones of the dump were not counted.
 _RESTORED: Final = """
-UPDATE trending_progress SET origin = %(position)s, transaction_id = %(position)s, event_id = %(last_id)s
+UPDATE trending_progress SET origin = %(position)s, transaction_id = %(position)s, event_id = %(last_id)s,
+    made_at = now(), restored_at = now(), older_at = coalesce(older_at, counted_at - interval '1 hour'),
+    older_id = CASE WHEN older_at IS NULL THEN %(first_id)s ELSE older_id END
 """
 _RESET: Final = """
 UPDATE trending_progress SET transaction_id = origin, event_id = %s, older_id = %s, scores_hour = NULL,
     older_at = CASE WHEN EXISTS (SELECT FROM user_interactions WHERE occurred_at <= made_at + interval '1 day'
-        AND transaction_id IS NULL LIMIT 1) THEN '-infinity'::timestamptz END,
+        AND (transaction_id IS NULL OR recorded_at < restored_at) LIMIT 1) THEN '-infinity'::timestamptz END,
     complete = false, counted_at = '-infinity', newest_hour = %s, half_life_s = 0, formula = 0
 """
 
@@ -64,6 +67,8 @@ class Progress:
             when all are counted.
         older_id: The identifier of that one.
         made_at: No interaction without a transaction was taken in later.
+        restored_at: Transactions of interactions that were taken in before are those of another server: Postgres was
+            restored from a dump. As Postgres writes it.
         scores_hour: While scores are made anew: the first hour that is not in them.
         complete: Whether all was counted once, so that the scores may be served.
         newest_hour: The newest hour in which anything counts.
@@ -79,6 +84,7 @@ class Progress:
     older_at: str | None
     older_id: UUID
     made_at: datetime
+    restored_at: str
     scores_hour: int | None
     complete: bool
     newest_hour: int
@@ -109,6 +115,7 @@ class Progress:
             "half_life_s": self.half_life_s,
             "scores_hour": LAST_HOUR if self.scores_hour is None else self.scores_hour,
             "made_at": self.made_at,
+            "restored_at": self.restored_at,
         }
 
 
@@ -175,8 +182,11 @@ async def move(
 
 
 async def restart_at(connection: Connection, transaction_id: int) -> None:
-    """Go on from a transaction, as the database is a restored one whose numbers began anew."""
-    await connection.execute(_RESTORED, {"position": transaction_id, "last_id": LAST_ID})
+    """Go on from a transaction, as the database is a restored one whose numbers began anew.
+
+    Interactions of the last hour are looked at once more, which counts nothing twice.
+    """
+    await connection.execute(_RESTORED, {"position": transaction_id, "last_id": LAST_ID, "first_id": FIRST_ID})
 
 
 async def reset(connection: Connection) -> None:

@@ -19,8 +19,6 @@ MAX_TAGS: Final = 200
 """Tags of a video, which has fewer than ten as a rule; one with more is set aside."""
 MAX_TAG_BYTES: Final = 8192
 """Bytes of all tags of a video."""
-MAX_SURFACES: Final = 200
-"""Surfaces that are looked at."""
 MAX_FADED: Final = 900
 """Half-lives after which a score fades no more, so that no double underflows."""
 
@@ -65,23 +63,20 @@ SELECT left(video_id, {MAX_ID_BYTES + 1}), score, left(coalesce(author_id, ''), 
 FROM ranked LEFT JOIN videos USING (video_id) ORDER BY score DESC, video_id
 """  # noqa: S608  # its parts are constants
 
-# Surfaces are found by skipping through the index from one to the next, however many videos each has.
+# Surfaces are those with most points: by their names, whoever makes some up could put them before all others.
 _SURFACES: Final = f"""
-WITH RECURSIVE {_PARTS.replace("WITH", "", 1)}, surfaces AS (
-    SELECT min(surface) AS surface, 1 AS number FROM trending_scores WHERE surface > ''
-    UNION ALL
-    SELECT (SELECT min(other.surface) FROM trending_scores AS other WHERE other.surface > surfaces.surface), number + 1
-    FROM surfaces WHERE surface IS NOT NULL AND number < {MAX_SURFACES}
-), scored AS (
-    SELECT surfaces.surface, video_id, {_SCORE} AS score FROM surfaces, progress, LATERAL (
-        SELECT video_id, total, hour FROM trending_scores AS own LEFT JOIN videos USING (video_id)
-        WHERE own.surface = surfaces.surface AND country = '' AND language = '' AND strength IS NOT NULL
-            AND (videos.video_id IS NOT NULL OR (SELECT all_videos FROM there))
-        ORDER BY strength DESC, video_id LIMIT %(most_of_surface)s
-    ) AS best
+{_PARTS}, surfaces AS (
+    SELECT surface FROM trending_scores LEFT JOIN videos USING (video_id), progress
+    WHERE surface <> '' AND country = '' AND language = '' AND strength IS NOT NULL
+        AND (videos.video_id IS NOT NULL OR (SELECT all_videos FROM there))
+    GROUP BY surface ORDER BY sum({_SCORE}) DESC, surface LIMIT %(surfaces)s
 )
-SELECT surface, left(video_id, {MAX_ID_BYTES + 1}), score FROM scored
-WHERE surface IN (SELECT surface FROM scored GROUP BY surface ORDER BY sum(score) DESC, surface LIMIT %(surfaces)s)
+SELECT surfaces.surface, left(video_id, {MAX_ID_BYTES + 1}), {_SCORE} FROM surfaces, progress, LATERAL (
+    SELECT video_id, total, hour FROM trending_scores AS own LEFT JOIN videos USING (video_id)
+    WHERE own.surface = surfaces.surface AND country = '' AND language = '' AND strength IS NOT NULL
+        AND (videos.video_id IS NOT NULL OR (SELECT all_videos FROM there))
+    ORDER BY strength DESC, video_id LIMIT %(most_of_surface)s
+) AS best
 """  # noqa: S608  # its parts are constants
 _COMPLETE: Final = "SELECT complete FROM trending_progress"
 

@@ -11,7 +11,7 @@ import structlog
 
 from bridge.background.job import Job, SetAside
 from bridge.domain.deadline import Clock
-from bridge.postgres.pool import Connection, Database
+from bridge.postgres.pool import Connection, ConnectionBrokenError, Database
 from bridge.trending.batches import Batch, Now, count_committed, count_older, database_now
 from bridge.trending.counts import score_next, use_indexes
 from bridge.trending.floor import begin_older, drop_below, raise_floor, sweep
@@ -106,6 +106,8 @@ class Roller:
         self._job = Job("trending-counts", self._work, interval_s=interval_s, metrics=metrics, sleep=sleep)
         self._interval_s = interval_s
         self._span = FIRST_SPAN
+        self._hours = HOURS_AT_A_TIME
+        self._is_cancelled = False
         self._adopted = False
         self._sweeping = True
         self._floor_from = -1
@@ -132,6 +134,11 @@ class Roller:
         except REFUSALS as error:
             self._adopted = adopted
             return await self._refused(error)
+        except ConnectionBrokenError as error:
+            self._adopted = adopted
+            if not isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+                raise
+            return self._cancelled(error.__cause__)
         except BaseException:
             self._adopted = adopted
             raise
@@ -154,6 +161,7 @@ class Roller:
 
     async def _locked(self, connection: Connection, *, skip: psycopg.Error | None = None) -> Step:
         if not await try_lock(connection):
+            await self._tell(connection)  # whoever counts may hang
             return Step(led=False)
         now = await database_now(connection)
         await use_indexes(connection)
@@ -188,7 +196,7 @@ class Roller:
         """Make some of the scores where they are made anew; return whether all are made."""
         if progress.scores_hour is None:
             return progress, True
-        behind = await score_next(connection, progress.parameters(), progress.scores_hour, HOURS_AT_A_TIME)
+        behind = await score_next(connection, progress.parameters(), progress.scores_hour, self._hours)
         await scored_below(connection, behind)
         return await load(connection), behind is None
 
@@ -209,7 +217,7 @@ class Roller:
             complete=complete,
         )
         pending = await self._cared(connection, await load(connection))
-        await self._tell(connection, complete=complete or progress.complete)
+        await self._tell(connection)
         return Step(led=True, rows=batch.rows, more=batch.more or pending)
 
     async def _cared(self, connection: Connection, progress: Progress) -> bool:
@@ -219,7 +227,7 @@ class Roller:
             if await raise_floor(connection, progress, self._policy.enough) // 24 != progress.floor_hour // 24:
                 self._sweeping = True
             progress = await load(connection)
-        pending = await drop_below(connection, progress)
+        pending = await drop_below(connection, progress, self._most)
         if self._sweeping:
             self._sweeping = await sweep(connection, progress)
         return pending or self._sweeping
@@ -241,14 +249,26 @@ class Roller:
         self._set_aside.report()
         return step
 
-    async def _tell(self, connection: Connection, *, complete: bool) -> None:
-        row = await (await connection.execute(_BEHIND)).fetchone()
+    def _cancelled(self, error: psycopg.Error) -> Step:
+        """Do less in the next step: a statement took longer than `statement_timeout` lets it."""
+        smallest = (self._most, self._span, self._hours) == (1, MIN_SPAN, 1)
+        self._most = max(1, self._most // 4)
+        self._span = max(MIN_SPAN, self._span // 4)
+        self._hours = max(1, self._hours // 2)
+        if smallest:
+            raise error  # the job tells of it, and tries again and again
+        if not self._is_cancelled:
+            logger.warning("trending.cancelled", problem=str(error).strip(), rows=self._most)
+        self._is_cancelled = True
+        return Step(led=True, more=True)
+
+    async def _tell(self, connection: Connection) -> None:
+        behind_s, complete = await (await connection.execute(_BEHIND)).fetchone() or (None, True)
         if complete != self._was_complete:
             self._was_complete = complete
             logger.info("trending.counted_all" if complete else "trending.counts_from_the_start")
-        if row is None or row[0] is None:
+        if behind_s is None:
             return
-        behind_s = row[0]
         self._metrics.gauge(Metric.TRENDING_LAG, behind_s)
         if (behind := complete and behind_s > BEHIND_S) != self._is_behind:
             self._is_behind = behind
@@ -256,6 +276,5 @@ class Roller:
 
 
 _BEHIND: Final = """
-SELECT extract(epoch FROM clock_timestamp() - counted_at)::float8 FROM trending_progress
-WHERE counted_at > '-infinity'
+SELECT extract(epoch FROM clock_timestamp() - nullif(counted_at, '-infinity'))::float8, complete FROM trending_progress
 """

@@ -8,7 +8,9 @@ import pytest
 
 from bridge.domain.interaction import Interaction, InteractionType
 from bridge.ingest.interactions_table import record
+from bridge.postgres import migrate as migrate_module
 from bridge.postgres.migrate import migrate
+from bridge.trending.progress import LOCK
 from deploy.local.postgres import Postgres
 
 
@@ -61,3 +63,13 @@ async def test_event_is_known_in_every_partition(database: str) -> None:
         )
         async with await psycopg.AsyncConnection.connect(database) as connection:
             assert len(await record(connection, [interaction], [None])) == expected
+
+
+def test_partitions_wait_for_nobody_for_long(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bridge that starts while another one hangs in a step of trending takes interactions in."""
+    monkeypatch.setattr(migrate_module, "_WAIT", "SET LOCAL lock_timeout = '50ms'")
+    with psycopg.connect(database) as hung:
+        hung.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        schema = migrate(database)
+    assert [note.split(":")[0] for note in schema.notes] == ["partitions are not made yet"]
+    assert migrate(database).notes == []

@@ -8,6 +8,11 @@ import time
 from contextlib import suppress
 from uuid import uuid4
 
+import psycopg
+import pytest
+
+from bridge.postgres.migrate import migrate
+from bridge.postgres.pool import ConnectionBrokenError, Database
 from deploy.local.postgres import Postgres
 from tests.bridge.support.events import event, record, recorded
 from tests.bridge.support.ingestion import running_ingestion
@@ -49,3 +54,20 @@ async def test_a_cancelled_probe_leaves_no_connection_open(postgres_url: str, ka
             with suppress(asyncio.CancelledError):
                 await probe
     gc.collect()
+
+
+async def test_an_answer_too_many_breaks_the_connection_only(postgres_url: str) -> None:
+    """PgBouncer sends one at a COMMIT when its server goes; psycopg says so with an error that has no code."""
+    migrate(postgres_url)
+    database = Database(postgres_url)
+    await database.open()
+    database.ready.set()
+    try:
+        with pytest.raises(ConnectionBrokenError):
+            async with database.connection(timeout_s=30) as connection:
+                raise psycopg.InternalError("received 2 results from command 'COMMIT'")
+        assert connection.closed
+        async with database.connection(timeout_s=30) as connection:
+            await connection.execute("SELECT 1")
+    finally:
+        await database.close()

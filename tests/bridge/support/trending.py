@@ -22,9 +22,10 @@ SELECT hour, video_id, interaction_type, surface, country, language, deeds, amou
 ORDER BY hour, video_id, interaction_type, surface, country, language
 """
 EMPTY: Final = """
-TRUNCATE user_interactions, videos, feed_cache, trending_hours, trending_marks, trending_scores;
+DELETE FROM user_interactions; DELETE FROM videos; DELETE FROM feed_cache; DELETE FROM trending_hours;
+DELETE FROM trending_marks; DELETE FROM trending_scores;
 UPDATE trending_progress SET floor_hour = -2147483648, newest_hour = -2147483648, half_life_s = 0, window_h = 0,
-    formula = 0, older_at = NULL, scores_hour = NULL
+    formula = 0, older_at = NULL, scores_hour = NULL, restored_at = '-infinity'
 """
 
 

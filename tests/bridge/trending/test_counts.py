@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from bridge.maintenance.erasure import erase, forget_before
@@ -78,24 +78,27 @@ async def kept_counts(database: Database) -> Counter[tuple[Any, ...]]:
     return kept
 
 
-KINDS: Final = ["like", "unlike", "like", "watch", "share", "hide", "rating"]
+PHASES: Final = [phase for phase in Phase if phase is not Phase.shrink]
+"""Each example takes half a second: to look for the smallest one that fails would take minutes."""
+# Few users, videos and distances, so that in few rows one deed is often a window away from another one of the same kind.
+KINDS: Final = ["like", "like", "like", "unlike", "watch", "hide", "rating"]
 ROW = st.fixed_dictionaries(
     {
-        "user_id": st.sampled_from(["u1", "u2", "u3"]),
-        "video_id": st.sampled_from(["v1", "v2", "v3", "v4"]),
+        "user_id": st.sampled_from(["u1", "u1", "u2"]),
+        "video_id": st.sampled_from(["v1", "v1", "v1", "v2", "v3"]),
         "interaction_type": st.sampled_from(KINDS),
-        "occurred_at": st.integers(0, 9 * 24),
+        "occurred_at": st.sampled_from([0, 24, 48, 72, 96, 120]) | st.integers(0, 9 * 24),
         "watch_time_ms": st.sampled_from([0, 7, 10_000, 50_000]),
         "rating": st.sampled_from([None, 1.0, 5.0]),
         "feed_session_id": st.sampled_from([None, "s1"]),
     }
 )
-ROWS = st.lists(ROW, min_size=1, max_size=12)
+ROWS = st.lists(ROW, min_size=1, max_size=8)
 WHATEVER = st.lists(
     st.builds(Stored, ROWS, st.integers(0, 9))
     | st.builds(Erased, st.sampled_from(["u1", "u2"]), st.none() | st.integers(0, 200)),
     min_size=1,
-    max_size=7,
+    max_size=5,
 )
 
 
@@ -103,7 +106,7 @@ async def test_counts_that_grow_are_those_that_are_made_anew(database: Database)
     """Late rows, unlikes, erasures, rows from before the counts: in any order, cut anywhere."""
     loop, now = asyncio.get_running_loop(), datetime.now(UTC)
 
-    async def check(older: list[dict[str, Any]], events: list[Stored | Erased]) -> None:
+    async def check(older: list[dict[str, Any]], events: list[Stored | Erased], batch: int) -> None:
         await empty(database)
         async with database.connection() as connection:
             await connection.execute(
@@ -117,20 +120,19 @@ async def test_counts_that_grow_are_those_that_are_made_anew(database: Database)
         await Roller(database, COUNTS, batch=5).catch_up()
         kept, scores = await kept_counts(database), await _points(database, now)
         assert kept == await defined_counts(database)
-        for batch in (3, 1000):
-            await count_anew(database, COUNTS, batch=batch)
-            floor = await _floor(database)  # which what is counted anew may raise earlier
-            assert await kept_counts(database) == Counter({key: kept[key] for key in kept if key[0] >= floor})
-            if any(key[0] < floor for key in kept):
-                return
-            anew = await _points(database, now)
-            for key in {*anew, *scores}:
-                assert anew.get(key, 0) == pytest.approx(scores.get(key, 0), rel=1e-9, abs=1e-8)
+        await count_anew(database, COUNTS, batch=batch)
+        floor = await _floor(database)  # which what is counted anew may raise earlier
+        assert await kept_counts(database) == Counter({key: kept[key] for key in kept if key[0] >= floor})
+        if any(key[0] < floor for key in kept):
+            return
+        anew = await _points(database, now)
+        for key in {*anew, *scores}:
+            assert anew.get(key, 0) == pytest.approx(scores.get(key, 0), rel=1e-9, abs=1e-8)
 
-    @settings(max_examples=40)
-    @given(st.lists(ROW, max_size=8), WHATEVER)
-    def property_(older: list[dict[str, Any]], events: list[Stored | Erased]) -> None:
-        asyncio.run_coroutine_threadsafe(check(older, events), loop).result(timeout=110)
+    @settings(max_examples=20, phases=PHASES)
+    @given(st.lists(ROW, max_size=6), WHATEVER, st.sampled_from([3, 1000]))
+    def property_(older: list[dict[str, Any]], events: list[Stored | Erased], batch: int) -> None:
+        asyncio.run_coroutine_threadsafe(check(older, events, batch), loop).result(timeout=600)
 
     await asyncio.to_thread(property_)
 

@@ -165,3 +165,21 @@ async def test_only_what_the_catalogue_knows_trends(database: Database) -> None:
         await connection.execute("INSERT INTO videos (video_id) VALUES ('published'), ('other')")
     assert {*await strict.ids()} == {"published"}
     assert {*await Ranked(database=database).ids()} == {"published", "made up"}
+
+
+async def test_made_up_surfaces_hide_none_on_which_more_is_done(database: Database) -> None:
+    """Callers name surfaces as they like, also thousands before all others by their names."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO feed_cache (created_at, feed_session_id, page, user_id, surface, served_by, fallback_reason,"
+            " algorithm, model_version, experiment_variant_id, video_ids)"
+            " SELECT now(), 's' || n, 1, 'u', CASE n WHEN 0 THEN 'home' ELSE '!' || n END, '', '', '', '', '', '{}'"
+            " FROM generate_series(0, 1000) AS n"
+        )
+        await connection.execute(
+            "INSERT INTO user_interactions (user_id, video_id, interaction_type, occurred_at, feed_session_id)"
+            " SELECT 'u' || n, 'v1', 'like', now(), 's' || greatest(0, n) FROM generate_series(-2, 1000) AS n"
+        )
+    trending = await Ranked(database=database).trending()
+    assert len(trending.surface_scores) == POLICY.surfaces
+    assert {surface: round(scores["v1"]) for surface, scores in trending.surface_scores.items()}["home"] == 9

@@ -6,14 +6,19 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 from structlog.testing import capture_logs
 
+from bridge.postgres.migrate import migrate
 from bridge.postgres.pool import Database, DatabaseUnavailableError
 from bridge.trending.formula import FORMULA
+from bridge.trending.progress import LOCK
 from bridge.trending.roller import Roller
+from deploy.local.postgres import Postgres
 from servicekit.telemetry.metrics import connect_metrics
 from tests.bridge.support.trending import COUNTING, Ranked, count_anew, counts, fill, store, strengths
 from tests.bridge.support.waiting import until
@@ -119,6 +124,52 @@ async def test_a_restored_database_counts_on(database: Database) -> None:
     assert {row[1] for row in await counts(database)} == {"before", "after"}
 
 
+async def test_all_of_a_restored_database_counts_anew(database: Database) -> None:
+    """Whatever numbers the other server gave: higher ones than this one yet, or lower ones."""
+    await store(database, *[{"video_id": name} for name in ("high", "low", "uncounted")])
+    await Roller(database, COUNTING).catch_up()
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE user_interactions SET transaction_id = CASE video_id WHEN 'low' THEN 3"
+            " ELSE transaction_id + 1000000 END"
+        )
+        await connection.execute("UPDATE trending_progress SET transaction_id = transaction_id + 1000000")
+    await store(database, {"video_id": "before it is noticed"})
+    await Roller(database, COUNTING).catch_up()
+    await store(database, {"video_id": "after"})
+    await Roller(database, COUNTING).catch_up()
+    grown = await counts(database)
+    assert {row[1] for row in grown} == {"high", "low", "uncounted", "before it is noticed", "after"}
+    await count_anew(database)
+    assert await counts(database) == grown
+
+
+async def test_steps_become_as_small_as_a_timeout_wants(postgres_server: Postgres) -> None:
+    """An administrator may set one: steps that are cancelled for ever would count nothing."""
+    url = postgres_server.create_database(f"test_{uuid4().hex}")
+    migrate(url)
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END $$"
+        )
+        owner.execute("CREATE TRIGGER slow BEFORE INSERT ON trending_hours FOR EACH ROW EXECUTE FUNCTION slow()")
+        owner.execute(
+            sql.SQL("ALTER DATABASE {} SET statement_timeout = '1s'").format(sql.Identifier(owner.info.dbname))
+        )
+    own = Database(url)
+    await own.open()
+    own.ready.set()
+    try:
+        await fill(own, 24)
+        with capture_logs() as logs:
+            await Roller(own, COUNTING, batch=24).catch_up()
+        assert sum(row[6] for row in await counts(own)) == 24
+    finally:
+        await own.close()
+    assert [log["event"] for log in logs].count("trending.cancelled") == 1
+
+
 async def test_lag_and_rows_are_told(database: Database, dogstatsd: DogStatsdServer) -> None:
     metrics = connect_metrics(dogstatsd.host, dogstatsd.port, service="bridge")
     await fill(database, 25)
@@ -126,6 +177,34 @@ async def test_lag_and_rows_are_told(database: Database, dogstatsd: DogStatsdSer
     metrics.close()
     await until(lambda: sum(packet.values[0] for packet in dogstatsd.packets("feed.trending.counted")) == 25)
     await until(lambda: dogstatsd.packets("feed.trending.lag_seconds"))
+
+
+async def _behind(database: Database, seconds: int) -> None:
+    async with database.connection() as connection:
+        await connection.execute(
+            "UPDATE trending_progress SET counted_at = now() - make_interval(secs => %s)", [seconds]
+        )
+
+
+async def test_a_transaction_that_stays_open_is_told_of(database: Database, postgres_url: str) -> None:
+    """It holds back what is committed after it; so does a bridge that hangs in a step, of which another one tells."""
+    leader, other = Roller(database, COUNTING), Roller(database, COUNTING)
+    await leader.catch_up()
+    with capture_logs() as logs:
+        async with await psycopg.AsyncConnection.connect(postgres_url) as slow:
+            await slow.execute("SELECT pg_current_xact_id()")
+            await store(database, {})
+            await leader.catch_up()
+            await _behind(database, 3600)
+            await leader.catch_up()
+            assert await counts(database) == []
+            await slow.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            assert not (await other.step()).led
+        await leader.catch_up()
+        await other.catch_up()
+    assert len(await counts(database)) == 1
+    told = [log["event"] for log in logs]
+    assert told == ["trending.late", "trending.late", "trending.in_time", "trending.in_time"]
 
 
 async def test_old_marks_are_forgotten(database: Database) -> None:

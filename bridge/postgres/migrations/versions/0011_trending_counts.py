@@ -65,6 +65,7 @@ CREATE TABLE IF NOT EXISTS trending_progress (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     origin bigint NOT NULL,
     made_at timestamptz NOT NULL DEFAULT now(),
+    restored_at timestamptz NOT NULL DEFAULT '-infinity',
     transaction_id bigint NOT NULL,
     event_id uuid NOT NULL DEFAULT 'ffffffff-ffff-ffff-ffff-ffffffffffff',
     older_at timestamptz,
@@ -80,7 +81,8 @@ CREATE TABLE IF NOT EXISTS trending_progress (
     seed bigint NOT NULL
 );
 COMMENT ON TABLE trending_progress IS
-    'how far trending has counted: up to event_id of transaction_id; older_at is NULL when older rows are counted';
+    'how far trending has counted: up to event_id of transaction_id; older_at is NULL when older rows are counted. '
+    'Transactions of rows from before restored_at are of another server';
 INSERT INTO trending_progress (origin, transaction_id, older_at, seed)
 SELECT xmin - 1, xmin - 1, CASE WHEN EXISTS (SELECT FROM user_interactions) THEN '-infinity'::timestamptz END,
     hashtextextended(gen_random_uuid()::text, 0)
