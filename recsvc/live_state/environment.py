@@ -1,6 +1,7 @@
 """The LMDB environment of one store: opened once a process, with its databases."""
 
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,9 @@ import lmdb
 
 from recsvc.live_state.profile import DamagedError
 
+FOLDERS: Final = "store-"
+"""What the names of environments begin with; a number follows."""
+_NAME: Final = re.compile(FOLDERS + "[0-9]{1,18}", re.ASCII)
 DATA: Final = "data.mdb"
 """LMDB's file in the folder."""
 LOCK: Final = "lock.mdb"
@@ -116,6 +120,18 @@ class Environment:
         """Return how many pages the databases take, as a transaction sees them."""
         stats = [transaction.stat(database) for database in self._databases.values()]
         return sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+
+
+def read_name(path: Path) -> str:
+    """Return the name of an environment that a file holds; an empty text where it holds none, whatever else is there.
+
+    The disk, or somebody, may have changed it: such a name would open another folder, or end the program.
+    """
+    try:
+        name = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return name if _NAME.fullmatch(name) else ""
 
 
 def _allocate(lock: Path) -> None:

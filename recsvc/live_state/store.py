@@ -4,6 +4,7 @@ Workers look users up in it while the follower and other workers write: readers 
 environment takes the place of the one before between two lookups; a lookup that is under way ends on the former one.
 """
 
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,13 @@ from recsvc.live_state.environment import (
     ABOUT,
     COUNTS,
     ERASURES,
+    FOLDERS,
     HOURS,
     PROFILES,
     PROGRESS,
     Environment,
     open_environment,
+    read_name,
 )
 from recsvc.live_state.keys import (
     FORMAT,
@@ -52,8 +55,6 @@ CURRENT: Final = "current"
 """File with the name of the current environment's folder; empty while none is."""
 CHANGES: Final = "current.count"
 """File that counts how often another one became current."""
-ENVIRONMENTS: Final = "store-"
-"""What names of environments begin with; a number follows."""
 MAX_BYTES: Final = 4 << 30
 PATIENCE_S: Final = 1.0
 """Seconds for which a writer waits for another one."""
@@ -104,16 +105,13 @@ class LiveStore:
     def environment(self) -> Environment | None:
         """Return the current environment, None while there is none; wait for a writer where it must be opened."""
         if self._changes.get() != self._seen:
-            with suppress(StoreError), self.turn():
+            with suppress(OSError), self.turn():  # a folder that is of no use keeps nobody from serving pages
                 self._reopen()
         return self._environment
 
     def current(self) -> str:
         """Return the name of the current environment, an empty text while there is none."""
-        try:
-            return (self.folder / CURRENT).read_text(encoding="utf-8")
-        except (FileNotFoundError, UnicodeDecodeError):
-            return ""
+        return read_name(self.folder / CURRENT)
 
     def make_current(self, name: str) -> None:
         """Let everybody use the environment of this folder from now on, or none; the caller holds `turn`."""
@@ -122,16 +120,20 @@ class LiveStore:
         self._reopen()
 
     def create(self) -> str:
-        """Make an empty environment, which is not current, and return its name; the caller is the follower."""
-        numbers = [int(number) for name in self.names() if (number := name.removeprefix(ENVIRONMENTS)).isdecimal()]
-        name = f"{ENVIRONMENTS}{1 + max(numbers, default=0)}"
-        environment = open_environment(
-            self.folder / name, max_bytes=self.max_bytes, is_synced=self.is_synced, is_new=True
-        )
-        with environment.begin(write=True) as transaction:
-            transaction.put(FORMAT_KEY, whole(FORMAT), db=environment[ABOUT])
-        sync_folder(self.folder / name)
-        sync_folder(self.folder)
+        """Make an empty environment, which is not current, and return its name; StoreError on a full disk."""
+        numbers = [int(number) for name in self.names() if (number := name.removeprefix(FOLDERS)).isdecimal()]
+        name = f"{FOLDERS}{1 + max(numbers, default=0)}"
+        try:
+            environment = open_environment(
+                self.folder / name, max_bytes=self.max_bytes, is_synced=self.is_synced, is_new=True
+            )
+            with environment.begin(write=True) as transaction:
+                transaction.put(FORMAT_KEY, whole(FORMAT), db=environment[ABOUT])
+            sync_folder(self.folder / name)
+            sync_folder(self.folder)
+        except (OSError, lmdb.Error) as error:  # on a full disk, what each attempt leaves would fill it further
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            raise StoreError(f"no live state can be made: {error}") from error
         return name
 
     def open(self, name: str) -> Environment:
@@ -140,7 +142,7 @@ class LiveStore:
 
     def names(self) -> list[str]:
         """Return the names of all environments."""
-        return [path.name for path in self.folder.iterdir() if path.name.startswith(ENVIRONMENTS)]
+        return [path.name for path in self.folder.iterdir() if path.name.startswith(FOLDERS)]
 
     def look(self, user_id: str, before: bytes | None = None) -> tuple[bytes | None, int | None]:
         """Return a user's packed profile and up to when the user is forgotten, and wait for nobody.
