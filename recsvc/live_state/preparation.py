@@ -43,7 +43,7 @@ def prepare(store: LiveStore, *, session: str, boot: str | None = None) -> bool:
     boot = boot_id() if boot is None else boot
     note = read_note(store.folder)
     if note is None or note.session != session or not store.current() or store.environment() is None:
-        name = _put_aside(store)
+        name = _put_aside(store) or _only_one(store)
         reports = store.damage.reports
         problem = _problem(store, name, note, boot) if name else "there is none"
         if problem:
@@ -123,7 +123,9 @@ def begin_anew(store: LiveStore) -> None:
     except lmdb.Error as error:
         raise StoreError(f"the live state cannot begin anew: {error}") from error
     finally:
-        _clean_up(store)
+        if store.current() != name:
+            shutil.rmtree(store.folder / name, ignore_errors=True)
+    _clean_up(store)
 
 
 def set_aside(folder: Path) -> None:
@@ -138,7 +140,7 @@ def hold_back(folder: Path) -> None:
     """Let nobody map the store until this run's follower has checked it, unless another run's is at work on it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(BlockingIOError), FileLock(folder / FOLLOWER_LOCK, mode=PRIVATE):
-        _put_aside(LiveStore(folder))
+        _put_aside(LiveStore(folder), patience_s=1.0)
 
 
 def _problem(store: LiveStore, name: str, note: Note | None, boot: str) -> str:
@@ -179,11 +181,17 @@ def _aside(folder: Path) -> str:
     return read_name(folder / ASIDE)
 
 
+def _only_one(store: LiveStore) -> str:
+    """Return the environment that is there where no file says which one it is, and there is only one."""
+    names = store.names()
+    return names[0] if len(names) == 1 else ""
+
+
 def _clean_up(store: LiveStore) -> None:
     """Remove what an earlier follower left that did not end well."""
     give_up(store)
-    current = store.current()
-    others = [name for name in store.names() if name != current]
+    kept = {store.current(), _aside(store.folder)}  # it may have been set aside this moment
+    others = [name for name in store.names() if name not in kept]
     copies = [path.name for path in store.folder.iterdir() if path.name.startswith(COPY)]
     for name in (*others, *copies):
         shutil.rmtree(store.folder / name, ignore_errors=True)

@@ -6,7 +6,6 @@ import shutil
 import threading
 from pathlib import Path
 
-import lmdb
 import pytest
 
 from recsvc.live_state.environment import DATA

@@ -391,3 +391,13 @@ def test_what_another_run_has_in_use_is_not_held_back(tmp_path: Path) -> None:
 def test_there_is_nothing_to_hold_back_at_first(tmp_path: Path) -> None:
     hold_back(tmp_path / "new")
     assert not is_found(tmp_path / "new")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\0"])
+def test_one_that_no_file_names_is_found_where_it_is_the_only_one(tmp_path: Path, content: bytes | None) -> None:
+    """Without Kafka, nobody else has what was acknowledged."""
+    left(tmp_path, is_synced=True)
+    (tmp_path / CURRENT).unlink()
+    if content:
+        (tmp_path / CURRENT).write_bytes(content)
+    assert is_found(tmp_path, is_synced=True)
