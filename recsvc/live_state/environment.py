@@ -76,6 +76,7 @@ class Environment:
             readahead=False,
         )
         self._file = folder / DATA
+        self._inode = self._file.stat().st_ino
         if not is_new and self.file_bytes() < self.pages() * self.page_bytes():
             raise DamagedError(f"{self._file} ends before its last page")
         # One transaction for all: a writer is waited for once at most.
@@ -102,6 +103,14 @@ class Environment:
     def file_bytes(self) -> int:
         """Return how long the file is."""
         return self._file.stat().st_size
+
+    @property
+    def is_there(self) -> bool:
+        """Return whether its file is still the one in the folder: somebody may have removed all, and begun anew."""
+        try:
+            return self._file.stat().st_ino == self._inode
+        except OSError:
+            return False
 
     def pages(self) -> int:
         """Return how many pages the file has, with those that are free to be used again."""
@@ -151,7 +160,7 @@ def open_environment(folder: Path, *, max_bytes: int, is_synced: bool, is_new: b
     """Return the environment of a folder: LMDB allows a process to open it once."""
     with _opening:
         known = _open.get(folder.resolve())
-        if known is None:
+        if known is None or not known.is_there:
             known = Environment(folder, max_bytes=max_bytes, is_synced=is_synced, is_new=is_new)
             _open[folder.resolve()] = known
         return known

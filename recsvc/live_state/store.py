@@ -104,9 +104,10 @@ class LiveStore:
 
     def environment(self) -> Environment | None:
         """Return the current environment, None while there is none; wait for a writer where it must be opened."""
-        if self._changes.get() != self._seen:
-            with suppress(OSError), self.turn():  # a folder that is of no use keeps nobody from serving pages
-                self._reopen()
+        with suppress(OSError):  # a folder that is of no use keeps nobody from serving pages
+            if self._changes.renew() or self._changes.get() != self._seen:
+                with self.turn():
+                    self._reopen(is_sure=True)
         return self._environment
 
     def current(self) -> str:
@@ -273,11 +274,12 @@ class LiveStore:
         finally:
             self._is_opening = False
 
-    def _reopen(self) -> None:
+    def _reopen(self, *, is_sure: bool = False) -> None:
         """Open the current environment; the caller holds `turn`, so that no writer is waited for."""
         with self._reopening:
+            is_sure = self._changes.renew() or is_sure
             changes = self._changes.get()
-            if changes == self._seen:
+            if changes == self._seen and not is_sure:
                 return
             name = self.current()
             if self._is_broken:
