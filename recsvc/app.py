@@ -197,7 +197,9 @@ class RecommendationServer:
     def _forget_meanwhile(self) -> None:
         """Know who must be forgotten, by the list of all servers, for as long as this machine's store is not there."""
         if self._state.environment() is not None:
-            self._listed = None
+            if self._listed:
+                self._listed = None
+                self._state.forget_meanwhile({})
             return
         self._listed = self._listed or ErasedUsers(self._models)
         try:

@@ -286,7 +286,6 @@ class LiveStore:
                 self._environment, self._is_broken = None, False  # before the same one is opened again
             try:
                 self._environment = self.open(name) if name else None
-                self._interim = {} if self._environment else self._interim
             except (lmdb.Error, DamagedError, OSError):
                 self._environment = None
                 self.damage.report()
