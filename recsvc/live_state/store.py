@@ -122,7 +122,11 @@ class LiveStore:
 
     def create(self) -> str:
         """Make an empty environment, which is not current, and return its name; StoreError on a full disk."""
-        numbers = [int(number) for name in self.names() if (number := name.removeprefix(FOLDERS)).isdecimal()]
+        numbers = [
+            int(number)
+            for name in (*self.names(), self.current())
+            if (number := name.removeprefix(FOLDERS)).isdecimal()
+        ]
         name = f"{FOLDERS}{1 + max(numbers, default=0)}"
         try:
             environment = open_environment(
@@ -231,8 +235,8 @@ class LiveStore:
         with self.turn(patience_s=patience_s):
             self._reopen()
             environment = self._environment
-            if environment is None:
-                raise StoreError("the live state is not there yet")
+            if environment is None or not environment.is_there:  # what nobody finds again is not kept
+                raise StoreError("the live state is not there now")
             try:
                 with environment.begin(write=True) as transaction:
                     yield Batch(environment, transaction, keep_since_ms=keep_since_ms)

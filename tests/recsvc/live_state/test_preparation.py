@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -363,7 +364,7 @@ def test_a_folder_in_the_place_of_a_file_keeps_no_reader_from_starting(tmp_path:
     store = store_of(tmp_path)
     assert store.environment() is None
     assert store.look("user-7.") == (None, None)
-    with pytest.raises(OSError, match=r"Is a directory|not there yet"), store.writing():
+    with pytest.raises(OSError, match=r"Is a directory|not there now"), store.writing():
         pass
 
 
@@ -401,3 +402,15 @@ def test_one_that_no_file_names_is_found_where_it_is_the_only_one(tmp_path: Path
     if content:
         (tmp_path / CURRENT).write_bytes(content)
     assert is_found(tmp_path, is_synced=True)
+
+
+def test_a_new_one_never_has_the_name_of_one_that_somebody_removed(tmp_path: Path) -> None:
+    """Else nobody would open it, and a compaction would remove its own copy."""
+    store = store_of(tmp_path)
+    prepare(store, session="first", boot="boot")
+    shutil.rmtree(tmp_path / store.current())
+    before = store.current()
+    assert examine(store)
+    assert store.current() != before
+    learn(store, "after", 1)
+    assert moments(store, "after") == [1]
