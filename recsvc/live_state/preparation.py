@@ -91,7 +91,7 @@ def examine(store: LiveStore) -> bool:
     for this when `store.damage.is_reported`. StoreError when the check cannot be made now.
     """
     reports, current = store.damage.reports, store.current()
-    name = current or _aside(store.folder)
+    name = current or _aside(store.folder) or _only_one(store)
     verdict, why = check(store.folder / name, in_use=bool(current)) if name else (Verdict.DAMAGED, "there is none")
     if verdict is Verdict.UNKNOWN:
         raise StoreError(f"the live state cannot be checked: {why}")

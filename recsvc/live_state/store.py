@@ -122,16 +122,10 @@ class LiveStore:
 
     def create(self) -> str:
         """Make an empty environment, which is not current, and return its name; StoreError on a full disk."""
-        numbers = [
-            int(number)
-            for name in (*self.names(), self.current())
-            if (number := name.removeprefix(FOLDERS)).isdecimal()
-        ]
-        name = f"{FOLDERS}{1 + max(numbers, default=0)}"
+        known = [name.removeprefix(FOLDERS) for name in (*self.names(), self.current())]
+        name = f"{FOLDERS}{1 + max((int(number) for number in known if number.isdecimal()), default=0)}"
         try:
-            environment = open_environment(
-                self.folder / name, max_bytes=self.max_bytes, is_synced=self.is_synced, is_new=True
-            )
+            environment = self.open(name, is_new=True)
             with environment.begin(write=True) as transaction:
                 transaction.put(FORMAT_KEY, whole(FORMAT), db=environment[ABOUT])
             sync_folder(self.folder / name)
@@ -141,9 +135,10 @@ class LiveStore:
             raise StoreError(f"no live state can be made: {error}") from error
         return name
 
-    def open(self, name: str) -> Environment:
+    def open(self, name: str, *, is_new: bool = False) -> Environment:
         """Return an environment by its name."""
-        return open_environment(self.folder / name, max_bytes=self.max_bytes, is_synced=self.is_synced)
+        folder = self.folder / name
+        return open_environment(folder, max_bytes=self.max_bytes, is_synced=self.is_synced, is_new=is_new)
 
     def names(self) -> list[str]:
         """Return the names of all environments."""
