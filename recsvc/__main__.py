@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from recsvc.live_state.preparation import set_aside
+from recsvc.live_state.preparation import hold_back, set_aside
 from recsvc.local_files.folders import LIVE_STATE
 from recsvc.settings import RecsvcSettings
 from recsvc.workers.shared_port import SharedPort
@@ -58,6 +58,10 @@ def supervise(settings: RecsvcSettings) -> None:
         folder = settings.model_cache_dir.expanduser() / LIVE_STATE
     except (OSError, ValueError) as error:
         fail(str(error))
+    try:
+        hold_back(folder)
+    except OSError as error:
+        logger.warning("live_state.not_held_back", problem=str(error))
     stopping = thread_termination()
     supervisor = Supervisor(
         [sys.executable, "-m", "recsvc"],

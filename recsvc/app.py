@@ -130,7 +130,10 @@ class RecommendationServer:
         self._status = StatusReader(cache / LIVE_STATE, now_ms=self._now_ms)
         self._telling = PeriodicThread("live-state-health", self._tell_live_state, interval_s=TELL_S, waits_first=False)
         self._state = LiveStore(cache / LIVE_STATE, max_bytes=live_state_bytes, is_synced=not kafka)
+        self._models = store
         self._erased = ErasedUsers(store)
+        self._listed: ErasedUsers | None = None
+        self._forgetting = PeriodicThread("forgotten", self._forget_meanwhile, interval_s=TELL_S)
         self.updates = UpdateProducer(kafka) if kafka else None
         self.directory = self._directory(self._state)
         self.freshness = LivePopularity(self.live, self._state, interval_s=freshness_interval_s, now_ms=self._now_ms)
@@ -184,6 +187,7 @@ class RecommendationServer:
 
     def _begin(self) -> None:
         self._forget_meanwhile()
+        self._forgetting.start()
         self.directory.start()
         self.watcher.start()
         self._precomputation.start()
@@ -191,12 +195,20 @@ class RecommendationServer:
         self.freshness.start()
 
     def _forget_meanwhile(self) -> None:
-        """Know who must be forgotten, by the list of all servers, until the follower has made the store current."""
-        if self._state.environment() is None:
-            try:
-                self._state.forget_meanwhile(self._erased.marks() or {})
-            except Exception as error:  # noqa: BLE001  # each kind of object store raises errors of its own
-                logger.warning("forgotten.read_failed", problem=f"{type(error).__name__}: {error}")
+        """Know who must be forgotten, by the list of all servers, for as long as this machine's store is not there."""
+        if self._state.environment() is not None:
+            if self._listed:
+                self._listed = None
+                self._state.forget_meanwhile({})
+            return
+        self._listed = self._listed or ErasedUsers(self._models)
+        try:
+            marks = self._listed.marks()
+        except Exception as error:  # noqa: BLE001  # each kind of object store raises errors of its own
+            logger.warning("forgotten.read_failed", problem=f"{type(error).__name__}: {error}")
+            return
+        if marks is not None:
+            self._state.forget_meanwhile(marks)
 
     def stop(self, grace_s: float, *, lame_duck_s: float = 0) -> None:
         """Say NOT_SERVING, after a while refuse new calls, and let running ones finish for up to `grace_s` seconds."""
@@ -204,6 +216,7 @@ class RecommendationServer:
         self.watcher.stop()
         self._precomputation.stop()
         self._telling.stop()
+        self._forgetting.stop()
         self.directory.stop()
         self.freshness.stop()
 

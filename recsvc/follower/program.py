@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import lmdb
 import structlog
 
 from modelstore.erased_users import ErasedUsers
@@ -22,7 +23,7 @@ from recsvc.follower.watch import LIST_S, Watch
 from recsvc.live_state.former_file import NAME as FORMER_FILE
 from recsvc.live_state.former_file import take_in
 from recsvc.live_state.pending import Pending
-from recsvc.live_state.preparation import close_cleanly, prepare
+from recsvc.live_state.preparation import FOLLOWER_LOCK, close_cleanly, prepare
 from recsvc.live_state.store import MAX_BYTES, LiveStore
 from recsvc.local_files.folders import LIVE_STATE
 from recsvc.local_files.model_cache import ModelCache
@@ -32,7 +33,6 @@ from servicekit.files.replacement import PRIVATE
 from servicekit.storage.object_store import ObjectStore
 from servicekit.telemetry.metrics import Metrics
 
-LOCK: Final = "follower.lock"
 TURN_POLL_S: Final = 0.2
 RETRY_S: Final = 2.0
 
@@ -113,12 +113,15 @@ class Follower:
         is_told = False
         while not stopping.is_set():
             try:
-                return FileLock(self.store.folder / LOCK, mode=PRIVATE)
+                return FileLock(self.store.folder / FOLLOWER_LOCK, mode=PRIVATE)
             except BlockingIOError:
                 if not is_told:
                     logger.info("follower.waits_for_another")
                 is_told = True
                 stopping.wait(TURN_POLL_S)
+            except OSError as error:
+                logger.warning("follower.not_prepared", problem=str(error))
+                stopping.wait(RETRY_S)
         return None
 
     def _prepare(self, stopping: threading.Event) -> bool:
@@ -127,7 +130,7 @@ class Follower:
             try:
                 goes_on = prepare(self.store, session=self._session)
                 take_in(self._former, self.store, relay=self._tell_all if self.reading else None)
-            except OSError as error:  # a full disk, for now
+            except (OSError, lmdb.Error) as error:  # a full disk, for now
                 logger.warning("follower.not_prepared", problem=str(error))
                 stopping.wait(RETRY_S)
             else:

@@ -73,10 +73,15 @@ class Compacted(NamedTuple):
 
 
 def is_due(store: LiveStore, *, now_ms: int) -> bool:
-    """Return whether somebody was forgotten half a minute ago, or most pages are free."""
+    """Return whether somebody was forgotten half a minute ago, most pages are free, or somebody removed the file.
+
+    This process has a removed file open still: a copy saves what is in it.
+    """
     environment = store.environment()
     if environment is None:
         return False
+    if not environment.is_there:
+        return True
     since = environment.value(ABOUT, ERASED_SINCE)
     if since is not None and not 0 <= now_ms - read_whole(since) < ERASED_AFTER_MS:  # the clock may be set back
         return True
@@ -97,7 +102,7 @@ def compact(store: LiveStore, *, pause: Pause = lambda: None) -> Compacted:
     if before is None:
         raise StoreError("the live state is not there yet")
     former, name = store.current(), ""
-    bytes_before = before.file_bytes()
+    bytes_before = before.file_bytes() if before.is_there else 0
     try:
         _begin(store, before)
         name = store.create()

@@ -29,6 +29,7 @@ class Damage:
     @property
     def is_reported(self) -> bool:
         """Return whether a report waits to be looked into."""
+        self._reported.renew()
         return self._reported.get() != self._settled.get()
 
     @property

@@ -1,6 +1,7 @@
 """The LMDB environment of one store: opened once a process, with its databases."""
 
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,9 @@ import lmdb
 
 from recsvc.live_state.profile import DamagedError
 
+FOLDERS: Final = "store-"
+"""What the names of environments begin with; a number follows."""
+_NAME: Final = re.compile(FOLDERS + "[0-9]{1,18}", re.ASCII)
 DATA: Final = "data.mdb"
 """LMDB's file in the folder."""
 LOCK: Final = "lock.mdb"
@@ -72,6 +76,7 @@ class Environment:
             readahead=False,
         )
         self._file = folder / DATA
+        self._inode = self._file.stat().st_ino
         if not is_new and self.file_bytes() < self.pages() * self.page_bytes():
             raise DamagedError(f"{self._file} ends before its last page")
         # One transaction for all: a writer is waited for once at most.
@@ -99,6 +104,14 @@ class Environment:
         """Return how long the file is."""
         return self._file.stat().st_size
 
+    @property
+    def is_there(self) -> bool:
+        """Return whether its file is still the one in the folder: somebody may have removed all, and begun anew."""
+        try:
+            return self._file.stat().st_ino == self._inode
+        except OSError:
+            return False
+
     def pages(self) -> int:
         """Return how many pages the file has, with those that are free to be used again."""
         return self.lmdb.info()["last_pgno"] + 1
@@ -118,6 +131,18 @@ class Environment:
         return sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
 
 
+def read_name(path: Path) -> str:
+    """Return the name of an environment that a file holds; an empty text where it holds none, whatever else is there.
+
+    The disk, or somebody, may have changed it: such a name would open another folder, or end the program.
+    """
+    try:
+        name = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return name if _NAME.fullmatch(name) else ""
+
+
 def _allocate(lock: Path) -> None:
     """Make the file of readers with all its space: LMDB maps it, and a full disk would kill who writes there."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -135,7 +160,7 @@ def open_environment(folder: Path, *, max_bytes: int, is_synced: bool, is_new: b
     """Return the environment of a folder: LMDB allows a process to open it once."""
     with _opening:
         known = _open.get(folder.resolve())
-        if known is None:
+        if known is None or not known.is_there:
             known = Environment(folder, max_bytes=max_bytes, is_synced=is_synced, is_new=is_new)
             _open[folder.resolve()] = known
         return known

@@ -13,7 +13,11 @@ from weakref import WeakValueDictionary
 from zlib import crc32
 
 import lmdb
+import structlog
 
+from recsvc.live_state.environment import DATA
+from recsvc.live_state.environment import LOCK as LMDB_LOCK
+from recsvc.live_state.profile import DamagedError
 from recsvc.live_state.store import PATIENCE_S, StoreError
 from recsvc.live_state.turns import POLL_S
 from servicekit.files.lock import FileLock
@@ -25,6 +29,8 @@ LOCK: Final = "pending.lock"
 MAX_BYTES: Final = 1 << 30
 """Of what waits; more is refused."""
 MAX_READERS: Final = 1024
+
+logger = structlog.get_logger(__name__)
 
 _NUMBER: Final = struct.Struct(">Q")
 _HEAD: Final = struct.Struct("<IH")
@@ -49,13 +55,35 @@ class Waiting(NamedTuple):
 
 
 class _Environment:
-    """A folder's environment, which a process opens once."""
+    """A folder's environment, which a process opens once; DamagedError where its file is cut."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self.writing = threading.Lock()
         self.lmdb = lmdb.Environment(
             str(folder), map_size=max_bytes, max_readers=MAX_READERS, mode=0o600, readahead=False
         )
+        self._file = folder / DATA
+        self._opened = _identity(self._file)
+        if self._opened is None or self._opened.bytes < (self.lmdb.info()["last_pgno"] + 1) * self.lmdb.stat()["psize"]:
+            raise DamagedError(f"{self._file} ends before its last page")
+
+    @property
+    def is_there(self) -> bool:
+        """Return whether the folder still has the file that was opened: whoever found it damaged put it aside."""
+        found = _identity(self._file)
+        return found is not None and self._opened is not None and found.inode == self._opened.inode
+
+
+class _Identity(NamedTuple):
+    inode: int
+    bytes: int
+
+
+def _identity(file: Path) -> _Identity | None:
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return _Identity(status.st_ino, status.st_size)
 
 
 _open: "WeakValueDictionary[Path, _Environment]" = WeakValueDictionary()
@@ -71,17 +99,19 @@ class Pending:
     """
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
-        (folder / FOLDER).mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
-        self._environment = _opened(folder / FOLDER, max_bytes)
-        self._lmdb = self._environment.lmdb
+        self._max_bytes = max_bytes
+        self._writing = threading.Lock()
+        self._environment: _Environment | None = None
+        with self._turn():
+            pass
 
     def add(self, topic: str, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
         """Keep a record, on disk when this returns; StoreError when it cannot be, and then nothing is kept."""
         packed = _packed(topic, key, value, headers)
-        with self._turn():
+        with self._turn() as environment:
             try:
-                with self._lmdb.begin(write=True) as transaction:
+                with environment.lmdb.begin(write=True) as transaction:
                     with transaction.cursor() as cursor:
                         before = _NUMBER.unpack(cursor.key())[0] if cursor.last() else 0
                     transaction.put(_NUMBER.pack(before + 1), packed, append=True)
@@ -91,7 +121,7 @@ class Pending:
     def oldest(self, most: int) -> list[Waiting]:
         """Return the oldest records, at most so many; what the disk changed is not among them."""
         found: list[Waiting] = []
-        with self._lmdb.begin() as transaction, transaction.cursor() as cursor:
+        with self._current().lmdb.begin() as transaction, transaction.cursor() as cursor:
             for place, packed in cursor:
                 if len(found) >= most:
                     break
@@ -102,51 +132,87 @@ class Pending:
 
     def damaged(self, most: int) -> list[bytes]:
         """Return the places of records that the disk changed, at most so many."""
-        with self._lmdb.begin() as transaction, transaction.cursor() as cursor:
+        with self._current().lmdb.begin() as transaction, transaction.cursor() as cursor:
             found = (bytes(place) for place, packed in cursor if _read(bytes(place), bytes(packed)) is None)
             return [place for place, _ in zip(found, range(most), strict=False)]
 
     def remove(self, places: Iterable[bytes]) -> None:
-        """Drop records that Kafka has; StoreError when the disk refuses, and they are sent again."""
-        with self._turn():
+        """Drop records that Kafka has; StoreError when the disk refuses, and they are sent again.
+
+        With the last one the file goes: its free pages would hold what users did who are forgotten later.
+        """
+        with self._turn() as environment:
             try:
-                with self._lmdb.begin(write=True) as transaction:
-                    for place in places:
-                        transaction.delete(place)
+                with environment.lmdb.begin(write=True) as transaction:
+                    dropped = sum(transaction.delete(place) for place in places)
             except lmdb.Error as error:
                 raise StoreError(f"what waits for Kafka cannot be written: {error}") from error
+            if dropped and not environment.lmdb.stat()["entries"]:
+                _remove(self._folder / FOLDER)
 
     def __len__(self) -> int:
-        count: int = self._lmdb.stat()["entries"]
+        count: int = self._current().lmdb.stat()["entries"]
         return count
 
     def clear_dead_readers(self) -> None:
         """Give back what processes held that died while they read."""
-        self._lmdb.reader_check()
+        self._current().lmdb.reader_check()
+
+    def _current(self) -> _Environment:
+        """Return the environment of the file that is in the folder now."""
+        known = self._environment
+        if known is not None and known.is_there:
+            return known
+        with self._turn() as environment:
+            return environment
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self) -> Iterator[_Environment]:
         """Take turns with other writers, in vain after a while: LMDB would wait for one that is stopped for ever.
 
         One thread of a process at a time asks the other processes, which costs more.
         """
-        if not self._environment.writing.acquire(timeout=PATIENCE_S):
+        if not self._writing.acquire(timeout=PATIENCE_S):
             raise StoreError(_TOO_LONG)
         try:
             with FileLock(self._folder / LOCK, patience_s=PATIENCE_S, mode=PRIVATE, poll_s=POLL_S):
-                yield
+                self._environment = _opened(self._folder / FOLDER, self._max_bytes)
+                yield self._environment
         except BlockingIOError:
             raise StoreError(_TOO_LONG) from None
         finally:
-            self._environment.writing.release()
+            self._writing.release()
 
 
 def _opened(folder: Path, max_bytes: int) -> _Environment:
+    """Return the environment of a folder, an empty one in the place of one that is damaged; the caller has the turn.
+
+    StoreError when it cannot be opened now.
+    """
     with _opening:
         known = _open.get(folder.resolve())
-        if known is None:
-            known = _open[folder.resolve()] = _Environment(folder, max_bytes)
+        if known is None or not known.is_there:
+            known = _open[folder.resolve()] = _sound(folder, max_bytes)
         return known
+
+
+def _sound(folder: Path, max_bytes: int) -> _Environment:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _Environment(folder, max_bytes)
+    except (DamagedError, lmdb.Error) as error:
+        if isinstance(error, lmdb.Error) and error.code > 0:  # such as a full disk
+            raise StoreError(f"what waits for Kafka cannot be opened: {error}") from error
+        problem = str(error)
+    logger.error("live.pending_damaged", problem=problem)
+    _remove(folder)
+    return _Environment(folder, max_bytes)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the file; who has it open opens another one in the next turn."""
+    for name in (DATA, LMDB_LOCK):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _packed(topic: str, key: bytes, value: bytes | None, headers: Headers) -> bytes:

@@ -5,18 +5,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import lmdb
 import structlog
 
 from recsvc.live_state.compaction import give_up
-from recsvc.live_state.environment import ERASURES
+from recsvc.live_state.environment import ERASURES, read_name
 from recsvc.live_state.keys import FORMAT, erasure
 from recsvc.live_state.note import Note, boot_id, read_note, write_note
 from recsvc.live_state.store import LiveStore, StoreError
 from recsvc.live_state.verification import COPY, Verdict, check, digest
+from servicekit.files.lock import FileLock
 from servicekit.files.replacement import PRIVATE, write_whole
 
 logger = structlog.get_logger(__name__)
 
+FOLLOWER_LOCK: Final = "follower.lock"
+"""Held by the follower that is at work in the folder."""
 ASIDE: Final = "aside"
 """File with the name of the environment that is to be checked before it is current again."""
 PATIENCE_S: Final = 30.0
@@ -39,7 +43,7 @@ def prepare(store: LiveStore, *, session: str, boot: str | None = None) -> bool:
     boot = boot_id() if boot is None else boot
     note = read_note(store.folder)
     if note is None or note.session != session or not store.current() or store.environment() is None:
-        name = _put_aside(store)
+        name = _put_aside(store) or _only_one(store)
         reports = store.damage.reports
         problem = _problem(store, name, note, boot) if name else "there is none"
         if problem:
@@ -66,7 +70,10 @@ def close_cleanly(store: LiveStore, *, session: str, boot: str | None = None) ->
         return
     with store.turn(patience_s=PATIENCE_S):
         name = store.current()
-        environment.lmdb.sync(True)  # noqa: FBT003  # LMDB names it `force`
+        try:
+            environment.lmdb.sync(True)  # noqa: FBT003  # LMDB names it `force`
+        except lmdb.Error as error:
+            raise StoreError(f"the live state cannot be written: {error}") from error
         note = Note(
             boot=boot_id() if boot is None else boot,
             session=session,
@@ -84,7 +91,7 @@ def examine(store: LiveStore) -> bool:
     for this when `store.damage.is_reported`. StoreError when the check cannot be made now.
     """
     reports, current = store.damage.reports, store.current()
-    name = current or _aside(store.folder)
+    name = current or _aside(store.folder) or _only_one(store)
     verdict, why = check(store.folder / name, in_use=bool(current)) if name else (Verdict.DAMAGED, "there is none")
     if verdict is Verdict.UNKNOWN:
         raise StoreError(f"the live state cannot be checked: {why}")
@@ -103,15 +110,21 @@ def begin_anew(store: LiveStore) -> None:
 
     Who is forgotten stays so. The caller holds the follower's lock.
     """
-    name = store.create()
-    environment = store.open(name)
     if store.environment() is None:
         raise StoreError("the live state is not there yet")
-    with store.turn(patience_s=PATIENCE_S):
-        with environment.begin(write=True) as transaction:
-            for mark, at_ms, _ in store.marks():  # there is no profile that one of them is not applied to
-                transaction.put(mark, erasure(at_ms, is_applied=True), db=environment[ERASURES])
-        store.make_current(name)
+    name = store.create()
+    try:
+        environment = store.open(name)
+        with store.turn(patience_s=PATIENCE_S):
+            with environment.begin(write=True) as transaction:
+                for mark, at_ms, _ in store.marks():  # there is no profile that one of them is not applied to
+                    transaction.put(mark, erasure(at_ms, is_applied=True), db=environment[ERASURES])
+            store.make_current(name)
+    except lmdb.Error as error:
+        raise StoreError(f"the live state cannot begin anew: {error}") from error
+    finally:
+        if store.current() != name:
+            shutil.rmtree(store.folder / name, ignore_errors=True)
     _clean_up(store)
 
 
@@ -123,13 +136,20 @@ def set_aside(folder: Path) -> None:
     store.damage.report()
 
 
+def hold_back(folder: Path) -> None:
+    """Let nobody map the store until this run's follower has checked it, unless another run's is at work on it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(BlockingIOError), FileLock(folder / FOLLOWER_LOCK, mode=PRIVATE):
+        _put_aside(LiveStore(folder), patience_s=1.0)
+
+
 def _problem(store: LiveStore, name: str, note: Note | None, boot: str) -> str:
     """Return why an environment cannot be trusted, an empty text when it can."""
     if note is None:
         return "nothing says how it was left"
     if note.store_format != FORMAT:
         return f"it has format {note.store_format}, not {FORMAT}"
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # what cannot be read is checked
         if note.environment == name and note.digest == digest(store.folder / name):
             return ""
     if not note.is_synced and (not boot or note.boot != boot):
@@ -158,17 +178,20 @@ def _bring_back(store: LiveStore, name: str) -> None:
 
 
 def _aside(folder: Path) -> str:
-    try:
-        return (folder / ASIDE).read_text(encoding="utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
-        return ""
+    return read_name(folder / ASIDE)
+
+
+def _only_one(store: LiveStore) -> str:
+    """Return the environment that is there where no file says which one it is, and there is only one."""
+    names = store.names()
+    return names[0] if len(names) == 1 else ""
 
 
 def _clean_up(store: LiveStore) -> None:
     """Remove what an earlier follower left that did not end well."""
     give_up(store)
-    current = store.current()
-    others = [name for name in store.names() if name != current]
+    kept = {store.current(), _aside(store.folder)}  # it may have been set aside this moment
+    others = [name for name in store.names() if name not in kept]
     copies = [path.name for path in store.folder.iterdir() if path.name.startswith(COPY)]
     for name in (*others, *copies):
         shutil.rmtree(store.folder / name, ignore_errors=True)

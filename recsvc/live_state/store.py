@@ -4,6 +4,7 @@ Workers look users up in it while the follower and other workers write: readers 
 environment takes the place of the one before between two lookups; a lookup that is under way ends on the former one.
 """
 
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,13 @@ from recsvc.live_state.environment import (
     ABOUT,
     COUNTS,
     ERASURES,
+    FOLDERS,
     HOURS,
     PROFILES,
     PROGRESS,
     Environment,
     open_environment,
+    read_name,
 )
 from recsvc.live_state.keys import (
     FORMAT,
@@ -52,8 +55,6 @@ CURRENT: Final = "current"
 """File with the name of the current environment's folder; empty while none is."""
 CHANGES: Final = "current.count"
 """File that counts how often another one became current."""
-ENVIRONMENTS: Final = "store-"
-"""What names of environments begin with; a number follows."""
 MAX_BYTES: Final = 4 << 30
 PATIENCE_S: Final = 1.0
 """Seconds for which a writer waits for another one."""
@@ -103,17 +104,15 @@ class LiveStore:
 
     def environment(self) -> Environment | None:
         """Return the current environment, None while there is none; wait for a writer where it must be opened."""
-        if self._changes.get() != self._seen:
-            with suppress(StoreError), self.turn():
-                self._reopen()
+        with suppress(OSError):  # a folder that is of no use keeps nobody from serving pages
+            if self._changes.renew() or self._changes.get() != self._seen:
+                with self.turn():
+                    self._reopen(is_sure=True)
         return self._environment
 
     def current(self) -> str:
         """Return the name of the current environment, an empty text while there is none."""
-        try:
-            return (self.folder / CURRENT).read_text(encoding="utf-8")
-        except (FileNotFoundError, UnicodeDecodeError):
-            return ""
+        return read_name(self.folder / CURRENT)
 
     def make_current(self, name: str) -> None:
         """Let everybody use the environment of this folder from now on, or none; the caller holds `turn`."""
@@ -122,25 +121,28 @@ class LiveStore:
         self._reopen()
 
     def create(self) -> str:
-        """Make an empty environment, which is not current, and return its name; the caller is the follower."""
-        numbers = [int(number) for name in self.names() if (number := name.removeprefix(ENVIRONMENTS)).isdecimal()]
-        name = f"{ENVIRONMENTS}{1 + max(numbers, default=0)}"
-        environment = open_environment(
-            self.folder / name, max_bytes=self.max_bytes, is_synced=self.is_synced, is_new=True
-        )
-        with environment.begin(write=True) as transaction:
-            transaction.put(FORMAT_KEY, whole(FORMAT), db=environment[ABOUT])
-        sync_folder(self.folder / name)
-        sync_folder(self.folder)
+        """Make an empty environment, which is not current, and return its name; StoreError on a full disk."""
+        known = [name.removeprefix(FOLDERS) for name in (*self.names(), self.current())]
+        name = f"{FOLDERS}{1 + max((int(number) for number in known if number.isdecimal()), default=0)}"
+        try:
+            environment = self.open(name, is_new=True)
+            with environment.begin(write=True) as transaction:
+                transaction.put(FORMAT_KEY, whole(FORMAT), db=environment[ABOUT])
+            sync_folder(self.folder / name)
+            sync_folder(self.folder)
+        except (OSError, lmdb.Error) as error:  # on a full disk, what each attempt leaves would fill it further
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            raise StoreError(f"no live state can be made: {error}") from error
         return name
 
-    def open(self, name: str) -> Environment:
+    def open(self, name: str, *, is_new: bool = False) -> Environment:
         """Return an environment by its name."""
-        return open_environment(self.folder / name, max_bytes=self.max_bytes, is_synced=self.is_synced)
+        folder = self.folder / name
+        return open_environment(folder, max_bytes=self.max_bytes, is_synced=self.is_synced, is_new=is_new)
 
     def names(self) -> list[str]:
         """Return the names of all environments."""
-        return [path.name for path in self.folder.iterdir() if path.name.startswith(ENVIRONMENTS)]
+        return [path.name for path in self.folder.iterdir() if path.name.startswith(FOLDERS)]
 
     def look(self, user_id: str, before: bytes | None = None) -> tuple[bytes | None, int | None]:
         """Return a user's packed profile and up to when the user is forgotten, and wait for nobody.
@@ -228,8 +230,8 @@ class LiveStore:
         with self.turn(patience_s=patience_s):
             self._reopen()
             environment = self._environment
-            if environment is None:
-                raise StoreError("the live state is not there yet")
+            if environment is None or not environment.is_there:  # what nobody finds again is not kept
+                raise StoreError("the live state is not there now")
             try:
                 with environment.begin(write=True) as transaction:
                     yield Batch(environment, transaction, keep_since_ms=keep_since_ms)
@@ -271,18 +273,18 @@ class LiveStore:
         finally:
             self._is_opening = False
 
-    def _reopen(self) -> None:
+    def _reopen(self, *, is_sure: bool = False) -> None:
         """Open the current environment; the caller holds `turn`, so that no writer is waited for."""
         with self._reopening:
+            is_sure = self._changes.renew() or is_sure
             changes = self._changes.get()
-            if changes == self._seen:
+            if changes == self._seen and not is_sure:
                 return
             name = self.current()
             if self._is_broken:
                 self._environment, self._is_broken = None, False  # before the same one is opened again
             try:
                 self._environment = self.open(name) if name else None
-                self._interim = {} if self._environment else self._interim
             except (lmdb.Error, DamagedError, OSError):
                 self._environment = None
                 self.damage.report()

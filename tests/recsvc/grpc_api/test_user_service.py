@@ -9,6 +9,8 @@ import pytest
 
 from modelstore.erased_users import ErasedUsers
 from recsvc.app import RecommendationServer
+from recsvc.live_state.preparation import set_aside
+from recsvc.local_files.folders import LIVE_STATE
 from servicekit.storage.object_store import FileStore
 from servicekit.telemetry.metrics import NoMetrics
 from servicekit.user_fingerprint import user_fingerprint
@@ -195,6 +197,9 @@ def test_who_is_forgotten_is_cold_before_this_machine_has_a_store(tmp_path: Path
         with prepared_beside(tmp_path / "new").writing() as batch:
             batch.forget(user_fingerprint("u2"), NOW_MS)
         wait_for(lambda: recommend(client, "u2").user_state == pb.USER_STATE_COLD, what="the store counts")
+        set_aside(tmp_path / "new" / LIVE_STATE)
+        wait_for(lambda: recommend(client, "u2").user_state == pb.USER_STATE_TRAINED, what="the store is gone")
+        wait_for(lambda: recommend(client, "u1").user_state == pb.USER_STATE_COLD, what="the list counts again")
     server.stop(1)
 
 

@@ -189,3 +189,19 @@ def test_there_is_nothing_to_compact_before_there_is_a_store(tmp_path: Path) -> 
     assert not is_due(store, now_ms=0)
     with pytest.raises(StoreError):
         compact(store)
+
+
+def test_what_is_in_a_file_that_somebody_removed_is_saved(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    learn(store, "a", 1)
+    data_file(store).unlink()
+    with pytest.raises(StoreError, match="not there now"):
+        learn(store, "a", 2)
+    assert is_due(store, now_ms=0)
+
+    compact(store)
+
+    learn(store, "a", 3)
+    other = LiveStore(tmp_path, is_synced=False, max_bytes=64 << 20)
+    other.environment()
+    assert moments(other, "a") == [1, 3]

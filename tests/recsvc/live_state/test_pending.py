@@ -1,15 +1,18 @@
 """What waits for Kafka survives, in order, and is refused when there is no room."""
 
 import multiprocessing
+import os
+import shutil
 import threading
 from pathlib import Path
 
-import lmdb
 import pytest
 
+from recsvc.live_state.environment import DATA
 from recsvc.live_state.pending import FOLDER, LOCK, Pending
 from recsvc.live_state.store import StoreError
 from servicekit.files.lock import FileLock
+from tests.recsvc.support.live_stores import contents
 
 
 def test_records_come_back_in_order_until_they_are_removed(tmp_path: Path) -> None:
@@ -83,12 +86,53 @@ def test_a_record_that_the_disk_changed_is_told_apart(tmp_path: Path) -> None:
     pending = Pending(tmp_path)
     for user in (b"u1", b"u2"):
         pending.add("t", user, b"v")
-    with pending._lmdb.begin(write=True) as transaction, transaction.cursor() as cursor:
+    with pending._current().lmdb.begin(write=True) as transaction, transaction.cursor() as cursor:
         assert cursor.first()
         place, packed = bytes(cursor.key()), bytes(cursor.value())
         transaction.put(place, packed[:-1] + b"w")
     assert (tmp_path / FOLDER / "data.mdb").exists()
-    assert isinstance(pending._lmdb, lmdb.Environment)
 
     assert pending.damaged(9) == [place]
     assert [one.key for one in pending.oldest(9)] == [b"u2"]
+
+
+@pytest.mark.parametrize("content", [b"no store" * 2000, b"", None], ids=["foreign", "empty", "cut"])
+def test_a_file_that_is_damaged_gives_way_to_an_empty_one(tmp_path: Path, content: bytes | None) -> None:
+    """Whoever mapped it would be killed, at each start again."""
+    Pending(tmp_path).add("t", b"u1", b"v" * 20_000)
+    file = tmp_path / FOLDER / DATA
+    if content is None:
+        os.truncate(file, 3 * 4096)
+    else:
+        file.write_bytes(content)
+
+    pending = Pending(tmp_path)
+    pending.add("t", b"u2", b"v")
+
+    assert [one.key for one in Pending(tmp_path).oldest(9)] == [b"u2"]
+
+
+def test_who_has_a_file_open_that_gave_way_goes_on_with_the_next(tmp_path: Path) -> None:
+    """Else what is acknowledged would lie in a file that nobody finds."""
+    pending = Pending(tmp_path)
+    pending.add("t", b"u1", b"v")
+    shutil.rmtree(tmp_path / FOLDER)
+
+    pending.add("t", b"u2", b"v")
+
+    assert [one.key for one in Pending(tmp_path).oldest(9)] == [b"u2"]
+    assert len(pending) == 1
+
+
+def test_nothing_of_what_was_sent_stays_on_disk(tmp_path: Path) -> None:
+    """A free page would hold what a user did who is forgotten later."""
+    writer, relay = Pending(tmp_path), Pending(tmp_path)
+    for number in range(50):
+        writer.add("t", f"erased-user-{number}".encode(), b"v" * 500)
+    assert b"erased-user" in contents(tmp_path)
+
+    relay.remove([one.place for one in relay.oldest(99)])
+
+    assert b"erased-user" not in contents(tmp_path)
+    writer.add("t", b"u2", b"v")
+    assert [one.key for one in relay.oldest(9)] == [b"u2"]

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,19 @@ from recsvc.live_state.compaction import compact, is_due
 from recsvc.live_state.environment import ABOUT, ERASURES, PROFILES
 from recsvc.live_state.keys import FORMAT_KEY, whole
 from recsvc.live_state.note import NOTE, Note, boot_id, read_note, write_note
-from recsvc.live_state.preparation import ASIDE, begin_anew, close_cleanly, examine, prepare, set_aside
+from recsvc.live_state.preparation import (
+    ASIDE,
+    FOLLOWER_LOCK,
+    begin_anew,
+    close_cleanly,
+    examine,
+    hold_back,
+    prepare,
+    set_aside,
+)
 from recsvc.live_state.store import CURRENT, LiveStore, StoreError
 from recsvc.live_state.verification import Verdict, check
+from servicekit.files.lock import FileLock
 from tests.recsvc.support.live_stores import PAGE_BYTES, data_file, fill, forget, found_wrong, learn, moments, overwrite
 
 pytestmark = pytest.mark.process
@@ -329,3 +340,77 @@ def test_a_note_comes_back(tmp_path: Path) -> None:
     write_note(tmp_path, note)
 
     assert read_note(tmp_path) == note
+
+
+@pytest.mark.parametrize(
+    "name", [b"store-1\0", b"../elsewhere", b"pending", b".", b"store-\xff", b"store-" + b"9" * 300, b""]
+)
+def test_a_name_that_the_disk_changed_opens_nothing(tmp_path: Path, name: bytes) -> None:
+    left(tmp_path)
+    (tmp_path / CURRENT).write_bytes(name)
+    store = store_of(tmp_path)
+    assert store.environment() is None
+    assert store.look("user-7.") == (None, None)
+    prepare(store, session="second", boot="boot")
+    learn(store, "after", 1)
+    assert moments(store, "after") == [1]
+
+
+@pytest.mark.parametrize("name", ["writing.lock", "waiting.lock", CURRENT])
+def test_a_folder_in_the_place_of_a_file_keeps_no_reader_from_starting(tmp_path: Path, name: str) -> None:
+    left(tmp_path)
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    store = store_of(tmp_path)
+    assert store.environment() is None
+    assert store.look("user-7.") == (None, None)
+    with pytest.raises(OSError, match=r"Is a directory|not there now"), store.writing():
+        pass
+
+
+def test_what_cannot_be_read_begins_anew(tmp_path: Path) -> None:
+    file = left(tmp_path)
+    file.unlink()
+    file.mkdir()
+    assert not is_found(tmp_path)
+
+
+def test_nobody_maps_what_an_earlier_run_left_before_it_is_checked(tmp_path: Path) -> None:
+    left(tmp_path)
+    hold_back(tmp_path)
+    assert store_of(tmp_path).environment() is None
+    assert is_found(tmp_path)
+
+
+def test_what_another_run_has_in_use_is_not_held_back(tmp_path: Path) -> None:
+    left(tmp_path)
+    with FileLock(tmp_path / FOLLOWER_LOCK):
+        hold_back(tmp_path)
+    assert store_of(tmp_path).environment() is not None
+
+
+def test_there_is_nothing_to_hold_back_at_first(tmp_path: Path) -> None:
+    hold_back(tmp_path / "new")
+    assert not is_found(tmp_path / "new")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\0"])
+def test_one_that_no_file_names_is_found_where_it_is_the_only_one(tmp_path: Path, content: bytes | None) -> None:
+    """Without Kafka, nobody else has what was acknowledged."""
+    left(tmp_path, is_synced=True)
+    (tmp_path / CURRENT).unlink()
+    if content:
+        (tmp_path / CURRENT).write_bytes(content)
+    assert is_found(tmp_path, is_synced=True)
+
+
+def test_a_new_one_never_has_the_name_of_one_that_somebody_removed(tmp_path: Path) -> None:
+    """Else nobody would open it, and a compaction would remove its own copy."""
+    store = store_of(tmp_path)
+    prepare(store, session="first", boot="boot")
+    shutil.rmtree(tmp_path / store.current())
+    before = store.current()
+    assert examine(store)
+    assert store.current() != before
+    learn(store, "after", 1)
+    assert moments(store, "after") == [1]

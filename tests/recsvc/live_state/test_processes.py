@@ -120,6 +120,14 @@ def test_a_compaction_on_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path) 
     assert found_wrong(store) == []
 
 
+def test_attempts_on_a_full_disk_leave_nothing_behind(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    with process("create_on_full_disk", tmp_path, str(16_384)) as one:
+        assert line_of(one).startswith("no live state can be made")
+
+    assert store.names() == [store.current()]
+
+
 def test_a_reader_whose_file_is_cut_dies_and_the_next_one_does_not(tmp_path: Path) -> None:
     store = LiveStore(tmp_path, is_synced=False)
     prepare(store, session="one")

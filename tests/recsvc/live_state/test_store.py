@@ -1,5 +1,6 @@
 """The store beside a plain model of it, whatever happens to both in whatever order."""
 
+import shutil
 import tempfile
 from collections import Counter, defaultdict
 from contextlib import suppress
@@ -12,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from recsvc.live_state.compaction import compact
 from recsvc.live_state.keys import HOUR_MS
 from recsvc.live_state.limits import drop_marks, keep_within
-from recsvc.live_state.store import LiveStore
+from recsvc.live_state.store import CHANGES, LiveStore
 from servicekit.user_fingerprint import user_fingerprint
 from tests.recsvc.support.live_stores import forget, found_wrong, learn, moments, new_store, row
 
@@ -131,3 +132,39 @@ TestModel = Model.TestCase
 TestModel.settings = settings(
     max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+def test_a_count_that_was_removed_hides_no_exchange(tmp_path: Path) -> None:
+    """Else who had it mapped would read and write for ever in an environment that is gone."""
+    former = new_store(tmp_path)
+    former.environment()
+    (tmp_path / CHANGES).unlink()
+    follower = LiveStore(tmp_path, is_synced=False, max_bytes=64 << 20)
+    learn(follower, "a", 1)
+    compact(follower)
+
+    learn(former, "a", 2)
+    assert moments(follower, "a") == [1, 2]
+
+    (tmp_path / CHANGES).unlink()
+    compact(LiveStore(tmp_path, is_synced=False, max_bytes=64 << 20))
+    assert former.environment() is not None
+    assert moments(former, "a") == [1, 2]
+    assert former.current() == former.names()[0]
+    learn(former, "a", 3)
+    assert follower.environment() is not None
+    assert moments(follower, "a") == [1, 2, 3]
+
+
+def test_a_folder_that_was_removed_and_made_anew_is_not_the_former_one(tmp_path: Path) -> None:
+    former = new_store(tmp_path / "live")
+    learn(former, "a", 1)
+    shutil.rmtree(tmp_path / "live")
+    new_store(tmp_path / "live")
+
+    assert former.environment() is not None
+    assert moments(former, "a") == []
+    learn(former, "a", 2)
+    other = LiveStore(tmp_path / "live", is_synced=False, max_bytes=64 << 20)
+    other.environment()
+    assert moments(other, "a") == [2]

@@ -92,6 +92,17 @@ def compact_on_full_disk(store: LiveStore, max_bytes: str) -> None:
         tell(f"{store.damage.is_reported} {error}")
 
 
+def create_on_full_disk(store: LiveStore, max_bytes: str) -> None:
+    """Make environments while no file can grow beyond this; tell what the error says."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(max_bytes), resource.RLIM_INFINITY))
+    for _ in range(2):
+        try:
+            store.create()
+        except StoreError as error:
+            problem = str(error)
+    tell(problem)
+
+
 def compact_without_end(store: LiveStore) -> None:
     """Put one copy after the other in the place of the store."""
     while True:
@@ -107,6 +118,7 @@ def do(what: str, store: LiveStore, *arguments: str) -> None:
         "stay_in_reading": stay_in_reading,
         "fill_disk": fill_disk,
         "compact_on_full_disk": compact_on_full_disk,
+        "create_on_full_disk": create_on_full_disk,
         "compact_without_end": compact_without_end,
     }
     known[what](store, *arguments)  # type: ignore[operator]  # each takes its own texts
