@@ -62,9 +62,10 @@ class Run:
         return descendants(self.process.pid)
 
     def pid_of(self, program: str) -> int:
-        """Return the id of the child with this in its command line."""
-        (found,) = (pid for pid in self.children() if program in command_line(pid))
-        return found
+        """Return the id of the program with this in its command line, and not of its own children."""
+        found = {pid for pid in self.children() if program in command_line(pid)}
+        (first,) = found - {one for pid in found for one in descendants(pid)}
+        return first
 
 
 def command_line(pid: int) -> str:
