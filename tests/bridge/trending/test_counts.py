@@ -80,7 +80,7 @@ async def kept_counts(database: Database) -> Counter[tuple[Any, ...]]:
 
 PHASES: Final = [phase for phase in Phase if phase is not Phase.shrink]
 """Each example takes half a second: to look for the smallest one that fails would take minutes."""
-# Few users, videos and distances, so that in few rows one deed is often a window away from another one of the same kind.
+# Few users, videos and distances, so that in few rows one deed is often a window away from another of its kind.
 KINDS: Final = ["like", "like", "like", "unlike", "watch", "hide", "rating"]
 ROW = st.fixed_dictionaries(
     {
