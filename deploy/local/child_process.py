@@ -13,6 +13,7 @@ from typing import Final, Self
 
 EXEC_WITH_PARENT: Final = Path(__file__).parents[2] / "servicekit" / "process" / "exec_with_parent.py"
 POLL_INTERVAL_S: Final = 0.02
+SUSPENDED_WITHIN_S: Final = 10.0
 
 
 class ChildError(Exception):
@@ -113,8 +114,11 @@ class Child:
         self.process.wait()
 
     def suspend(self) -> None:
-        """Suspend the process and its descendants."""
+        """Suspend the process and its descendants, and return once none of them runs."""
         self._signal_all(signal.SIGSTOP)
+        deadline = time.monotonic() + SUSPENDED_WITHIN_S
+        while any(map(_runs, [self.pid, *descendants(self.pid)])) and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL_S)
 
     def resume(self) -> None:
         """Resume the process and its descendants."""
@@ -128,6 +132,15 @@ class Child:
                 os.kill(pid, number)
             except ProcessLookupError:
                 continue  # it ended in the meantime
+
+
+def _runs(pid: int) -> bool:
+    """Return whether a process is neither stopped nor at its end."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "TtZX"
 
 
 def descendants(pid: int) -> list[int]:

@@ -47,7 +47,8 @@ def prepare(store: LiveStore, *, session: str, boot: str | None = None) -> bool:
         reports = store.damage.reports
         problem = _problem(store, name, note, boot) if name else "there is none"
         if problem:
-            logger.warning("live_state.begins_anew", reason=problem)
+            if name or note:  # else it is a new machine's first start
+                logger.warning("live_state.begins_anew", reason=problem)
             name = store.create()
         # Before anything is written: whoever finds it later must know that not all of it may be on disk.
         write_note(store.folder, Note(boot=boot, session=session, is_synced=store.is_synced))

@@ -33,7 +33,9 @@ async def test_poison_goes_to_the_dead_letter_topic(postgres_url: str, kafka_boo
     producer.flush(10)
     async with running_ingestion(postgres_url, kafka_bootstrap) as running:
         assert await recorded(running, 1, user) == [good_id]
-    (letter,) = await asyncio.to_thread(read_topic, kafka_bootstrap, DEAD_LETTER_TOPIC, {user}, decode=bytes.decode)
+    letters = await asyncio.to_thread(read_topic, kafka_bootstrap, DEAD_LETTER_TOPIC, {user}, decode=bytes.decode)
+    # Once or, where another member of the group leaves just then, more often: letters come at least once.
+    (letter,) = {one.headers["__connect.errors.offset"]: one for one in letters}.values()
     assert letter.value == "{"
     assert letter.headers["__connect.errors.topic"] == INTERACTIONS_TOPIC
     assert letter.headers["__connect.errors.exception.class.name"] == "JSONDecodeError"
