@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,22 @@ def until_more_than(store: LiveStore, count: float) -> None:
     wait_for(lambda: counted(store) > count, what="reading", timeout_s=60)
 
 
+def producing(bootstrap: str) -> Callable[[int, int], None]:
+    """Return what sends the interactions of all users from one number to another."""
+    begin_ms = now_ms() // HOUR_MS * HOUR_MS - HOUR_MS  # all in one hour
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0, "linger.ms": 1})
+
+    def produce(first: int, last: int) -> None:
+        for number in range(first, last):
+            for user in (f"u{user}" for user in range(USERS)):
+                headers: list[tuple[str, str | bytes | None]] = [("event-id", f"{user}-{number}")]
+                value = done(user, f"v{number}", at_ms=begin_ms + number)
+                producer.produce(INTERACTIONS, key=user, value=value, headers=headers)
+        assert producer.flush(20) == 0
+
+    return produce
+
+
 def test_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path, own_kafka: MockKafka) -> None:
     """It is killed three times while messages come; readers never fail, and the last one is left clean."""
     machine(tmp_path)
@@ -59,17 +75,7 @@ def test_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path, own_kafka: Moc
             except Exception as error:  # noqa: BLE001  # the test tells
                 failures.append(error)
 
-    begin_ms = now_ms() // HOUR_MS * HOUR_MS - HOUR_MS  # all in one hour
-    producer = Producer({"bootstrap.servers": own_kafka.bootstrap, "log_level": 0, "linger.ms": 1})
-
-    def produce(first: int, last: int) -> None:
-        for number in range(first, last):
-            for user in (f"u{user}" for user in range(USERS)):
-                headers: list[tuple[str, str | bytes | None]] = [("event-id", f"{user}-{number}")]
-                value = done(user, f"v{number}", at_ms=begin_ms + number)
-                producer.produce(INTERACTIONS, key=user, value=value, headers=headers)
-        assert producer.flush(20) == 0
-
+    produce = producing(own_kafka.bootstrap)
     reader = threading.Thread(target=read)
     reader.start()
     try:

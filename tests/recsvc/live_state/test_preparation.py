@@ -1,9 +1,6 @@
 """A start finds the store in every state in which it can have been left."""
 
-import os
-import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,7 @@ from recsvc.live_state import preparation
 from recsvc.live_state.compaction import compact, is_due
 from recsvc.live_state.environment import ABOUT, ERASURES, PROFILES
 from recsvc.live_state.keys import FORMAT_KEY, whole
-from recsvc.live_state.note import NOTE, Note, boot_id, read_note, write_note
+from recsvc.live_state.note import NOTE, read_note, write_note
 from recsvc.live_state.preparation import (
     ASIDE,
     FOLLOWER_LOCK,
@@ -23,41 +20,13 @@ from recsvc.live_state.preparation import (
     prepare,
     set_aside,
 )
-from recsvc.live_state.store import CURRENT, LiveStore, StoreError
-from recsvc.live_state.verification import Verdict, check
+from recsvc.live_state.store import CURRENT, StoreError
+from recsvc.live_state.verification import Verdict
 from servicekit.files.lock import FileLock
-from tests.recsvc.support.live_stores import PAGE_BYTES, data_file, fill, forget, found_wrong, learn, moments, overwrite
+from tests.recsvc.support.left_stores import is_found, left, store_of
+from tests.recsvc.support.live_stores import forget, found_wrong, learn, moments
 
 pytestmark = pytest.mark.process
-
-USERS = range(1000)
-
-
-def store_of(folder: Path, *, is_synced: bool = False) -> LiveStore:
-    return LiveStore(folder, is_synced=is_synced, max_bytes=64 << 20)
-
-
-def left(folder: Path, *, is_clean: bool = True, is_synced: bool = False, boot: str = "boot") -> Path:
-    """Leave a store, and return its file."""
-    store = store_of(folder, is_synced=is_synced)
-    assert not prepare(store, session="first", boot=boot)
-    fill(store, USERS)
-    if is_clean:
-        close_cleanly(store, session="first", boot=boot)
-    return data_file(store)
-
-
-def is_found(folder: Path, *, boot: str = "boot", is_synced: bool = False, session: str = "second") -> bool:
-    """Start, and return whether what was left is there."""
-    store = store_of(folder, is_synced=is_synced)
-    has_progress = prepare(store, session=session, boot=boot)
-    assert has_progress == bool(moments(store, "user-7."))
-    assert has_progress == bool(store.progress())
-    assert not store.damage.is_reported
-    learn(store, "after", 1)
-    assert moments(store, "after") == [1]
-    assert store.names() == [store.current()]
-    return has_progress
 
 
 def no_check(*_: object, **__: object) -> tuple[Verdict, str]:
@@ -143,66 +112,6 @@ def test_nor_is_one_that_says_so_itself(tmp_path: Path) -> None:
     assert not is_found(tmp_path)
 
 
-def cut(file: Path) -> None:
-    os.truncate(file, file.stat().st_size // 2)
-
-
-def cut_page(file: Path) -> None:
-    os.truncate(file, file.stat().st_size - PAGE_BYTES)
-
-
-def empty(file: Path) -> None:
-    os.truncate(file, 0)
-
-
-def remove(file: Path) -> None:
-    file.unlink()
-
-
-def half_page(file: Path) -> None:
-    """A page in the middle is half what it was before."""
-    overwrite(file, file.stat().st_size // 2 // PAGE_BYTES * PAGE_BYTES + PAGE_BYTES // 2, b"\0" * (PAGE_BYTES // 2))
-
-
-def zero_pages(file: Path) -> None:
-    """What a file system may leave of pages that were not on disk."""
-    overwrite(file, 2 * PAGE_BYTES, b"\0" * (file.stat().st_size - 2 * PAGE_BYTES))
-
-
-def one_value(file: Path) -> None:
-    """The walk over the pages cannot see it."""
-    at = file.read_bytes().rindex(b"video-60000\0")
-    overwrite(file, at, b"w")
-
-
-def noise(file: Path) -> None:
-    overwrite(file, 0, random.Random(5).randbytes(file.stat().st_size))
-
-
-@pytest.mark.parametrize("hurt", [cut, cut_page, empty, remove, half_page, zero_pages, one_value, noise])
-@pytest.mark.parametrize("is_clean", [True, False])
-def test_a_store_that_was_damaged_at_rest_begins_anew(
-    tmp_path: Path, hurt: Callable[[Path], None], *, is_clean: bool
-) -> None:
-    hurt(left(tmp_path, is_clean=is_clean))
-
-    assert not is_found(tmp_path)
-
-
-def test_random_damage_is_found_or_hurts_nothing(tmp_path: Path) -> None:
-    """Bytes of free pages and of pages' gaps may be anything."""
-    file = left(tmp_path, is_clean=False)
-    sound = file.read_bytes()
-    chance = random.Random(3)
-    for _ in range(12):
-        hurt = bytearray(sound)
-        for _ in range(3):
-            hurt[chance.randrange(len(hurt))] ^= 1 << chance.randrange(8)
-        file.write_bytes(hurt)
-        verdict, why = check(file.parent)
-        assert verdict is Verdict.DAMAGED or not why
-
-
 def test_what_a_killed_follower_left_is_removed(tmp_path: Path) -> None:
     left(tmp_path)
     (tmp_path / "store-99").mkdir()
@@ -235,71 +144,6 @@ def test_nothing_begins_anew_when_the_check_cannot_be_made(tmp_path: Path, monke
     assert is_found(tmp_path, session="third")
 
 
-def test_a_report_without_damage_changes_nothing(tmp_path: Path) -> None:
-    left(tmp_path)
-    store = store_of(tmp_path)
-    assert is_found(tmp_path)
-    before = store.current()
-    store.damage.report()
-
-    assert not examine(store)
-
-    assert store.current() == before
-    assert not store.damage.is_reported
-
-
-def test_damage_while_running_is_found_and_exchanged_for_an_empty_store(tmp_path: Path) -> None:
-    left(tmp_path)
-    store = store_of(tmp_path)
-    assert prepare(store, session="second", boot="boot")
-    environment = store.environment()
-    assert environment
-    with environment.begin(write=True) as transaction:
-        transaction.put(b"user-7.", b"anything", db=environment[PROFILES])
-    assert moments(store, "user-7.") == []
-    reports = store.damage.reports
-
-    assert reports
-    assert examine(store)
-
-    assert not store.damage.is_reported
-    assert store.progress() == {}
-    learn(store, "user-7.", 1)
-    assert moments(store, "user-7.") == [1]
-    assert found_wrong(store) == []
-
-
-def test_a_file_that_is_cut_while_it_is_mapped_is_exchanged(tmp_path: Path) -> None:
-    """A worker would die by SIGBUS: whoever sees that sets the store aside, and nobody maps it again."""
-    file = left(tmp_path)
-    store = store_of(tmp_path)
-    assert prepare(store, session="second", boot="boot")
-    os.truncate(file, file.stat().st_size // 2)
-
-    set_aside(tmp_path)
-    assert store.environment() is None
-    with pytest.raises(StoreError), store.writing():
-        pass
-    assert store.damage.is_reported
-    assert examine(store)
-
-    assert store.progress() == {}
-    learn(store, "a", 1)
-    assert moments(store, "a") == [1]
-
-
-def test_a_store_that_was_set_aside_and_is_sound_comes_back(tmp_path: Path) -> None:
-    left(tmp_path)
-    store = store_of(tmp_path)
-    prepare(store, session="second", boot="boot")
-    set_aside(tmp_path)
-    set_aside(tmp_path)
-
-    assert not examine(store)
-
-    assert moments(store, "user-7.")
-
-
 def test_a_compacted_store_is_left_as_any_other(tmp_path: Path) -> None:
     left(tmp_path)
     store = store_of(tmp_path)
@@ -327,19 +171,6 @@ def test_a_store_that_begins_anew_keeps_the_marks(tmp_path: Path) -> None:
     assert not is_due(store, now_ms=10**13)
     assert store.names() == [store.current()]
     assert found_wrong(store) == []
-
-
-def test_the_kernel_names_its_run() -> None:
-    assert boot_id() == boot_id()
-    assert len(boot_id()) == 36
-
-
-def test_a_note_comes_back(tmp_path: Path) -> None:
-    note = Note(boot="b", session="s", is_synced=True, environment="store-1", digest="d")
-
-    write_note(tmp_path, note)
-
-    assert read_note(tmp_path) == note
 
 
 @pytest.mark.parametrize(
